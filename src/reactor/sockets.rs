@@ -1,0 +1,212 @@
+//! The sockets of one reactor: their receives, sends and orderly closing.
+//!
+//! A slot is freed only after every operation on it has completed, so a completion always finds the socket it belongs to.
+//! `Net` decides; here descriptors and pending operations are kept.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::{opcode, types};
+
+use super::driver::{Driver, RECEIVE_GROUP};
+use super::tag::{self, Kind};
+use crate::types::ConnId;
+
+/// One client's socket.
+pub struct Socket {
+    fd: OwnedFd,
+    /// The connection it carries.
+    pub conn: ConnId,
+    receiving: bool,
+    sending: bool,
+    paused: bool,
+    cancelling: bool,
+    closing: bool,
+    shut: bool,
+    /// What arrived after the connection was paused.
+    parked: Vec<u8>,
+    /// The other side closed while data was parked.
+    ended: bool,
+}
+
+/// All sockets of a reactor.
+#[derive(Default)]
+pub struct Sockets {
+    slots: slab::Slab<Socket>,
+    by_conn: hashbrown::HashMap<ConnId, usize, foldhash::fast::FixedState>,
+    rearm: Vec<usize>,
+}
+
+impl Sockets {
+    /// Takes over a connected socket and starts receiving.
+    pub fn insert(&mut self, fd: OwnedFd, conn: ConnId, driver: &mut Driver) {
+        let slot = self.slots.insert(Socket {
+            fd,
+            conn,
+            receiving: false,
+            sending: false,
+            paused: false,
+            cancelling: false,
+            closing: false,
+            shut: false,
+            parked: Vec::new(),
+            ended: false,
+        });
+        self.by_conn.insert(conn, slot);
+        self.arm(slot, driver);
+    }
+
+    /// How many sockets are open.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True if none is open.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The connection on `slot`, unless it is closing.
+    pub fn conn(&self, slot: usize) -> Option<ConnId> {
+        self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
+    }
+
+    /// All connections, in slot order.
+    pub fn conns(&self) -> Vec<ConnId> {
+        self.slots.iter().map(|(_, s)| s.conn).collect()
+    }
+
+    fn arm(&mut self, slot: usize, driver: &mut Driver) {
+        let Some(s) = self.slots.get_mut(slot) else { return };
+        if s.receiving || s.paused || s.closing || s.ended {
+            return;
+        }
+        s.receiving = true;
+        let entry = opcode::RecvMulti::new(types::Fd(s.fd.as_raw_fd()), RECEIVE_GROUP)
+            .build()
+            .user_data(tag::pack(Kind::Receive, slot));
+        driver.push(&entry);
+    }
+
+    /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them otherwise.
+    pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool) -> bool {
+        let Some(s) = self.slots.get_mut(slot) else { return false };
+        if !more {
+            s.receiving = false;
+            s.cancelling = false;
+            self.rearm.push(slot);
+        }
+        if s.closing {
+            return false;
+        }
+        if s.paused {
+            s.parked.extend_from_slice(bytes);
+            return false;
+        }
+        true
+    }
+
+    /// Notes the end of a receive without data. Returns true if the connection is gone for good.
+    pub fn receive_ended(&mut self, slot: usize, result: i32) -> bool {
+        let Some(s) = self.slots.get_mut(slot) else { return false };
+        s.receiving = false;
+        s.cancelling = false;
+        let transient = matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN);
+        if result < 0 && transient {
+            self.rearm.push(slot);
+            return false;
+        }
+        if s.paused && !s.parked.is_empty() {
+            s.ended = true;
+            return false;
+        }
+        !s.closing
+    }
+
+    /// Arms again the receives that ended, once their buffers are back.
+    pub fn rearm(&mut self, driver: &mut Driver) {
+        for slot in std::mem::take(&mut self.rearm) {
+            self.arm(slot, driver);
+            self.release_if_done(slot);
+        }
+    }
+
+    /// Stops reading from a connection; what still arrives is parked.
+    pub fn pause(&mut self, conn: ConnId, driver: &mut Driver) {
+        let Some(&slot) = self.by_conn.get(&conn) else { return };
+        let s = &mut self.slots[slot];
+        if s.paused {
+            return;
+        }
+        s.paused = true;
+        if s.receiving && !s.cancelling {
+            s.cancelling = true;
+            let entry = opcode::AsyncCancel::new(tag::pack(Kind::Receive, slot))
+                .build()
+                .user_data(tag::pack(Kind::Ignore, slot));
+            driver.push(&entry);
+        }
+    }
+
+    /// Reads again. Returns what was parked meanwhile and whether the peer had closed after it.
+    pub fn resume(&mut self, conn: ConnId, driver: &mut Driver) -> Option<(Vec<u8>, bool)> {
+        let &slot = self.by_conn.get(&conn)?;
+        let s = &mut self.slots[slot];
+        if !s.paused || s.closing {
+            return None;
+        }
+        s.paused = false;
+        let parked = std::mem::take(&mut s.parked);
+        let ended = s.ended;
+        self.arm(slot, driver);
+        Some((parked, ended))
+    }
+
+    /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is in flight.
+    pub fn send(&mut self, conn: ConnId, bytes: &[u8], driver: &mut Driver) {
+        let Some(&slot) = self.by_conn.get(&conn) else { return };
+        let s = &mut self.slots[slot];
+        debug_assert!(!s.sending);
+        s.sending = true;
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(types::Fd(s.fd.as_raw_fd()), bytes.as_ptr(), len)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(tag::pack(Kind::Send, slot));
+        driver.push(&entry);
+    }
+
+    /// True if a send of this connection is in flight.
+    pub fn is_sending(&self, conn: ConnId) -> bool {
+        self.by_conn.get(&conn).is_some_and(|&slot| self.slots[slot].sending)
+    }
+
+    /// Notes a completed send and names its connection.
+    pub fn sent(&mut self, slot: usize) -> Option<ConnId> {
+        let s = self.slots.get_mut(slot)?;
+        s.sending = false;
+        let conn = s.conn;
+        self.release_if_done(slot);
+        Some(conn)
+    }
+
+    /// Closes a connection: no more receives, and the descriptor goes once nothing is in flight.
+    pub fn close(&mut self, conn: ConnId) {
+        let Some(&slot) = self.by_conn.get(&conn) else { return };
+        let s = &mut self.slots[slot];
+        s.closing = true;
+        if !s.shut {
+            s.shut = true;
+            // SAFETY: the descriptor is open; shutting it down ends its pending operations.
+            unsafe { libc::shutdown(s.fd.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+        self.release_if_done(slot);
+    }
+
+    fn release_if_done(&mut self, slot: usize) {
+        let Some(s) = self.slots.get(slot) else { return };
+        if s.closing && !s.receiving && !s.sending {
+            let s = self.slots.remove(slot);
+            self.by_conn.remove(&s.conn);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Reactors: the pinned threads that own everything per core and talk to the kernel.
+//!
+//! Purpose: drive the pure turn (`crate::turn::Core`) with io_uring: sockets, disks, the mesh, time. It decides nothing. It is
+//! the only place beside `control` that knows descriptors, threads and clocks. One `Reactor` exists per thread.
+//!
+//! Invariants: buffers handed to the kernel stay where they are until their completion; one send per socket is in
+//! flight; a reactor sleeps only after it has announced that and looked at its lanes once more.
+
+mod affinity;
+mod clock;
+mod disk;
+mod driver;
+mod links;
+mod listener;
+mod node;
+mod run;
+mod sockets;
+mod tag;
+
+pub use node::{Node, NodeError, Plan};
+pub use run::Mailbox;

@@ -1,0 +1,213 @@
+//! Starting and stopping a node: the listener, one thread per reactor, and the order in which they become ready.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
+
+use super::affinity;
+use super::disk::Disks;
+use super::driver::Driver;
+use super::links::{Batch, Links};
+use super::listener;
+use super::run::{Acceptor, Mailbox, Parts, Reactor};
+use crate::turn::{Command, Core, CoreOptions, Ctl};
+use crate::types::ReactorId;
+
+/// Slots of a lane between two reactors. A batch is a slot, so few are needed.
+const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 256 };
+/// Receive buffers of a reactor: few and large, so that they stay in the cache.
+const RECEIVE_BUFFERS: u16 = 16;
+/// Bytes of a receive buffer.
+const RECEIVE_BYTES: usize = 128 << 10;
+
+/// What a node is started with.
+pub struct Plan {
+    /// Address to bind.
+    pub host: String,
+    /// Port to bind; 0 lets the system choose.
+    pub port: u16,
+    /// How many reactors.
+    pub reactors: usize,
+    /// CPUs to pin them to, in turn; empty means all allowed ones.
+    pub cpus: Vec<usize>,
+    /// Whether to pin.
+    pub pin: bool,
+    /// What each core is made from.
+    pub core: CoreOptions,
+    /// The directory of the shards, if JetStream is on.
+    pub store: Option<PathBuf>,
+    /// How many shards the store has.
+    pub shards: u16,
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The listener could not be bound; the text is what the system said.
+    Listen(String),
+    /// A reactor could not be made: a missing feature or limit, named in the text.
+    Reactor(String),
+    /// A store could not be opened.
+    Store(String),
+}
+
+impl std::fmt::Display for NodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NodeError::Listen(e) | NodeError::Reactor(e) | NodeError::Store(e) => f.write_str(e),
+        }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    mailboxes: Vec<Mailbox>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the reactors' threads share while they start.
+struct Start {
+    plan: Plan,
+    rings: Mutex<Vec<RawFd>>,
+    made: Barrier,
+    mailboxes: Vec<Mailbox>,
+    loads: Arc<[AtomicUsize]>,
+    ready: mpsc::Sender<Result<(), NodeError>>,
+}
+
+/// What only one reactor's thread gets.
+struct Own {
+    id: usize,
+    endpoint: Endpoint<Ctl, Batch>,
+    commands: mpsc::Receiver<Command>,
+    listener: Option<TcpListener>,
+}
+
+/// Binds the listener of a plan: before anything else, so that an address in use is told at once.
+pub fn listen(plan: &Plan) -> Result<TcpListener, NodeError> {
+    listener::bind(&plan.host, plan.port).map_err(|e| NodeError::Listen(e.to_string()))
+}
+
+impl Node {
+    /// Starts the reactors and waits until all of them are ready; clients are accepted from then on.
+    pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
+        let address = listener.local_addr().map_err(|e| NodeError::Listen(e.to_string()))?;
+        let n = plan.reactors;
+        let mut mailboxes = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in 0..n {
+            let (mailbox, receiver) =
+                Mailbox::new().map_err(|e| NodeError::Reactor(format!("eventfd: {e}")))?;
+            mailboxes.push(mailbox);
+            receivers.push(receiver);
+        }
+        let (ready, readiness) = mpsc::channel();
+        let start = Arc::new(Start {
+            plan,
+            rings: Mutex::new(vec![-1; n]),
+            made: Barrier::new(n),
+            mailboxes: mailboxes.clone(),
+            loads: (0..n).map(|_| AtomicUsize::new(0)).collect(),
+            ready,
+        });
+        let mut listener = Some(listener);
+        let mut threads = Vec::new();
+        for (endpoint, commands) in mesh(n, LANES).into_iter().zip(receivers) {
+            let own = Own { id: endpoint.id(), endpoint, commands, listener: listener.take() };
+            let start = start.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("reactor-{}", own.id))
+                .spawn(move || reactor_thread(own, &start))
+                .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
+            threads.push(thread);
+        }
+        drop(start);
+        for _ in 0..n {
+            match readiness.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => return Err(e),
+                Err(_) => return Err(NodeError::Reactor("a reactor ended at its start".into())),
+            }
+        }
+        Ok(Node { address, mailboxes, threads })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The reactors' mailboxes, by id.
+    pub fn mailboxes(&self) -> &[Mailbox] {
+        &self.mailboxes
+    }
+
+    /// Tells every reactor to stop, and waits for them.
+    pub fn stop(self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Stop);
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn reactor_thread(own: Own, start: &Start) {
+    let id = own.id;
+    match make(own, start) {
+        Ok(reactor) => {
+            let _ = start.ready.send(Ok(()));
+            reactor.run();
+        }
+        Err(e) => {
+            // The others wait at the barrier for this one: let them pass, the node is given up anyway.
+            let _ = start.ready.send(Err(e));
+            if start.rings.lock().is_ok_and(|r| r[id] == -1) {
+                start.made.wait();
+            }
+        }
+    }
+}
+
+fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
+    let plan = &start.plan;
+    if plan.pin {
+        let cpus = if plan.cpus.is_empty() { affinity::allowed() } else { plan.cpus.clone() };
+        let cpu = cpus[own.id % cpus.len()];
+        affinity::pin(cpu)
+            .map_err(|e| NodeError::Reactor(format!("cannot pin a reactor to CPU {cpu}: {e}")))?;
+    }
+    let failed = |e: std::io::Error| {
+        NodeError::Reactor(format!("io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): {e}"))
+    };
+    let mut driver = Driver::new().map_err(failed)?;
+    let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
+    let opened = Core::open(plan, ReactorId(own.id as u16)).map_err(NodeError::Store)?;
+    if let Ok(mut rings) = start.rings.lock() {
+        rings[own.id] = driver.fd();
+    }
+    start.made.wait();
+    let rings = start.rings.lock().map(|r| r.clone()).unwrap_or_default();
+    let mailbox = start.mailboxes[own.id].clone();
+    let disks = Disks::new(opened.directories, mailbox.clone())
+        .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
+    Ok(Reactor::new(Parts {
+        core: opened.core,
+        id: ReactorId(own.id as u16),
+        driver,
+        buffers,
+        links: Links::new(own.endpoint, rings),
+        disks,
+        commands: own.commands,
+        mailbox,
+        acceptor: own.listener.map(|l| Acceptor { listener: Some(l), next_conn: 1 }),
+        loads: start.loads.clone(),
+    }))
+}

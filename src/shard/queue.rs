@@ -1,0 +1,152 @@
+//! What was appended and waits for its durability, in the order of the log.
+
+use std::collections::VecDeque;
+
+use super::bytes::ByteQueue;
+use crate::turn::entry::Origin;
+use crate::types::{ConsumerId, Lsn, Position, StreamId};
+
+/// A message that was admitted and appended.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreItem {
+    /// The stream's slot in the shard.
+    pub slot: u32,
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was admitted.
+    pub ts: i64,
+    /// Where its record lies.
+    pub position: Position,
+    /// Bytes of its record.
+    pub record_len: u32,
+    /// Bytes as streams count them.
+    pub size: u32,
+    /// Who published it.
+    pub origin: Origin,
+    /// Bytes of its reply subject in the queue; 0 for none.
+    pub reply_len: u32,
+    /// Publish credit to give back.
+    pub credit: u32,
+}
+
+/// An answer that rests on what was appended before it.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerItem {
+    /// Who asked.
+    pub origin: Origin,
+    /// Bytes of the reply subject in the queue.
+    pub reply_len: u32,
+    /// Bytes of the answer in the queue.
+    pub body_len: u32,
+    /// Publish credit to give back.
+    pub credit: u32,
+}
+
+/// Something rarer.
+#[derive(Debug)]
+pub enum Rare {
+    /// A consumer's delta: its acknowledgements may be answered.
+    Delta {
+        /// The stream's slot.
+        slot: u32,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Who waits for an empty answer, and on which subject.
+        answers: Vec<(Origin, Box<[u8]>)>,
+    },
+    /// A request whose record is now durable: it takes effect and is answered.
+    Request(Box<super::requests::Effect>),
+    /// A catalogue record is durable: shards are told.
+    Catalogue(Box<super::meta::CatalogueStep>),
+    /// A range of sequences is to be removed.
+    Purge {
+        /// The stream.
+        stream: StreamId,
+        /// The first sequence still to look at.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// The filter; empty for all.
+        filter: Box<[u8]>,
+        /// The job that this is a step of.
+        job: Option<u64>,
+    },
+}
+
+/// One thing that waits.
+#[derive(Debug)]
+pub enum Item {
+    /// A message.
+    Store(StoreItem),
+    /// An answer.
+    Answer(AnswerItem),
+    /// Anything else.
+    Rare(Box<Rare>),
+}
+
+/// The queue of one shard. Invariant: `Lsn`s do not fall from front to back.
+#[derive(Debug, Default)]
+pub struct Queue {
+    items: VecDeque<(Lsn, Item)>,
+    bytes: ByteQueue,
+}
+
+impl Queue {
+    /// A message was appended as `lsn`.
+    pub fn push_store(&mut self, lsn: Lsn, item: StoreItem, reply: &[u8]) {
+        debug_assert_eq!(item.reply_len as usize, reply.len());
+        self.bytes.push(reply);
+        self.items.push_back((lsn, Item::Store(item)));
+    }
+
+    /// An answer waits until `lsn` is durable.
+    pub fn push_answer(&mut self, lsn: Lsn, origin: Origin, reply: &[u8], body: &[u8], credit: u32) {
+        self.bytes.push(reply);
+        self.bytes.push(body);
+        let item = AnswerItem {
+            origin,
+            reply_len: reply.len() as u32,
+            body_len: body.len() as u32,
+            credit,
+        };
+        self.items.push_back((lsn, Item::Answer(item)));
+    }
+
+    /// Something rarer waits until `lsn` is durable.
+    pub fn push(&mut self, lsn: Lsn, rare: Rare) {
+        self.items.push_back((lsn, Item::Rare(Box::new(rare))));
+    }
+
+    /// The first item, if it is durable.
+    pub fn front(&mut self, durable: Lsn) -> Option<&mut Item> {
+        match self.items.front_mut() {
+            Some((lsn, item)) if *lsn <= durable => Some(item),
+            _ => None,
+        }
+    }
+
+    /// Takes the first item off. Its bytes stay until `pop_bytes`.
+    pub fn pop(&mut self) -> Option<Item> {
+        self.items.pop_front().map(|(_, item)| item)
+    }
+
+    /// The first `len` bytes that belong to the items.
+    pub fn bytes(&self, len: usize) -> &[u8] {
+        self.bytes.front(len)
+    }
+
+    /// Drops them.
+    pub fn pop_bytes(&mut self, len: usize) {
+        self.bytes.pop(len);
+    }
+
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}

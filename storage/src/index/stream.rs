@@ -1,0 +1,387 @@
+//! The index of one stream: appends, lookups, removals and relocations.
+
+use super::checkpoint::{Checkpoint, Scalars};
+use super::codec;
+use super::deleted::DeletedPages;
+use super::directory::Directory;
+use super::jobs::Jobs;
+use super::recovery::Recovery;
+use super::sequences::{SequencePages, slot_of};
+use super::subjects::{Kept, SubjectTable};
+use super::{
+    DELETED_PER_PAGE, Entry, IndexConfig, Lookup, PageKey, PageKind, Relocated, Removed,
+    RemovedMessage, Resident, SEQUENCES_PER_PAGE, SubjectId,
+};
+use crate::types::{Position, SegmentId};
+
+/// Pages that one call of [`StreamIndex::evict`] looks at.
+const EVICT_VISITS_MAX: usize = 4096;
+/// From this slot of the first page on, the next page is wanted.
+const PREFETCH_SLOT: usize = SEQUENCES_PER_PAGE as usize * 3 / 4;
+
+/// The index of one stream. The folder's opening comment tells its laws.
+#[derive(Debug)]
+pub struct StreamIndex {
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) sequences: SequencePages,
+    pub(super) deleted: DeletedPages,
+    pub(super) subjects: SubjectTable,
+    pub(super) directory: Directory,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) recovery: Recovery,
+    pub(super) jobs: Jobs,
+}
+
+impl StreamIndex {
+    /// The index of a new stream.
+    ///
+    /// # Panics
+    /// If the first sequence is 0.
+    pub fn new(config: IndexConfig) -> StreamIndex {
+        assert!(config.first_seq > 0, "sequences start at 1");
+        StreamIndex {
+            first_seq: config.first_seq,
+            last_seq: config.first_seq - 1,
+            messages: 0,
+            bytes: 0,
+            sequences: SequencePages::new(config.first_seq),
+            deleted: DeletedPages::default(),
+            subjects: SubjectTable::new(config.hash_seed, config.track_history),
+            directory: Directory::default(),
+            checkpoint: Checkpoint::default(),
+            recovery: Recovery::default(),
+            jobs: Jobs::default(),
+        }
+    }
+
+    /// The lowest live sequence; one past the last in an empty stream.
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// The highest sequence ever given; one below the first in a new stream.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Live messages.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Accounted bytes of the live messages.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Sequences between first and last that are gone.
+    pub fn num_deleted(&self) -> u64 {
+        self.last_seq + 1 - self.first_seq - self.messages
+    }
+
+    /// The subjects.
+    pub fn subjects(&self) -> &SubjectTable {
+        &self.subjects
+    }
+
+    /// Says whether histories are kept from now on. See [`IndexConfig::track_history`].
+    pub fn set_track_history(&mut self, track: bool) {
+        self.subjects.set_track_history(track, &mut self.checkpoint);
+    }
+
+    pub(super) fn scalars(&self) -> Scalars {
+        Scalars {
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            messages: self.messages,
+            bytes: self.bytes,
+            track_history: self.subjects.track_history,
+        }
+    }
+
+    /// Adds the message `seq`. Sequences that are left out count as deleted; that costs a step for each 65,536 of them.
+    ///
+    /// # Panics
+    /// If `seq` is not above the last sequence, or pages of a recovery are missing.
+    #[inline]
+    pub fn append(&mut self, seq: u64, position: Position, size: u32, subject: &[u8]) -> SubjectId {
+        assert!(seq > self.last_seq, "sequences rise");
+        let slot = slot_of(seq);
+        if seq != self.last_seq + 1
+            || self.sequences.tail_number != seq / SEQUENCES_PER_PAGE
+            || self.sequences.tail.end() != slot
+        {
+            self.prepare(seq);
+        }
+        let kept = Kept { seq, size, segment: position.segment };
+        let id = self.subjects.add(subject, kept, &mut self.checkpoint);
+        self.touch_tail();
+        self.sequences.tail.entries.push(Entry { position, size, subject: id });
+        self.last_seq = seq;
+        self.messages += 1;
+        self.bytes += u64::from(size);
+        if !self.jobs.is_empty() {
+            self.jobs.appended(&self.subjects, id);
+        }
+        id
+    }
+
+    /// Makes room for `seq` behind a gap or in a new page.
+    #[cold]
+    fn prepare(&mut self, seq: u64) {
+        assert!(seq < u64::MAX, "one sequence stays free behind the last");
+        assert!(!self.is_recovering(), "the pages of the recovery are loaded");
+        if self.messages == 0 {
+            self.first_seq = seq;
+            self.last_seq = seq - 1;
+            self.drop_dead_pages();
+        } else if seq > self.last_seq + 1 {
+            self.mark_deleted(self.last_seq + 1, seq);
+        }
+        if self.sequences.tail_number != seq / SEQUENCES_PER_PAGE {
+            self.sequences.close_tail();
+            self.sequences.open(seq);
+        } else if self.sequences.tail.entries.is_empty() {
+            self.sequences.tail.start = slot_of(seq) as u16;
+        } else {
+            self.touch_tail();
+            let tail = &mut self.sequences.tail;
+            let missing = slot_of(seq) - tail.end();
+            tail.entries.extend(std::iter::repeat_n(Entry::default(), missing));
+        }
+    }
+
+    /// Empties the sequence range of an empty stream up to `seq`: the next message may be `seq`, none is below it.
+    ///
+    /// # Panics
+    /// If the stream is not empty.
+    pub fn skip_to(&mut self, seq: u64) {
+        assert_eq!(self.messages, 0, "only an empty stream can skip sequences");
+        if seq > self.last_seq + 1 {
+            self.first_seq = seq;
+            self.last_seq = seq - 1;
+            self.drop_dead_pages();
+        }
+    }
+
+    /// Looks a message up.
+    pub fn get(&self, seq: u64) -> Lookup {
+        if seq < self.first_seq || seq > self.last_seq {
+            return Lookup::OutOfRange;
+        }
+        if self.deleted.contains(seq) {
+            return Lookup::Deleted;
+        }
+        match self.sequences.get(seq / SEQUENCES_PER_PAGE) {
+            None => Lookup::NeedPage(PageKey::of_sequence(seq)),
+            Some(page) => match page.get(slot_of(seq)) {
+                Some(entry) => Lookup::Found(*entry),
+                None => Lookup::Deleted,
+            },
+        }
+    }
+
+    /// True if the message `seq` is there. Needs no page.
+    pub fn is_live(&self, seq: u64) -> bool {
+        (self.first_seq..=self.last_seq).contains(&seq) && !self.deleted.contains(seq)
+    }
+
+    /// Live messages in `from..to`. Needs no page.
+    pub fn count_live(&self, from: u64, to: u64) -> u64 {
+        self.deleted.count_live(from.max(self.first_seq), to.min(self.last_seq + 1))
+    }
+
+    /// The lowest live sequence from `seq` on. Needs no page.
+    pub fn next_live(&self, seq: u64) -> Option<u64> {
+        self.deleted.next_live(seq.max(self.first_seq), self.last_seq)
+    }
+
+    /// The highest live sequence up to `seq`. Needs no page.
+    pub fn prev_live(&self, seq: u64) -> Option<u64> {
+        self.deleted.prev_live(seq.min(self.last_seq), self.first_seq)
+    }
+
+    /// Removes a message.
+    pub fn remove(&mut self, seq: u64) -> Removed {
+        match self.get(seq) {
+            Lookup::Found(entry) => Removed::Done(self.finish_removal(RemovedMessage {
+                seq,
+                subject: entry.subject,
+                size: entry.size,
+                segment: entry.position.segment,
+            })),
+            Lookup::Deleted | Lookup::OutOfRange => Removed::NotThere,
+            Lookup::NeedPage(key) => Removed::NeedPage(key),
+        }
+    }
+
+    /// Removes a message that is known to be of `subject`. Needs no page when it is the subject's last message (as
+    /// long as that is exact) or in its kept history.
+    pub fn remove_of(&mut self, subject: SubjectId, seq: u64) -> Removed {
+        if !self.is_live(seq) {
+            return Removed::NotThere;
+        }
+        if let Some((size, segment)) = self.known(subject, seq) {
+            let message = RemovedMessage { seq, subject, size, segment };
+            return Removed::Done(self.finish_removal(message));
+        }
+        match self.get(seq) {
+            Lookup::Found(entry) if entry.subject != subject => Removed::NotThere,
+            _ => self.remove(seq),
+        }
+    }
+
+    /// Size and segment of a subject's message, where the subject knows them.
+    fn known(&self, subject: SubjectId, seq: u64) -> Option<(u32, SegmentId)> {
+        let entry = self.subjects.get(subject)?;
+        if entry.last == seq && entry.last_is_exact() {
+            return Some((entry.last_size, entry.last_segment));
+        }
+        let (history, _) = self.subjects.history(subject);
+        let at = history.binary_search_by_key(&seq, |k| k.seq).ok()?;
+        Some((history[at].size, history[at].segment))
+    }
+
+    /// Removes the first message.
+    pub fn remove_first(&mut self) -> Removed {
+        self.remove(self.first_seq)
+    }
+
+    pub(super) fn finish_removal(&mut self, message: RemovedMessage) -> RemovedMessage {
+        let RemovedMessage { seq, subject, size, .. } = message;
+        if !self.jobs.is_empty() {
+            self.jobs.removed(&self.subjects, subject, seq);
+        }
+        self.subjects.remove(subject, seq, &mut self.checkpoint);
+        self.messages -= 1;
+        self.bytes = self.bytes.saturating_sub(u64::from(size));
+        if seq == self.first_seq {
+            let next = self.deleted.next_live(seq + 1, self.last_seq);
+            self.first_seq = next.unwrap_or(self.last_seq + 1);
+            if self.first_seq / SEQUENCES_PER_PAGE != seq / SEQUENCES_PER_PAGE {
+                self.drop_dead_pages();
+            }
+        } else {
+            self.mark_deleted(seq, seq + 1);
+        }
+        message
+    }
+
+    /// A record was copied from `from` to `to`: points the entry there, unless it is gone or has moved meanwhile.
+    pub fn relocate(&mut self, seq: u64, from: Position, to: Position) -> Relocated {
+        let entry = match self.get(seq) {
+            Lookup::Found(entry) if entry.position == from => entry,
+            Lookup::NeedPage(key) => return Relocated::NeedPage(key),
+            _ => return Relocated::NotThere,
+        };
+        self.touch_sequences(seq / SEQUENCES_PER_PAGE);
+        let page = self.sequences.get_mut(seq / SEQUENCES_PER_PAGE);
+        if let Some(entry) = page.and_then(|p| p.get_mut(slot_of(seq))) {
+            entry.position = to;
+        }
+        self.subjects.relocate(entry.subject, seq, to.segment, &mut self.checkpoint);
+        Relocated::Moved
+    }
+
+    #[inline]
+    fn touch_tail(&mut self) {
+        if !self.sequences.tail.state.is_freely_dirty() {
+            self.touch_sequences(self.sequences.tail_number);
+        }
+    }
+
+    fn touch_sequences(&mut self, number: u64) {
+        if let Some(page) = self.sequences.get_mut(number) {
+            let key = PageKey::new(PageKind::Sequences, number);
+            page.state = self.checkpoint.before_change(page.state, key, |out| {
+                codec::encode_sequences(number, page, out);
+            });
+        }
+    }
+
+    /// Sets the bits of `from..to`.
+    fn mark_deleted(&mut self, from: u64, to: u64) {
+        let mut seq = from;
+        while seq < to {
+            let number = seq / DELETED_PER_PAGE;
+            let base = number * DELETED_PER_PAGE;
+            let end = to.min(base + DELETED_PER_PAGE);
+            let page = self.deleted.pages.entry(number).or_default();
+            if !page.state.is_freely_dirty() {
+                let key = PageKey::new(PageKind::Deleted, number);
+                page.state = self.checkpoint.before_change(page.state, key, |out| {
+                    codec::encode_deleted(number, page, out);
+                });
+            }
+            page.set((seq - base) as usize, (end - base) as usize);
+            seq = end;
+        }
+    }
+
+    /// Drops the pages that lie wholly below the first sequence; what a checkpoint still needs of them is copied.
+    fn drop_dead_pages(&mut self) {
+        let first = self.first_seq / SEQUENCES_PER_PAGE;
+        while let Some((number, page)) = self.sequences.pop_below(first) {
+            let key = PageKey::new(PageKind::Sequences, number);
+            self.checkpoint.copy_frozen(page.state, key, |out| {
+                codec::encode_sequences(number, &page, out);
+            });
+        }
+        if self.sequences.tail_number < first {
+            let number = self.sequences.tail_number;
+            let page = &self.sequences.tail;
+            let key = PageKey::new(PageKind::Sequences, number);
+            self.checkpoint.copy_frozen(page.state, key, |out| {
+                codec::encode_sequences(number, page, out);
+            });
+            self.sequences.open(self.first_seq);
+        }
+        while let Some((number, page)) = self.deleted.pop_below(self.first_seq / DELETED_PER_PAGE) {
+            let key = PageKey::new(PageKind::Deleted, number);
+            self.checkpoint.copy_frozen(page.state, key, |out| {
+                codec::encode_deleted(number, &page, out);
+            });
+        }
+    }
+
+    /// The page that removing from the front will need next and that is not resident.
+    pub fn wants_prefetch(&self) -> Option<PageKey> {
+        if self.messages == 0 {
+            return None;
+        }
+        let number = self.first_seq / SEQUENCES_PER_PAGE;
+        if !self.sequences.is_resident(number) {
+            return Some(PageKey::new(PageKind::Sequences, number));
+        }
+        let next = PageKey::new(PageKind::Sequences, number + 1);
+        let wanted = slot_of(self.first_seq) >= PREFETCH_SLOT
+            && !self.sequences.is_resident(next.number)
+            && self.directory.get(next).is_some();
+        wanted.then_some(next)
+    }
+
+    /// Drops clean sequence pages until `bytes` are free or none is left; the first page goes last. Answers how many
+    /// bytes went.
+    pub fn evict(&mut self, bytes: usize) -> usize {
+        self.sequences.evict(bytes, self.first_seq / SEQUENCES_PER_PAGE, EVICT_VISITS_MAX)
+    }
+
+    /// Bytes held in memory. Walks the page lists: not for every message.
+    pub fn resident(&self) -> Resident {
+        Resident {
+            sequences: self.sequences.resident_bytes(),
+            fixed: self.subjects.resident_bytes()
+                + self.deleted.resident_bytes()
+                + self.directory.resident_bytes(),
+            outbox: self.checkpoint.outbox_bytes(),
+        }
+    }
+
+    /// Bytes of resident sequence pages; cheap.
+    pub fn sequence_bytes(&self) -> usize {
+        self.sequences.resident_bytes()
+    }
+}

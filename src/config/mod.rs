@@ -15,8 +15,14 @@
 //! prints `corelane: v0.1.0` on the first line and `nats-server: v2.15.1` on the second, since tools search for that, errors
 //! start with `corelane: `, and the store is `./corelane-data`.
 
+pub mod digest;
+mod lexer;
+mod loader;
 pub mod options;
+pub mod parser;
+pub mod value;
 
+pub use loader::{OsLoader, go_error};
 pub use options::Options;
 
 /// What a command line asks for.

@@ -390,6 +390,14 @@ impl<'a> Lexer<'a> {
         Ok(None)
     }
 
+    /// The same in a quoted string, where a NUL counts as a beginning.
+    fn end_of_string(&mut self, start: usize) -> Step {
+        if self.pos < self.text.len() {
+            return Err(self.error("Unexpected EOF."));
+        }
+        self.end_of_text(start)
+    }
+
     fn array_start(&mut self) -> Step {
         self.skip_while(|b| is_blank(b) || is_newline(b));
         match self.peek() {
@@ -442,6 +450,9 @@ impl<'a> Lexer<'a> {
         self.skip_while(is_blank);
         let scope = self.scope();
         if self.skip_comment() {
+            if scope == Scope::Top {
+                self.state = State::Start;
+            }
             return Ok(None);
         }
         match (scope, self.peek()) {
@@ -518,7 +529,7 @@ impl<'a> Lexer<'a> {
         let (start, line, newline_at) = (self.pos, self.line, self.newline_at);
         self.skip_while(|b| b != b'\'');
         if self.peek() == EOF {
-            return self.end_of_text(start);
+            return self.end_of_string(start);
         }
         let text = lossy(&self.text[start..self.pos]);
         self.bump();
@@ -537,7 +548,7 @@ impl<'a> Lexer<'a> {
         loop {
             let b = self.peek();
             if b == EOF && quoted {
-                return self.end_of_text(start);
+                return self.end_of_string(start);
             }
             let ends = if quoted {
                 b == b'"'
@@ -633,6 +644,9 @@ impl<'a> Lexer<'a> {
         let (start, line, newline_at) = (self.pos, self.line, self.newline_at);
         if negative {
             self.bump();
+            if self.peek() == b'.' {
+                return Err(self.error("Floats must start with a digit, not '.'."));
+            }
             if !self.peek().is_ascii_digit() {
                 return Err(self.error_here("Expected a digit but got '", "'."));
             }
@@ -670,7 +684,7 @@ impl<'a> Lexer<'a> {
             }
             _ if !negative && !self.at_number_end() => {
                 // Whatever ended the digits belongs to the string, be it a terminator or not.
-                self.bump();
+                self.bump_char();
                 return self.string_from(start, line, newline_at);
             }
             _ => {}

@@ -4,5 +4,6 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod api;
+pub mod stream;
 pub mod subject;
 pub mod types;

@@ -4,6 +4,8 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod api;
+pub mod api;
 pub mod config;
+pub mod stream;
 pub mod subject;
 pub mod types;

@@ -10,6 +10,7 @@
 pub mod error;
 pub mod error_table;
 pub mod json;
+pub mod subject;
 pub mod time;
 pub mod types;
 

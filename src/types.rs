@@ -24,6 +24,15 @@ pub struct ReactorId(pub u16);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
+/// Who asked or published, and so where answers are routed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The reactor of the connection.
+    pub reactor: ReactorId,
+    /// The connection; `ConnId(0)` for the server itself.
+    pub conn: ConnId,
+}
+
 pub use corelane_storage::types::{
     ConsumerId, GroupId, LogIndex, Lsn, Position, SegmentId, ShardId, StreamId, Term,
 };

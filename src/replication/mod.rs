@@ -39,11 +39,16 @@ impl Group {
         Group { id, term, next_index, committed: Lsn(0) }
     }
 
+    /// The next place in the group's log, without taking it.
+    pub fn next(&self) -> Proposal {
+        Proposal { group: self.id, term: self.term, index: self.next_index }
+    }
+
     /// Takes the next place in the group's log.
     pub fn propose(&mut self) -> Proposal {
-        let index = self.next_index;
-        self.next_index = LogIndex(index.0 + 1);
-        Proposal { group: self.id, term: self.term, index }
+        let proposal = self.next();
+        self.next_index = LogIndex(proposal.index.0 + 1);
+        proposal
     }
 
     /// The local log has made everything below `durable` durable.

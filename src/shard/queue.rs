@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use super::bytes::ByteQueue;
-use crate::turn::entry::Origin;
-use crate::types::{ConsumerId, Lsn, Position, StreamId};
+use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
 
 /// A message that was admitted and appended.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +22,9 @@ pub struct StoreItem {
     pub size: u32,
     /// Who published it.
     pub origin: Origin,
-    /// Bytes of its reply subject in the queue; 0 for none.
+    /// Bytes of its subject in the queue.
+    pub subject_len: u32,
+    /// Bytes of its reply subject in the queue, behind the subject; 0 for none.
     pub reply_len: u32,
     /// Publish credit to give back.
     pub credit: u32,
@@ -93,8 +94,10 @@ pub struct Queue {
 
 impl Queue {
     /// A message was appended as `lsn`.
-    pub fn push_store(&mut self, lsn: Lsn, item: StoreItem, reply: &[u8]) {
+    pub fn push_store(&mut self, lsn: Lsn, item: StoreItem, subject: &[u8], reply: &[u8]) {
         debug_assert_eq!(item.reply_len as usize, reply.len());
+        debug_assert_eq!(item.subject_len as usize, subject.len());
+        self.bytes.push(subject);
         self.bytes.push(reply);
         self.items.push_back((lsn, Item::Store(item)));
     }

@@ -1,0 +1,216 @@
+//! What became durable takes effect: index, limits, answers, consumers.
+
+use corelane_storage::index::{Removed, RemovedMessage};
+
+use super::outlet::{Outgoing, Outlet};
+use super::queue::{AnswerItem, Item, StoreItem};
+use super::{NO_SEGMENT, Shard};
+use crate::stream::retention::Evict;
+use crate::types::{Origin, Timestamp};
+
+impl Shard {
+    /// Applies everything that may be acknowledged, in order.
+    pub(super) fn apply(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        let frontier = self.log.acknowledgeable();
+        while self.blocked_apply.is_none() {
+            let Some(item) = self.queue.front(frontier) else { break };
+            match item {
+                Item::Store(s) => {
+                    let s = *s;
+                    self.queue.pop();
+                    self.apply_store(&s, false, out);
+                }
+                Item::Answer(a) => {
+                    let a = *a;
+                    self.queue.pop();
+                    self.apply_answer(&a, false, out);
+                }
+                Item::Rare(_) => {
+                    let Some(Item::Rare(rare)) = self.queue.pop() else { break };
+                    if let Some((rest, read)) = self.apply_rare(now, *rare, out) {
+                        self.queue.push_front(rest);
+                        self.blocked_apply = Some(read);
+                    }
+                }
+            }
+        }
+        while let Some(item) = self.at_once.front(Default::default()) {
+            match item {
+                Item::Store(s) => {
+                    let s = *s;
+                    self.at_once.pop();
+                    self.apply_store(&s, true, out);
+                }
+                Item::Answer(a) => {
+                    let a = *a;
+                    self.at_once.pop();
+                    self.apply_answer(&a, true, out);
+                }
+                Item::Rare(_) => {
+                    let Some(Item::Rare(rare)) = self.at_once.pop() else { break };
+                    let _ = self.apply_rare(now, *rare, out);
+                }
+            }
+        }
+        self.settle_live();
+        self.return_credit(out);
+    }
+
+    fn apply_store(&mut self, s: &StoreItem, at_once: bool, out: &mut impl Outlet) {
+        let queue = if at_once { &mut self.at_once } else { &mut self.queue };
+        let len = (s.subject_len + s.reply_len) as usize;
+        let (subject, reply) = queue.bytes(len).split_at(s.subject_len as usize);
+        let cell = &mut self.cells[s.slot as usize];
+        let id = cell.index.append(s.seq, s.position, s.size, subject);
+        cell.last_time = Timestamp(s.ts);
+        if cell.index.messages() == 1 {
+            cell.first_time = (s.seq, cell.last_time);
+        }
+        cell.admission.commit(s.seq);
+        cell.consumers.appended(&cell.index, id, subject, s.seq);
+        if s.reply_len > 0 {
+            self.scratch.clear();
+            cell.ack.write_stored(&mut self.scratch, s.seq);
+            out.send(&Outgoing {
+                origin: Some(s.origin),
+                to: reply,
+                shown: &[],
+                reply: &[],
+                headers: &[],
+                payload: &self.scratch,
+            });
+        }
+        queue.pop_bytes(len);
+        if !at_once {
+            if self.live.0 != s.position.segment {
+                self.settle_live();
+                self.live.0 = s.position.segment;
+            }
+            self.live.1 += s.size;
+        }
+        self.owe_credit(s.origin, s.credit);
+        let slot = s.slot as usize;
+        if self.cells[slot].retention.is_limited() {
+            self.evict_after(slot, id);
+        }
+        self.mark_active(slot);
+    }
+
+    fn apply_answer(&mut self, a: &AnswerItem, at_once: bool, out: &mut impl Outlet) {
+        let queue = if at_once { &mut self.at_once } else { &mut self.queue };
+        let len = (a.reply_len + a.body_len) as usize;
+        if a.reply_len > 0 {
+            let (to, payload) = queue.bytes(len).split_at(a.reply_len as usize);
+            out.send(&Outgoing {
+                origin: Some(a.origin),
+                to,
+                shown: &[],
+                reply: &[],
+                headers: &[],
+                payload,
+            });
+        }
+        queue.pop_bytes(len);
+        self.owe_credit(a.origin, a.credit);
+    }
+
+    /// Evicts what the limits no longer allow, after a message of `subject` was applied.
+    fn evict_after(&mut self, slot: usize, subject: corelane_storage::index::SubjectId) {
+        let cell = &self.cells[slot];
+        if cell.retention.limits_subjects() {
+            let state = super::cell::subject_state(&cell.index, subject);
+            for _ in 0..cell.retention.of_subject(state) {
+                if !self.evict_of_subject(slot, subject) {
+                    self.owe_eviction(slot);
+                    break;
+                }
+            }
+        }
+        self.evict_by_limits(slot);
+    }
+
+    /// Removes first messages while there are too many. False if a page is needed first.
+    pub(super) fn evict_by_limits(&mut self, slot: usize) -> bool {
+        loop {
+            let cell = &mut self.cells[slot];
+            if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
+                return true;
+            }
+            match cell.index.remove_first() {
+                Removed::Done(gone) => self.removed(slot, &gone),
+                Removed::NotThere => return true,
+                Removed::NeedPage(_) => {
+                    self.owe_eviction(slot);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Removes the oldest message of a subject. False if a page is needed first.
+    pub(super) fn evict_of_subject(
+        &mut self,
+        slot: usize,
+        subject: corelane_storage::index::SubjectId,
+    ) -> bool {
+        use corelane_storage::index::Resolved;
+        let cell = &mut self.cells[slot];
+        let mut budget = 1_000;
+        match cell.index.first_of(subject, &mut budget) {
+            Resolved::Found(seq) => match cell.index.remove_of(subject, seq) {
+                Removed::Done(gone) => {
+                    self.removed(slot, &gone);
+                    true
+                }
+                Removed::NotThere => true,
+                Removed::NeedPage(_) => false,
+            },
+            Resolved::None => true,
+            Resolved::NeedPage(_) | Resolved::Budget => false,
+        }
+    }
+
+    /// A message left a stream: its bytes are dead, and consumers no longer count it.
+    pub(super) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
+        let cell = &mut self.cells[slot];
+        cell.consumers.removed(&cell.index, gone.subject, gone.seq);
+        match &mut cell.memory {
+            Some(memory) => memory.remove(gone.seq),
+            None => {
+                if self.live.0 == gone.segment {
+                    self.settle_live();
+                }
+                self.log.mark_dead(gone.segment, gone.size);
+            }
+        }
+    }
+
+    /// Tells the log of the live bytes gathered so far.
+    pub(super) fn settle_live(&mut self) {
+        if self.live.1 > 0 {
+            self.log.add_live(self.live.0, self.live.1);
+        }
+        self.live = (NO_SEGMENT, 0);
+    }
+
+    /// Notes publish credit that goes home at the end of the turn.
+    pub(super) fn owe_credit(&mut self, origin: Origin, bytes: u32) {
+        if bytes == 0 {
+            return;
+        }
+        let at = usize::from(origin.reactor.0);
+        if self.credit.len() <= at {
+            self.credit.resize(at + 1, 0);
+        }
+        self.credit[at] += u64::from(bytes);
+    }
+
+    fn return_credit(&mut self, out: &mut impl Outlet) {
+        for (reactor, bytes) in self.credit.iter_mut().enumerate() {
+            if *bytes > 0 {
+                out.credit(crate::types::ReactorId(reactor as u16), self.id, *bytes);
+                *bytes = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Publishes into streams: admission, and the one copy into the log.
+
+use corelane_storage::log::AppendError;
+use corelane_storage::record::{MessageIn, RecordIn};
+
+use super::Shard;
+use super::memory::Message;
+use super::queue::StoreItem;
+use crate::api::error::{ApiError, kinds};
+use crate::stream::admission::{Admitted, Publish, stored_size};
+use crate::turn::Captured;
+use crate::types::{Origin, Position, StreamId, Timestamp};
+
+impl Shard {
+    /// A message that one of the shard's streams captures.
+    pub(super) fn publish(&mut self, now: Timestamp, stream: StreamId, m: &Captured<'_>) {
+        let origin = m.origin;
+        let slot = match self.slots.get(&stream) {
+            Some(&slot) if !self.cells[slot].removing => slot,
+            _ => {
+                self.owe_credit(origin, m.credit_bytes);
+                return;
+            }
+        };
+        let cell = &mut self.cells[slot];
+        let reply = if cell.config.no_ack { &[][..] } else { m.reply };
+        let publish = Publish {
+            subject: m.subject,
+            reply: m.reply,
+            headers: m.headers,
+            payload_len: m.payload.len(),
+        };
+        let (admission, view) = cell.gate();
+        match admission.admit(&view, now, &publish) {
+            Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
+            Admitted::Duplicate { seq } => {
+                self.scratch.clear();
+                cell.ack.write_duplicate(&mut self.scratch, seq);
+                self.answer_later(slot, origin, reply, m.credit_bytes);
+            }
+            Admitted::Refuse(error) => self.refuse(slot, &error, m, reply),
+        }
+    }
+
+    fn refuse(&mut self, slot: usize, error: &ApiError, m: &Captured<'_>, reply: &[u8]) {
+        self.scratch.clear();
+        self.cells[slot].ack.write_refused(&mut self.scratch, error);
+        self.answer_later(slot, m.origin, reply, m.credit_bytes);
+    }
+
+    /// Queues `scratch` as an answer behind everything admitted before.
+    fn answer_later(&mut self, slot: usize, origin: Origin, reply: &[u8], credit: u32) {
+        let body: &[u8] = if reply.is_empty() { &[] } else { &self.scratch };
+        if self.cells[slot].is_memory() {
+            self.at_once.push_answer(Default::default(), origin, reply, body, credit);
+        } else {
+            self.queue.push_answer(self.log.appended(), origin, reply, body, credit);
+        }
+    }
+
+    fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
+        let cell = &mut self.cells[slot];
+        let size = stored_size(
+            cell.config.storage,
+            m.subject.len(),
+            m.headers.len(),
+            m.payload.len(),
+        ) as u32;
+        let mut item = StoreItem {
+            slot: slot as u32,
+            seq,
+            ts: at.0,
+            position: Position::default(),
+            record_len: 0,
+            size,
+            origin: m.origin,
+            subject_len: m.subject.len() as u32,
+            reply_len: reply.len() as u32,
+            credit: m.credit_bytes,
+        };
+        if let Some(memory) = &mut cell.memory {
+            memory.insert(seq, Message::new(at.0, m.subject, m.headers, m.payload));
+            self.at_once.push_store(Default::default(), item, m.subject, reply);
+            return;
+        }
+        let record = RecordIn::Message(MessageIn {
+            stream: cell.id,
+            seq,
+            ts: at.0,
+            subject: m.subject,
+            headers: m.headers,
+            payload: m.payload,
+            relocated: false,
+        });
+        let p = self.group.next();
+        match self.log.append(p.group, p.term, p.index, &record) {
+            Ok(appended) => {
+                self.group.propose();
+                item.position = appended.position;
+                item.record_len = appended.len;
+                self.queue.push_store(appended.lsn, item, m.subject, reply);
+            }
+            Err(error) => {
+                cell.admission.withdraw(seq);
+                let error = match error {
+                    AppendError::TooLarge => kinds::STREAM_MESSAGE_EXCEEDS_MAXIMUM.error(),
+                    AppendError::NoSpace | AppendError::Busy | AppendError::Failed => {
+                        kinds::INSUFFICIENT_RESOURCES.error()
+                    }
+                };
+                self.refuse(slot, &error, m, reply);
+            }
+        }
+    }
+}

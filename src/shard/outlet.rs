@@ -1,0 +1,61 @@
+//! What a shard says to the rest of the node, in order. Implemented by the turn over its net layer.
+
+use super::message::ShardMessage;
+use crate::types::{Origin, ReactorId, ShardId, StreamId};
+
+/// A message that leaves a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The requester; its reactor routes `to`. `None` for push: any interest on the node.
+    pub origin: Option<Origin>,
+    /// The subject it is routed by: an inbox or a deliver subject.
+    pub to: &'a [u8],
+    /// The subject that subscribers see; empty if it is `to`.
+    pub shown: &'a [u8],
+    /// The reply subject; may be empty.
+    pub reply: &'a [u8],
+    /// The header block; may be empty.
+    pub headers: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// A change of what the node's reactors know of streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// A stream exists, or captures other subjects.
+    Here {
+        /// The stream.
+        id: StreamId,
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its shard.
+        shard: ShardId,
+        /// What it captures.
+        subjects: Vec<Box<[u8]>>,
+        /// It was there before.
+        update: bool,
+    },
+    /// A stream is gone.
+    Gone(StreamId),
+}
+
+/// The outlet of a shard during one turn.
+pub trait Outlet {
+    /// Sends a message.
+    fn send(&mut self, message: &Outgoing<'_>);
+    /// Gives publish credit back.
+    fn credit(&mut self, reactor: ReactorId, shard: ShardId, bytes: u64);
+    /// Tells all reactors of a stream, before anything that is sent later.
+    fn place(&mut self, placed: Placed);
+    /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.
+    fn has_interest(&self, subject: &[u8], group: &[u8]) -> bool;
+    /// Asks to be told when interest in `subject` comes or goes, or no longer.
+    fn watch(&mut self, shard: ShardId, subject: &[u8], on: bool);
+    /// Sends a message to a shard of this node.
+    fn tell(&mut self, to: ShardId, message: ShardMessage);
+    /// The node must stop; the text is for the operator.
+    fn fatal(&mut self, text: &str);
+    /// A line for the log.
+    fn log(&mut self, line: String);
+}

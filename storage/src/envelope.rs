@@ -1,0 +1,385 @@
+//! The write's envelope and the frame's header.
+//!
+//! A write starts on a device block: an envelope, then frames one after another, then zeroes up to
+//! the next device block. A frame is a header and its records. The frames' bytes do not depend on
+//! where they lie; the envelope's do. All numbers are little-endian.
+//!
+//! ```text
+//! envelope (96 bytes)
+//!   0  8  checksum         xxh3-64 of the bytes 8..96, seeded with the segment's key
+//!   8  4  magic            "CLW1"
+//!  12  2  version          1
+//!  14  2  flags            zero
+//!  16  4  segment
+//!  20  4  offset           of the envelope in the segment
+//!  24  4  generation
+//!  28  4  length           bytes from the envelope to the end of the last frame
+//!  32  4  padded           bytes to the next write
+//!  36  4  frames
+//!  40  4  records          in all frames
+//!  44  4  zero
+//!  48  8  number           of this write; counts on through generations
+//!  56  8  durable_through  number of the last write that was durable when this one was sealed
+//!  64  8  bodies           chain of the frames' body checksums
+//!  72 24  reserved         zero
+//!
+//! frame header (64 bytes)
+//!   0  8  checksum         chain of: xxh3-64 of the bytes 8..64, then each record's checksum
+//!                          (which covers the record's header)
+//!   8  4  magic            "CLF1"
+//!  12  2  version          1
+//!  14  1  codec            0: records as they are
+//!  15  1  cipher           0: none
+//!  16  8  group
+//!  24  8  term
+//!  32  8  index            of the first record
+//!  40  4  length           bytes with this header
+//!  44  4  records
+//!  48  8  key              of the cipher; zero
+//!  56  8  reserved         zero
+//! ```
+
+use crate::bytes::{chain, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use crate::record::RecordView;
+use crate::types::{GroupId, LogIndex, SegmentId, Term};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Bytes of the envelope before the first frame.
+pub const ENVELOPE_BYTES: u32 = 96;
+/// Bytes of a frame before its first record.
+pub const FRAME_HEADER_BYTES: u32 = 64;
+
+const ENVELOPE_MAGIC: &[u8; 4] = b"CLW1";
+const FRAME_MAGIC: &[u8; 4] = b"CLF1";
+const VERSION: u16 = 1;
+
+/// What is said of one write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where it lies.
+    pub segment: SegmentId,
+    /// Where in it.
+    pub offset: u32,
+    /// The log's generation.
+    pub generation: u32,
+    /// Bytes to the end of the last frame.
+    pub length: u32,
+    /// Bytes to the next write.
+    pub padded: u32,
+    /// How many frames.
+    pub frames: u32,
+    /// How many records in all of them.
+    pub records: u32,
+    /// The write's number.
+    pub number: u64,
+    /// The last durable write when it was sealed.
+    pub durable_through: u64,
+    /// Chain of the frames' checksums.
+    pub bodies: u64,
+}
+
+impl Envelope {
+    /// Writes it into the first bytes of `out`.
+    pub fn encode(&self, key: u64, out: &mut [u8]) {
+        let out = &mut out[..ENVELOPE_BYTES as usize];
+        out.fill(0);
+        out[8..12].copy_from_slice(ENVELOPE_MAGIC);
+        put_u16(out, 12, VERSION);
+        put_u32(out, 16, self.segment.0);
+        put_u32(out, 20, self.offset);
+        put_u32(out, 24, self.generation);
+        put_u32(out, 28, self.length);
+        put_u32(out, 32, self.padded);
+        put_u32(out, 36, self.frames);
+        put_u32(out, 40, self.records);
+        put_u64(out, 48, self.number);
+        put_u64(out, 56, self.durable_through);
+        put_u64(out, 64, self.bodies);
+        let checksum = xxh3_64_with_seed(&out[8..], key);
+        put_u64(out, 0, checksum);
+    }
+
+    /// Reads one that was written with this key.
+    pub fn decode(bytes: &[u8], key: u64) -> Option<Envelope> {
+        let b = bytes.get(..ENVELOPE_BYTES as usize)?;
+        if &b[8..12] != ENVELOPE_MAGIC
+            || get_u16(b, 12) != VERSION
+            || get_u64(b, 0) != xxh3_64_with_seed(&b[8..], key)
+        {
+            return None;
+        }
+        Some(Envelope {
+            segment: SegmentId(get_u32(b, 16)),
+            offset: get_u32(b, 20),
+            generation: get_u32(b, 24),
+            length: get_u32(b, 28),
+            padded: get_u32(b, 32),
+            frames: get_u32(b, 36),
+            records: get_u32(b, 40),
+            number: get_u64(b, 48),
+            durable_through: get_u64(b, 56),
+            bodies: get_u64(b, 64),
+        })
+    }
+}
+
+/// What is said of one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Its group.
+    pub group: GroupId,
+    /// Its term.
+    pub term: Term,
+    /// The index of its first record.
+    pub index: LogIndex,
+    /// Bytes with this header.
+    pub length: u32,
+    /// How many records.
+    pub records: u32,
+}
+
+impl FrameHeader {
+    /// Writes the header for records whose checksums chain from `start_chain` to `sums`.
+    /// Returns the frame's checksum.
+    pub(crate) fn encode(&self, sums: u64, out: &mut [u8]) -> u64 {
+        let out = &mut out[..FRAME_HEADER_BYTES as usize];
+        out.fill(0);
+        out[8..12].copy_from_slice(FRAME_MAGIC);
+        put_u16(out, 12, VERSION);
+        put_u64(out, 16, self.group.0);
+        put_u64(out, 24, self.term.0);
+        put_u64(out, 32, self.index.0);
+        put_u32(out, 40, self.length);
+        put_u32(out, 44, self.records);
+        let checksum = chain(sums, xxh3_64(&out[8..]));
+        put_u64(out, 0, checksum);
+        checksum
+    }
+
+    /// Reads a header; its checksum is checked with the records'.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<FrameHeader> {
+        let b = bytes.get(..FRAME_HEADER_BYTES as usize)?;
+        if &b[8..12] != FRAME_MAGIC || get_u16(b, 12) != VERSION || get_u16(b, 14) != 0 {
+            return None;
+        }
+        Some(FrameHeader {
+            group: GroupId(get_u64(b, 16)),
+            term: Term(get_u64(b, 24)),
+            index: LogIndex(get_u64(b, 32)),
+            length: get_u32(b, 40),
+            records: get_u32(b, 44),
+        })
+    }
+
+    /// The checksum that the header's bytes carry.
+    pub(crate) fn checksum_in(bytes: &[u8]) -> u64 {
+        get_u64(bytes, 0)
+    }
+
+    fn checksum_of(bytes: &[u8], sums: u64) -> u64 {
+        chain(sums, xxh3_64(&bytes[8..FRAME_HEADER_BYTES as usize]))
+    }
+}
+
+/// A record of a write, where it lies in the write's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed<'a> {
+    pub frame: FrameHeader,
+    /// Which record of its frame, from 0.
+    pub nth: u32,
+    /// From the envelope's first byte.
+    pub at: u32,
+    pub record: RecordView<'a>,
+}
+
+/// Walks the records of a write by their lengths. Ends early (`broken`) where bytes make no sense.
+pub(crate) struct Records<'a> {
+    write: &'a [u8],
+    at: usize,
+    frame: FrameHeader,
+    nth: u32,
+    broken: bool,
+}
+
+impl<'a> Records<'a> {
+    /// `write` is the envelope's `length` bytes.
+    pub(crate) fn new(write: &'a [u8]) -> Self {
+        let at = ENVELOPE_BYTES as usize;
+        Records { write, at, frame: FrameHeader::default(), nth: 0, broken: false }
+    }
+
+    pub(crate) fn broken(&self) -> bool {
+        self.broken
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Placed<'a>;
+
+    fn next(&mut self) -> Option<Placed<'a>> {
+        if self.broken || self.at >= self.write.len() {
+            return None;
+        }
+        if self.nth == self.frame.records {
+            match FrameHeader::decode(&self.write[self.at..]).filter(|f| f.records > 0) {
+                Some(frame) => {
+                    self.frame = frame;
+                    self.nth = 0;
+                    self.at += FRAME_HEADER_BYTES as usize;
+                }
+                None => {
+                    self.broken = true;
+                    return None;
+                }
+            }
+        }
+        match self.write.get(self.at..).map(RecordView::decode) {
+            Some(Ok(record)) => {
+                let placed =
+                    Placed { frame: self.frame, nth: self.nth, at: self.at as u32, record };
+                self.at += record.padded_len() as usize;
+                self.nth += 1;
+                Some(placed)
+            }
+            _ => {
+                self.broken = true;
+                None
+            }
+        }
+    }
+}
+
+/// Whether every checksum and count of a write holds. `write` is the envelope's `length` bytes.
+pub(crate) fn write_is_whole(envelope: &Envelope, write: &[u8]) -> bool {
+    let mut bodies = 0;
+    let mut at = ENVELOPE_BYTES as usize;
+    let mut records = 0;
+    for _ in 0..envelope.frames {
+        let Some(header) = write.get(at..).and_then(FrameHeader::decode) else { return false };
+        if header.length < FRAME_HEADER_BYTES {
+            return false;
+        }
+        let end = at + header.length as usize;
+        let Some(body) = write.get(at..end) else { return false };
+        let mut sums = 0;
+        let mut inside = FRAME_HEADER_BYTES as usize;
+        for _ in 0..header.records {
+            let Some(Ok(record)) = body.get(inside..).map(RecordView::decode) else { return false };
+            if record.verify().is_err() {
+                return false;
+            }
+            sums = chain(sums, record.checksum());
+            inside += record.padded_len() as usize;
+        }
+        let checksum = FrameHeader::checksum_in(body);
+        if inside != body.len() || checksum != FrameHeader::checksum_of(body, sums) {
+            return false;
+        }
+        bodies = chain(bodies, checksum);
+        records += header.records;
+        at = end;
+    }
+    at == write.len() && bodies == envelope.bodies && records == envelope.records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{MetaIn, RecordIn, padded};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn envelope() -> Envelope {
+        Envelope {
+            segment: SegmentId(1),
+            offset: 8192,
+            generation: 2,
+            length: 300,
+            padded: 4096,
+            frames: 1,
+            records: 2,
+            number: 9,
+            durable_through: 7,
+            bodies: 0x0102,
+        }
+    }
+
+    #[test]
+    fn golden_envelope() {
+        let mut bytes = [0xaa; 96];
+        envelope().encode(77, &mut bytes);
+        let want = "434c57310100000001000000002000000200000\
+                    02c0100000010000001000000020000000000000009000000000000000700000000000000\
+                    0201000000000000000000000000000000000000000000000000000000000000";
+        assert_eq!(hex(&bytes[8..]), want);
+        assert_eq!(get_u64(&bytes, 0), ENVELOPE_SUM);
+        assert_eq!(Envelope::decode(&bytes, 77), Some(envelope()));
+        assert_eq!(Envelope::decode(&bytes, 78), None);
+    }
+
+    const ENVELOPE_SUM: u64 = 0;
+    const FRAME_SUM: u64 = 0;
+
+    #[test]
+    fn golden_frame() {
+        let header = FrameHeader {
+            group: GroupId(1),
+            term: Term(2),
+            index: LogIndex(3),
+            length: 64,
+            records: 5,
+        };
+        let mut bytes = [0xaa; 64];
+        assert_eq!(header.encode(6, &mut bytes), FRAME_SUM);
+        let want = "434c463101000000010000000000000002000000000000000300000000000000\
+                    400000000500000000000000000000000000000000000000";
+        assert_eq!(hex(&bytes[8..]), want);
+        assert_eq!(FrameHeader::decode(&bytes), Some(header));
+    }
+
+    fn write() -> (Envelope, Vec<u8>) {
+        let mut bytes = vec![0; ENVELOPE_BYTES as usize];
+        let mut bodies = 0;
+        for group in 1..3 {
+            let start = bytes.len();
+            bytes.resize(start + FRAME_HEADER_BYTES as usize, 0);
+            let mut sums = 0;
+            for id in 0..group {
+                let record =
+                    RecordIn::Meta(MetaIn { kind: 1, stream: 2, id, body: b"8 bytes.", relocated: false });
+                let length = record.length() as usize;
+                let at = bytes.len();
+                bytes.resize(at + padded(length), 0);
+                sums = chain(sums, record.encode(length, &mut bytes[at..]));
+            }
+            let length = (bytes.len() - start) as u32;
+            let header = FrameHeader {
+                group: GroupId(group),
+                length,
+                records: group as u32,
+                ..FrameHeader::default()
+            };
+            bodies = chain(bodies, header.encode(sums, &mut bytes[start..]));
+        }
+        let length = bytes.len() as u32;
+        (Envelope { length, frames: 2, records: 3, bodies, ..envelope() }, bytes)
+    }
+
+    #[test]
+    fn a_whole_write_is_whole_and_any_flip_is_not() {
+        let (envelope, bytes) = write();
+        assert!(write_is_whole(&envelope, &bytes));
+        let mut records = Records::new(&bytes);
+        let walked: Vec<_> = records.by_ref().map(|p| (p.frame.group.0, p.nth)).collect();
+        assert_eq!(walked, vec![(1, 0), (2, 0), (2, 1)]);
+        assert!(!records.broken());
+        for bit in ENVELOPE_BYTES as usize * 8..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!write_is_whole(&envelope, &bad), "bit {bit}");
+            Records::new(&bad).for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! One shard's log: what is appended, written, durable, kept in memory, read and freed.
+//!
+//! A synchronous state machine. Inputs: `append`, `seal` once a turn, `complete` for each device
+//! completion, `tick` at its `deadline`. Outputs: device operations pushed to `ops`, and `Progress`.
+//!
+//! Must not know: what records mean, clocks, files. Exists: one per shard, after recovery.
+//!
+//! Invariants:
+//! - Two lanes, hot and cold, each a sequence of numbered writes. Within a lane `appended >=
+//!   written >= durable`, each of them only ever grows, and `durable` ends an unbroken run.
+//! - A write lies in one block of one segment; a block's memory is the bytes that are written, and
+//!   is neither moved, changed nor freed while a write of it is in flight.
+//! - A segment id names one content for ever; a slot (file) is used again with a new id.
+//! - A failed write or flush ends the log: every later call that could acknowledge refuses.
+//! - A segment is freed when nothing in it lives, it lies below the replay point of the durable
+//!   checkpoint, what emptied it is durable, and nobody reads it.
+//!
+//! ```text
+//! append ──> open write ──seal──> queue ──slot free──> device ──Done──> written ──flush──> durable
+//!            (tail block, in memory until evicted; positions are final at append)
+//! ```
+
+mod append;
+mod checkpoint;
+mod flush;
+mod options;
+mod read;
+mod scan;
+mod space;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::Commit;
+pub use options::{LogOptions, OptionsError, SyncPolicy};
+pub use read::{Read, ReadError, ReadHint, ReadId};
+pub use scan::{Scan, ScanStep};
+pub use space::{SegmentUse, SpaceState};
+
+use crate::device::{DeviceError, Slot, Token};
+use crate::segment::SegmentKind;
+use crate::superblock::{CheckpointRef, Superblock};
+use crate::types::{Lsn, Position, SegmentId};
+use append::Lane;
+use space::{Segment, Spare, Waiting};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use tail::{BlockPool, Tail};
+
+/// Where a record went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its place in the order of its lane.
+    pub lsn: Lsn,
+    /// Where it lies.
+    pub position: Position,
+    /// Bytes that it takes, with padding: what live-byte counts and reads are given.
+    pub len: u32,
+}
+
+/// Why a record was not appended. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The disk is full: messages are refused until space returns, metadata once the reserve is
+    /// used up as well.
+    NoSpace,
+    /// `unflushed_bytes_max` are waiting for the disk already. The caller should have stopped.
+    Busy,
+    /// Larger than `record_bytes_max`, or a subject longer than 65,535 bytes.
+    TooLarge,
+    /// The log has failed.
+    Failed,
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AppendError::NoSpace => "no space left for the log",
+            AppendError::Busy => "too much waits for the disk",
+            AppendError::TooLarge => "record too large",
+            AppendError::Failed => "the log has failed",
+        })
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// The disk did not do as asked. The node must stop: what is on the disk is not known any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFailure {
+    /// What failed, for the operator.
+    pub message: String,
+}
+
+impl fmt::Display for LogFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for LogFailure {}
+
+/// What a completion moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// `written()` of the hot lane grew.
+    pub written: bool,
+    /// `durable()` grew.
+    pub durable: bool,
+    /// `cold_durable()` grew.
+    pub cold_durable: bool,
+    /// This read is over: `read` the record again (it is ready, or an error, or was evicted).
+    pub read: Option<ReadId>,
+    /// This checkpoint is durable.
+    pub checkpoint: Option<u64>,
+    /// Space returned after `AppendError::NoSpace`.
+    pub space_returned: bool,
+}
+
+/// What a token stands for.
+#[derive(Debug)]
+enum Pending {
+    Write { lane: LaneId, number: u64 },
+    Flush,
+    Read { id: ReadId },
+    CreateSpare { slot: Slot },
+    CreateOwn { slot: Slot, segment: SegmentId },
+    Zero { slot: Slot },
+    Remove,
+    Superblock,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LaneId {
+    Hot,
+    Cold,
+}
+
+/// One shard's log. Made by `recovery::Recovery::finish`.
+pub struct Log {
+    options: LogOptions,
+    failed: Option<LogFailure>,
+    generation: u32,
+    keys: KeyRng,
+    next_segment: u32,
+    next_slot: u32,
+    next_token: u64,
+    tokens: BTreeMap<Token, Pending>,
+    hot: Lane,
+    cold: Lane,
+    /// By `SegmentKind`.
+    tails: [Tail; 3],
+    pool: BlockPool,
+    segments: BTreeMap<SegmentId, Segment>,
+    spares: Vec<Spare>,
+    waiting: VecDeque<Waiting>,
+    space: space::Space,
+    flush: flush::FlushRounds,
+    superblock: checkpoint::SuperblockWriter,
+    reads: read::Reads,
+    /// When `tick` was last told.
+    now: i64,
+}
+
+/// What recovery found, for the log that goes on from it.
+pub(crate) struct Start {
+    pub options: LogOptions,
+    pub seed: u64,
+    pub superblock: Superblock,
+    /// Segments with content, with what is known of them.
+    pub segments: Vec<RecoveredSegment>,
+    /// Slots without content that have the standard size.
+    pub spares: Vec<Slot>,
+    pub next_segment: u32,
+    pub next_slot: u32,
+    /// Number of the next write.
+    pub next_write: u64,
+    /// Where the accepted log ends.
+    pub cursor: Position,
+}
+
+pub(crate) struct RecoveredSegment {
+    pub segment: SegmentId,
+    pub slot: Slot,
+    pub kind: SegmentKind,
+    pub bytes: u64,
+    pub key: u64,
+    pub generation: u32,
+    /// Bytes in which its writes lie.
+    pub end: u32,
+    /// Its last write, if it lies in the replayed part, or its only one.
+    pub last_write: u64,
+    /// Nothing in it was accepted.
+    pub discarded: bool,
+}
+
+/// SplitMix64: keys of segments from the caller's seed.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyRng(pub u64);
+
+impl KeyRng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Log {
+    pub(crate) fn start(start: Start) -> Log {
+        let options = start.options;
+        let mut log = Log {
+            failed: None,
+            generation: start.superblock.generation,
+            keys: KeyRng(start.seed),
+            next_segment: start.next_segment,
+            next_slot: start.next_slot,
+            next_token: 1,
+            tokens: BTreeMap::new(),
+            hot: Lane::new(SegmentKind::Hot, start.next_write, start.cursor),
+            cold: Lane::new(SegmentKind::Cold, 1, Position::default()),
+            tails: Default::default(),
+            pool: BlockPool::new(options.block_bytes as usize),
+            segments: BTreeMap::new(),
+            spares: start.spares.iter().map(|slot| Spare { slot: *slot, zeroed: false }).collect(),
+            waiting: VecDeque::new(),
+            space: space::Space::default(),
+            flush: flush::FlushRounds::default(),
+            superblock: checkpoint::SuperblockWriter::new(start.superblock),
+            reads: read::Reads::new(&options),
+            now: 0,
+            options,
+        };
+        for found in start.segments {
+            log.restore_segment(found);
+        }
+        log
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    /// Why the log has failed, if it has.
+    pub fn failure(&self) -> Option<&LogFailure> {
+        self.failed.as_ref()
+    }
+
+    /// The last record appended to the hot lane. `Lsn(0)` before the first since opening.
+    pub fn appended(&self) -> Lsn {
+        self.hot.appended
+    }
+
+    /// All hot records up to this one are written (and perhaps not flushed).
+    pub fn written(&self) -> Lsn {
+        self.hot.written
+    }
+
+    /// All hot records up to this one are on the medium.
+    pub fn durable(&self) -> Lsn {
+        self.hot.durable
+    }
+
+    /// All hot records up to this one may be acknowledged: durable, or written where the sync
+    /// policy says so.
+    pub fn acknowledgeable(&self) -> Lsn {
+        match self.options.sync {
+            SyncPolicy::Always => self.hot.durable,
+            SyncPolicy::Interval(_) => self.hot.written,
+        }
+    }
+
+    /// The last record appended to the cold lane, which counts on its own.
+    pub fn cold_appended(&self) -> Lsn {
+        self.cold.appended
+    }
+
+    /// All cold records up to this one are on the medium.
+    pub fn cold_durable(&self) -> Lsn {
+        self.cold.durable
+    }
+
+    /// Bytes appended and not durable: what back-pressure goes by.
+    pub fn unflushed_bytes(&self) -> usize {
+        self.hot.unflushed_bytes() + self.cold.unflushed_bytes()
+    }
+
+    /// The generation that new segments get.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The last durable checkpoint.
+    pub fn checkpoint(&self) -> Option<CheckpointRef> {
+        self.superblock.durable().checkpoint
+    }
+
+    /// Whether operations are in flight. A log may be dropped when none are; earlier, the memory
+    /// of those in flight is leaked.
+    pub fn is_idle(&self) -> bool {
+        self.tokens.is_empty() && self.unflushed_bytes() == 0
+    }
+
+    fn token(&mut self, pending: Pending) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        self.tokens.insert(token, pending);
+        token
+    }
+
+    fn lane(&mut self, id: LaneId) -> &mut Lane {
+        match id {
+            LaneId::Hot => &mut self.hot,
+            LaneId::Cold => &mut self.cold,
+        }
+    }
+
+    fn fail(&mut self, doing: &str, error: &DeviceError) -> LogFailure {
+        let failure = LogFailure {
+            message: format!(
+                "shard {}: {doing} failed ({error}); what the disk holds is not known any more",
+                self.options.shard.0
+            ),
+        };
+        self.failed.get_or_insert_with(|| failure.clone());
+        failure
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // The device may still read from what is in flight.
+        for tail in &mut self.tails {
+            tail.leak_in_flight();
+        }
+        if self.superblock.in_flight() {
+            self.superblock.leak();
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("shard", &self.options.shard)
+            .field("generation", &self.generation)
+            .field("appended", &self.hot.appended)
+            .field("durable", &self.hot.durable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! Reading records: from the tail, from the read cache, from the disk.
+//!
+//! The cache is a bounded set of buffers, each a stretch of one segment. What can still change is
+//! never read into it: a segment that is appended to is read from disk only below its blocks in
+//! memory.
+
+use super::{Log, LogOptions, Pending};
+use crate::bytes::round_up;
+use crate::device::{DeviceError, File, IoBuf, Op};
+use crate::record::{META_HEADER_BYTES, RecordError, RecordView};
+use crate::segment::SegmentKind;
+use crate::types::{Position, SegmentId};
+use std::fmt;
+
+/// Smallest buffer: single records share its size, so that buffers can be used again.
+const SMALL_BUF_BYTES: usize = 64 << 10;
+/// Buffers kept for reuse.
+const FREE_BUFS_MAX: usize = 8;
+
+/// A read from disk that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// What the reader is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadHint {
+    /// Read this record alone.
+    One,
+    /// Go on forward from it: reads run ahead.
+    Ahead,
+}
+
+/// The answer to a read.
+#[derive(Debug)]
+pub enum Read<'a> {
+    /// The record, verified if it comes from disk.
+    Ready(RecordView<'a>),
+    /// Read again when `Progress::read` names this.
+    Pending(ReadId),
+    /// All of the read memory is waited for: read again when any read is over.
+    Busy,
+}
+
+/// Why a record cannot be read. Never means that it was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The segment has no file.
+    Missing(SegmentId),
+    /// What lies there is not the record that was written.
+    Corrupt {
+        /// Where.
+        position: Position,
+        /// How it was noticed.
+        error: RecordError,
+    },
+    /// The device refused to read.
+    Device {
+        /// Where.
+        position: Position,
+        /// What it said.
+        error: DeviceError,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Missing(segment) => write!(f, "segment {} is missing", segment.0),
+            ReadError::Corrupt { position, error } => {
+                write!(f, "segment {} offset {}: {error}", position.segment.0, position.offset)
+            }
+            ReadError::Device { position, error } => {
+                write!(f, "segment {} offset {}: {error}", position.segment.0, position.offset)
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Where bytes are in memory.
+pub(super) enum Place {
+    Tail(SegmentKind),
+    /// A buffer of the cache, by index.
+    Cached(usize),
+    Pending(ReadId),
+    Busy,
+}
+
+struct Stretch {
+    segment: SegmentId,
+    start: u32,
+    /// Bytes that it holds, or will.
+    len: u32,
+    /// Absent while the read is in flight.
+    buf: Option<IoBuf>,
+    bytes: usize,
+    id: ReadId,
+    used: u64,
+    error: Option<DeviceError>,
+}
+
+impl Stretch {
+    fn covers(&self, segment: SegmentId, from: u32, to: u64) -> bool {
+        self.segment == segment
+            && self.start <= from
+            && to <= self.start as u64 + self.len as u64
+    }
+}
+
+pub(super) struct Reads {
+    stretches: Vec<Stretch>,
+    bytes: usize,
+    bytes_max: usize,
+    ahead_bytes: u32,
+    free: Vec<IoBuf>,
+    last: usize,
+    next_id: u64,
+    clock: u64,
+}
+
+impl Reads {
+    pub fn new(options: &LogOptions) -> Reads {
+        Reads {
+            stretches: Vec::new(),
+            bytes: 0,
+            bytes_max: options.read_cache_bytes,
+            ahead_bytes: options.read_ahead_bytes,
+            free: Vec::new(),
+            last: 0,
+            next_id: 1,
+            clock: 0,
+        }
+    }
+
+    fn find(&mut self, segment: SegmentId, from: u32, to: u64) -> Option<usize> {
+        let covers = |s: &Stretch| s.covers(segment, from, to);
+        let at = if self.stretches.get(self.last).is_some_and(covers) {
+            self.last
+        } else {
+            self.stretches.iter().position(covers)?
+        };
+        self.last = at;
+        self.clock += 1;
+        self.stretches[at].used = self.clock;
+        Some(at)
+    }
+
+    /// A buffer of at least `bytes`, if the budget allows, letting go of what was used longest ago.
+    fn take_buf(&mut self, bytes: usize) -> Option<IoBuf> {
+        let ahead = self.ahead_bytes as usize;
+        let classes = [SMALL_BUF_BYTES.min(ahead), ahead];
+        let bytes = classes.into_iter().find(|c| bytes <= *c).unwrap_or(bytes);
+        while self.bytes + bytes > self.bytes_max && !self.stretches.is_empty() {
+            let ready = self.stretches.iter().enumerate().filter(|(_, s)| s.buf.is_some());
+            let (oldest, _) = ready.min_by_key(|(_, s)| s.used)?;
+            self.drop_stretch(oldest);
+        }
+        self.bytes += bytes;
+        let reused = self.free.iter().position(|b| b.len() == bytes);
+        Some(reused.map_or_else(|| IoBuf::zeroed(bytes), |at| self.free.swap_remove(at)))
+    }
+
+    fn drop_stretch(&mut self, at: usize) {
+        let stretch = self.stretches.swap_remove(at);
+        self.bytes -= stretch.bytes;
+        if let Some(buf) = stretch.buf
+            && self.free.len() < FREE_BUFS_MAX
+            && buf.len() <= self.ahead_bytes as usize
+        {
+            self.free.push(buf);
+        }
+    }
+}
+
+impl Log {
+    /// Reads the record at `position`, which has `len` padded bytes (as `append` returned). The
+    /// view lasts until the next call; copy what must last longer.
+    pub fn read(
+        &mut self,
+        position: Position,
+        len: u32,
+        hint: ReadHint,
+        ops: &mut Vec<Op>,
+    ) -> Result<Read<'_>, ReadError> {
+        let mut len = len.max(META_HEADER_BYTES as u32);
+        let place = loop {
+            let place = self.place(position, len, hint, ops)?;
+            match (&place, self.bytes_at(&place, position).map(RecordView::decode)) {
+                (Place::Cached(_), Some(Err(RecordError::Short { needed })))
+                    if needed as u64 > len as u64 && needed <= u32::MAX as usize =>
+                {
+                    len = needed as u32;
+                }
+                _ => break place,
+            }
+        };
+        let bytes = match place {
+            Place::Pending(id) => return Ok(Read::Pending(id)),
+            Place::Busy => return Ok(Read::Busy),
+            _ => self.bytes_at(&place, position).unwrap_or_default(),
+        };
+        let verified = RecordView::decode(bytes).and_then(|view| {
+            if matches!(place, Place::Cached(_)) {
+                view.verify()?;
+            }
+            Ok(view)
+        });
+        verified.map(Read::Ready).map_err(|error| ReadError::Corrupt { position, error })
+    }
+
+    /// The record at `position` if it is in the tail: no device, no waiting.
+    #[inline]
+    pub fn peek(&self, position: Position) -> Option<RecordView<'_>> {
+        let bytes = self.tails.iter().find_map(|t| t.find(position))?;
+        RecordView::decode(bytes).ok()
+    }
+
+    /// Finds `len` bytes at `position` in memory, or asks the device for them.
+    pub(super) fn place(
+        &mut self,
+        position: Position,
+        len: u32,
+        hint: ReadHint,
+        ops: &mut Vec<Op>,
+    ) -> Result<Place, ReadError> {
+        for kind in [SegmentKind::Hot, SegmentKind::Own, SegmentKind::Cold] {
+            if self.tails[kind as usize].find(position).is_some() {
+                return Ok(Place::Tail(kind));
+            }
+        }
+        let Position { segment: id, offset } = position;
+        let Some(segment) = self.segments.get(&id) else { return Err(ReadError::Missing(id)) };
+        let end = round_up(self.stable_end(id, segment), self.options.device_block_bytes);
+        let to = offset as u64 + len as u64;
+        let Some(slot) = segment.slot.filter(|_| to <= end as u64) else {
+            let error = RecordError::Short { needed: len as usize };
+            return Err(ReadError::Corrupt { position, error });
+        };
+        if let Some(at) = self.reads.find(id, offset, to) {
+            let found = &mut self.reads.stretches[at];
+            if found.buf.is_none() {
+                return Ok(Place::Pending(found.id));
+            }
+            if let Some(error) = found.error.take() {
+                self.reads.drop_stretch(at);
+                return Err(ReadError::Device { position, error });
+            }
+            let (begin, stop) = (found.start, found.start + found.len);
+            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && stop < end {
+                self.start_read(File::Segment(slot), id, stop, stop as u64 + 1, end, ops);
+            }
+            // The prefetch may have moved it, but not evicted it: it was just used.
+            return Ok(match self.reads.find(id, offset, to) {
+                Some(at) => Place::Cached(at),
+                None => Place::Busy,
+            });
+        }
+        let ahead = if hint == ReadHint::Ahead { end } else { 0 };
+        Ok(match self.start_read(File::Segment(slot), id, offset, to, ahead, ops) {
+            Some(id) => Place::Pending(id),
+            None => Place::Busy,
+        })
+    }
+
+    /// The bytes from `position` on, if the place has them.
+    pub(super) fn bytes_at(&self, place: &Place, position: Position) -> Option<&[u8]> {
+        match place {
+            Place::Tail(kind) => self.tails[*kind as usize].find(position),
+            Place::Cached(at) => {
+                let stretch = self.reads.stretches.get(*at)?;
+                let from = position.offset.checked_sub(stretch.start)? as usize;
+                stretch.buf.as_ref()?.get(from..stretch.len as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads `from..to`, and on towards `ahead` as far as one read goes.
+    fn start_read(
+        &mut self,
+        file: File,
+        segment: SegmentId,
+        from: u32,
+        to: u64,
+        ahead: u32,
+        ops: &mut Vec<Op>,
+    ) -> Option<ReadId> {
+        if ahead > 0 && self.reads.find(segment, from, to).is_some() {
+            return None;
+        }
+        let dev = self.options.device_block_bytes;
+        let start = from & !(dev - 1);
+        let stop = round_up(to as u32, dev);
+        let stop = stop.max(ahead.min(start.saturating_add(self.reads.ahead_bytes)));
+        let len = stop - start;
+        let buf = self.reads.take_buf(len as usize)?;
+        let id = ReadId(self.reads.next_id);
+        self.reads.next_id += 1;
+        self.reads.clock += 1;
+        let (used, bytes) = (self.reads.clock, buf.len());
+        let stretch = Stretch { segment, start, len, buf: None, bytes, id, used, error: None };
+        self.reads.stretches.push(stretch);
+        if let Some(found) = self.segments.get_mut(&segment) {
+            found.readers += 1;
+        }
+        let token = self.token(Pending::Read { id });
+        ops.push(Op::Read { token, file, offset: start as u64, len: len as usize, buf });
+        Some(id)
+    }
+
+    pub(super) fn read_done(
+        &mut self,
+        id: ReadId,
+        result: Result<usize, DeviceError>,
+        buf: Option<IoBuf>,
+    ) {
+        let Some(stretch) = self.reads.stretches.iter_mut().find(|s| s.id == id) else { return };
+        stretch.buf = Some(buf.unwrap_or_else(|| IoBuf::zeroed(stretch.bytes)));
+        match result {
+            Ok(n) if n >= stretch.len as usize => {}
+            Ok(n) => {
+                let message = format!("only {n} of {} bytes", stretch.len);
+                stretch.error = Some(DeviceError::Io { errno: 0, message });
+            }
+            Err(e) => stretch.error = Some(e),
+        }
+        self.reads.clock += 1;
+        stretch.used = self.reads.clock;
+        if let Some(found) = self.segments.get_mut(&stretch.segment) {
+            found.readers -= 1;
+        }
+    }
+}

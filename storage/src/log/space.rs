@@ -1,0 +1,497 @@
+//! Segments: their files, spares and live bytes; a full disk; freeing what is dead.
+//!
+//! Files are asked for ahead of need, so that a rotation finds one: `reserve_segments` for metadata
+//! on a full disk and one more to go on with. Nothing is asked for before the first append: an
+//! empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
+//! memory; messages are refused while the disk is full and only the reserve is left.
+
+use super::{AppendError, Log, LogFailure, Pending, Progress, RecoveredSegment};
+use crate::device::{DeviceError, Fill, Op, Slot};
+use crate::segment::SegmentKind;
+use crate::types::{Lsn, SegmentId};
+use std::ops::Bound;
+
+/// Files being created at once.
+const CREATES_MAX: usize = 2;
+/// Idle time, in units of `idle_mark_ns`, before a spare is written over with zeroes.
+const ZERO_AFTER_IDLE_MARKS: i64 = 5;
+
+/// What is known of a segment.
+pub(super) struct Segment {
+    pub kind: SegmentKind,
+    /// Its file, once there is one.
+    pub slot: Option<Slot>,
+    pub bytes: u64,
+    pub key: u64,
+    pub generation: u32,
+    pub first_write: u64,
+    /// Its last write; 0 if that lies below the replayed part.
+    last_write: u64,
+    /// Bytes in which its writes lie.
+    pub end: u32,
+    live: u64,
+    open: bool,
+    pub readers: u32,
+    discarded: bool,
+}
+
+/// A file without content.
+pub(super) struct Spare {
+    pub slot: Slot,
+    /// All of it was written once: overwriting it is fast.
+    pub zeroed: bool,
+}
+
+/// A segment without a file.
+pub(super) struct Waiting {
+    segment: SegmentId,
+    /// Its size, if it is not the standard one, and whether its file is being created.
+    own: Option<u64>,
+    asked: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Space {
+    /// A creation found no space, and none has succeeded since.
+    full: bool,
+    retry_at: i64,
+    /// Spare files being created.
+    creating: usize,
+    zeroing: bool,
+    /// Segments in which nothing lives, with the hot record that emptied them.
+    dead: Vec<(SegmentId, Lsn)>,
+    /// The shard has counted what lives.
+    restored: bool,
+    /// Live bytes of segments that have no file: more was lost than is known otherwise.
+    missing: std::collections::BTreeMap<SegmentId, u64>,
+}
+
+/// Whether messages can be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceState {
+    /// Yes.
+    Available,
+    /// The disk is full: messages are taken only as far as the open segment goes.
+    Full,
+}
+
+/// How a segment is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentUse {
+    /// Which.
+    pub segment: SegmentId,
+    /// What it holds.
+    pub kind: SegmentKind,
+    /// Its size.
+    pub bytes: u64,
+    /// Of that, bytes of live records.
+    pub live: u64,
+    /// Still appended to.
+    pub open: bool,
+}
+
+impl Log {
+    /// Counts a record of `len` padded bytes as live.
+    #[inline]
+    pub fn add_live(&mut self, segment: SegmentId, len: u32) {
+        match self.segments.get_mut(&segment) {
+            Some(found) => found.live += len as u64,
+            None => *self.space.missing.entry(segment).or_default() += len as u64,
+        }
+    }
+
+    /// Counts a record as dead: no reader will ask for it and no durable checkpoint needs it.
+    /// What a checkpoint's pages point to may be marked when the deletion is applied, since the
+    /// deletion is replayed; a replaced page only when the checkpoint that replaced it is durable;
+    /// a relocated record's source only when a checkpoint with its new place is durable.
+    #[inline]
+    pub fn mark_dead(&mut self, segment: SegmentId, len: u32) {
+        let Some(found) = self.segments.get_mut(&segment) else {
+            if let Some(live) = self.space.missing.get_mut(&segment) {
+                *live = live.saturating_sub(len as u64);
+                if *live == 0 {
+                    self.space.missing.remove(&segment);
+                }
+            }
+            return;
+        };
+        debug_assert!(found.live >= len as u64, "more died than lived in {segment:?}");
+        found.live = found.live.saturating_sub(len as u64);
+        if found.live == 0 && !found.open {
+            self.space.dead.push((segment, self.hot.appended));
+        }
+    }
+
+    /// After recovery: what the checkpoint said lives in a segment. Followed by replay.
+    pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
+        match self.segments.get_mut(&segment) {
+            Some(found) => found.live = bytes,
+            None if bytes > 0 => {
+                self.space.missing.insert(segment, bytes);
+            }
+            None => {}
+        }
+    }
+
+    /// After recovery, when everything that lives is counted: from now on what is dead is freed.
+    /// Returns segments that hold live bytes and have no file: what was in them is lost, and must
+    /// be reported, not deleted.
+    pub fn finish_restore(&mut self) -> Vec<(SegmentId, u64)> {
+        self.space.restored = true;
+        let dead = self.segments.iter().filter(|(_, s)| s.live == 0 && !s.open);
+        self.space.dead = dead.map(|(id, _)| (*id, Lsn(0))).collect();
+        self.space.missing.iter().map(|(id, live)| (*id, *live)).collect()
+    }
+
+    /// How each segment is used, by id: what a checkpoint stores to restore.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentUse> + '_ {
+        self.segments.iter().map(|(id, s)| use_of(*id, s))
+    }
+
+    /// Up to `max` segments after `after` of which at most `percent` lives and which could be
+    /// freed if nothing did: candidates for relocation. An empty answer ends the round.
+    pub fn mostly_dead(&self, after: SegmentId, percent: u64, max: usize) -> Vec<SegmentUse> {
+        self.segments
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter(|(_, s)| s.live > 0 && s.live * 100 <= s.bytes * percent)
+            .filter(|(id, s)| self.below_replay(**id, s))
+            .map(|(id, s)| use_of(*id, s))
+            .take(max)
+            .collect()
+    }
+
+    /// Frees segments that are dead for good, and returns how many. To be called after a
+    /// checkpoint is durable, and when `mark_dead` emptied something.
+    pub fn free_dead(&mut self, ops: &mut Vec<Op>) -> usize {
+        if !self.space.restored || self.failed.is_some() {
+            return 0;
+        }
+        let mut freed = 0;
+        let mut kept = Vec::new();
+        for (id, lsn) in std::mem::take(&mut self.space.dead) {
+            let Some(segment) = self.segments.get(&id).filter(|s| s.live == 0) else { continue };
+            let tail = &self.tails[segment.kind as usize];
+            let done = self.below_replay(id, segment)
+                && lsn <= self.hot.durable
+                && segment.readers == 0
+                && !tail.busy(id);
+            if done {
+                self.free(id, ops);
+                freed += 1;
+            } else if !kept.iter().any(|(k, _)| *k == id) {
+                kept.push((id, lsn));
+            }
+        }
+        kept.append(&mut self.space.dead);
+        self.space.dead = kept;
+        freed
+    }
+
+    /// Whether messages can be appended.
+    pub fn space(&self) -> SpaceState {
+        if self.space.full && self.spares.len() <= self.options.reserve_segments as usize {
+            SpaceState::Full
+        } else {
+            SpaceState::Available
+        }
+    }
+
+    /// Bytes of all segment files, spares included.
+    pub fn file_bytes(&self) -> u64 {
+        let used: u64 = self.segments.values().filter(|s| s.slot.is_some()).map(|s| s.bytes).sum();
+        used + self.spares.len() as u64 * self.options.segment_bytes as u64
+    }
+
+    pub(super) fn restore_segment(&mut self, found: RecoveredSegment) {
+        let segment = Segment {
+            kind: found.kind,
+            slot: Some(found.slot),
+            bytes: found.bytes,
+            key: found.key,
+            generation: found.generation,
+            first_write: 0,
+            last_write: found.last_write,
+            end: found.end,
+            live: 0,
+            open: false,
+            readers: 0,
+            discarded: found.discarded,
+        };
+        self.segments.insert(found.segment, segment);
+    }
+
+    /// Whether no replay can need the segment.
+    fn below_replay(&self, id: SegmentId, segment: &Segment) -> bool {
+        if segment.open {
+            return false;
+        }
+        if segment.discarded || segment.kind == SegmentKind::Cold {
+            return true;
+        }
+        let superblock = self.superblock.durable();
+        let replay = &superblock.replay;
+        superblock.checkpoint.is_some()
+            && match segment.last_write {
+                0 => id < replay.cursor.segment,
+                last => last < replay.number,
+            }
+    }
+
+    pub(super) fn new_segment(
+        &mut self,
+        kind: SegmentKind,
+        bytes: u32,
+        first_write: u64,
+        slot: Option<Slot>,
+    ) -> SegmentId {
+        let id = SegmentId(self.next_segment);
+        self.next_segment += 1;
+        let segment = Segment {
+            kind,
+            slot,
+            bytes: bytes as u64,
+            key: self.keys.next(),
+            generation: self.generation,
+            first_write,
+            last_write: 0,
+            end: bytes,
+            live: 0,
+            open: true,
+            readers: 0,
+            discarded: false,
+        };
+        self.segments.insert(id, segment);
+        if slot.is_none() {
+            let own = (kind == SegmentKind::Own).then_some(bytes as u64);
+            self.waiting.push_back(Waiting { segment: id, own, asked: false });
+        }
+        id
+    }
+
+    pub(super) fn seal_segment(&mut self, id: SegmentId, last_write: u64) {
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        segment.open = false;
+        segment.last_write = last_write;
+        if segment.live == 0 {
+            self.space.dead.push((id, self.hot.appended));
+        }
+    }
+
+    /// A file for a standard segment, or `None` if one will come.
+    pub(super) fn claim_slot(&mut self, message: bool) -> Result<Option<Slot>, AppendError> {
+        let reserve = self.options.reserve_segments as usize;
+        let waits = !self.waiting.is_empty();
+        if self.space.full {
+            let left = if message { reserve } else { 0 };
+            if waits || self.spares.len() <= left {
+                return Err(AppendError::NoSpace);
+            }
+        }
+        if waits || self.spares.len() <= reserve && !self.space.full {
+            return Ok(None);
+        }
+        Ok(self.take_spare())
+    }
+
+    /// Whether a segment of its own size may be begun.
+    pub(super) fn claim_own(&mut self) -> Result<(), AppendError> {
+        if self.space.full { Err(AppendError::NoSpace) } else { Ok(()) }
+    }
+
+    /// The fastest spare.
+    fn take_spare(&mut self) -> Option<Slot> {
+        let at = self.spares.iter().position(|s| s.zeroed).unwrap_or(0);
+        (at < self.spares.len()).then(|| self.spares.remove(at).slot)
+    }
+
+    /// Asks for the files that are wanted.
+    pub(super) fn request_space(&mut self, ops: &mut Vec<Op>) {
+        if self.space.full || self.hot.appended.0 + self.cold.appended.0 == 0 {
+            return;
+        }
+        let waiting = self.waiting.iter().filter(|w| w.own.is_none()).count();
+        let wanted = waiting + self.options.reserve_segments as usize + 1;
+        let zeroing = self.space.zeroing as usize;
+        while self.spares.len() + zeroing + self.space.creating < wanted
+            && self.space.creating < CREATES_MAX
+        {
+            self.space.creating += 1;
+            let slot = self.new_slot();
+            let token = self.token(Pending::CreateSpare { slot });
+            let bytes = self.options.segment_bytes as u64;
+            ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
+        }
+        for nth in 0..self.waiting.len() {
+            let Waiting { segment, own: Some(bytes), asked: false } = self.waiting[nth] else {
+                continue;
+            };
+            self.waiting[nth].asked = true;
+            let slot = self.new_slot();
+            let token = self.token(Pending::CreateOwn { slot, segment });
+            ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
+        }
+    }
+
+    fn new_slot(&mut self) -> Slot {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        slot
+    }
+
+    /// A spare was created or written over.
+    pub(super) fn spare_done(
+        &mut self,
+        slot: Slot,
+        result: Result<usize, DeviceError>,
+        zeroed: bool,
+        progress: &mut Progress,
+    ) -> Result<(), LogFailure> {
+        if zeroed {
+            self.space.zeroing = false;
+        } else {
+            self.space.creating -= 1;
+        }
+        match result {
+            Ok(_) => {
+                self.spares.push(Spare { slot, zeroed });
+                if !zeroed {
+                    self.space_found(progress);
+                }
+            }
+            // Zeroes can be refused where blocks are shared or compressed; the file stays usable.
+            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed: false }),
+            Err(DeviceError::NoSpace) => self.space_refused(),
+            Err(e) => return Err(self.fail("creating a segment", &e)),
+        }
+        self.give_out_spares();
+        Ok(())
+    }
+
+    /// A file for a record larger than a block was created.
+    pub(super) fn own_done(
+        &mut self,
+        slot: Slot,
+        segment: SegmentId,
+        result: Result<usize, DeviceError>,
+        progress: &mut Progress,
+    ) -> Result<(), LogFailure> {
+        match result {
+            Ok(_) => {
+                self.waiting.retain(|w| w.segment != segment);
+                if let Some(found) = self.segments.get_mut(&segment) {
+                    found.slot = Some(slot);
+                }
+                self.space_found(progress);
+            }
+            Err(DeviceError::NoSpace) => {
+                if let Some(w) = self.waiting.iter_mut().find(|w| w.segment == segment) {
+                    w.asked = false;
+                }
+                self.space_refused();
+            }
+            Err(e) => return Err(self.fail("creating a segment", &e)),
+        }
+        self.give_out_spares();
+        Ok(())
+    }
+
+    fn space_found(&mut self, progress: &mut Progress) {
+        progress.space_returned |= self.space.full;
+        self.space.full = false;
+    }
+
+    fn space_refused(&mut self) {
+        self.space.full = true;
+        self.space.retry_at = self.now.saturating_add(self.options.space_retry_ns);
+    }
+
+    /// Gives spares to the segments that wait: what they hold was accepted, so it may use the
+    /// reserve when the disk is full.
+    fn give_out_spares(&mut self) {
+        let standard = self.options.segment_bytes as u64;
+        let mut nth = 0;
+        while nth < self.waiting.len() && !self.spares.is_empty() {
+            let waiting = &self.waiting[nth];
+            let fits = match waiting.own {
+                None => true,
+                Some(bytes) => self.space.full && !waiting.asked && bytes <= standard,
+            };
+            if !fits {
+                nth += 1;
+                continue;
+            }
+            let Some(Waiting { segment, .. }) = self.waiting.remove(nth) else { break };
+            let slot = self.take_spare();
+            if let Some(found) = self.segments.get_mut(&segment) {
+                found.slot = slot;
+                found.bytes = standard;
+            }
+        }
+    }
+
+    pub(super) fn space_retry_due(&self) -> Option<i64> {
+        self.space.full.then_some(self.space.retry_at)
+    }
+
+    /// Tries again after a full disk: the next `seal` asks for a file.
+    pub(super) fn retry_space(&mut self, ops: &mut Vec<Op>) {
+        if !self.space.full || self.now < self.space.retry_at || self.space.creating > 0 {
+            return;
+        }
+        self.space.retry_at = self.now.saturating_add(self.options.space_retry_ns);
+        self.space.creating += 1;
+        let slot = self.new_slot();
+        let token = self.token(Pending::CreateSpare { slot });
+        let bytes = self.options.segment_bytes as u64;
+        ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
+    }
+
+    /// Writes zeroes over one spare when nothing else is to be done.
+    pub(super) fn zero_a_spare(&mut self, ops: &mut Vec<Op>) {
+        let idle_ns = self.options.idle_mark_ns.saturating_mul(ZERO_AFTER_IDLE_MARKS);
+        let idle = self.unflushed_bytes() == 0
+            && self.now >= self.flush.durable_at.saturating_add(idle_ns)
+            && self.space.creating == 0
+            && self.waiting.is_empty();
+        let enough = self.spares.len() > self.options.reserve_segments as usize;
+        if !self.options.zero_spares || self.space.zeroing || self.space.full || !idle || !enough {
+            return;
+        }
+        let Some(at) = self.spares.iter().position(|s| !s.zeroed) else { return };
+        let slot = self.spares.remove(at).slot;
+        self.space.zeroing = true;
+        let token = self.token(Pending::Zero { slot });
+        let bytes = self.options.segment_bytes as u64;
+        ops.push(Op::Create { token, slot, bytes, fill: Fill::Zero });
+    }
+
+    fn free(&mut self, id: SegmentId, ops: &mut Vec<Op>) {
+        let Some(segment) = self.segments.remove(&id) else { return };
+        let Some(slot) = segment.slot else { return };
+        let standard = segment.bytes == self.options.segment_bytes as u64;
+        if standard && self.spares.len() < self.options.pool_segments_max as usize {
+            self.spares.push(Spare { slot, zeroed: true });
+            self.give_out_spares();
+        } else {
+            let token = self.token(Pending::Remove);
+            ops.push(Op::Remove { token, slot });
+        }
+    }
+
+    /// Whether a generation has segments with content.
+    pub(super) fn has_generation(&self, generation: u32) -> bool {
+        self.segments.values().any(|s| s.generation == generation && !s.discarded)
+    }
+
+    /// Where the part of a segment ends that is on the disk and will not change.
+    pub(super) fn stable_end(&self, id: SegmentId, segment: &Segment) -> u32 {
+        match self.tails[segment.kind as usize].begin_of(id) {
+            Some(begin) => begin.min(segment.end),
+            None => segment.end,
+        }
+    }
+}
+
+fn use_of(id: SegmentId, s: &Segment) -> SegmentUse {
+    SegmentUse { segment: id, kind: s.kind, bytes: s.bytes, live: s.live, open: s.open }
+}

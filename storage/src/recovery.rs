@@ -1,0 +1,125 @@
+//! Opening a log: what is accepted, what is corrupt, where it goes on (law 7).
+//!
+//! ```text
+//! open ──> [read pages of the checkpoint] ──> next … next ──> finish ──> Log
+//! ```
+//!
+//! Replay follows the numbers of the writes. Write N is looked for in turn: in a segment of its
+//! own; where write N-1 ended; at the next block; at the start of the next hot segment. Its
+//! generation is the one whose end lies beyond N. A write is accepted if everything in it verifies.
+//!
+//! Where N is not found whole, evidence is looked for that it was durable once: N lies before the
+//! end of an earlier generation; or before the mark of the superblock; or a later write of the
+//! same generation carries a `durable_through` of at least N. With evidence it is *corruption*:
+//! reported as `Damaged`, what verifies in it is still delivered, and replay goes on behind it.
+//! Without evidence the log *ends* before N, and everything behind it is discarded for ever: the
+//! end is written to the superblock, and a new generation begins with the same number N.
+//!
+//! `finish` flushes what was accepted before it writes the superblock, and the log serves only
+//! after that.
+
+use crate::bytes::round_up;
+use crate::device::{Blocking, DeviceError, File, Fill, IoBuf, Slot};
+use crate::envelope::{ENVELOPE_BYTES, Envelope, FrameHeader, Records, write_is_whole};
+use crate::log::{KeyRng, Log, LogOptions, OptionsError, RecoveredSegment, Start};
+use crate::record::{META_HEADER_BYTES, RecordError, RecordView};
+use crate::segment::{HeaderState, SegmentHeader, SegmentKind};
+use crate::superblock::{
+    CheckpointRef, GENERATION_ENDS_MAX, GenerationEnd, SUPERBLOCK_COPY_BYTES, Superblock,
+};
+use crate::types::{Position, SegmentId};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why a log cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The settings contradict each other.
+    Options(OptionsError),
+    /// The device failed.
+    Device(DeviceError),
+    /// Both copies of the superblock are bad, or missing although there are segments.
+    Superblock(String),
+    /// The files belong to another store or shard, or were made with other sizes.
+    Foreign(String),
+    /// The superblock has no room for another generation.
+    TooManyGenerations,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Options(e) => write!(f, "log settings: {e}"),
+            OpenError::Device(e) => write!(f, "cannot open the log: {e}"),
+            OpenError::Superblock(why) => write!(f, "superblock: {why}"),
+            OpenError::Foreign(why) => f.write_str(why),
+            OpenError::TooManyGenerations => {
+                f.write_str("the superblock has no room for another generation")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<DeviceError> for OpenError {
+    fn from(error: DeviceError) -> Self {
+        OpenError::Device(error)
+    }
+}
+
+/// A stretch of the log that was durable and does not verify any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where it begins.
+    pub position: Position,
+    /// Bytes, as far as known: to the end of the record or write, or of the device block.
+    pub len: u64,
+    /// The writes in it: from this number on, half-open.
+    pub first_write: u64,
+    /// The first write that is not in it.
+    pub end_write: u64,
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The store was new.
+    pub created: bool,
+    /// The generation that the log goes on with.
+    pub generation: u32,
+    /// Writes and records replayed.
+    pub writes: u64,
+    /// Records delivered by `next`.
+    pub records: u64,
+    /// Bytes of the writes replayed.
+    pub bytes: u64,
+    /// What was durable and is not readable.
+    pub damaged: Vec<Damage>,
+    /// Segment files whose headers are not readable; they are left alone.
+    pub unidentified: Vec<u32>,
+    /// A copy of the superblock was bad and has been written again.
+    pub superblock_repaired: bool,
+    /// Where the accepted log ends.
+    pub end: Position,
+}
+
+/// What replay delivers, in the order of the log.
+#[derive(Clone, Copy, Debug)]
+pub enum Replayed<'a> {
+    /// A verified record that the checkpoint does not hold.
+    Record {
+        /// Its frame: group, term, index of the frame's first record.
+        frame: FrameHeader,
+        /// Which record of its frame, from 0.
+        nth: u32,
+        /// Where it lies.
+        position: Position,
+        /// Its padded bytes.
+        len: u32,
+        /// The record, until the next call.
+        record: RecordView<'a>,
+    },
+    /// Records were here, were durable, and are not readable.
+    Damaged(Damage),
+}

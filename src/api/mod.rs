@@ -10,6 +10,8 @@
 pub mod error;
 pub mod error_table;
 pub mod json;
+pub mod metadata;
+pub mod names;
 pub mod subject;
 pub mod time;
 pub mod types;

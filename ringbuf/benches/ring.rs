@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     hint::{black_box, spin_loop},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -17,20 +18,33 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 const CAPACITY: usize = 1024;
 
-/// Pins the calling thread to one of the cores it may use.
+/// The first and the last core that the process could use when it started (a pinned thread hands
+/// its one core on to the threads it starts).
+fn cores() -> Option<(usize, usize)> {
+    static CORES: OnceLock<Option<(usize, usize)>> = OnceLock::new();
+    *CORES.get_or_init(|| {
+        // SAFETY: a zeroed set is an empty set; the call fills at most the size given.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+                return None;
+            }
+            let mut cores =
+                (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set));
+            let first = cores.next()?;
+            Some((first, cores.next_back().unwrap_or(first)))
+        }
+    })
+}
+
+/// Pins the calling thread to the first or the last core.
 fn pin(last: bool) {
-    // SAFETY: plain libc calls on a zeroed, correctly sized set that lives on this stack.
+    let Some((first, final_one)) = cores() else { return };
+    // SAFETY: a zeroed set is an empty set, and the core came out of such a set.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
-            return;
-        }
-        let mut cores = (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set));
-        let core = if last { cores.next_back() } else { cores.next() };
-        let Some(core) = core else { return };
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut one);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &one);
+        libc::CPU_SET(if last { final_one } else { first }, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }
 
@@ -67,6 +81,7 @@ fn one_core(c: &mut Criterion) {
 
 /// Moves `total` items across two cores in batches of at most `batch`, and returns how long.
 fn across(total: u64, batch: usize) -> Duration {
+    let _ = cores();
     let (mut producer, mut consumer) = channel::<u64>(CAPACITY);
     let receiver = thread::spawn(move || {
         pin(true);
@@ -106,6 +121,7 @@ fn across(total: u64, batch: usize) -> Duration {
 
 /// Sends one item there and back `rounds` times, without sleeping.
 fn round_trips(rounds: u64) -> Duration {
+    let _ = cores();
     let (mut there, mut far) = channel::<u64>(CAPACITY);
     let (mut back, mut near) = channel::<u64>(CAPACITY);
     let echo = thread::spawn(move || {

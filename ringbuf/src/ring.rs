@@ -169,6 +169,7 @@ impl<T> Producer<T> {
         self.starve(wanted)
     }
 
+    /// The fence lets the lane stand alone; a producer that sleeps by a doorbell fences once more.
     #[cold]
     fn starve(&mut self, wanted: usize) -> usize {
         self.shared.producer.starved.store(true, Ordering::Relaxed);

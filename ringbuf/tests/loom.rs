@@ -8,6 +8,8 @@
 //! - no fence in `Doorbell::announce_sleep`: `no_wake_up_is_lost`.
 //! - a plain load and store instead of compare-exchange in `must_wake`: `one_ring_per_sleep`.
 //! - `try_sleep` that does not look at the room of starved lanes: `a_full_lane_is_freed`.
+//! - no fence in `Consumer::take_starved`: `a_full_lane_is_freed`.
+//! - a batch whose slots are freed before they are read: `batches_arrive_whole_and_in_order`.
 #![cfg(loom)]
 
 use std::collections::VecDeque;
@@ -180,13 +182,11 @@ fn a_full_lane_is_freed() {
                 }
             }
         });
-        let mut waiting: VecDeque<u32> = (0..2).collect();
-        loop {
-            sender.outbound(1).messages.push_all(&mut waiting);
-            if waiting.is_empty() {
-                break;
-            }
-            if sender.try_sleep() {
+        let mut next = 0;
+        while next < 2 {
+            if sender.outbound(1).messages.push(next).is_ok() {
+                next += 1;
+            } else if sender.try_sleep() {
                 kernel.wait();
                 sender.wake_up();
             }

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// Files played at the same time: most of a transcript is waiting.
 const PARALLEL: usize = 8;
@@ -56,22 +57,27 @@ fn run(kind: Kind) {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
                 while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = Instant::now();
                     let outcome = one(kind, path);
+                    let taken = start.elapsed();
                     let name = path.strip_prefix(&root).unwrap_or(path).display().to_string();
-                    outcomes.lock().unwrap().push((name, outcome));
+                    outcomes.lock().unwrap().push((name, outcome, taken));
                 }
             });
         }
     });
     let mut outcomes = outcomes.into_inner().unwrap();
     outcomes.sort_by(|a, b| a.0.cmp(&b.0));
-    let sum = |f: fn(&Outcome) -> usize| outcomes.iter().map(|(_, o)| f(o)).sum::<usize>();
+    let sum = |f: fn(&Outcome) -> usize| outcomes.iter().map(|(_, o, _)| f(o)).sum::<usize>();
     let failed = sum(|o| o.failures.len());
     let (word, sections) = (kind.word(), sum(|o| o.sections));
-    for (name, outcome) in &outcomes {
+    for (name, outcome, _) in &outcomes {
         for failure in &outcome.failures {
             println!("{word}: {name}:{failure}");
         }
+    }
+    if let Some((name, _, taken)) = outcomes.iter().max_by_key(|(_, _, taken)| taken) {
+        println!("{word}: the longest is {name} with {taken:.1?}");
     }
     let (files, exchanges) = (outcomes.len(), sum(|o| o.exchanges));
     println!("{word}: {files} files, {sections} sections, {exchanges} exchanges, {failed} failed");

@@ -56,7 +56,10 @@ pub fn show(frame: &Frame) -> String {
     let body = escape(&frame.body);
     match &frame.headers {
         Some(lines) => format!("{} | {} || {body}", frame.line, lines.join(" | ")).trim_end().into(),
-        None if frame.line.starts_with("MSG ") => format!("{} | {body}", frame.line),
+        None if frame.line.starts_with("MSG ") => match body.as_str() {
+            "" => frame.line.clone(),
+            body => format!("{} | {body}", frame.line),
+        },
         None => frame.line.clone(),
     }
 }

@@ -23,6 +23,7 @@
 //!                                             "type" is checked, `!` is an error object
 //! => ok  |  => none  |  => ?      no error; no answer; print it (TRANSCRIPT_BLESS=1 writes it)
 //! =>~ …                           ask again until the answer fits
+//! count 10 A B                    A and B have received so many lines between them
 //! repeat 10: A> PUB foo.{i} 0     {i} counts from 1
 //! ~ 100ms                         wait
 //! restart     restart kill     signal USR2     exit 0
@@ -45,6 +46,8 @@ pub enum Action {
     Conn { verb: String, conn: String, rest: String },
     /// A request and its answer.
     Request { conn: String, subject: String, payload: String, answer: String, retry: bool },
+    /// So many frames wait on these connections together; they are taken off.
+    Count(usize, Vec<String>),
     /// Wait so many milliseconds.
     Sleep(u64),
     /// Stop the server and start it again.
@@ -167,6 +170,10 @@ fn action(text: &str) -> Option<Action> {
         "open" | "close" | "sync" | "drain" => {
             let (conn, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             Action::Conn { verb: word.to_owned(), conn: conn.to_owned(), rest: rest.to_owned() }
+        }
+        "count" => {
+            let mut words = rest.split(' ');
+            Action::Count(words.next()?.parse().ok()?, words.map(str::to_owned).collect())
         }
         "repeat" => {
             let (count, inner) = rest.split_once(": ")?;

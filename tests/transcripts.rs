@@ -109,7 +109,7 @@ fn bless(path: &Path, text: &str, outcome: &Outcome) {
         let new = match answer.starts_with("=> ") {
             true => {
                 let answer = &answer[3..];
-                let head = old.strip_suffix('?').unwrap_or(&old);
+                let head = old.trim_end_matches(['?', '-']);
                 let last = head.lines().last().unwrap_or_default().len();
                 let first = answer.lines().next().unwrap_or_default().len();
                 let gap = if last + first > 104 { "\n  " } else { "" };

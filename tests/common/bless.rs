@@ -17,10 +17,10 @@ const WIDTH: usize = 100;
 /// A frame as a `<` line.
 pub fn frame_line(conn: &str, frame: &Frame) -> String {
     if let Some(json) = frame.line.strip_prefix("INFO ") {
-        return wrap(&format!("{conn}< INFO "), &json_text(json.as_bytes(), None));
+        return wrap(&format!("{conn}< INFO "), &json_text(json.as_bytes(), None, false));
     }
     let mut shown = show(&Frame { body: Vec::new(), ..frame.clone() });
-    let json = json_text(&frame.body, None);
+    let json = json_text(&frame.body, None, false);
     if frame.body.is_empty() {
         return format!("{conn}< {}", holes(&shown));
     }
@@ -32,20 +32,20 @@ pub fn frame_line(conn: &str, frame: &Frame) -> String {
     wrap(&format!("{conn}< {} | ", holes(&shown)), &json)
 }
 
-/// The answer to a request, as it stands after `=>`.
-pub fn answer(head: &str, subject: &str, frame: &Frame) -> String {
-    let json = json_text(&frame.body, api_type(subject).as_deref());
+/// The answer to a request, as it stands after `=>`; a short one leaves out the configuration.
+pub fn answer(subject: &str, frame: &Frame, short: bool) -> String {
+    let json = json_text(&frame.body, api_type(subject).as_deref(), short);
     if frame.headers.is_some() || json.is_empty() {
         let shown = show(frame);
         let rest = shown.find(" | ").map_or("", |at| &shown[at + 1..]);
-        return format!("{head} {}", holes(rest));
+        return holes(rest);
     }
     let value: Value = serde_json::from_slice(&frame.body).unwrap_or_default();
     if let Some(error) = value.get("error").filter(|_| api_type(subject).is_some()) {
         let text = error["description"].as_str().unwrap_or_default();
-        return format!("{head} !{} {} {text}", error["code"], error["err_code"]);
+        return format!("!{} {} {text}", error["code"], error["err_code"]);
     }
-    wrap(&format!("{head} "), &json)
+    wrap("", &json)
 }
 
 /// Times and timestamps of a text as holes.
@@ -59,7 +59,7 @@ fn holes(text: &str) -> String {
 }
 
 /// JSON with holes, or nothing where the bytes are not an object.
-fn json_text(bytes: &[u8], kind: Option<&str>) -> String {
+fn json_text(bytes: &[u8], kind: Option<&str>, short: bool) -> String {
     let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(bytes) else {
         return String::new();
     };
@@ -67,8 +67,11 @@ fn json_text(bytes: &[u8], kind: Option<&str>) -> String {
         members.shift_remove("type");
     }
     volatile(&mut members);
+    if short && members.contains_key("config") {
+        members.insert("config".into(), Value::from("{...}"));
+    }
     let mut text = Value::Object(members).to_string();
-    for kind in ["any", "int", "time"] {
+    for kind in ["any", "int", "time", "..."] {
         text = text.replace(&format!("\"{{{kind}}}\""), &format!("{{{kind}}}"));
     }
     text

@@ -49,7 +49,13 @@ fn parts(pattern: &str) -> Vec<Part<'_>> {
     out
 }
 
-/// Replaces each `{name}` that is known by its value; leaves every other hole as it is.
+/// The number in `{x255}`.
+fn fill(hole: &str) -> Option<usize> {
+    hole.strip_prefix("{x")?.strip_suffix('}')?.parse().ok()
+}
+
+/// Replaces each `{x<n>}` by so many letters, and each `{name}` that is known by its value.
+/// Leaves every other hole as it is.
 pub fn substitute(text: &str, vars: &Vars) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -58,6 +64,10 @@ pub fn substitute(text: &str, vars: &Vars) -> String {
         match vars.get(text.get(at + 1..(at + len).saturating_sub(1)).unwrap_or_default()) {
             Some(value) if len > 0 => {
                 out.push_str(value);
+                at += len;
+            }
+            _ if len > 0 && fill(&text[at..at + len]).is_some() => {
+                out.push_str(&"x".repeat(fill(&text[at..at + len]).unwrap_or(0)));
                 at += len;
             }
             _ => {

@@ -138,6 +138,8 @@ impl Player {
             self.ask(&format!("$JS.API.STREAM.DELETE.{name}"), "")?;
         }
         self.conns.clear();
+        // nats-server still removes the files of a stream when it has answered.
+        std::thread::sleep(Duration::from_millis(30));
         Ok(())
     }
 
@@ -289,9 +291,10 @@ impl Player {
         let vars = self.vars.clone();
         let conn = self.conn(name)?;
         let head = format!("{subject} _INBOX.{name}.{id}");
+        let bare = payload.strip_prefix('|').unwrap_or(payload);
         let publish = match payload.starts_with("| ") && payload.contains("||") {
             true => format!("HPUB {head} {{hdr}} {{len}} | NATS/1.0 {payload}"),
-            false => format!("PUB {head} {{len}} | {}", payload.trim_start_matches("| ")),
+            false => format!("PUB {head} {{len}} | {}", bare.trim_start()),
         };
         conn.send(format!("SUB _INBOX.{name}.{id} q{id}\r\n").as_bytes());
         conn.send(&encode(&publish, &vars));
@@ -315,13 +318,15 @@ impl Player {
             let result = match (&frame, want) {
                 (None, "none") => Ok(()),
                 (Some(frame), "none") => Err(format!("expected no answer, got {}", show(frame))),
-                (None, "?") => {
+                (None, "?" | "?-") => {
                     self.bless(step, "none".into());
                     Ok(())
                 }
                 (None, _) => Err("no answer".into()),
-                (Some(frame), "?") => {
-                    self.bless(step, bless::answer("", &subject, frame).trim_start().into());
+                (Some(frame), "?" | "?-") => {
+                    let short = want == "?-";
+                    let answer = bless::answer(&subject, frame, short);
+                    self.bless(step, answer.trim_start().into());
                     Ok(())
                 }
                 (Some(frame), _) => answer_matches(&subject, want, frame, &mut self.vars),

@@ -21,7 +21,8 @@
 //! REQ A subject | K: v || payload => | NATS/1.0 503 ||         headers, and an answer in full
 //! JS A STREAM.INFO.S => !404 10059 stream not found            $JS.API. is added, the answer's
 //!                                             "type" is checked, `!` is an error object
-//! => ok  |  => none  |  => ?      no error; no answer; print it (TRANSCRIPT_BLESS=1 writes it)
+//! => ok  |  => none  |  => ?      no error; no answer; print it (TRANSCRIPT_BLESS=1 writes it;
+//!                                             `?-` leaves out the configuration)
 //! =>~ …                           ask again until the answer fits
 //! count 10 A B                    A and B have received so many lines between them
 //! repeat 10: A> PUB foo.{i} 0     {i} counts from 1

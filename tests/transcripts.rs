@@ -76,8 +76,9 @@ fn run(kind: Kind) {
             println!("{word}: {name}:{failure}");
         }
     }
-    if let Some((name, _, taken)) = outcomes.iter().max_by_key(|(_, _, taken)| taken) {
-        println!("{word}: the longest is {name} with {taken:.1?}");
+    if let Some((name, outcome, taken)) = outcomes.iter().max_by_key(|(_, _, taken)| taken) {
+        let (title, part) = &outcome.longest;
+        println!("{word}: the longest is {name} with {taken:.1?}, {part:.1?} for \"{title}\"");
     }
     let (files, exchanges) = (outcomes.len(), sum(|o| o.exchanges));
     println!("{word}: {files} files, {sections} sections, {exchanges} exchanges, {failed} failed");

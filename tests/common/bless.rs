@@ -37,7 +37,7 @@ pub fn answer(subject: &str, frame: &Frame, short: bool) -> String {
     let json = json_text(&frame.body, api_type(subject).as_deref(), short);
     if frame.headers.is_some() || json.is_empty() {
         let shown = show(frame);
-        let rest = shown.find(" | ").map_or("", |at| &shown[at + 1..]);
+        let rest = shown.find(" | ").map_or("|", |at| &shown[at + 1..]);
         return holes(rest);
     }
     let value: Value = serde_json::from_slice(&frame.body).unwrap_or_default();

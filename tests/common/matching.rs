@@ -132,6 +132,9 @@ pub fn answer_matches(
     frame: &Frame,
     vars: &mut Vars,
 ) -> Result<(), String> {
+    if want == "|" {
+        return frame_matches("MSG {any}", frame, vars);
+    }
     if want.starts_with("| ") {
         let any_line = match frame.headers {
             Some(_) => "HMSG {any}",

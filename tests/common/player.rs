@@ -27,6 +27,8 @@ pub struct Outcome {
     pub sections: usize,
     /// Lines expected and requests answered.
     pub exchanges: usize,
+    /// The section that took longest.
+    pub longest: (String, Duration),
     /// What went wrong, one text a section.
     pub failures: Vec<String>,
     /// First line, count of lines, and the text to stand there instead.
@@ -50,7 +52,12 @@ pub fn play(kind: Kind, script: &Script) -> Outcome {
     let mut player = Player::new(server, script.setup.core_only);
     for section in script.sections.iter().filter(|s| applies(&s.only)) {
         outcome.sections += 1;
-        if let Err(why) = player.section(section) {
+        let start = Instant::now();
+        let result = player.section(section);
+        if start.elapsed() > outcome.longest.1 {
+            outcome.longest = (section.title.clone(), start.elapsed());
+        }
+        if let Err(why) = result {
             outcome.failures.push(why + &player.revive());
         }
     }
@@ -313,7 +320,7 @@ impl Player {
         let end = Instant::now() + WAIT;
         loop {
             let subject = substitute(subject, &self.vars);
-            let wait = if want == "none" { QUIET } else { WAIT };
+            let wait = if matches!(want, "none" | "?" | "?-") { QUIET } else { WAIT };
             let (_, frame) = self.request(name, &subject, payload, wait)?;
             let result = match (&frame, want) {
                 (None, "none") => Ok(()),

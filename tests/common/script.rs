@@ -21,7 +21,8 @@
 //! REQ A subject | K: v || payload => | NATS/1.0 503 ||         headers, and an answer in full
 //! JS A STREAM.INFO.S => !404 10059 stream not found            $JS.API. is added, the answer's
 //!                                             "type" is checked, `!` is an error object
-//! => ok  |  => none  |  => ?      no error; no answer; print it (TRANSCRIPT_BLESS=1 writes it;
+//! NEXT A S.C {"batch":2}          a pull request from the inbox `in`
+//! => ok  |  => none  |  => ?      no error; no answer; write it down (TRANSCRIPT_BLESS=1 writes it;
 //!                                             `?-` leaves out the configuration)
 //! =>~ …                           ask again until the answer fits
 //! count 10 A B                    A and B have received so many lines between them
@@ -179,6 +180,13 @@ fn action(text: &str) -> Option<Action> {
         "repeat" => {
             let (count, inner) = rest.split_once(": ")?;
             Action::Repeat(count.parse().ok()?, Box::new(action(inner)?))
+        }
+        "NEXT" => {
+            let mut words = rest.splitn(3, ' ');
+            let (conn, consumer) = (words.next()?.to_owned(), words.next()?);
+            let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}");
+            let body = words.next().unwrap_or_default();
+            Action::Send { conn, text: format!("PUB {subject} in {{len}} | {body}") }
         }
         "REQ" | "JS" => request(word == "JS", rest)?,
         _ => {

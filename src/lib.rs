@@ -4,7 +4,6 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod api;
-pub mod api;
 pub mod config;
 pub mod stream;
 pub mod subject;

@@ -1,0 +1,94 @@
+//! What shards of a node say to each other: decisions of the catalogue, and questions about what streams hold.
+
+use crate::api::types::{StreamConfig, StreamInfo};
+use crate::meta::StreamEntry;
+use crate::types::{Origin, ShardId, StreamId};
+
+/// Who waits for an answer, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The requester.
+    pub origin: Origin,
+    /// Its reply subject; empty if it wants no answer.
+    pub reply: Box<[u8]>,
+}
+
+/// What a shard's streams take and hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory streams.
+    pub memory: u64,
+    /// Bytes of file streams.
+    pub storage: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// API requests handled.
+    pub api_total: u64,
+    /// Of these, refused.
+    pub api_errors: u64,
+}
+
+/// One shard to another.
+#[derive(Clone, Debug)]
+pub enum ShardMessage {
+    /// The catalogue has a new stream (or recovery found it missing): create it.
+    Create {
+        /// The stream.
+        entry: Box<StreamEntry>,
+        /// Who asked; nobody at recovery.
+        asker: Option<Asker>,
+    },
+    /// A stream that exists was asked for again: tell the asker of it.
+    Existing {
+        /// The stream.
+        id: StreamId,
+        /// Who asked.
+        asker: Asker,
+    },
+    /// A stream has another configuration.
+    Update {
+        /// The stream.
+        id: StreamId,
+        /// The configuration.
+        config: Box<StreamConfig>,
+        /// Who asked; nobody at recovery.
+        asker: Option<Asker>,
+    },
+    /// A stream is to be removed.
+    Delete {
+        /// The stream.
+        id: StreamId,
+        /// Who asked; nobody at recovery.
+        asker: Option<Asker>,
+    },
+    /// To shard 0: a stream was removed for good.
+    Deleted {
+        /// The stream.
+        id: StreamId,
+    },
+    /// What do these streams (none: no stream) hold, and the shard in all?
+    Ask {
+        /// The question.
+        question: u64,
+        /// Shard that asks.
+        from: ShardId,
+        /// The streams.
+        streams: Vec<StreamId>,
+    },
+    /// The answer.
+    Tell {
+        /// The question.
+        question: u64,
+        /// What the streams hold, as STREAM.LIST shows it.
+        streams: Vec<StreamInfo>,
+        /// What the shard holds.
+        usage: Usage,
+    },
+    /// At the start: what the catalogue says this shard has.
+    Reconcile {
+        /// Its streams.
+        entries: Vec<StreamEntry>,
+    },
+}

@@ -1,0 +1,191 @@
+//! The shard: the actor that owns streams, consumers and one log.
+//!
+//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages come in by `capture`, device
+//! completions by `disk_done`, other shards' words by `told`; `step`, once a turn, lets things take effect and says what
+//! follows through an [`Outlet`]. It must not know reactors, sockets, clocks or io_uring. One per shard id of a node; a
+//! reactor may host several.
+//!
+//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and all is applied in the
+//! order of the log; sequences are assigned at admission; a request that must wait for a read is run again from its
+//! beginning, so it changes nothing before its last step.
+
+mod api;
+mod apply;
+mod bodies;
+mod bytes;
+mod capture;
+mod cell;
+mod checkpoint;
+mod consumers;
+mod deliver;
+mod jobs;
+mod memory;
+pub mod message;
+mod meta;
+pub mod outlet;
+mod queue;
+mod rare;
+mod read;
+mod recover;
+mod requests;
+
+use std::collections::VecDeque;
+
+use corelane_storage::device::{Done, Op};
+use corelane_storage::log::{Log, ReadId};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::replication::Group;
+use crate::turn::{Captured, Target};
+use crate::types::{Lsn, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use cell::StreamCell;
+pub use message::ShardMessage;
+pub use outlet::{Outgoing, Outlet, Placed};
+use queue::Queue;
+pub use recover::{Opened, ShardOptions};
+use requests::Request;
+
+const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
+
+/// One shard.
+pub struct Shard {
+    id: ShardId,
+    reactor: ReactorId,
+    options: ShardOptions,
+    log: Log,
+    /// The group of the shard's single-replica file streams.
+    group: Group,
+    cells: slab::Slab<StreamCell>,
+    slots: HashMap<StreamId, usize, FixedState>,
+    names: HashMap<Box<[u8]>, usize, FixedState>,
+    queue: Queue,
+    /// What memory streams wait for: the next step.
+    at_once: Queue,
+    inbox: VecDeque<Request>,
+    /// Requests that wait for a read.
+    waiting: Vec<(ReadId, Request)>,
+    /// Segment and bytes that became live and were not told to the log yet.
+    live: (SegmentId, u32),
+    /// Publish credit to give back, by reactor.
+    credit: Vec<u64>,
+    scratch: Vec<u8>,
+    /// Streams with something for their consumers.
+    active: Vec<usize>,
+    /// Streams that owe an eviction that needs a page.
+    owed: Vec<usize>,
+    /// Applying waits for this read.
+    blocked_apply: Option<ReadId>,
+    ops: Vec<Op>,
+    jobs: jobs::Jobs,
+    meta: Option<meta::Meta>,
+    checkpoint: checkpoint::Checkpointer,
+    reads_over: Vec<ReadId>,
+    failure: Option<String>,
+    api_total: u64,
+    api_errors: u64,
+}
+
+impl Shard {
+    /// Its id.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// A message for one of the shard's streams, or a request.
+    pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
+        match m.target {
+            Target::Stream { stream, .. } => self.publish(now, stream, m),
+            _ => self.inbox.push_back(Request::new(m)),
+        }
+    }
+
+    /// A device operation is over.
+    pub fn disk_done(&mut self, done: Done) {
+        match self.log.complete(done, &mut self.ops) {
+            Ok(progress) => {
+                if let Some(read) = progress.read {
+                    self.reads_over.push(read);
+                }
+                if let Some(id) = progress.checkpoint {
+                    self.checkpoint.durable(id);
+                }
+            }
+            Err(failure) => self.failure = Some(failure.message),
+        }
+    }
+
+    /// Lets things take effect: once a turn, after its inputs.
+    pub fn step(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        if let Some(failure) = self.failure.take() {
+            out.fatal(&failure);
+            return;
+        }
+        self.log.tick(now.0, &mut self.ops);
+        self.reads_are_over(out);
+        self.group.persisted(self.log.durable());
+        self.apply(now, out);
+        self.run_requests(now, out);
+        self.run_jobs(now, out);
+        self.serve_consumers(now, out);
+        self.record_acknowledgements();
+        self.log.seal(&mut self.ops);
+        // What was asked for and needs no flush (memory streams, refusals) need not wait for the next turn.
+        self.apply(now, out);
+    }
+
+    /// Takes the device operations to start.
+    pub fn take_ops(&mut self, mut each: impl FnMut(Op)) {
+        for op in self.ops.drain(..) {
+            each(op);
+        }
+    }
+
+    /// When `step` has something to do although nothing comes in.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let log = self.log.deadline().map(Timestamp);
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline()];
+        next.sort_unstable();
+        next.into_iter().flatten().min()
+    }
+
+    /// True if `step` would go on at once.
+    pub fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || !self.at_once.is_empty() || self.jobs_are_ready()
+    }
+
+    fn mark_active(&mut self, slot: usize) {
+        let cell = &mut self.cells[slot];
+        if !cell.active {
+            cell.active = true;
+            self.active.push(slot);
+        }
+    }
+
+    fn owe_eviction(&mut self, slot: usize) {
+        if !self.owed.contains(&slot) {
+            self.owed.push(slot);
+        }
+    }
+
+    /// Appends a meta record of the shard's group.
+    fn append_meta(
+        &mut self,
+        kind: u16,
+        stream: u64,
+        id: u64,
+        body: &[u8],
+    ) -> Result<corelane_storage::log::Appended, corelane_storage::log::AppendError> {
+        use corelane_storage::record::{MetaIn, RecordIn};
+        let p = self.group.next();
+        let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
+        let appended = self.log.append(p.group, p.term, p.index, &record)?;
+        self.group.propose();
+        Ok(appended)
+    }
+
+    /// The frontier up to which things may be answered.
+    fn frontier(&self) -> Lsn {
+        self.log.acknowledgeable()
+    }
+}

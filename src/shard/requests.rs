@@ -1,0 +1,170 @@
+//! Requests: what clients ask of streams and consumers. One that must wait for a read is run again from its beginning.
+
+use std::rc::Rc;
+
+use corelane_storage::log::ReadId;
+
+use super::Shard;
+use super::message::Asker;
+use super::outlet::{Outgoing, Outlet};
+use super::queue::Rare;
+use crate::api::error::ApiError;
+use crate::api::subject::{self as api_subject};
+use crate::api::types::{ResponseType, write_error};
+use crate::turn::{Captured, Target};
+use crate::types::{Origin, Timestamp};
+
+/// Requests handled in one step.
+const STEP_MAX: usize = 256;
+
+/// A request, owned.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What it is for.
+    pub target: Target,
+    /// Who asked.
+    pub origin: Origin,
+    /// The subject it was sent to.
+    pub subject: Rc<[u8]>,
+    /// Where the answer goes; may be empty.
+    pub reply: Box<[u8]>,
+    /// Its header block.
+    pub headers: Box<[u8]>,
+    /// Its body.
+    pub payload: Box<[u8]>,
+}
+
+/// Why a request is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A read has to end first.
+    Read(ReadId),
+    /// The next step.
+    Step,
+    /// What was appended so far has to take effect first.
+    Applied,
+}
+
+/// Finished, or not yet.
+pub type Handled = Result<(), Wait>;
+
+impl Request {
+    /// Copies a captured message.
+    pub fn new(m: &Captured<'_>) -> Self {
+        Request {
+            target: m.target,
+            origin: m.origin,
+            subject: m.subject.into(),
+            reply: m.reply.into(),
+            headers: m.headers.into(),
+            payload: m.payload.into(),
+        }
+    }
+
+    /// Who waits for the answer.
+    pub fn asker(&self) -> Asker {
+        Asker { origin: self.origin, reply: self.reply.clone() }
+    }
+}
+
+impl Shard {
+    /// Takes a request in. What it asks about must show what was published before it, so it waits for what is appended.
+    pub(super) fn request(&mut self, m: &Captured<'_>) {
+        let request = Request::new(m);
+        if matches!(request.target, Target::Api { .. }) {
+            self.behind_appended(request);
+        } else {
+            self.inbox.push_back(request);
+        }
+    }
+
+    fn behind_appended(&mut self, request: Request) {
+        if self.queue.is_empty() && self.at_once.is_empty() {
+            self.inbox.push_back(request);
+        } else if self.queue.is_empty() {
+            self.at_once.push(Default::default(), Rare::Request(Box::new(request)));
+        } else {
+            let lsn = self.log.appended();
+            self.queue.push(lsn, Rare::Request(Box::new(request)));
+        }
+    }
+
+    pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        for _ in 0..STEP_MAX.min(self.inbox.len()) {
+            let Some(request) = self.inbox.pop_front() else { break };
+            match self.handle(now, &request, out) {
+                Ok(()) => {}
+                Err(Wait::Read(read)) => self.waiting.push((read, request)),
+                Err(Wait::Step) => self.inbox.push_back(request),
+                Err(Wait::Applied) => self.behind_appended(request),
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {
+        match r.target {
+            Target::Stream { .. } => Ok(()),
+            Target::Ack { stream, .. } => {
+                self.acknowledge(now, stream, r, out);
+                Ok(())
+            }
+            Target::FlowControl { stream, .. } => {
+                self.flow_response(now, stream, r);
+                Ok(())
+            }
+            Target::Api { stream, .. } => {
+                let subject = r.subject.clone();
+                let Some(request) = api_subject::parse(&subject) else { return Ok(()) };
+                self.api(now, &request, stream, r, out)
+            }
+        }
+    }
+
+    /// Reads are over: whoever waited for them goes on.
+    pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
+        for read in std::mem::take(&mut self.reads_over) {
+            if self.blocked_apply == Some(read) {
+                self.blocked_apply = None;
+            }
+            let mut i = 0;
+            while i < self.waiting.len() {
+                if self.waiting[i].0 == read {
+                    let (_, request) = self.waiting.swap_remove(i);
+                    self.inbox.push_back(request);
+                } else {
+                    i += 1;
+                }
+            }
+            self.read_is_over(read);
+        }
+    }
+
+    /// Answers a request at once.
+    pub(super) fn answer(&mut self, asker: &Asker, body: &[u8], out: &mut impl Outlet) {
+        if asker.reply.is_empty() {
+            return;
+        }
+        out.send(&Outgoing {
+            origin: Some(asker.origin),
+            to: &asker.reply,
+            shown: &[],
+            reply: &[],
+            headers: &[],
+            payload: body,
+        });
+    }
+
+    /// Refuses a request.
+    pub(super) fn refuse_request(
+        &mut self,
+        asker: &Asker,
+        kind: ResponseType,
+        error: &ApiError,
+        out: &mut impl Outlet,
+    ) {
+        self.api_errors += 1;
+        let mut body = Vec::new();
+        write_error(&mut body, kind, error);
+        self.answer(asker, &body, out);
+    }
+}

@@ -4,6 +4,7 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod api;
+pub mod meta;
 pub mod stream;
 pub mod subject;
 pub mod types;

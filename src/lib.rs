@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod meta;
 pub mod stream;
 pub mod subject;
 pub mod types;

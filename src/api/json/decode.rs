@@ -50,6 +50,9 @@ pub fn decode_body<T: Object>(
 ) -> Result<(), String> {
     let mut at = 0;
     while let Some(value) = parse(body, &mut at)? {
+        if !matches!(value.kind, Kind::Object(_) | Kind::Null) {
+            return Err(wrong_type(&value, &format!("server.{root}"), &Path::new(root)));
+        }
         struct_value_with(request, &value, &mut Path::new(root), strict)?;
     }
     Ok(())

@@ -248,7 +248,7 @@ fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiEr
     Ok(request)
 }
 
-/// False for a body that INFO, NAMES and LIST requests ignore: it does not start with `{` or `[`.
+/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or `[`.
 fn is_json(body: &[u8]) -> bool {
     let first = body.iter().find(|b| !b.is_ascii_whitespace());
     matches!(first, Some(b'{' | b'['))
@@ -277,6 +277,13 @@ impl StreamsRequest {
 impl StreamInfoRequest {
     /// Decodes the body of STREAM.INFO. What is not JSON is ignored.
     pub fn decode_info(body: &[u8]) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    }
+}
+
+impl PurgeRequest {
+    /// Decodes the body of STREAM.PURGE. What is not JSON is ignored.
+    pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
         if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
     }
 }
@@ -320,20 +327,13 @@ impl PullRequest {
     }
 }
 
-/// True for a body that means "no body": empty, `{}` or `[]`, in any white space.
+/// True for a body that means "no body": nothing at all, or an object without members.
 pub fn is_empty_request(body: &[u8]) -> bool {
-    let body = body.trim_ascii();
     if body.is_empty() {
         return true;
     }
     let mut at = 0;
     let Ok(Some(value)) = json::parse(body, &mut at) else { return false };
-    if at != body.len() {
-        return false;
-    }
-    match value.kind {
-        Kind::Object(members) => members.is_empty(),
-        Kind::Array(items) => items.is_empty(),
-        _ => false,
-    }
+    let alone = body[at..].iter().all(u8::is_ascii_whitespace);
+    alone && matches!(value.kind, Kind::Object(members) if members.is_empty())
 }

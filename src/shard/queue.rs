@@ -3,6 +3,13 @@
 use std::collections::VecDeque;
 
 use super::bytes::ByteQueue;
+use super::consumers::ConsumerCell;
+use super::message::Asker;
+use super::meta::CatalogueStep;
+use super::requests::Request;
+use crate::api::types::{ConsumerConfig, StreamConfig};
+use crate::consumer::DeltaMark;
+use crate::meta::StreamEntry;
 use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
 
 /// A message that was admitted and appended.
@@ -44,21 +51,43 @@ pub struct AnswerItem {
 }
 
 /// Something rarer.
-#[derive(Debug)]
 pub enum Rare {
-    /// A consumer's delta: its acknowledgements may be answered.
-    Delta {
-        /// The stream's slot.
-        slot: u32,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// Who waits for an empty answer, and on which subject.
-        answers: Vec<(Origin, Box<[u8]>)>,
+    /// A request that must see what was appended before it.
+    Request(Box<Request>),
+    /// A catalogue record is durable: a shard is told.
+    Catalogue(Box<CatalogueStep>),
+    /// A stream's record is durable.
+    Create {
+        /// The stream.
+        entry: Box<StreamEntry>,
+        /// Who asked.
+        asker: Option<Asker>,
     },
-    /// A request whose record is now durable: it takes effect and is answered.
-    Request(Box<super::requests::Effect>),
-    /// A catalogue record is durable: shards are told.
-    Catalogue(Box<super::meta::CatalogueStep>),
+    /// A stream's new configuration is durable.
+    Update {
+        /// The stream.
+        id: StreamId,
+        /// Its configuration.
+        config: Box<StreamConfig>,
+        /// Who asked.
+        asker: Option<Asker>,
+    },
+    /// A stream's removal is durable.
+    Delete {
+        /// The stream.
+        id: StreamId,
+        /// Who asked.
+        asker: Option<Asker>,
+    },
+    /// A message's removal is durable.
+    DeleteMessage {
+        /// The stream.
+        stream: StreamId,
+        /// The message.
+        seq: u64,
+        /// Who asked.
+        asker: Asker,
+    },
     /// A range of sequences is to be removed.
     Purge {
         /// The stream.
@@ -70,12 +99,51 @@ pub enum Rare {
         /// The filter; empty for all.
         filter: Box<[u8]>,
         /// The job that this is a step of.
-        job: Option<u64>,
+        job: u64,
+    },
+    /// A consumer's record is durable, and its first delta.
+    CreateConsumer {
+        /// The stream.
+        stream: StreamId,
+        /// The consumer.
+        cell: Box<ConsumerCell>,
+        /// Who asked.
+        asker: Asker,
+    },
+    /// A consumer's new configuration is durable.
+    UpdateConsumer {
+        /// The stream.
+        stream: StreamId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its configuration.
+        config: Box<ConsumerConfig>,
+        /// Who asked.
+        asker: Asker,
+    },
+    /// A consumer's removal is durable.
+    DeleteConsumer {
+        /// The stream.
+        stream: StreamId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Who asked, if anybody did.
+        asker: Option<Asker>,
+    },
+    /// A consumer's delta is durable: its acknowledgements may be answered.
+    Delta {
+        /// The stream.
+        stream: StreamId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it covers.
+        mark: DeltaMark,
+        /// Who waits for an empty answer.
+        answers: Vec<Asker>,
     },
 }
 
 /// One thing that waits.
-#[derive(Debug)]
 pub enum Item {
     /// A message.
     Store(StoreItem),
@@ -86,7 +154,7 @@ pub enum Item {
 }
 
 /// The queue of one shard. Invariant: `Lsn`s do not fall from front to back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Queue {
     items: VecDeque<(Lsn, Item)>,
     bytes: ByteQueue,
@@ -126,6 +194,11 @@ impl Queue {
             Some((lsn, item)) if *lsn <= durable => Some(item),
             _ => None,
         }
+    }
+
+    /// Puts back what could not be finished; it may go on at once when it is asked for again.
+    pub fn push_front(&mut self, rare: Rare) {
+        self.items.push_front((Lsn(0), Item::Rare(Box::new(rare))));
     }
 
     /// Takes the first item off. Its bytes stay until `pop_bytes`.

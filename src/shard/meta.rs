@@ -1,0 +1,317 @@
+//! Shard 0's part of the catalogue: requests about streams as such, and questions to all shards.
+
+use std::collections::BTreeMap;
+
+use super::Shard;
+use super::bodies::kind;
+use super::message::{Asker, ShardMessage, Usage};
+use super::outlet::Outlet;
+use super::queue::Rare;
+use super::requests::{Handled, Request};
+use crate::api::error::{ApiError, kinds};
+use crate::api::types::{
+    AccountInfo, ApiStats, ResponseType, StorageType, StreamConfigRequest, StreamInfo,
+    StreamListResponse, StreamsRequest, is_empty_request, write_response,
+};
+use crate::meta::{
+    Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
+};
+use crate::types::{ShardId, StreamId, Timestamp};
+
+/// The one account there is so far.
+pub const ACCOUNT: &str = "$G";
+
+/// What shard 0 has beside its streams.
+pub struct Meta {
+    /// The catalogue.
+    pub catalogue: Catalogue,
+    limits: MetaLimits,
+    shards: u16,
+    questions: BTreeMap<u64, Question>,
+    next_question: u64,
+}
+
+/// A catalogue record is durable: a shard is told.
+#[derive(Debug)]
+pub struct CatalogueStep {
+    /// Whom.
+    pub to: ShardId,
+    /// What.
+    pub message: ShardMessage,
+}
+
+/// A request whose answer needs every shard.
+struct Question {
+    asker: Asker,
+    what: Asked,
+    left: usize,
+    streams: Vec<StreamInfo>,
+    usage: Usage,
+}
+
+enum Asked {
+    List { total: u64, offset: u64, limit: u64 },
+    Info,
+}
+
+impl Meta {
+    /// A catalogue with the limits of the server.
+    pub fn new(catalogue: Catalogue, limits: MetaLimits, shards: u16) -> Self {
+        Meta { catalogue, limits, shards, questions: BTreeMap::new(), next_question: 1 }
+    }
+
+    /// The streams of a shard.
+    pub fn entries_of(&self, shard: ShardId) -> Vec<StreamEntry> {
+        let all = self.catalogue.streams(ACCOUNT);
+        all.filter(|e| e.shard == shard).cloned().collect()
+    }
+}
+
+impl Shard {
+    pub(super) fn create_stream(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::StreamCreate;
+        let Some(meta) = &self.meta else { return Ok(()) };
+        let decided = StreamConfigRequest::decode(&r.payload).map(|request| {
+            meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now)
+        });
+        match decided {
+            Err(error) | Ok(CreateDecision::Refuse(error)) => {
+                self.refuse_request(&r.asker(), kind, &error, out);
+            }
+            Ok(CreateDecision::Existing(entry)) => {
+                let (id, to) = (entry.id, entry.shard);
+                let message = ShardMessage::Existing { id, asker: r.asker() };
+                self.tell_behind(CatalogueStep { to, message });
+            }
+            Ok(CreateDecision::New(record)) => {
+                let Record::Create { entry, .. } = &*record else { return Ok(()) };
+                let step = CatalogueStep {
+                    to: entry.shard,
+                    message: ShardMessage::Create {
+                        entry: Box::new(entry.clone()),
+                        asker: Some(r.asker()),
+                    },
+                };
+                let durable = entry.config.storage == StorageType::File;
+                self.record(&record, durable, step, kind, &r.asker(), out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn update_stream(
+        &mut self,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::StreamUpdate;
+        let Some(meta) = &self.meta else { return Ok(()) };
+        let decided = StreamConfigRequest::decode(&r.payload)
+            .map(|request| meta.catalogue.decide_update(ACCOUNT, name, request, &meta.limits));
+        match decided {
+            Err(error) | Ok(UpdateDecision::Refuse(error)) => {
+                self.refuse_request(&r.asker(), kind, &error, out);
+            }
+            Ok(UpdateDecision::Update { shard, record }) => {
+                let Record::Update { id, config, .. } = &*record else { return Ok(()) };
+                let durable = config.storage == StorageType::File;
+                let message = ShardMessage::Update {
+                    id: *id,
+                    config: Box::new(config.clone()),
+                    asker: Some(r.asker()),
+                };
+                let step = CatalogueStep { to: shard, message };
+                self.record(&record, durable, step, kind, &r.asker(), out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_stream(
+        &mut self,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::StreamDelete;
+        if !is_empty_request(&r.payload) {
+            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            return Ok(());
+        }
+        let Some(meta) = &self.meta else { return Ok(()) };
+        match meta.catalogue.decide_delete(ACCOUNT, name) {
+            DeleteDecision::Refuse(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            DeleteDecision::Delete(record) => {
+                let Record::Delete { id, shard } = record else { return Ok(()) };
+                let durable = meta
+                    .catalogue
+                    .by_id(id)
+                    .is_some_and(|(_, e)| e.config.storage == StorageType::File);
+                let message = ShardMessage::Delete { id, asker: Some(r.asker()) };
+                let step = CatalogueStep { to: shard, message };
+                self.record(&record, durable, step, kind, &r.asker(), out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is durable.
+    fn record(
+        &mut self,
+        record: &Record,
+        durable: bool,
+        step: CatalogueStep,
+        kind_of: ResponseType,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
+        if durable {
+            let mut body = Vec::new();
+            record.encode(&mut body);
+            if self.append_meta(kind::CATALOGUE, 0, 0, &body).is_err() {
+                let error: ApiError = kinds::INSUFFICIENT_RESOURCES.error();
+                self.refuse_request(asker, kind_of, &error, out);
+                return;
+            }
+            self.checkpoint.catalogue_changed();
+        }
+        if let Some(meta) = &mut self.meta {
+            meta.catalogue.apply(record);
+        }
+        self.tell_behind(step);
+    }
+
+    fn tell_behind(&mut self, step: CatalogueStep) {
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Catalogue(Box::new(step)));
+    }
+
+    /// A shard has removed a stream for good.
+    pub(super) fn stream_deleted(&mut self, id: StreamId) {
+        let record = Record::Forget { id };
+        let Some(meta) = &mut self.meta else { return };
+        meta.catalogue.apply(&record);
+        let mut body = Vec::new();
+        record.encode(&mut body);
+        // If there is no room for it, recovery finds the stream removed again and forgets it then.
+        let _ = self.append_meta(kind::CATALOGUE, 0, 0, &body);
+        self.checkpoint.catalogue_changed();
+    }
+
+    pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+        let kind = ResponseType::StreamNames;
+        let Some(meta) = &self.meta else { return Ok(()) };
+        match StreamsRequest::decode_names(&r.payload) {
+            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Ok(request) => {
+                let mut body = Vec::new();
+                write_response(&mut body, kind, &meta.catalogue.names(ACCOUNT, &request));
+                self.answer(&r.asker(), &body, out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream_list(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+        let Some(meta) = &self.meta else { return Ok(()) };
+        match StreamsRequest::decode_list(&r.payload) {
+            Err(error) => {
+                self.refuse_request(&r.asker(), ResponseType::StreamList, &error, out);
+            }
+            Ok(request) => {
+                let page = meta.catalogue.list(ACCOUNT, &request);
+                let what =
+                    Asked::List { total: page.total, offset: page.offset, limit: page.limit };
+                let streams: Vec<_> = page.streams.iter().map(|e| (e.shard, e.id)).collect();
+                self.ask_all(r.asker(), what, &streams, out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn account_info(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+        self.ask_all(r.asker(), Asked::Info, &[], out);
+        Ok(())
+    }
+
+    fn ask_all(
+        &mut self,
+        asker: Asker,
+        what: Asked,
+        streams: &[(ShardId, StreamId)],
+        out: &mut impl Outlet,
+    ) {
+        let from = self.id;
+        let Some(meta) = &mut self.meta else { return };
+        let question = meta.next_question;
+        meta.next_question += 1;
+        let left = usize::from(meta.shards);
+        let usage = Usage::default();
+        let q = Question { asker, what, left, streams: Vec::new(), usage };
+        meta.questions.insert(question, q);
+        for shard in (0..meta.shards).map(ShardId) {
+            let streams = streams.iter().filter(|(s, _)| *s == shard).map(|(_, id)| *id).collect();
+            out.tell(shard, ShardMessage::Ask { question, from, streams });
+        }
+    }
+
+    /// One shard's answer to a question.
+    pub(super) fn told_about(
+        &mut self,
+        question: u64,
+        mut streams: Vec<StreamInfo>,
+        usage: &Usage,
+        out: &mut impl Outlet,
+    ) {
+        let Some(meta) = &mut self.meta else { return };
+        let Some(q) = meta.questions.get_mut(&question) else { return };
+        q.streams.append(&mut streams);
+        q.usage.memory += usage.memory;
+        q.usage.storage += usage.storage;
+        q.usage.streams += usage.streams;
+        q.usage.consumers += usage.consumers;
+        q.usage.api_total += usage.api_total;
+        q.usage.api_errors += usage.api_errors;
+        q.left -= 1;
+        if q.left > 0 {
+            return;
+        }
+        let Some(mut q) = meta.questions.remove(&question) else { return };
+        let mut body = Vec::new();
+        match q.what {
+            Asked::List { total, offset, limit } => {
+                q.streams.sort_by(|a, b| a.config.name.cmp(&b.config.name));
+                let list = StreamListResponse { total, offset, limit, streams: q.streams };
+                write_response(&mut body, ResponseType::StreamList, &list);
+            }
+            Asked::Info => {
+                let (reserved_memory, reserved_storage) = meta.catalogue.reserved_bytes(ACCOUNT);
+                let info = AccountInfo {
+                    memory: q.usage.memory,
+                    storage: q.usage.storage,
+                    reserved_memory,
+                    reserved_storage,
+                    streams: q.usage.streams,
+                    consumers: q.usage.consumers,
+                    limits: meta.limits.account,
+                    domain: String::new(),
+                    api: ApiStats {
+                        level: crate::api::metadata::API_LEVEL,
+                        total: q.usage.api_total,
+                        errors: q.usage.api_errors,
+                        ..ApiStats::default()
+                    },
+                };
+                write_response(&mut body, ResponseType::AccountInfo, &info);
+            }
+        }
+        self.answer(&q.asker, &body, out);
+    }
+}

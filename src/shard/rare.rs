@@ -1,0 +1,321 @@
+//! What takes effect when its record is durable, other than messages: streams, consumers, removals.
+
+use corelane_storage::index::{FilterSet, RangeRemoval, Removed};
+use corelane_storage::log::ReadId;
+
+use super::bodies::{ConfigBody, kind};
+use super::cell::StreamCell;
+use super::message::{Asker, ShardMessage};
+use super::outlet::{Outlet, Placed};
+use super::queue::Rare;
+use super::read::Fetched;
+use super::Shard;
+use crate::api::error::kinds;
+use crate::api::json::to_json;
+use crate::api::types::{
+    ResponseType, StorageType, StreamConfig, StreamCreated, Success, write_response,
+};
+use crate::meta::StreamEntry;
+use crate::types::{ShardId, StreamId, Timestamp};
+
+/// Entries that a purge step may visit: it was cut to fit when it was decided.
+const PURGE_VISITS_MAX: u32 = 10_000;
+
+impl Shard {
+    /// Another shard's word.
+    pub fn told(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl Outlet) {
+        match message {
+            ShardMessage::Create { entry, asker } => self.begin_create(entry, asker, out),
+            ShardMessage::Existing { id, asker } => self.answer_created(now, id, &asker, out),
+            ShardMessage::Update { id, config, asker } => {
+                self.begin_update(id, config, asker, out);
+            }
+            ShardMessage::Delete { id, asker } => self.begin_delete(id, asker, out),
+            ShardMessage::Deleted { id } => self.stream_deleted(id),
+            ShardMessage::Ask { question, from, streams } => {
+                let streams = streams
+                    .iter()
+                    .filter_map(|id| self.slots.get(id).copied())
+                    .map(|slot| self.list_info(now, slot))
+                    .collect();
+                out.tell(from, ShardMessage::Tell { question, streams, usage: self.usage() });
+            }
+            ShardMessage::Tell { question, streams, usage } => {
+                self.told_about(question, streams, &usage, out);
+            }
+            ShardMessage::Reconcile { entries } => self.reconcile(entries, out),
+        }
+    }
+
+    fn begin_create(
+        &mut self,
+        entry: Box<StreamEntry>,
+        asker: Option<Asker>,
+        out: &mut impl Outlet,
+    ) {
+        if entry.config.storage == StorageType::File
+            && !self.append_stream(entry.id, entry.created, &entry.config)
+        {
+            self.refuse_told(asker.as_ref(), ResponseType::StreamCreate, out);
+            return;
+        }
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Create { entry, asker });
+    }
+
+    fn append_stream(&mut self, id: StreamId, created: Timestamp, config: &StreamConfig) -> bool {
+        let mut body = Vec::new();
+        let json = to_json(config);
+        ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
+        self.append_meta(kind::STREAM, id.0, 0, &body).is_ok()
+    }
+
+    fn begin_update(
+        &mut self,
+        id: StreamId,
+        config: Box<StreamConfig>,
+        asker: Option<Asker>,
+        out: &mut impl Outlet,
+    ) {
+        let created = match self.slots.get(&id) {
+            Some(&slot) => self.cells[slot].created,
+            None => return,
+        };
+        if config.storage == StorageType::File && !self.append_stream(id, created, &config) {
+            self.refuse_told(asker.as_ref(), ResponseType::StreamUpdate, out);
+            return;
+        }
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Update { id, config, asker });
+    }
+
+    fn begin_delete(&mut self, id: StreamId, asker: Option<Asker>, out: &mut impl Outlet) {
+        let file = match self.slots.get(&id) {
+            Some(&slot) => {
+                self.cells[slot].removing = true;
+                !self.cells[slot].is_memory()
+            }
+            None => false,
+        };
+        if file && self.append_meta(kind::STREAM_REMOVED, id.0, 0, b"").is_err() {
+            self.refuse_told(asker.as_ref(), ResponseType::StreamDelete, out);
+            return;
+        }
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Delete { id, asker });
+    }
+
+    fn refuse_told(
+        &mut self,
+        asker: Option<&Asker>,
+        kind: ResponseType,
+        out: &mut impl Outlet,
+    ) {
+        if let Some(asker) = asker {
+            self.refuse_request(asker, kind, &kinds::INSUFFICIENT_RESOURCES.error(), out);
+        }
+    }
+
+    /// Lets something take effect. What must wait for a read comes back, to be put in front again.
+    pub(super) fn apply_rare(
+        &mut self,
+        now: Timestamp,
+        rare: Rare,
+        out: &mut impl Outlet,
+    ) -> Option<(Rare, ReadId)> {
+        match rare {
+            Rare::Request(request) => self.inbox.push_back(*request),
+            Rare::Catalogue(step) => out.tell(step.to, step.message),
+            Rare::Create { entry, asker } => {
+                let id = entry.id;
+                self.insert_stream(*entry, out);
+                if let Some(asker) = asker {
+                    self.answer_created(now, id, &asker, out);
+                }
+            }
+            Rare::Update { id, config, asker } => self.updated(now, id, *config, asker, out),
+            Rare::Delete { id, asker } => self.deleted(id, asker, out),
+            Rare::DeleteMessage { stream, seq, asker } => {
+                return self.message_deleted(stream, seq, asker, out);
+            }
+            Rare::Purge { stream, from, to, filter, job } => {
+                return self.purged(stream, from, to, filter, job);
+            }
+            Rare::CreateConsumer { stream, cell, asker } => {
+                self.consumer_created(now, stream, *cell, &asker, out);
+            }
+            Rare::UpdateConsumer { stream, consumer, config, asker } => {
+                self.consumer_updated(now, stream, consumer, *config, &asker, out);
+            }
+            Rare::DeleteConsumer { stream, consumer, asker } => {
+                self.consumer_deleted(stream, consumer, asker.as_ref(), out);
+            }
+            Rare::Delta { stream, consumer, mark, answers } => {
+                self.delta_durable(stream, consumer, mark, &answers, out);
+            }
+        }
+        None
+    }
+
+    /// A stream exists from now on; every reactor is told before anything else is.
+    pub(super) fn insert_stream(&mut self, entry: StreamEntry, out: &mut impl Outlet) {
+        let cell = StreamCell::new(entry.id, entry.config, entry.created, self.options.seed);
+        self.insert_cell(cell);
+        self.place(entry.id, false, out);
+    }
+
+    pub(super) fn insert_cell(&mut self, cell: StreamCell) -> usize {
+        let (id, name) = (cell.id, cell.config.name.as_bytes().into());
+        let slot = self.cells.insert(cell);
+        self.slots.insert(id, slot);
+        self.names.insert(name, slot);
+        slot
+    }
+
+    /// Tells all reactors where a stream lives.
+    pub(super) fn place(&mut self, id: StreamId, update: bool, out: &mut impl Outlet) {
+        let Some(&slot) = self.slots.get(&id) else { return };
+        let config = &self.cells[slot].config;
+        out.place(Placed::Here {
+            id,
+            name: config.name.as_bytes().into(),
+            shard: self.id,
+            subjects: config.subjects.iter().map(|s| s.as_bytes().into()).collect(),
+            update,
+        });
+    }
+
+    fn answer_created(
+        &mut self,
+        now: Timestamp,
+        id: StreamId,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
+        let Some(&slot) = self.slots.get(&id) else { return };
+        let info = self.created_info(now, slot);
+        let mut body = Vec::new();
+        let created = StreamCreated { info: &info, did_create: true };
+        write_response(&mut body, ResponseType::StreamCreate, &created);
+        self.answer(asker, &body, out);
+    }
+
+    fn updated(
+        &mut self,
+        now: Timestamp,
+        id: StreamId,
+        config: StreamConfig,
+        asker: Option<Asker>,
+        out: &mut impl Outlet,
+    ) {
+        let Some(&slot) = self.slots.get(&id) else { return };
+        self.cells[slot].update(config);
+        self.enforce_limits(slot);
+        self.place(id, true, out);
+        if let Some(asker) = asker {
+            let info = self.created_info(now, slot);
+            let mut body = Vec::new();
+            write_response(&mut body, ResponseType::StreamUpdate, &info);
+            self.answer(&asker, &body, out);
+        }
+    }
+
+    fn deleted(&mut self, id: StreamId, asker: Option<Asker>, out: &mut impl Outlet) {
+        if let Some(slot) = self.slots.remove(&id) {
+            out.place(Placed::Gone(id));
+            self.detach(slot, out);
+        }
+        out.tell(ShardId(0), ShardMessage::Deleted { id });
+        if let Some(asker) = asker {
+            let mut body = Vec::new();
+            write_response(&mut body, ResponseType::StreamDelete, &Success::YES);
+            self.answer(&asker, &body, out);
+        }
+    }
+
+    fn message_deleted(
+        &mut self,
+        stream: StreamId,
+        seq: u64,
+        asker: Asker,
+        out: &mut impl Outlet,
+    ) -> Option<(Rare, ReadId)> {
+        let kind = ResponseType::StreamMsgDelete;
+        let slot = *self.slots.get(&stream)?;
+        let gone = loop {
+            match self.cells[slot].index.remove(seq) {
+                Removed::Done(gone) => break Some(gone),
+                Removed::NotThere => break None,
+                Removed::NeedPage(key) => match self.fetch_page(slot, key) {
+                    Fetched::Loaded => {}
+                    Fetched::Pending(read) => {
+                        return Some((Rare::DeleteMessage { stream, seq, asker }, read));
+                    }
+                    Fetched::Failed(text) => {
+                        let error = kinds::STREAM_MSG_DELETE_FAILED.with(text);
+                        self.refuse_request(&asker, kind, &error, out);
+                        return None;
+                    }
+                },
+            }
+        };
+        match gone {
+            Some(gone) => {
+                self.removed(slot, &gone);
+                let mut body = Vec::new();
+                write_response(&mut body, kind, &Success::YES);
+                self.answer(&asker, &body, out);
+            }
+            None => {
+                let error = kinds::SEQUENCE_NOT_FOUND.with(seq);
+                self.refuse_request(&asker, kind, &error, out);
+            }
+        }
+        None
+    }
+
+    /// Removes a range that was cut to what a turn can do.
+    fn purged(
+        &mut self,
+        stream: StreamId,
+        mut from: u64,
+        to: u64,
+        filter: Box<[u8]>,
+        job: u64,
+    ) -> Option<(Rare, ReadId)> {
+        let slot = *self.slots.get(&stream)?;
+        let mut filters =
+            if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };
+        let mut count = 0;
+        loop {
+            let mut budget = PURGE_VISITS_MAX;
+            let mut gone = std::mem::take(&mut self.gone);
+            let index = &mut self.cells[slot].index;
+            let end = index.remove_matching(&mut filters, from..to, &mut budget, |m| gone.push(m));
+            count += gone.len() as u64;
+            for m in gone.drain(..) {
+                self.removed(slot, &m);
+            }
+            self.gone = gone;
+            match end {
+                RangeRemoval::Done => break,
+                RangeRemoval::Budget { resume } => from = resume,
+                RangeRemoval::NeedPage { key, resume } => {
+                    from = resume;
+                    match self.fetch_page(slot, key) {
+                        Fetched::Loaded => {}
+                        Fetched::Pending(read) => {
+                            self.purge_progress(job, count);
+                            return Some((Rare::Purge { stream, from, to, filter, job }, read));
+                        }
+                        Fetched::Failed(_) => break,
+                    }
+                }
+            }
+        }
+        self.consumers_after_purge(slot, filter.is_empty());
+        self.purge_progress(job, count);
+        self.purge_step_done(job);
+        None
+    }
+}

@@ -3,5 +3,10 @@
 //! Reading order: `config`, `subject`, `protocol`, `auth`, `interest`, `client`, `stream`, `consumer`, `replication`, `meta`, `api`,
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
+pub mod auth;
+pub mod client;
+pub mod interest;
+pub mod protocol;
 pub mod subject;
+pub mod turn;
 pub mod types;

@@ -27,6 +27,18 @@ pub fn is_valid_filter(subject: &[u8]) -> bool {
     true
 }
 
+/// True if `subject` has no empty token: only then anybody can get a message published on it.
+pub fn is_routable(subject: &[u8]) -> bool {
+    let mut before = b'.';
+    for &byte in subject {
+        if byte == b'.' && before == b'.' {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
+}
+
 /// True for a valid subject without wildcard tokens: one a message can be stored under.
 pub fn is_valid_literal(subject: &[u8]) -> bool {
     is_valid_filter(subject) && !has_wildcards(subject)

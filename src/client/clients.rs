@@ -1,0 +1,640 @@
+//! The connections and subscriptions of one reactor.
+
+use super::{
+    ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Outbound,
+    Spares,
+};
+use crate::auth::Permissions;
+use crate::interest::SubId;
+use crate::protocol::{Parser, format};
+use crate::turn::entry::Message;
+use crate::types::{ConnId, Timestamp};
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use slab::Slab;
+use std::hash::BuildHasher;
+
+/// No subscription, no slot.
+const NONE: u32 = u32::MAX;
+/// Stall for a publisher into an outbound that is three quarters full, and into a full one.
+const STALL: [i64; 2] = [2 * MILLISECOND, 5 * MILLISECOND];
+
+/// Why a connection is not read for now. Several may hold at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PauseReason {
+    /// It publishes into nearly full outbounds.
+    Stall = 1,
+    /// It publishes to a reactor whose ring is full.
+    Backlog = 2,
+    /// What it published into streams waits for durability.
+    Credit = 4,
+    /// It waits for a barrier and sent too much meanwhile.
+    Held = 8,
+}
+
+/// Whether a connection is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFlow {
+    /// Stop reading it. What arrives all the same may still be handed over.
+    Pause,
+    /// Read it again.
+    Resume,
+}
+
+/// A connection to be closed now. What it was to get has been sent, or is not worth sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The connection.
+    pub conn: ConnId,
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// Sums over all connections of a reactor since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NetStats {
+    pub total_connections: u64,
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    pub slow_consumers: u64,
+    pub stale_connections: u64,
+    pub stalled_clients: u64,
+}
+
+/// One connection, for monitoring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ConnStats {
+    pub id: ConnId,
+    pub address: String,
+    pub name: ClientName,
+    pub started: Timestamp,
+    pub last_activity: Timestamp,
+    /// Round trip of the last PING, in nanoseconds; 0 before the first answer.
+    pub rtt: i64,
+    pub pending_bytes: usize,
+    pub subscriptions: u32,
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    pub stalls: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    in_msgs: u64,
+    out_msgs: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+    stalls: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) id: ConnId,
+    pub(crate) flags: ConnectFlags,
+    pub(crate) connected: bool,
+    pub(crate) first_pong_sent: bool,
+    pub(crate) permissions: Permissions,
+    touched: bool,
+    closing: Option<CloseReason>,
+    close_told: bool,
+    pauses: u8,
+    pub(crate) out: Outbound,
+    traffic: Traffic,
+    pub(crate) parser: Parser,
+    subs: u32,
+    sub_count: u32,
+    /// Input that waits for a barrier.
+    pub(crate) held: Vec<u8>,
+    /// The barrier it waits for, or 0.
+    pub(crate) hold: u64,
+    /// The last barrier count at which it changed the interest.
+    pub(crate) last_change: u64,
+    started: Timestamp,
+    pub(crate) last_in: Timestamp,
+    pub(crate) stall_until: Timestamp,
+    pub(crate) pings_out: u32,
+    pub(crate) ping_sent: Timestamp,
+    pub(crate) rtt: i64,
+    pub(crate) send_started: Timestamp,
+    pub(crate) write_timer: bool,
+    ip: Box<str>,
+    address: Box<str>,
+    pub(crate) name: Option<Box<ClientName>>,
+}
+
+impl Connection {
+    /// True until the connection is about to be closed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// True if it is not read for some reason.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pauses != 0
+    }
+}
+
+/// A subscription id: short ones stand in place.
+#[derive(Debug)]
+struct Sid {
+    short: [u8; 15],
+    size: u8,
+    long: Box<[u8]>,
+}
+
+impl Sid {
+    fn new(sid: &[u8]) -> Self {
+        let mut short = [0; 15];
+        match short.get_mut(..sid.len()) {
+            Some(place) => {
+                place.copy_from_slice(sid);
+                Sid { short, size: sid.len() as u8, long: Box::default() }
+            }
+            None => Sid { short, size: 0, long: sid.into() },
+        }
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.size as usize] } else { &self.long }
+    }
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(crate) struct Sub {
+    pub(crate) conn: u32,
+    /// Where it hangs in the interest table.
+    pub(crate) at: u32,
+    delivered: u64,
+    max: u64,
+    sid: Sid,
+    next: u32,
+    previous: u32,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    Yes,
+    /// It is the publisher's own, and it wants no echo.
+    No,
+}
+
+/// The connections and subscriptions of one reactor, and what they want from it.
+#[derive(Debug)]
+pub struct Clients {
+    conns: Slab<Connection>,
+    ids: HashMap<ConnId, u32, FixedState>,
+    subs: Slab<Sub>,
+    by_sid: HashTable<u32>,
+    hasher: FixedState,
+    pub(crate) spares: Spares,
+    pub(crate) assembly: Spares,
+    pub(crate) limits: Limits,
+    touched: Vec<ConnId>,
+    closing: Vec<Closing>,
+    flow: Vec<(ConnId, ReadFlow)>,
+    /// Subscriptions that got their last message, to be removed.
+    pub(crate) expired: Vec<SubId>,
+    /// Connections over `max_pending`, to be closed.
+    pub(crate) slow: Vec<u32>,
+    /// Stall earned by the message being delivered.
+    pub(crate) stall: i64,
+    pub(crate) stats: NetStats,
+}
+
+fn sid_hash(hasher: &FixedState, conn: u32, sid: &[u8]) -> u64 {
+    hasher.hash_one((conn, sid))
+}
+
+impl Clients {
+    /// No connections yet.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Clients {
+            conns: Slab::new(),
+            ids: HashMap::with_hasher(hasher.clone()),
+            subs: Slab::new(),
+            by_sid: HashTable::new(),
+            hasher,
+            spares: Spares::default(),
+            assembly: Spares::default(),
+            limits,
+            touched: Vec::new(),
+            closing: Vec::new(),
+            flow: Vec::new(),
+            expired: Vec::new(),
+            slow: Vec::new(),
+            stall: 0,
+            stats: NetStats::default(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, now: Timestamp, id: ConnId, address: &str) -> u32 {
+        let ip = match address.rsplit_once(':') {
+            Some((host, _)) => host.trim_start_matches('[').trim_end_matches(']'),
+            None => address,
+        };
+        let slot = self.conns.insert(Connection {
+            id,
+            flags: ConnectFlags::default(),
+            connected: false,
+            first_pong_sent: false,
+            permissions: Permissions,
+            touched: false,
+            closing: None,
+            close_told: false,
+            pauses: 0,
+            out: Outbound::default(),
+            traffic: Traffic::default(),
+            parser: Parser::default(),
+            subs: NONE,
+            sub_count: 0,
+            held: Vec::new(),
+            hold: 0,
+            last_change: 0,
+            started: now,
+            last_in: now,
+            stall_until: Timestamp(0),
+            pings_out: 0,
+            ping_sent: Timestamp(0),
+            rtt: 0,
+            send_started: now,
+            write_timer: false,
+            ip: ip.into(),
+            address: address.into(),
+            name: None,
+        }) as u32;
+        self.ids.insert(id, slot);
+        self.stats.total_connections += 1;
+        slot
+    }
+
+    /// Connections, those that are closing included.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// True if there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Subscriptions of all connections.
+    pub fn subscriptions(&self) -> usize {
+        self.subs.len()
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, id: ConnId) -> Option<u32> {
+        self.ids.get(&id).copied()
+    }
+
+    #[inline]
+    pub(crate) fn conn(&self, slot: u32) -> &Connection {
+        &self.conns[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn conn_mut(&mut self, slot: u32) -> &mut Connection {
+        &mut self.conns[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn sub(&self, sub: SubId) -> &Sub {
+        &self.subs[sub.0 as usize]
+    }
+
+    /// Slots of all connections, in order.
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.conns.iter().map(|(slot, _)| slot as u32).collect()
+    }
+
+    /// All connections, for monitoring.
+    pub fn connections(&self) -> impl Iterator<Item = ConnStats> + '_ {
+        self.conns.iter().map(|(_, c)| ConnStats {
+            id: c.id,
+            address: c.address.to_string(),
+            name: c.name.as_deref().cloned().unwrap_or_default(),
+            started: c.started,
+            last_activity: c.last_in.max(c.send_started),
+            rtt: c.rtt,
+            pending_bytes: c.out.pending(),
+            subscriptions: c.sub_count,
+            in_msgs: c.traffic.in_msgs,
+            out_msgs: c.traffic.out_msgs,
+            in_bytes: c.traffic.in_bytes,
+            out_bytes: c.traffic.out_bytes,
+            stalls: c.traffic.stalls,
+        })
+    }
+
+    #[inline]
+    fn touch(touched: &mut Vec<ConnId>, conn: &mut Connection) {
+        if !conn.touched {
+            conn.touched = true;
+            touched.push(conn.id);
+        }
+    }
+
+    /// Appends to a connection's outbound by way of `fill`.
+    pub(crate) fn write(&mut self, slot: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.closing.is_some() {
+            return;
+        }
+        fill(conn.out.fill(&mut self.spares));
+        Self::touch(&mut self.touched, conn);
+    }
+
+    pub(crate) fn write_info(&mut self, slot: u32, template: &InfoTemplate, kind: InfoKind) {
+        let conn = &mut self.conns[slot as usize];
+        let (id, ip) = (conn.id.0, &conn.ip);
+        template.push(conn.out.fill(&mut self.spares), kind, id, ip);
+        Self::touch(&mut self.touched, conn);
+    }
+
+    /// Counts a message from a client.
+    #[inline]
+    pub(crate) fn count_in(&mut self, slot: u32, bytes: usize) -> &Connection {
+        let conn = &mut self.conns[slot as usize];
+        conn.traffic.in_msgs += 1;
+        conn.traffic.in_bytes += bytes as u64;
+        self.stats.in_msgs += 1;
+        self.stats.in_bytes += bytes as u64;
+        conn
+    }
+
+    /// Appends a message to the outbound of a subscription. `publisher` is the connection it came from, if it is here.
+    #[inline]
+    pub(crate) fn deliver(
+        &mut self,
+        sub: SubId,
+        publisher: Option<u32>,
+        message: &Message<'_>,
+    ) -> Delivered {
+        let s = &mut self.subs[sub.0 as usize];
+        let conn = &mut self.conns[s.conn as usize];
+        if publisher == Some(s.conn) && !conn.flags.echo {
+            return Delivered::No;
+        }
+        let subject = message.shown_subject();
+        if !conn.permissions.may_receive(subject) {
+            return Delivered::No;
+        }
+        let headers = if conn.flags.headers { message.headers } else { b"" };
+        let out = conn.out.fill(&mut self.spares);
+        format::push_message(
+            out,
+            subject,
+            s.sid.as_bytes(),
+            message.reply,
+            headers,
+            message.payload,
+        );
+        let bytes = (headers.len() + message.payload.len()) as u64;
+        conn.traffic.out_msgs += 1;
+        conn.traffic.out_bytes += bytes;
+        self.stats.out_msgs += 1;
+        self.stats.out_bytes += bytes;
+        s.delivered += 1;
+        if s.delivered == s.max {
+            self.expired.push(sub);
+        }
+        Self::touch(&mut self.touched, conn);
+        let pending = conn.out.pending();
+        if pending > self.limits.max_pending / 4 * 3 {
+            if pending > self.limits.max_pending {
+                self.slow.push(s.conn);
+            }
+            self.stall += STALL[usize::from(pending > self.limits.max_pending)];
+        }
+        Delivered::Yes
+    }
+
+    /// Tells a requester that nobody takes its request, by one of its own subscriptions.
+    pub(crate) fn deliver_no_responders(&mut self, sub: SubId, reply: &[u8], subject: &[u8]) {
+        let s = &self.subs[sub.0 as usize];
+        let conn = &mut self.conns[s.conn as usize];
+        let out = conn.out.fill(&mut self.spares);
+        format::push_no_responders(out, reply, s.sid.as_bytes(), subject);
+        Self::touch(&mut self.touched, conn);
+    }
+
+    fn find_sub(&self, slot: u32, sid: &[u8]) -> Option<SubId> {
+        let hash = sid_hash(&self.hasher, slot, sid);
+        self.by_sid
+            .find(hash, |&id| {
+                let sub = &self.subs[id as usize];
+                sub.conn == slot && sub.sid.as_bytes() == sid
+            })
+            .map(|&id| SubId(id))
+    }
+
+    /// True if the connection has a subscription of this sid.
+    pub(crate) fn has_sub(&self, slot: u32, sid: &[u8]) -> bool {
+        self.find_sub(slot, sid).is_some()
+    }
+
+    /// Subscriptions of a connection.
+    pub(crate) fn sub_count(&self, slot: u32) -> usize {
+        self.conns[slot as usize].sub_count as usize
+    }
+
+    /// Adds a subscription; the sid must be new on the connection.
+    pub(crate) fn add_sub(&mut self, slot: u32, sid: &[u8]) -> SubId {
+        let conn = &mut self.conns[slot as usize];
+        let id = self.subs.insert(Sub {
+            conn: slot,
+            at: 0,
+            delivered: 0,
+            max: 0,
+            sid: Sid::new(sid),
+            next: conn.subs,
+            previous: NONE,
+        }) as u32;
+        if conn.subs != NONE {
+            self.subs[conn.subs as usize].previous = id;
+        }
+        conn.subs = id;
+        conn.sub_count += 1;
+        let (subs, hasher) = (&self.subs, &self.hasher);
+        self.by_sid.insert_unique(sid_hash(hasher, slot, sid), id, |&id| {
+            let sub = &subs[id as usize];
+            sid_hash(hasher, sub.conn, sub.sid.as_bytes())
+        });
+        SubId(id)
+    }
+
+    pub(crate) fn hang_sub(&mut self, sub: SubId, at: u32) {
+        self.subs[sub.0 as usize].at = at;
+    }
+
+    /// UNSUB: limits a subscription to `max` messages in all. Returns it if it is to be removed now.
+    pub(crate) fn limit_sub(&mut self, slot: u32, sid: &[u8], max: Option<u64>) -> Option<SubId> {
+        let id = self.find_sub(slot, sid)?;
+        let sub = &mut self.subs[id.0 as usize];
+        let max = max.unwrap_or(0);
+        if max > sub.delivered {
+            sub.max = max;
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Removes a subscription; returns where it hung.
+    pub(crate) fn remove_sub(&mut self, sub: SubId) -> u32 {
+        let hash = {
+            let s = &self.subs[sub.0 as usize];
+            sid_hash(&self.hasher, s.conn, s.sid.as_bytes())
+        };
+        if let Ok(found) = self.by_sid.find_entry(hash, |&id| id == sub.0) {
+            found.remove();
+        }
+        let s = self.subs.remove(sub.0 as usize);
+        let conn = &mut self.conns[s.conn as usize];
+        conn.sub_count -= 1;
+        match s.previous {
+            NONE => conn.subs = s.next,
+            previous => self.subs[previous as usize].next = s.next,
+        }
+        if s.next != NONE {
+            self.subs[s.next as usize].previous = s.previous;
+        }
+        s.at
+    }
+
+    /// The newest subscription of a connection.
+    pub(crate) fn first_sub(&self, slot: u32) -> Option<SubId> {
+        let first = self.conns[slot as usize].subs;
+        (first != NONE).then_some(SubId(first))
+    }
+
+    /// Stops reading a connection.
+    pub(crate) fn pause(&mut self, slot: u32, reason: PauseReason) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.pauses == 0 {
+            self.flow.push((conn.id, ReadFlow::Pause));
+        }
+        conn.pauses |= reason as u8;
+    }
+
+    /// Takes one reason not to read a connection back.
+    pub(crate) fn unpause(&mut self, slot: u32, reason: PauseReason) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.pauses == 0 {
+            return;
+        }
+        conn.pauses &= !(reason as u8);
+        if conn.pauses == 0 {
+            self.flow.push((conn.id, ReadFlow::Resume));
+        }
+    }
+
+    /// Counts a stall of a publisher.
+    pub(crate) fn count_stall(&mut self, slot: u32) {
+        self.conns[slot as usize].traffic.stalls += 1;
+        self.stats.stalled_clients += 1;
+    }
+
+    /// Marks a connection as closing. Its error, if it has one, is still sent unless `at_once`.
+    pub(crate) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.closing.is_some() {
+            return;
+        }
+        if let Some(text) = reason.error_text() {
+            format::push_error(conn.out.fill(&mut self.spares), text);
+            Self::touch(&mut self.touched, conn);
+        }
+        conn.closing = Some(reason);
+        if at_once {
+            conn.out.discard(&mut self.spares);
+            Self::tell_close(&mut self.closing, conn);
+        } else {
+            self.close_if_drained(slot);
+        }
+    }
+
+    fn tell_close(closing: &mut Vec<Closing>, conn: &mut Connection) {
+        if let Some(reason) = conn.closing
+            && !conn.close_told
+        {
+            conn.close_told = true;
+            closing.push(Closing { conn: conn.id, reason });
+        }
+    }
+
+    fn close_if_drained(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.out.pending() == 0 && !conn.out.in_flight() {
+            Self::tell_close(&mut self.closing, conn);
+        }
+    }
+
+    /// The next bytes to send; they stay in place until `sent`.
+    pub(crate) fn start_send(&mut self, now: Timestamp, slot: u32) -> Option<&[u8]> {
+        let conn = &mut self.conns[slot as usize];
+        conn.touched = false;
+        let bytes = conn.out.start()?;
+        conn.send_started = now;
+        Some(bytes)
+    }
+
+    /// A send took `bytes`.
+    pub(crate) fn sent(&mut self, now: Timestamp, slot: u32, bytes: usize) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.out.complete(bytes, &mut self.spares) {
+            conn.send_started = now;
+            if conn.close_told {
+                conn.out.discard(&mut self.spares);
+                return;
+            }
+            Self::touch(&mut self.touched, conn);
+        } else if conn.closing.is_some() {
+            self.close_if_drained(slot);
+        }
+    }
+
+    /// Forgets a connection, which has no subscriptions any more. Returns the buffer a send in flight still reads.
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Vec<u8>> {
+        let conn = self.conns.remove(slot as usize);
+        self.ids.remove(&conn.id);
+        conn.out.into_lent(&mut self.spares)
+    }
+
+    pub(crate) fn take_touched(&mut self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.touched);
+    }
+
+    pub(crate) fn take_closing(&mut self) -> Vec<Closing> {
+        std::mem::take(&mut self.closing)
+    }
+
+    pub(crate) fn take_flow(&mut self) -> Vec<(ConnId, ReadFlow)> {
+        std::mem::take(&mut self.flow)
+    }
+
+    /// Heap bytes of one connection, without the tables it shares with others.
+    pub(crate) fn heap_bytes(&self, slot: u32) -> usize {
+        let conn = &self.conns[slot as usize];
+        let name = conn.name.as_ref().map_or(0, |n| {
+            size_of::<ClientName>() + n.name.capacity() + n.lang.capacity() + n.version.capacity()
+        });
+        conn.out.heap_bytes()
+            + conn.parser.heap_bytes()
+            + conn.held.capacity()
+            + conn.ip.len()
+            + conn.address.len()
+            + name
+    }
+}

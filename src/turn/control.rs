@@ -1,0 +1,52 @@
+//! What reactors tell each other beside messages, in order and before them.
+
+use crate::interest::{AccountId, StreamPlace};
+use crate::types::{ConnId, ShardId, StreamId};
+
+/// One entry of the control lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The sender's interest in a filter, as an absolute count: for plain interest 0 or 1, for a queue group its members.
+    Interest {
+        /// The account.
+        account: AccountId,
+        /// The subject filter.
+        filter: Box<[u8]>,
+        /// The queue group, or `None` for plain interest.
+        queue: Option<Box<[u8]>>,
+        /// How much interest the sender has now.
+        count: u32,
+    },
+    /// A stream exists from now on.
+    StreamAdded(StreamPlace),
+    /// A stream captures other subjects from now on.
+    StreamUpdated(StreamPlace),
+    /// A stream is gone.
+    StreamRemoved(StreamId),
+    /// JetStream is on or off for routing.
+    JetStreamEnabled(bool),
+    /// Asks for `BarrierDone` once everything before it on this lane is in effect.
+    Barrier {
+        /// The sender's count.
+        seq: u64,
+    },
+    /// Answers `Barrier`.
+    BarrierDone {
+        /// The count of the barrier answered.
+        seq: u64,
+    },
+    /// Bytes of publishes that no longer wait for durability.
+    Credit {
+        /// The shard that returns them.
+        shard: ShardId,
+        /// How many.
+        bytes: u64,
+    },
+    /// A connection of the receiver publishes into an outbound that is nearly full: do not read it for a while.
+    Stall {
+        /// The publisher.
+        conn: ConnId,
+        /// For how long, in nanoseconds.
+        ns: i64,
+    },
+}

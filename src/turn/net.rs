@@ -1,0 +1,587 @@
+//! `Net`: the inputs, the getters, and what a reactor takes from it after each of them.
+
+use super::control::Control;
+use super::entry::Message;
+use super::jetstream::JetStream;
+use super::mesh::Mesh;
+use super::random::Random;
+use super::route::Source;
+use super::timers::{Timer, Timers};
+use crate::client::{
+    Clients, CloseReason, Closing, ConnStats, InfoKind, InfoTemplate, Limits, NetStats,
+    PauseReason, ReadFlow, SECOND, ServerInfo,
+};
+use crate::interest::{AccountId, Interest, StreamPlace, WatchEvent, WatchId};
+use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
+use std::sync::Arc;
+
+/// Held input above which a connection is not read while it waits for a barrier.
+const HELD_BYTES_MAX: usize = 256 << 10;
+/// A stall of one read at most.
+pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
+/// A round trip is measured at least so often.
+const RTT_INTERVAL: i64 = 3600 * SECOND;
+
+/// What connections are told and held to: an immutable snapshot of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits of connections.
+    pub limits: Limits,
+    /// What INFO says.
+    pub info: ServerInfo,
+    pub(super) template: InfoTemplate,
+}
+
+impl Settings {
+    /// Renders what is sent often.
+    pub fn new(limits: Limits, info: ServerInfo) -> Self {
+        let template = InfoTemplate::new(&info);
+        Settings { limits, info, template }
+    }
+}
+
+/// What a `Net` is made with.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// This reactor.
+    pub reactor: ReactorId,
+    /// Reactors of the node.
+    pub reactors: u16,
+    /// The reactor that hosts shard 0.
+    pub meta_reactor: ReactorId,
+    /// Seed of hash maps and choices.
+    pub seed: u64,
+    /// Bytes that may wait for one other reactor before those who publish to it are not read.
+    pub backlog_bytes_max: usize,
+    /// Bytes of publishes from this reactor that may wait for durability in one shard.
+    pub credit_bytes_max: u64,
+    /// The settings at first.
+    pub settings: Arc<Settings>,
+}
+
+/// Bytes of publishes that may wait for durability on a node, by default.
+pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
+
+impl NetConfig {
+    /// Defaults for one reactor of `reactors`, which host `shards` shards.
+    pub fn new(reactor: ReactorId, reactors: u16, shards: u16, settings: Arc<Settings>) -> Self {
+        let parts = u64::from(reactors.max(1)) * u64::from(shards.max(1));
+        NetConfig {
+            reactor,
+            reactors,
+            meta_reactor: ReactorId(0),
+            seed: u64::from(reactor.0) + 1,
+            backlog_bytes_max: 4 << 20,
+            credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
+            settings,
+        }
+    }
+}
+
+/// An answer of a shard, to be routed where the request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The reactor of the request: `Captured::origin.reactor`.
+    pub to: ReactorId,
+    /// The message: routed by `subject`, shown as `shown`.
+    pub message: Message<'a>,
+}
+
+/// How lame duck mode goes.
+#[derive(Clone, Copy, Debug)]
+pub struct LameDuck {
+    /// Time before the first connection is closed, in nanoseconds.
+    pub grace: i64,
+    /// Time over which connections are closed evenly, in nanoseconds.
+    pub duration: i64,
+}
+
+/// The connections, the interest and the routing of one reactor.
+#[derive(Debug)]
+pub struct Net {
+    pub(super) own: ReactorId,
+    pub(super) settings: Arc<Settings>,
+    pub(super) interest: Interest,
+    pub(super) clients: Clients,
+    pub(super) mesh: Mesh,
+    pub(super) timers: Timers,
+    pub(super) random: Random,
+    pub(super) single: bool,
+    /// Connections that wait for a barrier, in order.
+    pub(super) holding: Vec<ConnId>,
+    runnable: Vec<ConnId>,
+    pub(super) picks: Vec<(ReactorId, u32)>,
+    pub(super) names: Vec<u8>,
+    pub(super) reactors: Vec<ReactorId>,
+    pub(super) events: u64,
+    lame_duck_step: i64,
+}
+
+impl Net {
+    /// A reactor's part without connections.
+    pub fn new(config: NetConfig) -> Self {
+        let (own, seed) = (config.reactor, config.seed);
+        Net {
+            own,
+            interest: Interest::new(own, config.meta_reactor, seed),
+            clients: Clients::new(config.settings.limits, seed),
+            settings: config.settings,
+            mesh: Mesh::new(
+                own,
+                config.reactors,
+                config.backlog_bytes_max,
+                config.credit_bytes_max,
+            ),
+            timers: Timers::default(),
+            random: Random::new(seed),
+            single: config.reactors <= 1,
+            holding: Vec::new(),
+            runnable: Vec::new(),
+            picks: Vec::new(),
+            names: Vec::new(),
+            reactors: Vec::new(),
+            events: 0,
+            lame_duck_step: 0,
+        }
+    }
+
+    /// Replaces the settings: limits hold at once, INFO from the next connection on.
+    pub fn configure(&mut self, settings: Arc<Settings>) {
+        self.clients.limits = settings.limits;
+        self.settings = settings;
+    }
+
+    // ---- Inputs: connections ----
+
+    /// A connection was accepted. `full` means that the node has as many as it may have: it is told and closed.
+    pub fn accept(&mut self, now: Timestamp, conn: ConnId, address: &str, full: bool) {
+        let slot = self.clients.add(now, conn, address);
+        self.clients.write_info(slot, &self.settings.template, InfoKind::First);
+        if full {
+            self.clients.close(slot, CloseReason::MaxConnectionsExceeded, false);
+        }
+    }
+
+    /// Bytes arrived.
+    pub fn received<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        bytes: &[u8],
+        js: &mut J,
+    ) {
+        let Some(slot) = self.clients.slot(conn) else { return };
+        let state = self.clients.conn_mut(slot);
+        state.last_in = now;
+        if !state.is_open() {
+            return;
+        }
+        if state.hold != 0 {
+            state.held.extend_from_slice(bytes);
+            if state.held.len() > HELD_BYTES_MAX {
+                self.clients.pause(slot, PauseReason::Held);
+            }
+            return;
+        }
+        self.feed(now, slot, bytes, js);
+    }
+
+    /// Goes on with connections whose barrier is confirmed. To be called after the control lanes were drained.
+    pub fn run<J: JetStream>(&mut self, now: Timestamp, js: &mut J) {
+        for conn in std::mem::take(&mut self.runnable) {
+            let Some(slot) = self.clients.slot(conn) else { continue };
+            self.release_hold(now, slot, js);
+        }
+    }
+
+    /// True if `run` has something to do.
+    pub fn is_runnable(&self) -> bool {
+        !self.runnable.is_empty()
+    }
+
+    pub(super) fn release_hold<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
+        let state = self.clients.conn_mut(slot);
+        if state.hold == 0 || !state.is_open() {
+            return;
+        }
+        state.hold = 0;
+        let held = std::mem::take(&mut state.held);
+        self.clients.unpause(slot, PauseReason::Held);
+        self.pong(slot);
+        self.feed(now, slot, &held, js);
+    }
+
+    /// A send that `start_send` began took `bytes` bytes. If there is more, the connection is touched again.
+    pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+        if let Some(slot) = self.clients.slot(conn) {
+            self.clients.sent(now, slot, bytes);
+        }
+    }
+
+    /// The socket is gone. Returns the buffer that a send in flight still reads, to be kept until it completes.
+    pub fn closed<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        js: &mut J,
+    ) -> Option<Vec<u8>> {
+        let slot = self.clients.slot(conn)?;
+        while self.clients.conn(slot).hold != 0 && self.clients.conn(slot).is_open() {
+            // What it sent behind the barrier counts although nobody waits for the PONG any more.
+            self.release_hold(now, slot, js);
+        }
+        self.close(slot, CloseReason::ClientClosed, true);
+        self.holding.retain(|&id| id != conn);
+        self.clients.remove(slot)
+    }
+
+    /// Closes a connection for a reason of the reactor's own.
+    pub fn kick(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(slot) = self.clients.slot(conn) {
+            self.close(slot, reason, false);
+        }
+    }
+
+    /// Begins lame duck mode: clients are told, and closed one after the other once the grace is over.
+    pub fn lame_duck(&mut self, now: Timestamp, how: LameDuck) {
+        for slot in self.clients.slots() {
+            let conn = self.clients.conn(slot);
+            if conn.is_open() && conn.connected && conn.flags.protocol >= 1 {
+                self.clients.write_info(slot, &self.settings.template, InfoKind::LameDuck);
+            }
+        }
+        self.lame_duck_step = (how.duration / (self.clients.len().max(1) as i64)).max(1);
+        self.timers.set(now.plus(how.grace), Timer::LameDuck);
+    }
+
+    // ---- Inputs: other reactors ----
+
+    /// A batch of a control lane. Control lanes are drained before message lanes.
+    pub fn control(&mut self, now: Timestamp, from: ReactorId, batch: Vec<Control>) {
+        for control in batch {
+            match control {
+                Control::Interest { account, filter, queue, count } => {
+                    self.interest.remote(account, from, &filter, queue.as_deref(), count);
+                }
+                Control::StreamAdded(place) | Control::StreamUpdated(place) => {
+                    self.interest.set_stream(place);
+                }
+                Control::StreamRemoved(stream) => self.interest.remove_stream(stream),
+                Control::JetStreamEnabled(enabled) => self.interest.set_jetstream(enabled),
+                Control::Barrier { seq } => {
+                    self.mesh.send_control(from, Control::BarrierDone { seq });
+                }
+                Control::BarrierDone { seq } => self.barrier_done(from, seq),
+                Control::Credit { shard, bytes } => self.credit_home(shard, bytes),
+                Control::Stall { conn, ns } => {
+                    if let Some(slot) = self.clients.slot(conn) {
+                        self.stall(now, slot, ns);
+                    }
+                }
+            }
+        }
+    }
+
+    fn barrier_done(&mut self, from: ReactorId, seq: u64) {
+        self.mesh.confirm(from, seq);
+        let (clients, mesh, runnable) = (&self.clients, &self.mesh, &mut self.runnable);
+        self.holding.retain(|&conn| {
+            let Some(slot) = clients.slot(conn) else { return false };
+            let confirmed = mesh.is_confirmed(clients.conn(slot).hold);
+            if confirmed {
+                runnable.push(conn);
+            }
+            !confirmed
+        });
+    }
+
+    // ---- Inputs: time ----
+
+    /// The next time at which `tick` has something to do.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Timestamp) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Ping(conn) => self.with(conn, |net, slot| net.ping_due(now, slot)),
+                Timer::Write(conn) => self.with(conn, |net, slot| net.write_due(now, slot)),
+                Timer::Stall(conn) => self.with(conn, |net, slot| {
+                    if net.clients.conn(slot).stall_until <= now {
+                        net.clients.unpause(slot, PauseReason::Stall);
+                    }
+                }),
+                Timer::LameDuck => self.lame_duck_due(now),
+            }
+        }
+    }
+
+    fn with(&mut self, conn: ConnId, act: impl FnOnce(&mut Self, u32)) {
+        if let Some(slot) = self.clients.slot(conn) {
+            act(self, slot);
+        }
+    }
+
+    /// Sets the first PING timer, once CONNECT came.
+    pub(super) fn arm_first_ping(&mut self, now: Timestamp, slot: u32) {
+        let base = self.settings.limits.first_ping.max(1);
+        let jitter = self.random.below((base / 5).max(1) as u64) as i64;
+        let conn = self.clients.conn(slot).id;
+        self.timers.set(now.plus(base + jitter), Timer::Ping(conn));
+    }
+
+    fn ping_due(&mut self, now: Timestamp, slot: u32) {
+        let limits = self.settings.limits;
+        let conn = self.clients.conn_mut(slot);
+        if !conn.is_open() {
+            return;
+        }
+        let id = conn.id;
+        let wants_rtt = conn.rtt == 0 || now.since(conn.ping_sent) > RTT_INTERVAL;
+        if !conn.is_paused() && (wants_rtt || now.since(conn.last_in) >= limits.ping_interval) {
+            if conn.pings_out + 1 > limits.ping_max {
+                self.clients.stats.stale_connections += 1;
+                return self.close(slot, CloseReason::StaleConnection, false);
+            }
+            conn.pings_out += 1;
+            conn.ping_sent = now;
+            self.clients.write(slot, |out| out.extend_from_slice(b"PING\r\n"));
+        }
+        self.timers.set(now.plus(limits.ping_interval), Timer::Ping(id));
+    }
+
+    /// Sees to it that a send without progress is noticed.
+    pub(super) fn arm_write(&mut self, now: Timestamp, slot: u32) {
+        let deadline = self.settings.limits.write_deadline;
+        let conn = self.clients.conn_mut(slot);
+        if !conn.write_timer {
+            conn.write_timer = true;
+            let id = conn.id;
+            self.timers.set(now.plus(deadline), Timer::Write(id));
+        }
+    }
+
+    fn write_due(&mut self, now: Timestamp, slot: u32) {
+        let deadline = self.settings.limits.write_deadline;
+        let conn = self.clients.conn_mut(slot);
+        conn.write_timer = false;
+        if !conn.out.in_flight() {
+            return;
+        }
+        let due = conn.send_started.plus(deadline);
+        if due <= now {
+            self.clients.stats.slow_consumers += 1;
+            self.close(slot, CloseReason::SlowConsumerWriteDeadline, true);
+        } else {
+            conn.write_timer = true;
+            let id = conn.id;
+            self.timers.set(due, Timer::Write(id));
+        }
+    }
+
+    fn lame_duck_due(&mut self, now: Timestamp) {
+        let slots = self.clients.slots();
+        let next = slots.into_iter().find(|&slot| self.clients.conn(slot).is_open());
+        if let Some(slot) = next {
+            self.close(slot, CloseReason::ServerShutdown, false);
+            self.timers.set(now.plus(self.lame_duck_step), Timer::LameDuck);
+        }
+    }
+
+    /// Does not read a connection for `ns`, at most for `STALL_MAX` from now.
+    pub(super) fn stall(&mut self, now: Timestamp, slot: u32, ns: i64) {
+        let conn = self.clients.conn_mut(slot);
+        if !self.settings.limits.stall || !conn.is_open() {
+            return;
+        }
+        let until = now.plus(ns.min(STALL_MAX));
+        if until > conn.stall_until {
+            conn.stall_until = until;
+            let id = conn.id;
+            self.clients.count_stall(slot);
+            self.clients.pause(slot, PauseReason::Stall);
+            self.timers.set(until, Timer::Stall(id));
+        }
+    }
+
+    // ---- Inputs: shards ----
+
+    /// Routes an answer of a shard: by this reactor's interest, or by that of the reactor the request came from.
+    pub fn deliver<J: JetStream>(&mut self, now: Timestamp, delivery: &Delivery<'_>, js: &mut J) {
+        if delivery.to == self.own {
+            self.route(now, Source::default(), &delivery.message, js);
+        } else {
+            self.forward(delivery.to, &delivery.message);
+        }
+    }
+
+    /// Publishes a message of a shard with ordinary routing: plain subscriptions anywhere, one member of each queue
+    /// group. Returns whether anybody took it.
+    pub fn publish<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        message: &Message<'_>,
+        js: &mut J,
+    ) -> bool {
+        self.route(now, Source::default(), message, js)
+    }
+
+    /// True if anybody on the node wants `subject`; with a group, if that queue group does.
+    pub fn has_interest(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        group: Option<&[u8]>,
+    ) -> bool {
+        self.interest.has_interest(account, subject, group)
+    }
+
+    /// Watches the interest in a subject; see `take_watch_events`.
+    pub fn watch(&mut self, account: AccountId, subject: &[u8], group: Option<&[u8]>) -> WatchId {
+        self.interest.watch(account, subject, group)
+    }
+
+    /// Gives up a watch.
+    pub fn unwatch(&mut self, watch: WatchId) {
+        self.interest.unwatch(watch);
+    }
+
+    /// Publishes of `from` that a local shard captured no longer wait for durability.
+    pub fn credit_return(&mut self, from: ReactorId, shard: ShardId, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        if from == self.own {
+            self.credit_home(shard, bytes);
+        } else {
+            self.mesh.send_control(from, Control::Credit { shard, bytes });
+        }
+    }
+
+    fn credit_home(&mut self, shard: ShardId, bytes: u64) {
+        let mut resumed = Vec::new();
+        self.mesh.credit_give(shard, bytes, &mut resumed);
+        self.unpause(&resumed, PauseReason::Credit);
+    }
+
+    fn unpause(&mut self, conns: &[ConnId], reason: PauseReason) {
+        for &conn in conns {
+            if let Some(slot) = self.clients.slot(conn) {
+                self.clients.unpause(slot, reason);
+            }
+        }
+    }
+
+    /// A stream exists from now on, or changed: here, and on the other reactors by way of their control batches.
+    pub fn announce_stream(&mut self, place: &StreamPlace) {
+        self.tell_all(&Control::StreamAdded(place.clone()));
+        self.interest.set_stream(place.clone());
+    }
+
+    /// A stream is gone, here and everywhere.
+    pub fn announce_stream_removed(&mut self, stream: StreamId) {
+        self.tell_all(&Control::StreamRemoved(stream));
+        self.interest.remove_stream(stream);
+    }
+
+    /// Turns routing to JetStream on or off on this reactor alone.
+    pub fn set_jetstream(&mut self, enabled: bool) {
+        self.interest.set_jetstream(enabled);
+    }
+
+    fn tell_all(&mut self, control: &Control) {
+        self.mesh.tell_all(control);
+    }
+
+    // ---- What there is to do ----
+
+    /// Appends the connections that have something to send and were not reported since their last `start_send`.
+    pub fn take_touched(&mut self, into: &mut Vec<ConnId>) {
+        self.clients.take_touched(into);
+    }
+
+    /// Begins a send: the bytes stay in place until `sent`. `None` if a send is in flight or there is nothing.
+    pub fn start_send(&mut self, now: Timestamp, conn: ConnId) -> Option<&[u8]> {
+        let slot = self.clients.slot(conn)?;
+        self.arm_write(now, slot);
+        self.clients.start_send(now, slot)
+    }
+
+    /// Connections to be closed now; `closed` follows when it is done.
+    pub fn take_closing(&mut self) -> Vec<Closing> {
+        self.clients.take_closing()
+    }
+
+    /// Connections to be read no longer, or again, in order.
+    pub fn take_flow(&mut self) -> Vec<(ConnId, ReadFlow)> {
+        self.clients.take_flow()
+    }
+
+    /// Takes what the control lane to `to` is to carry.
+    pub fn take_control(&mut self, to: ReactorId) -> Vec<Control> {
+        self.mesh.take_control(to)
+    }
+
+    /// Takes what the message lane to `to` is to carry, and leaves `empty` (an empty buffer) in its place. To be called
+    /// only when it can be pushed, and when nothing is left of the control batch.
+    pub fn take_messages(&mut self, to: ReactorId, empty: Vec<u8>) -> Vec<u8> {
+        let mut blocked = Vec::new();
+        let batch = self.mesh.take_messages(to, empty, &mut blocked);
+        self.unpause(&blocked, PauseReason::Backlog);
+        batch
+    }
+
+    /// Entries that wait for the control lane to `to`.
+    pub fn control_pending(&self, to: ReactorId) -> usize {
+        self.mesh.control_pending(to)
+    }
+
+    /// Bytes that wait for the message lane to `to`.
+    pub fn messages_pending(&self, to: ReactorId) -> usize {
+        self.mesh.messages_pending(to)
+    }
+
+    /// Bytes of this reactor's publishes that wait for durability in `shard`.
+    pub fn credit_taken(&self, shard: ShardId) -> u64 {
+        self.mesh.credit_taken(shard)
+    }
+
+    /// Watches whose interest came or went.
+    pub fn take_watch_events(&mut self) -> Vec<WatchEvent> {
+        self.interest.take_watch_events()
+    }
+
+    // ---- Getters ----
+
+    /// Connections, those that are closing included.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Subscriptions of the connections here.
+    pub fn subscriptions(&self) -> usize {
+        self.clients.subscriptions()
+    }
+
+    /// Sums over all connections.
+    pub fn stats(&self) -> NetStats {
+        self.clients.stats
+    }
+
+    /// Each connection, for monitoring.
+    pub fn conn_stats(&self) -> impl Iterator<Item = ConnStats> + '_ {
+        self.clients.connections()
+    }
+
+    /// The streams this reactor knows.
+    pub fn catalogue(&self) -> &crate::interest::Catalogue {
+        self.interest.catalogue()
+    }
+
+    /// Heap bytes a connection holds by itself; its place in tables comes on top.
+    pub fn conn_heap_bytes(&self, conn: ConnId) -> Option<usize> {
+        self.clients.slot(conn).map(|slot| self.clients.heap_bytes(slot))
+    }
+}

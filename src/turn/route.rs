@@ -1,0 +1,466 @@
+//! Routing: one way for every publish.
+
+use super::control::Control;
+use super::entry::{self, Entry, HOPS_MAX, Kind, Message, Origin, Queues};
+use super::jetstream::{Captured, JetStream, Target};
+use super::net::Net;
+use super::user_info;
+use crate::client::{Clients, CloseReason, Delivered, PauseReason};
+use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
+use crate::types::{ConnId, ReactorId, Timestamp};
+
+/// The account of all connections, for now.
+pub(super) const ACCOUNT: AccountId = AccountId(0);
+/// Bytes charged for a publish beside its own.
+const CREDIT_OVERHEAD_BYTES: u32 = 64;
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Source {
+    /// Who published it.
+    pub origin: Origin,
+    /// The publisher's slot, if its connection is here.
+    pub slot: Option<u32>,
+    /// The publisher wants a 503 if nobody takes it.
+    pub wants_answer: bool,
+    /// It is charged to the publisher's credit.
+    pub charged: bool,
+    /// How often it was handed on or back.
+    pub hops: u8,
+}
+
+/// What a publish costs while it waits for durability.
+fn credit_bytes(message: &Message<'_>) -> u32 {
+    (message.subject.len() + message.body_bytes()) as u32 + CREDIT_OVERHEAD_BYTES
+}
+
+/// Who outside the interest takes a subject of the server's own.
+enum Special {
+    None,
+    Answered,
+    Destination(Destination),
+}
+
+/// The outcome of choosing a member of a queue group.
+enum Pick {
+    Taken,
+    Remote(ReactorId),
+    Nobody,
+}
+
+#[inline]
+fn captured<'a>(
+    target: Target,
+    origin: Origin,
+    message: &Message<'a>,
+    credit_bytes: u32,
+) -> Captured<'a> {
+    Captured {
+        target,
+        origin,
+        account: message.account,
+        subject: message.subject,
+        reply: message.reply,
+        headers: message.headers,
+        payload: message.payload,
+        credit_bytes,
+    }
+}
+
+/// Delivers to one of `members`, the chosen one if it takes the message.
+fn deliver_one(
+    clients: &mut Clients,
+    members: &[SubId],
+    choice: usize,
+    publisher: Option<u32>,
+    message: &Message<'_>,
+) -> bool {
+    (0..members.len()).any(|i| {
+        let sub = members[(choice + i) % members.len()];
+        clients.deliver(sub, publisher, message) == Delivered::Yes
+    })
+}
+
+/// Gives the message to the member with the number `choice` among all members of the node, or to another one here if that
+/// one does not want its own messages back.
+fn pick(
+    clients: &mut Clients,
+    group: &GroupPlan,
+    choice: u64,
+    publisher: Option<u32>,
+    message: &Message<'_>,
+) -> Pick {
+    let local = group.local.len() as u64;
+    if choice < local && deliver_one(clients, &group.local, choice as usize, publisher, message) {
+        return Pick::Taken;
+    }
+    let mut at = choice.saturating_sub(local);
+    for &(reactor, count) in &group.remote {
+        if at < u64::from(count) {
+            return Pick::Remote(reactor);
+        }
+        at -= u64::from(count);
+    }
+    Pick::Nobody
+}
+
+impl Net {
+    /// Routes a message by this reactor's interest: to subscriptions here, to one member of each queue group anywhere, to
+    /// other reactors, to streams and to JetStream's API. Returns whether anybody takes it.
+    #[inline]
+    pub(super) fn route<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        source: Source,
+        message: &Message<'_>,
+        js: &mut J,
+    ) -> bool {
+        let special = match message.subject.first() {
+            Some(b'$') => self.special(now, &source, message),
+            _ => Special::None,
+        };
+        let destination = match special {
+            Special::None => None,
+            Special::Answered => return true,
+            Special::Destination(destination) => Some(destination),
+        };
+        let id = self.interest.plan(message.account, message.subject);
+        let plan = self.interest.get(id);
+        let mut taken = 0usize;
+        for &sub in &plan.plain {
+            taken += usize::from(self.clients.deliver(sub, source.slot, message) == Delivered::Yes);
+        }
+        self.picks.clear();
+        for (at, group) in plan.groups.iter().enumerate() {
+            let choice = self.random.below(group.members().max(1));
+            match pick(&mut self.clients, group, choice, source.slot, message) {
+                Pick::Taken => taken += 1,
+                Pick::Remote(reactor) => self.picks.push((reactor, at as u32)),
+                Pick::Nobody => {}
+            }
+        }
+        let mut waits = None;
+        for (at, stream) in plan.streams.iter().enumerate() {
+            let mut bytes = 0;
+            let again = plan.streams[..at].iter().any(|s| s.reactor == stream.reactor);
+            if source.charged && !again {
+                bytes = credit_bytes(message);
+                if self.mesh.credit_take(stream.shard, bytes) {
+                    waits = Some(stream.shard);
+                }
+            }
+            if stream.reactor == self.own {
+                let target = Target::Stream { stream: stream.stream, shard: stream.shard };
+                js.capture(now, &captured(target, source.origin, message, bytes));
+                taken += 1;
+            }
+        }
+        let mut remote = None;
+        if let Some(destination) = destination {
+            if destination.reactor == self.own {
+                js.capture(now, &captured(destination.target, source.origin, message, 0));
+                taken += 1;
+            } else {
+                remote = Some(destination.reactor);
+            }
+        }
+        let sent = if self.picks.is_empty() && remote.is_none() && plan.reactors.is_empty() {
+            0
+        } else {
+            self.send_remote(id, remote, &source, message, taken == 0)
+        };
+        if let (Some(shard), Some(slot)) = (waits, source.slot) {
+            self.mesh.credit_wait(shard, source.origin.conn);
+            self.clients.pause(slot, PauseReason::Credit);
+        }
+        self.settle();
+        taken + sent > 0
+    }
+
+    /// Sends one entry to each interested reactor. Returns how many.
+    fn send_remote(
+        &mut self,
+        id: PlanId,
+        destination: Option<ReactorId>,
+        source: &Source,
+        message: &Message<'_>,
+        nobody_here: bool,
+    ) -> usize {
+        let plan = self.interest.get(id);
+        let mut reactors = std::mem::take(&mut self.reactors);
+        reactors.clear();
+        reactors.extend_from_slice(&plan.reactors);
+        if !self.picks.is_empty() || destination.is_some() {
+            reactors.extend(self.picks.iter().map(|&(reactor, _)| reactor).chain(destination));
+            reactors.sort_unstable();
+            reactors.dedup();
+        }
+        let only = nobody_here && reactors.len() == 1;
+        let mut names = std::mem::take(&mut self.names);
+        for &reactor in &reactors {
+            names.clear();
+            for &(_, at) in self.picks.iter().filter(|&&(r, _)| r == reactor) {
+                Queues::push(&mut names, &plan.groups[at as usize].name);
+            }
+            let entry = Entry {
+                kind: Kind::Publish,
+                want_return: only && source.wants_answer,
+                credit: match source.charged {
+                    true => plan.streams.iter().find(|s| s.reactor == reactor).map(|s| s.shard),
+                    false => None,
+                },
+                hops: source.hops,
+                origin: source.origin,
+                queues: Queues::from_bytes(&names),
+                message: *message,
+            };
+            let over = self.mesh.send(reactor, &entry);
+            if let (true, Some(slot)) = (over, source.slot) {
+                self.mesh.block(reactor, source.origin.conn);
+                self.clients.pause(slot, PauseReason::Backlog);
+            }
+        }
+        let sent = reactors.len();
+        self.names = names;
+        self.reactors = reactors;
+        sent
+    }
+
+    /// Sends a message to another reactor to be routed there.
+    pub(super) fn forward(&mut self, to: ReactorId, message: &Message<'_>) {
+        let entry = Entry {
+            kind: Kind::Deliver,
+            want_return: false,
+            credit: None,
+            hops: 0,
+            origin: Origin::default(),
+            queues: Queues::default(),
+            message: *message,
+        };
+        self.mesh.send(to, &entry);
+    }
+
+    /// A batch of a message lane, in order. The control lanes were drained as far as they reached when this batch was
+    /// seen.
+    ///
+    /// # Panics
+    /// If the batch is malformed: it was written by another reactor of this process.
+    pub fn messages<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        from: ReactorId,
+        batch: &[u8],
+        js: &mut J,
+    ) {
+        let mut rest = batch;
+        let mut stalled = ConnId(0);
+        while let Some(entry) = entry::decode(&mut rest).expect("batches consist of whole entries")
+        {
+            self.clients.stall = 0;
+            match entry.kind {
+                Kind::Publish | Kind::Queue => self.arrived(now, from, &entry, js),
+                Kind::Deliver => {
+                    self.route(now, Source::default(), &entry.message, js);
+                }
+                Kind::Returned => self.returned(now, &entry, js),
+            }
+            let (conn, ns) = (entry.origin.conn, self.clients.stall);
+            if ns > 0 && conn != ConnId(0) && conn != stalled && entry.origin.reactor != self.own {
+                stalled = conn;
+                self.mesh.send_control(entry.origin.reactor, Control::Stall { conn, ns });
+            }
+        }
+    }
+
+    /// An entry that another reactor routed here: to subscriptions and streams on this reactor only.
+    fn arrived<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        from: ReactorId,
+        entry: &Entry<'_>,
+        js: &mut J,
+    ) {
+        let message = &entry.message;
+        let id = self.interest.plan(message.account, message.subject);
+        let plan = self.interest.get(id);
+        let all = entry.kind == Kind::Publish;
+        let mut taken = 0usize;
+        for &sub in plan.plain.iter().filter(|_| all) {
+            taken += usize::from(self.clients.deliver(sub, None, message) == Delivered::Yes);
+        }
+        let mut missing = std::mem::take(&mut self.names);
+        missing.clear();
+        for name in entry.queues {
+            let group = plan.groups.iter().find(|g| *g.name == *name && !g.local.is_empty());
+            let choice = group.map(|g| (g, self.random.below(g.local.len() as u64)));
+            let delivered = choice.is_some_and(|(group, choice)| {
+                deliver_one(&mut self.clients, &group.local, choice as usize, None, message)
+            });
+            match delivered {
+                true => taken += 1,
+                false => Queues::push(&mut missing, name),
+            }
+        }
+        let mut credit = entry.credit;
+        for stream in plan.streams.iter().filter(|s| all && s.reactor == self.own) {
+            let charged = credit.take_if(|shard| *shard == stream.shard).is_some();
+            let bytes = if charged { credit_bytes(message) } else { 0 };
+            let target = Target::Stream { stream: stream.stream, shard: stream.shard };
+            js.capture(now, &captured(target, entry.origin, message, bytes));
+            taken += 1;
+        }
+        if let Some(shard) = credit {
+            // The stream is gone: nothing here will give the credit back.
+            let bytes = u64::from(credit_bytes(message));
+            self.mesh.send_control(entry.origin.reactor, Control::Credit { shard, bytes });
+        }
+        if let Some(found) = self.interest.destination(message.account, message.subject)
+            && all
+            && found.reactor == self.own
+        {
+            js.capture(now, &captured(found.target, entry.origin, message, 0));
+            taken += 1;
+        }
+        let whole = all && taken == 0 && entry.want_return;
+        if (whole || !missing.is_empty()) && entry.hops < HOPS_MAX {
+            let queues = if whole { &[][..] } else { &missing };
+            let back = Entry {
+                kind: Kind::Returned,
+                hops: entry.hops + 1,
+                queues: Queues::from_bytes(queues),
+                credit: None,
+                ..*entry
+            };
+            self.mesh.send(from, &back);
+        }
+        self.names = missing;
+        self.settle();
+    }
+
+    /// An entry of this reactor came back: nobody was left there, or no member of the named groups. What made it come back
+    /// is known here by now, because it was told before.
+    fn returned<J: JetStream>(&mut self, now: Timestamp, entry: &Entry<'_>, js: &mut J) {
+        let slot = match entry.origin.reactor == self.own {
+            true => self.clients.slot(entry.origin.conn),
+            false => None,
+        };
+        let source = Source {
+            origin: entry.origin,
+            slot,
+            wants_answer: entry.want_return,
+            charged: false,
+            hops: entry.hops,
+        };
+        let message = &entry.message;
+        if entry.queues.is_empty() {
+            if !self.route(now, source, message, js) {
+                self.no_responders(slot, message);
+            }
+            return;
+        }
+        let id = self.interest.plan(message.account, message.subject);
+        let plan = self.interest.get(id);
+        self.picks.clear();
+        let mut taken = 0usize;
+        for name in entry.queues {
+            let Some(at) = plan.groups.iter().position(|g| *g.name == *name) else { continue };
+            let group = &plan.groups[at];
+            let choice = self.random.below(group.members().max(1));
+            match pick(&mut self.clients, group, choice, slot, message) {
+                Pick::Taken => taken += 1,
+                Pick::Remote(reactor) => self.picks.push((reactor, at as u32)),
+                Pick::Nobody => {}
+            }
+        }
+        taken += self.send_picked(id, &source, message);
+        self.settle();
+        if taken == 0 && entry.want_return {
+            self.no_responders(slot, message);
+        }
+    }
+
+    /// Sends the message to the picked members of queue groups alone, one entry each.
+    fn send_picked(&mut self, id: PlanId, source: &Source, message: &Message<'_>) -> usize {
+        let plan = self.interest.get(id);
+        let only = self.picks.len() == 1;
+        for &(reactor, at) in &self.picks {
+            self.names.clear();
+            Queues::push(&mut self.names, &plan.groups[at as usize].name);
+            let entry = Entry {
+                kind: Kind::Queue,
+                want_return: only && source.wants_answer,
+                credit: None,
+                hops: source.hops,
+                origin: source.origin,
+                queues: Queues::from_bytes(&self.names),
+                message: *message,
+            };
+            self.mesh.send(reactor, &entry);
+        }
+        self.picks.len()
+    }
+
+    /// Tells a requester here that nobody takes its request, if it subscribes to the reply.
+    pub(super) fn no_responders(&mut self, slot: Option<u32>, message: &Message<'_>) {
+        let Some(slot) = slot else { return };
+        let conn = self.clients.conn(slot);
+        if message.reply.is_empty() || !conn.flags.no_responders || !conn.is_open() {
+            return;
+        }
+        let id = self.interest.plan(message.account, message.reply);
+        let plan = self.interest.get(id);
+        let members = plan.groups.iter().flat_map(|g| g.local.iter());
+        let own = plan.plain.iter().chain(members).find(|s| self.clients.sub(**s).conn == slot);
+        if let Some(&sub) = own {
+            self.clients.deliver_no_responders(sub, message.reply, message.subject);
+        }
+    }
+
+    /// Does what deliveries left behind: removes subscriptions that got their last message, closes slow consumers.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if self.clients.expired.is_empty() && self.clients.slow.is_empty() {
+            return;
+        }
+        for sub in std::mem::take(&mut self.clients.expired) {
+            self.unsubscribe(sub);
+        }
+        for slot in std::mem::take(&mut self.clients.slow) {
+            if self.clients.conn(slot).is_open() {
+                self.clients.stats.slow_consumers += 1;
+                self.close(slot, CloseReason::SlowConsumerPendingBytes, true);
+            }
+        }
+    }
+
+    /// Removes a subscription and tells the others.
+    pub(super) fn unsubscribe(&mut self, sub: SubId) {
+        let slot = self.clients.sub(sub).conn;
+        let at = self.clients.remove_sub(sub);
+        if let Some(change) = self.interest.unsubscribe(ACCOUNT, at, sub)
+            && !self.single
+        {
+            let count = self.mesh.broadcast(ACCOUNT, change);
+            self.clients.conn_mut(slot).last_change = count;
+        }
+    }
+
+    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or `at_once`.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+        while let Some(sub) = self.clients.first_sub(slot) {
+            self.unsubscribe(sub);
+        }
+        self.clients.close(slot, reason, at_once);
+    }
+
+    fn special(&mut self, now: Timestamp, source: &Source, message: &Message<'_>) -> Special {
+        if message.subject == user_info::SUBJECT && source.slot.is_some() {
+            self.answer_user_info(now, message);
+            return Special::Answered;
+        }
+        match self.interest.destination(message.account, message.subject) {
+            Some(destination) => Special::Destination(destination),
+            None => Special::None,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What a connection's operations do.
+
+use super::entry::Message;
+use super::jetstream::JetStream;
+use super::net::{Net, STALL_MAX};
+use super::route::{ACCOUNT, Source};
+use crate::client::{CloseReason, InfoKind, parse_connect};
+use crate::protocol::{Flow, Handler, ParseLimits, Publish, Violation, format};
+use crate::subject;
+use crate::types::Timestamp;
+
+/// One read of one connection.
+struct Session<'a, J> {
+    net: &'a mut Net,
+    js: &'a mut J,
+    slot: u32,
+    now: Timestamp,
+    stall: i64,
+}
+
+fn reason(violation: Violation) -> CloseReason {
+    match violation {
+        Violation::UnknownOperation | Violation::Arguments | Violation::Headers => {
+            CloseReason::ProtocolViolation
+        }
+        Violation::ControlLine => CloseReason::MaxControlLineExceeded,
+        Violation::Payload => CloseReason::MaxPayloadExceeded,
+        Violation::PeerError => CloseReason::ParseError,
+    }
+}
+
+impl Net {
+    /// Parses bytes of a connection and does what they say.
+    pub(super) fn feed<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        slot: u32,
+        bytes: &[u8],
+        js: &mut J,
+    ) {
+        let mut parser = std::mem::take(&mut self.clients.conn_mut(slot).parser);
+        let mut session = Session { net: self, js, slot, now, stall: 0 };
+        let outcome = parser.parse(bytes, &mut session);
+        let stall = session.stall;
+        if outcome.is_err() || !self.clients.conn(slot).is_open() {
+            parser.release(&mut Session { net: self, js, slot, now, stall: 0 });
+        }
+        let conn = self.clients.conn_mut(slot);
+        conn.parser = parser;
+        match outcome {
+            Ok(taken) => {
+                if conn.hold != 0 && taken < bytes.len() {
+                    conn.held.extend_from_slice(&bytes[taken..]);
+                }
+            }
+            Err(violation) => {
+                if violation == Violation::UnknownOperation {
+                    self.error(slot, b"Unknown Protocol Operation");
+                }
+                self.close(slot, reason(violation), false);
+            }
+        }
+        if stall > 0 {
+            self.stall(now, slot, stall);
+        }
+    }
+
+    fn error(&mut self, slot: u32, text: &[u8]) {
+        self.clients.write(slot, |out| format::push_error(out, text));
+    }
+
+    /// Answers a PING; the first one after CONNECT is followed by the second INFO.
+    pub(super) fn pong(&mut self, slot: u32) {
+        self.clients.write(slot, |out| out.extend_from_slice(b"PONG\r\n"));
+        let conn = self.clients.conn_mut(slot);
+        if conn.connected && !conn.first_pong_sent {
+            conn.first_pong_sent = true;
+            if conn.flags.protocol >= 1 {
+                self.clients.write_info(slot, &self.settings.template, InfoKind::Second);
+            }
+        }
+    }
+}
+
+impl<J: JetStream> Session<'_, J> {
+    fn ok(&mut self) {
+        if self.net.clients.conn(self.slot).flags.verbose {
+            self.net.clients.write(self.slot, |out| out.extend_from_slice(b"+OK\r\n"));
+        }
+    }
+
+    fn refuse(&mut self, text: &[&[u8]]) -> Flow {
+        let text = text.concat();
+        self.net.error(self.slot, &text);
+        Flow::Continue
+    }
+
+    fn close(&mut self, reason: CloseReason) -> Flow {
+        self.net.close(self.slot, reason, false);
+        Flow::Stop
+    }
+
+    fn flow(&self) -> Flow {
+        match self.net.clients.conn(self.slot).is_open() {
+            true => Flow::Continue,
+            false => Flow::Stop,
+        }
+    }
+}
+
+impl<J: JetStream> Handler for Session<'_, J> {
+    #[inline]
+    fn limits(&self) -> ParseLimits {
+        let limits = &self.net.clients.limits;
+        ParseLimits {
+            max_control_line: limits.max_control_line,
+            max_payload: limits.max_payload,
+            headers: self.net.clients.conn(self.slot).flags.headers,
+        }
+    }
+
+    #[inline]
+    fn publish(&mut self, publish: &Publish<'_>) -> Flow {
+        let bytes = publish.headers.len() + publish.payload.len();
+        let conn = self.net.clients.count_in(self.slot, bytes);
+        let (id, flags, permissions) = (conn.id, conn.flags, conn.permissions);
+        if flags.pedantic && !subject::is_valid_literal(publish.subject) {
+            self.refuse(&[b"Invalid Publish Subject"]);
+        }
+        if !permissions.may_publish(publish.subject) {
+            let quoted = format::quoted(publish.subject);
+            return self.refuse(&[b"Permissions Violation for Publish to ", &quoted]);
+        }
+        if !permissions.may_reply_to(publish.reply) {
+            let quoted = format::quoted(publish.reply);
+            return self.refuse(&[b"Permissions Violation for Publish with Reply of ", &quoted]);
+        }
+        if flags.verbose {
+            self.ok();
+        }
+        let message = Message {
+            account: ACCOUNT,
+            subject: publish.subject,
+            shown: b"",
+            reply: publish.reply,
+            headers: publish.headers,
+            payload: publish.payload,
+        };
+        let source = Source {
+            origin: super::Origin { reactor: self.net.own, conn: id },
+            slot: Some(self.slot),
+            wants_answer: flags.no_responders && !publish.reply.is_empty(),
+            charged: true,
+            hops: 0,
+        };
+        self.net.clients.stall = 0;
+        let taken = self.net.route(self.now, source, &message, self.js);
+        if !taken && source.wants_answer {
+            self.net.no_responders(Some(self.slot), &message);
+        }
+        self.stall = (self.stall + self.net.clients.stall).min(STALL_MAX);
+        self.flow()
+    }
+
+    fn subscribe(&mut self, filter: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow {
+        let (slot, limits) = (self.slot, self.net.clients.limits);
+        if !subject::is_valid_filter(filter) {
+            return self.refuse(&[b"Invalid Subject"]);
+        }
+        if !self.net.clients.conn(slot).permissions.may_subscribe(filter, queue) {
+            let quoted = format::quoted(filter);
+            let queue = format::quoted(queue.unwrap_or_default());
+            let text = b"Permissions Violation for Subscription to ";
+            return self.refuse(&[text, &quoted, b" using queue ", &queue]);
+        }
+        let tokens = limits.max_subscription_tokens;
+        if tokens > 0 && subject::tokens(filter).count() > tokens {
+            let quoted = format::quoted(filter);
+            let text = b"Permissions Violation for Subscription to ";
+            return self.refuse(&[text, &quoted, b", too many tokens"]);
+        }
+        let most = limits.max_subscriptions;
+        if most > 0 && self.net.clients.sub_count(slot) >= most {
+            return self.refuse(&[b"maximum subscriptions exceeded"]);
+        }
+        if !self.net.clients.has_sub(slot, sid) {
+            let sub = self.net.clients.add_sub(slot, sid);
+            let (at, change) = self.net.interest.subscribe(ACCOUNT, filter, queue, sub);
+            self.net.clients.hang_sub(sub, at);
+            if let Some(change) = change
+                && !self.net.single
+            {
+                let count = self.net.mesh.broadcast(ACCOUNT, change);
+                self.net.clients.conn_mut(slot).last_change = count;
+            }
+        }
+        self.ok();
+        Flow::Continue
+    }
+
+    fn unsubscribe(&mut self, sid: &[u8], max: Option<u64>) -> Flow {
+        if let Some(sub) = self.net.clients.limit_sub(self.slot, sid, max) {
+            self.net.unsubscribe(sub);
+        }
+        self.ok();
+        Flow::Continue
+    }
+
+    fn connect(&mut self, json: &[u8]) -> Flow {
+        let flags = self.net.clients.conn(self.slot).flags;
+        let (flags, name) = match parse_connect(json, flags) {
+            Ok(parsed) => parsed,
+            Err(reason) => return self.close(reason),
+        };
+        let conn = self.net.clients.conn_mut(self.slot);
+        let first = !conn.connected;
+        conn.connected = true;
+        conn.flags = flags;
+        conn.name = Some(Box::new(name));
+        if first {
+            self.net.arm_first_ping(self.now, self.slot);
+        }
+        self.ok();
+        Flow::Continue
+    }
+
+    fn info(&mut self, json: &[u8]) -> Flow {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(json) {
+            Ok(_) if json.starts_with(b"{") => Flow::Continue,
+            _ => self.close(CloseReason::ProtocolViolation),
+        }
+    }
+
+    fn ping(&mut self) -> Flow {
+        let change = self.net.clients.conn(self.slot).last_change;
+        if self.net.single || self.net.mesh.is_confirmed(change) {
+            self.net.pong(self.slot);
+            return Flow::Continue;
+        }
+        self.net.mesh.ask(change);
+        let conn = self.net.clients.conn_mut(self.slot);
+        conn.hold = change;
+        let id = conn.id;
+        self.net.holding.push(id);
+        Flow::Stop
+    }
+
+    fn pong(&mut self) -> Flow {
+        let now = self.now;
+        let conn = self.net.clients.conn_mut(self.slot);
+        if conn.pings_out > 0 {
+            conn.rtt = now.since(conn.ping_sent).max(1);
+        }
+        conn.pings_out = 0;
+        Flow::Continue
+    }
+
+    fn take_buffer(&mut self, _size: usize) -> Vec<u8> {
+        self.net.clients.assembly.take()
+    }
+
+    fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.net.clients.assembly.give(buffer);
+    }
+}

@@ -3,5 +3,6 @@
 //! Reading order: `config`, `subject`, `protocol`, `auth`, `interest`, `client`, `stream`, `consumer`, `replication`, `meta`, `api`,
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
+pub mod consumer;
 pub mod subject;
 pub mod types;

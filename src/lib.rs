@@ -11,6 +11,7 @@ pub mod auth;
 pub mod client;
 pub mod interest;
 pub mod protocol;
+pub mod consumer;
 pub mod subject;
 pub mod turn;
 pub mod types;

@@ -1,0 +1,309 @@
+//! What happens to a consumer: requests, acknowledgements, interest, removals, time and configuration.
+
+use super::ledger::Op;
+use super::machine::Consumer;
+use super::request::{AckKind, AckSubject, PullRequest, duration_text};
+use super::settings::{AckPolicy, ConsumerSettings, Mode, Origin, PullSettings};
+use super::sink::Sink;
+use super::status::{self, Closing};
+use super::unacked::EXPIRE_MAX;
+use crate::types::Timestamp;
+
+impl Consumer {
+    /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with `origin`.
+    pub fn pull(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+        inbox: &[u8],
+        origin: Origin,
+        sink: &mut dyn Sink,
+    ) {
+        let Mode::Pull(limits) = &self.settings.mode else {
+            return sink.status(inbox, Some(origin), status::PUSH_BASED, b"");
+        };
+        self.active_at = now.0;
+        let request = match PullRequest::parse(body) {
+            Ok(request) => request,
+            Err(why) => {
+                status::line(&mut self.scratch, format_args!("400 Bad Request - {why}"));
+                return sink.status(inbox, Some(origin), &self.scratch, b"");
+            }
+        };
+        if exceeds(limits, &request, &mut self.scratch) {
+            return sink.status(inbox, Some(origin), &self.scratch, b"");
+        }
+        let max_waiting = limits.max_waiting;
+        self.expire_requests(now, sink);
+        if request.no_wait {
+            let there = self.pending() + self.ledger.unacked.queued() as u64;
+            if there == 0 && request.expires <= 0 {
+                return sink.status(inbox, Some(origin), status::NO_MESSAGES, b"");
+            }
+            if there > 0 && (there as i64) < self.waiting.owed() {
+                return sink.status(inbox, Some(origin), status::REQUESTS_PENDING, b"");
+            }
+        }
+        if self.waiting.len() >= max_waiting {
+            if request.idle_heartbeat <= 0 {
+                sink.status(inbox, Some(origin), status::MAX_WAITING, b"");
+            }
+            return;
+        }
+        self.waiting.add(now.0, &request, inbox, origin);
+    }
+
+    /// An acknowledgement. `reply` may be empty. False if nobody listens for it, as the consumer takes no
+    /// acknowledgements: the publisher is told that there are no responders.
+    pub fn ack(
+        &mut self,
+        now: Timestamp,
+        ack: &AckSubject,
+        payload: &[u8],
+        reply: &[u8],
+        origin: Origin,
+        sink: &mut dyn Sink,
+    ) -> bool {
+        if self.settings.ack_policy == AckPolicy::None {
+            return false;
+        }
+        let answered = match AckKind::parse(payload) {
+            AckKind::Ack | AckKind::Term => self.done(now, ack),
+            AckKind::Next(rest) => {
+                self.done(now, ack);
+                self.pull(now, rest, reply, origin, sink);
+                false
+            }
+            AckKind::Nak(delay) => {
+                self.nak(now, ack, delay);
+                true
+            }
+            AckKind::Progress => {
+                self.progressing(now, ack.seq);
+                true
+            }
+            AckKind::Unknown => true,
+        };
+        if answered && !reply.is_empty() {
+            sink.ack_reply(reply, origin);
+        }
+        true
+    }
+
+    /// A message is done; false if its delivery cannot have happened.
+    fn done(&mut self, now: Timestamp, ack: &AckSubject) -> bool {
+        let seq = ack.seq;
+        if seq >= self.ledger.next_seq {
+            return self.done_ahead(now, ack);
+        }
+        self.acked_at = Some(now);
+        if self.settings.ack_policy == AckPolicy::All {
+            if seq > self.ledger.floor_seq && ack.consumer_seq > self.ledger.floor_cseq {
+                self.ledger.change(Op::AckedAll { seq, consumer_seq: ack.consumer_seq });
+            }
+        } else if self.ledger.unacked.get(seq).is_some() {
+            self.ledger.change(Op::Acked { seq });
+        } else if self.ledger.concerns(seq) {
+            // It was dropped after its last delivery; now it is done after all.
+            self.ledger.change(Op::Removed { seq });
+        }
+        true
+    }
+
+    /// An acknowledgement above the position: of a delivery made before a crash and not recorded, or nonsense.
+    fn done_ahead(&mut self, now: Timestamp, ack: &AckSubject) -> bool {
+        let (last_cseq, last_seq) = self.earlier;
+        if ack.seq > last_seq || ack.consumer_seq > last_cseq {
+            return false;
+        }
+        if self.ledger.is_ahead(ack.seq) {
+            return true;
+        }
+        if self.settings.ack_policy == AckPolicy::All {
+            self.ledger.change(Op::AheadAll { seq: ack.seq });
+        } else if self.ledger.may_ahead() {
+            self.ledger.change(Op::Ahead { seq: ack.seq });
+        } else {
+            return false;
+        }
+        self.acked_at = Some(now);
+        true
+    }
+
+    fn nak(&mut self, now: Timestamp, ack: &AckSubject, delay: Option<i64>) {
+        let known = ack.consumer_seq > self.ledger.floor_cseq
+            && ack.consumer_seq < self.ledger.next_cseq
+            && self.ledger.unacked.get(ack.seq).is_some();
+        if !known {
+            return;
+        }
+        match delay {
+            Some(delay) => {
+                let due = now.0.saturating_add(delay);
+                self.ledger.change(Op::Due { seq: ack.seq, due });
+            }
+            None if !self.ledger.unacked.is_queued(ack.seq) => {
+                self.ledger.change(Op::Due { seq: ack.seq, due: now.0 });
+                self.ledger.unacked.queue(ack.seq);
+            }
+            None => {}
+        }
+    }
+
+    fn progressing(&mut self, now: Timestamp, seq: u64) {
+        if self.ledger.unacked.is_queued(seq) {
+            return;
+        }
+        if let Some(slot) = self.ledger.unacked.get(seq) {
+            let due = now.0.saturating_add(self.settings.wait_after(slot.deliveries));
+            self.ledger.change(Op::Due { seq, due });
+        }
+    }
+
+    /// A message to a `$JS.FC.` subject. True if the window moved.
+    pub fn flow_response(&mut self, subject: &[u8]) -> bool {
+        self.push.answered(subject)
+    }
+
+    /// The deliver subject of a push consumer gained or lost its interest.
+    pub fn interest(&mut self, now: Timestamp, active: bool) {
+        if self.push.active && !active {
+            self.active_at = now.0;
+        }
+        self.push.active = active;
+    }
+
+    /// Nobody listens on a pull's inbox any more.
+    pub fn inbox_gone(&mut self, now: Timestamp, inbox: &[u8], sink: &mut dyn Sink) {
+        while let Some(at) = self.waiting.find(|r| r.inbox == inbox) {
+            self.close(at, Closing::InterestExpired, sink);
+            self.active_at = now.0;
+        }
+    }
+
+    /// A connection closed: its requests are forgotten.
+    pub fn origin_gone(&mut self, now: Timestamp, origin: Origin) {
+        while let Some(at) = self.waiting.find(|r| r.origin == origin) {
+            self.waiting.remove(at);
+            self.active_at = now.0;
+        }
+    }
+
+    /// A message left the stream.
+    pub fn removed(&mut self, seq: u64) {
+        if self.ledger.concerns(seq) {
+            self.ledger.change(Op::Removed { seq });
+        }
+    }
+
+    /// Everything below `below` left the stream at once (a purge, or what recovery found gone). `below` is the first sequence
+    /// that is there, or the last sequence + 1.
+    pub fn purged_below(&mut self, below: u64) {
+        let watched = self.watched().is_some_and(|(first, _)| first < below);
+        if watched || self.ledger.next_seq < below || self.ledger.floor_seq + 1 < below {
+            self.ledger.change(Op::Purged { below });
+        }
+    }
+
+    /// Time has passed: redeliveries, expiries, heartbeats, inactivity. To be called when `deadline` is reached, and followed by
+    /// a drive.
+    pub fn tick(&mut self, now: Timestamp, sink: &mut dyn Sink) {
+        if self.deleted {
+            return;
+        }
+        for _ in 0..EXPIRE_MAX {
+            let Some(slot) = self.ledger.unacked.pop_due(now.0) else { break };
+            if self.is_last_delivery(slot.deliveries) {
+                self.ledger.change(Op::Dropped { seq: slot.seq });
+                sink.max_deliveries(slot.seq, slot.deliveries);
+            } else {
+                self.ledger.unacked.queue(slot.seq);
+            }
+        }
+        self.expire_requests(now, sink);
+        self.beat(now, sink);
+        if self.inactive_at().is_some_and(|at| at <= now.0) {
+            self.deleted = true;
+            sink.auto_delete();
+        }
+    }
+
+    fn expire_requests(&mut self, now: Timestamp, sink: &mut dyn Sink) {
+        while let Some(at) = self.waiting.pop_due(now.0) {
+            let r = self.waiting.get(at);
+            if r.expires_at <= now.0 {
+                self.close(at, Closing::RequestTimeout, sink);
+                self.active_at = now.0;
+                continue;
+            }
+            let (cseq, seq) = (self.ledger.next_cseq - 1, self.ledger.next_seq - 1);
+            status::heartbeat(&mut self.scratch, cseq, seq, b"");
+            sink.status(&r.inbox, Some(r.origin), &self.scratch, b"");
+            self.waiting.beaten(now.0, at);
+        }
+    }
+
+    fn beat(&mut self, now: Timestamp, sink: &mut dyn Sink) {
+        let Mode::Push(push) = &self.settings.mode else { return };
+        if self.push.heartbeat_at.is_none_or(|at| at > now.0) {
+            return;
+        }
+        if self.push.active {
+            let (cseq, seq) = (self.ledger.next_cseq - 1, self.ledger.next_seq - 1);
+            status::heartbeat(&mut self.scratch, cseq, seq, self.push.request());
+            sink.status(&push.deliver_subject, None, &self.scratch, b"");
+        }
+        self.push.delivered_at(now.0, push);
+    }
+
+    /// Follows new settings (what may not change was refused before). Another deliver subject gets everything
+    /// unacknowledged again, once it has interest; say `interest` for it.
+    pub fn update(&mut self, now: Timestamp, settings: ConsumerSettings) {
+        let old = std::mem::replace(&mut self.settings, settings);
+        let new = &self.settings;
+        if (old.ack_wait, &old.backoff) != (new.ack_wait, &new.backoff) {
+            self.ledger.unacked.shift_timers(|n| new.wait_after(n) - old.wait_after(n));
+        }
+        if let (Mode::Push(before), Mode::Push(after)) = (&old.mode, &new.mode)
+            && before.deliver_subject != after.deliver_subject
+        {
+            self.push.active = false;
+            self.ledger.unacked.queue_all();
+        }
+        self.active_at = self.active_at.max(now.0);
+    }
+
+    /// The consumer or its stream was deleted: requests are told, and nothing happens any more.
+    pub fn delete(&mut self, sink: &mut dyn Sink) {
+        self.deleted = true;
+        while let Some(at) = self.waiting.front() {
+            let r = self.waiting.get(at);
+            sink.status(&r.inbox, Some(r.origin), status::CONSUMER_DELETED, b"");
+            self.waiting.remove(at);
+        }
+    }
+
+    /// The server goes away: requests are told to ask elsewhere.
+    pub fn shutdown(&mut self, sink: &mut dyn Sink) {
+        while let Some(at) = self.waiting.front() {
+            self.close(at, Closing::ServerShutdown, sink);
+        }
+    }
+}
+
+/// Checks a request against the consumer's limits; true if it is over one, which `out` then tells.
+fn exceeds(limits: &PullSettings, request: &PullRequest, out: &mut Vec<u8>) -> bool {
+    if limits.max_batch > 0 && request.batch > limits.max_batch {
+        let n = limits.max_batch;
+        status::line(out, format_args!("409 Exceeded MaxRequestBatch of {n}"));
+    } else if limits.max_expires > 0 && request.expires > limits.max_expires {
+        let d = duration_text(limits.max_expires);
+        status::line(out, format_args!("409 Exceeded MaxRequestExpires of {d}"));
+    } else if limits.max_bytes > 0 && request.max_bytes > limits.max_bytes {
+        let n = limits.max_bytes;
+        status::line(out, format_args!("409 Exceeded MaxRequestMaxBytes of {n}"));
+    } else {
+        return false;
+    }
+    true
+}

@@ -1,0 +1,270 @@
+//! Messages that were delivered and not yet acknowledged, with their timers and the redelivery queue.
+//!
+//! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an acknowledgement is a binary
+//! search and marks its slot dead, and dead slots leave at the front or when they outnumber the living. Timers are a heap
+//! whose stale entries are skipped, and dropped when they outnumber the living. Nothing allocates in steady state.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// Slack before dead slots or stale timers are swept, so that small sets are left alone.
+const SWEEP_SLACK: usize = 64;
+
+/// Messages that may be moved to the redelivery queue in one call, so that a turn stays short.
+pub const EXPIRE_MAX: usize = 4_096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Queued,
+    Dead,
+}
+
+/// One unacknowledged message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Stream sequence.
+    pub seq: u64,
+    /// Consumer sequence of the first delivery.
+    pub consumer_seq: u64,
+    /// When it is to be delivered again.
+    pub due: i64,
+    /// Deliveries so far.
+    pub deliveries: u32,
+    state: State,
+}
+
+/// The set, ordered by stream sequence.
+#[derive(Clone, Debug, Default)]
+pub struct Unacked {
+    slots: VecDeque<Slot>,
+    live: usize,
+    redelivered: usize,
+    timers: BinaryHeap<Reverse<(i64, u64)>>,
+    ready: VecDeque<u64>,
+    queued: usize,
+}
+
+impl Unacked {
+    /// Messages in the set.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// True if nothing waits for an acknowledgement.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Messages that were delivered more than once.
+    pub fn redelivered(&self) -> usize {
+        self.redelivered
+    }
+
+    /// Messages in the redelivery queue.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// The oldest message.
+    pub fn first(&self) -> Option<&Slot> {
+        // Dead slots never stay at the front.
+        self.slots.front()
+    }
+
+    /// The youngest message.
+    pub fn last(&self) -> Option<&Slot> {
+        self.slots.back()
+    }
+
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|s| s.state != State::Dead)
+    }
+
+    fn index(&self, seq: u64) -> Option<usize> {
+        let i = self.slots.binary_search_by_key(&seq, |s| s.seq).ok()?;
+        (self.slots[i].state != State::Dead).then_some(i)
+    }
+
+    /// The message, if it is in the set.
+    pub fn get(&self, seq: u64) -> Option<&Slot> {
+        self.index(seq).map(|i| &self.slots[i])
+    }
+
+    /// True if the message is in the redelivery queue.
+    pub fn is_queued(&self, seq: u64) -> bool {
+        self.get(seq).is_some_and(|s| s.state == State::Queued)
+    }
+
+    /// Adds a message that was just delivered. One that is there already keeps its consumer sequence.
+    pub fn insert(&mut self, seq: u64, consumer_seq: u64, due: i64, deliveries: u32) {
+        let slot = Slot { seq, consumer_seq, due, deliveries, state: State::Waiting };
+        if self.slots.back().is_none_or(|last| last.seq < seq) {
+            self.slots.push_back(slot);
+        } else {
+            match self.slots.binary_search_by_key(&seq, |s| s.seq) {
+                Ok(i) if self.slots[i].state == State::Dead => self.slots[i] = slot,
+                Ok(_) => return,
+                Err(i) => self.slots.insert(i, slot),
+            }
+        }
+        self.live += 1;
+        self.redelivered += usize::from(deliveries > 1);
+        self.arm(due, seq);
+    }
+
+    /// Notes another delivery of a message in the set.
+    pub fn redeliver(&mut self, seq: u64, due: i64) {
+        let Some(i) = self.index(seq) else { return };
+        let slot = &mut self.slots[i];
+        if slot.state == State::Queued {
+            self.queued -= 1;
+        }
+        slot.state = State::Waiting;
+        slot.deliveries = slot.deliveries.saturating_add(1);
+        slot.due = due;
+        self.redelivered += usize::from(slot.deliveries == 2);
+        self.arm(due, seq);
+    }
+
+    /// Sets when a message is delivered again, and takes it off the redelivery queue.
+    pub fn set_due(&mut self, seq: u64, due: i64) {
+        let Some(i) = self.index(seq) else { return };
+        let slot = &mut self.slots[i];
+        if slot.state == State::Queued {
+            self.queued -= 1;
+        }
+        slot.state = State::Waiting;
+        slot.due = due;
+        self.arm(due, seq);
+    }
+
+    /// Appends a message to the redelivery queue, unless it is there.
+    pub fn queue(&mut self, seq: u64) {
+        let Some(i) = self.index(seq) else { return };
+        if self.slots[i].state == State::Waiting {
+            self.slots[i].state = State::Queued;
+            self.queued += 1;
+            self.ready.push_back(seq);
+            if self.ready.len() > 2 * self.queued + SWEEP_SLACK {
+                self.sweep_ready();
+            }
+        }
+    }
+
+    /// Removes a message.
+    pub fn remove(&mut self, seq: u64) -> Option<Slot> {
+        let i = self.index(seq)?;
+        let slot = self.slots[i];
+        self.slots[i].state = State::Dead;
+        self.live -= 1;
+        self.redelivered -= usize::from(slot.deliveries > 1);
+        self.queued -= usize::from(slot.state == State::Queued);
+        self.sweep();
+        Some(slot)
+    }
+
+    /// Removes every message up to and including `seq`; says the highest consumer sequence among them.
+    pub fn remove_through(&mut self, seq: u64) -> Option<u64> {
+        let mut highest = None;
+        while self.slots.front().is_some_and(|s| s.seq <= seq) {
+            if let Some(slot) = self.slots.pop_front().filter(|s| s.state != State::Dead) {
+                highest = highest.max(Some(slot.consumer_seq));
+                self.live -= 1;
+                self.redelivered -= usize::from(slot.deliveries > 1);
+                self.queued -= usize::from(slot.state == State::Queued);
+            }
+        }
+        self.sweep();
+        highest
+    }
+
+    /// The next message of the redelivery queue, which stays there until it is delivered or removed.
+    pub fn next_ready(&mut self) -> Option<u64> {
+        while let Some(&seq) = self.ready.front() {
+            if self.is_queued(seq) {
+                return Some(seq);
+            }
+            self.ready.pop_front();
+        }
+        None
+    }
+
+    /// When the next timer fires; a lower bound, as the message may have been acknowledged meanwhile.
+    pub fn next_due(&self) -> Option<i64> {
+        self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Takes the next message whose time has come, by time and then sequence. It is not queued yet.
+    pub fn pop_due(&mut self, now: i64) -> Option<Slot> {
+        while let Some(&Reverse((due, seq))) = self.timers.peek() {
+            if due > now {
+                return None;
+            }
+            self.timers.pop();
+            match self.get(seq) {
+                Some(slot) if slot.due == due && slot.state == State::Waiting => {
+                    return Some(*slot);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Moves every running timer by what `shift` says for a number of deliveries.
+    pub fn shift_timers(&mut self, shift: impl Fn(u32) -> i64) {
+        for slot in &mut self.slots {
+            slot.due = slot.due.saturating_add(shift(slot.deliveries));
+        }
+        self.rebuild_timers();
+    }
+
+    /// Queues every message that is not queued yet, in order of sequence.
+    pub fn queue_all(&mut self) {
+        for i in 0..self.slots.len() {
+            if self.slots[i].state == State::Waiting {
+                self.slots[i].state = State::Queued;
+                self.queued += 1;
+                self.ready.push_back(self.slots[i].seq);
+            }
+        }
+    }
+
+    fn arm(&mut self, due: i64, seq: u64) {
+        self.timers.push(Reverse((due, seq)));
+        if self.timers.len() > 2 * self.live + SWEEP_SLACK {
+            self.rebuild_timers();
+        }
+    }
+
+    fn rebuild_timers(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers).into_vec();
+        timers.clear();
+        let waiting = self.slots.iter().filter(|s| s.state == State::Waiting);
+        timers.extend(waiting.map(|s| Reverse((s.due, s.seq))));
+        self.timers = BinaryHeap::from(timers);
+    }
+
+    fn sweep_ready(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        // A message may stand there twice, when it was delivered and queued again; its first place counts.
+        let mut kept = std::collections::BTreeSet::new();
+        ready.retain(|&seq| self.is_queued(seq) && kept.insert(seq));
+        self.ready = ready;
+    }
+
+    fn sweep(&mut self) {
+        while self.slots.front().is_some_and(|s| s.state == State::Dead) {
+            self.slots.pop_front();
+        }
+        if self.slots.len() > 2 * self.live + SWEEP_SLACK {
+            self.slots.retain(|s| s.state != State::Dead);
+        }
+        if self.live == 0 {
+            self.timers.clear();
+            self.ready.clear();
+        }
+    }
+}

@@ -314,6 +314,11 @@ impl FilterGroups {
         g
     }
 
+    /// A subject's number was freed and may be given to another subject.
+    pub fn forget_subject(&mut self, subject_id: u32) {
+        self.memo.remove(&subject_id);
+    }
+
     fn forget_memo(&mut self) {
         self.memo.clear();
         self.memo_lists.clear();

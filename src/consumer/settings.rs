@@ -1,6 +1,6 @@
 //! What a consumer is told to do: its configuration by meaning, free of JSON.
 
-use crate::types::{ConnId, ReactorId};
+pub use crate::types::Origin;
 
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
@@ -125,15 +125,6 @@ impl ConsumerSettings {
             Mode::Push(_) => None,
         }
     }
-}
-
-/// Where a request came from, and so where its answers are routed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// The reactor of the requester's connection.
-    pub reactor: ReactorId,
-    /// The connection.
-    pub conn: ConnId,
 }
 
 /// Where a new consumer begins, resolved by its shard from the deliver policy.

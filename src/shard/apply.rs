@@ -67,7 +67,7 @@ impl Shard {
             cell.first_time = (s.seq, cell.last_time);
         }
         cell.admission.commit(s.seq);
-        cell.consumers.appended(&cell.index, id, subject, s.seq);
+        cell.consumers.appended(id, subject, s.seq);
         if s.reply_len > 0 {
             self.scratch.clear();
             cell.ack.write_stored(&mut self.scratch, s.seq);

@@ -41,15 +41,6 @@ pub enum Kind {
     Queue = 4,
 }
 
-/// Who published a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// The reactor on which it was published.
-    pub reactor: ReactorId,
-    /// The publishing connection; `ConnId(0)` for the server itself.
-    pub conn: ConnId,
-}
-
 /// A message as it is routed. Everything is borrowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message<'a> {

@@ -5,10 +5,13 @@ use super::order::NameOrder;
 use super::{HISTORY_MAX, PageKey, PageKind, SUBJECTS_PER_PAGE, SubjectId};
 use crate::types::SegmentId;
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
+
+/// Freed subjects whose names stay known: as many as one removal step may free.
+pub const FREED_MAX: usize = 16_384;
 
 /// Reuses of ids that are remembered for the verdicts of filters.
 const REUSES_KEPT: usize = 1024;
@@ -88,6 +91,8 @@ pub struct SubjectTable {
     pub(super) pages: Vec<SubjectPage>,
     pub(super) order: NameOrder,
     by_name: HashTable<u32>,
+    /// Names of the subjects freed last, and of those before.
+    freed: [HashMap<u32, Box<[u8]>, FixedState>; 2],
     free: BinaryHeap<Reverse<u32>>,
     hasher: FixedState,
     reused: VecDeque<u32>,
@@ -119,6 +124,7 @@ impl SubjectTable {
             pages: Vec::new(),
             order: NameOrder::default(),
             by_name: HashTable::new(),
+            freed: Default::default(),
             free: BinaryHeap::new(),
             hasher: FixedState::with_seed(hash_seed),
             reused: VecDeque::new(),
@@ -166,6 +172,16 @@ impl SubjectTable {
 
     pub(super) fn name_of(&self, id: u32) -> &[u8] {
         name_in(&self.pages, id)
+    }
+
+    /// The subject of a message that was just removed: its name stays known for the last [`FREED_MAX`] ids that became
+    /// free. True if the id is free now.
+    pub fn name_of_removed(&self, id: SubjectId) -> (&[u8], bool) {
+        if let Some(entry) = self.get(id) {
+            return (&entry.name, false);
+        }
+        let freed = self.freed.iter().find_map(|names| names.get(&id.0));
+        (freed.map_or(&[], |name| name), true)
     }
 
     /// How often an id got another subject.
@@ -349,6 +365,11 @@ impl SubjectTable {
         let page = &mut self.pages[page];
         let entry = std::mem::replace(&mut page.entries[at], SubjectEntry::free());
         self.name_bytes -= entry.name.len().next_multiple_of(16) + 16;
+        if self.freed[0].len() == FREED_MAX {
+            self.freed.swap(0, 1);
+            self.freed[0].clear();
+        }
+        self.freed[0].insert(id, entry.name);
         if let Some(history) = page.history.get_mut(at) {
             self.kept_bytes -= history.capacity() * size_of::<Kept>();
             *history = Vec::new();

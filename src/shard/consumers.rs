@@ -1,0 +1,168 @@
+//! A stream's consumers: who there is, what they count, whose turn it is.
+
+use std::collections::BTreeMap;
+
+use corelane_storage::index::{FilterSet, StreamIndex, SubjectId};
+use corelane_storage::log::ReadId;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::message::Asker;
+use crate::api::types::ConsumerConfig;
+use crate::consumer::Consumer;
+use crate::consumer::pending::{FilterGroups, Handle};
+use crate::interest::WatchId;
+use crate::types::{ConsumerId, Timestamp};
+
+/// One consumer with all that belongs to it.
+pub struct ConsumerCell {
+    /// Its id.
+    pub id: ConsumerId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its configuration, normalised.
+    pub config: ConsumerConfig,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its state machine.
+    pub consumer: Consumer,
+    /// What it wants of the stream.
+    pub filter: FilterSet,
+    /// Its place among those that count.
+    pub handle: Handle,
+    /// It stands in the list of those to be driven.
+    pub queued: bool,
+    /// Its drive waits for this read.
+    pub blocked: Option<ReadId>,
+    /// Where a scan for its next message goes on.
+    pub scan_from: u64,
+    /// Answers that wait for the next delta.
+    pub held: Vec<Asker>,
+    /// The deadline under which it stands in the shard's timers.
+    pub timer: Option<Timestamp>,
+    /// The watch of its deliver subject.
+    pub watch: Option<WatchId>,
+    /// Its state is newer than the one in the last checkpoint.
+    pub changed: bool,
+}
+
+/// The consumers of one stream.
+#[derive(Default)]
+pub struct Consumers {
+    /// By slot.
+    pub cells: slab::Slab<ConsumerCell>,
+    /// Slots by name.
+    pub by_name: BTreeMap<Box<str>, usize>,
+    /// Slots by id.
+    pub by_id: HashMap<ConsumerId, usize, FixedState>,
+    /// What they count.
+    pub groups: FilterGroups,
+    by_handle: HashMap<u32, usize, FixedState>,
+    /// Slots to be driven.
+    pub ready: Vec<usize>,
+    /// Names whose creation or removal is not durable yet.
+    pub in_flight: Vec<Box<str>>,
+    touched: Vec<Handle>,
+}
+
+impl Consumers {
+    /// Adds a consumer that counts `pending` messages from `position` on.
+    pub fn insert(
+        &mut self,
+        mut cell: ConsumerCell,
+        position: u64,
+        pending: u64,
+        last: u64,
+    ) -> usize {
+        let filters: Vec<Vec<u8>> =
+            cell.config.filters().iter().map(|f| f.clone().into_bytes()).collect();
+        cell.handle = self.groups.add(&filters, position, pending, last);
+        self.groups.watch(cell.handle, cell.consumer.watched());
+        let (name, id, handle) = (cell.name.clone(), cell.id, cell.handle);
+        let slot = self.cells.insert(cell);
+        self.by_name.insert(name, slot);
+        self.by_id.insert(id, slot);
+        self.by_handle.insert(handle.0, slot);
+        slot
+    }
+
+    /// Takes a consumer out.
+    pub fn remove(&mut self, slot: usize) -> ConsumerCell {
+        let cell = self.cells.remove(slot);
+        self.groups.remove(cell.handle);
+        self.by_name.remove(&cell.name);
+        self.by_id.remove(&cell.id);
+        self.by_handle.remove(&cell.handle.0);
+        self.ready.retain(|&s| s != slot);
+        cell
+    }
+
+    /// A message was stored.
+    #[inline]
+    pub fn appended(&mut self, id: SubjectId, subject: &[u8], seq: u64) {
+        if self.cells.is_empty() {
+            return;
+        }
+        let Consumers { groups, by_handle, cells, ready, .. } = self;
+        groups.appended(id.0, subject, seq, |handle| {
+            let Some(&slot) = by_handle.get(&handle.0) else { return };
+            let cell = &mut cells[slot];
+            cell.consumer.arrived();
+            if !cell.queued {
+                cell.queued = true;
+                ready.push(slot);
+            }
+        });
+    }
+
+    /// A message left the stream.
+    pub fn removed(&mut self, index: &StreamIndex, id: SubjectId, seq: u64) {
+        if self.cells.is_empty() {
+            return;
+        }
+        let (name, freed) = index.subjects().name_of_removed(id);
+        self.groups.removed(id.0, name, seq);
+        if freed {
+            self.groups.forget_subject(id.0);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        self.groups.watchers(seq, &mut touched);
+        for handle in touched.drain(..) {
+            let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
+            let cell = &mut self.cells[slot];
+            cell.consumer.removed(seq);
+            self.groups.watch(handle, cell.consumer.watched());
+            self.queue(slot);
+        }
+        self.touched = touched;
+    }
+
+    /// All below `first` is gone, and nothing but that: consumers that stand there move on.
+    pub fn purged_below(&mut self, first: u64) {
+        let mut touched = std::mem::take(&mut self.touched);
+        self.groups.concerned_below(first, &mut touched);
+        for handle in touched.drain(..) {
+            let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
+            let cell = &mut self.cells[slot];
+            cell.consumer.purged_below(first);
+            self.groups.moved(handle, cell.consumer.progress());
+            self.groups.watch(handle, cell.consumer.watched());
+            self.queue(slot);
+        }
+        self.touched = touched;
+    }
+
+    /// Puts a consumer into the list of those to be driven.
+    pub fn queue(&mut self, slot: usize) {
+        let cell = &mut self.cells[slot];
+        if !cell.queued {
+            cell.queued = true;
+            self.ready.push(slot);
+        }
+    }
+
+    /// A consumer's slot by its name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+}

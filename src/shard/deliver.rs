@@ -1,0 +1,443 @@
+//! Driving consumers: what they want is fetched and sent.
+
+use corelane_storage::index::{Lookup, Scan};
+use corelane_storage::log::{Read, ReadHint, ReadId};
+use corelane_storage::record::RecordIn;
+
+use super::bodies::kind;
+use super::consumers::ConsumerCell;
+use super::memory::MemoryStore;
+use super::message::Asker;
+use super::outlet::{Outgoing, Outlet};
+use super::queue::Rare;
+use super::read::{ANY_READ, Fetched};
+use super::requests::Request;
+use super::{Shard, cell::StreamCell};
+use crate::consumer::{
+    AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status,
+};
+use crate::types::{ConsumerId, StreamId, Timestamp};
+
+/// Messages that one drive sends at most.
+const DRIVE_MAX: usize = 512;
+/// Bytes that one drive sends at most.
+const DRIVE_BYTES_MAX: usize = 1 << 20;
+/// Index entries that one drive visits at most.
+const VISITS_MAX: u32 = 8_192;
+/// Deltas of a shard that may wait for durability: what happens meanwhile makes the next.
+const DELTAS_IN_FLIGHT: usize = 2;
+
+/// What a drive sends, straight into the outlet.
+struct Emit<'a, O> {
+    out: &'a mut O,
+    held: &'a mut Vec<Asker>,
+    message: Stored<'a>,
+    deleted: &'a mut bool,
+    head: &'a mut Vec<u8>,
+}
+
+/// The message that is being delivered.
+#[derive(Clone, Copy, Default)]
+struct Stored<'a> {
+    subject: &'a [u8],
+    headers: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<O: Outlet> Sink for Emit<'_, O> {
+    fn message(&mut self, d: &Dispatch<'_>) {
+        let m = self.message;
+        let (headers, payload) = if d.headers_only {
+            self.head.clear();
+            status::headers_only(self.head, m.headers, m.payload.len() as u32);
+            (self.head.as_slice(), &[][..])
+        } else {
+            (m.headers, m.payload)
+        };
+        self.out.send(&Outgoing {
+            origin: d.origin,
+            to: d.to,
+            shown: m.subject,
+            reply: d.reply,
+            headers,
+            payload,
+        });
+    }
+
+    fn status(&mut self, to: &[u8], origin: Option<Origin>, head: &[u8], reply: &[u8]) {
+        self.out.send(&Outgoing { origin, to, shown: &[], reply, headers: head, payload: &[] });
+    }
+
+    fn ack_reply(&mut self, to: &[u8], origin: Origin) {
+        self.held.push(Asker { origin, reply: to.into() });
+    }
+
+    fn auto_delete(&mut self) {
+        *self.deleted = true;
+    }
+}
+
+impl Shard {
+    /// Calls into a consumer with a sink.
+    pub(super) fn with_consumer<R>(
+        &mut self,
+        slot: usize,
+        at: usize,
+        out: &mut impl Outlet,
+        act: impl FnOnce(&mut crate::consumer::Consumer, &mut dyn Sink) -> R,
+    ) -> R {
+        let StreamCell { consumers, .. } = &mut self.cells[slot];
+        let counted = consumers.groups.pending(consumers.cells[at].handle);
+        let ConsumerCell { consumer, held, .. } = &mut consumers.cells[at];
+        consumer.set_counted(counted);
+        let mut deleted = false;
+        let mut sink = Emit {
+            out,
+            held,
+            message: Stored::default(),
+            deleted: &mut deleted,
+            head: &mut self.scratch,
+        };
+        let result = act(consumer, &mut sink);
+        self.after_consumer(slot, at);
+        if deleted {
+            self.expired.push((self.cells[slot].id, self.cells[slot].consumers.cells[at].id));
+        }
+        result
+    }
+
+    /// After anything that may have changed a consumer.
+    fn after_consumer(&mut self, slot: usize, at: usize) {
+        let StreamCell { consumers, id, .. } = &mut self.cells[slot];
+        let stream = *id;
+        let c = &mut consumers.cells[at];
+        consumers.groups.moved(c.handle, c.consumer.progress());
+        consumers.groups.watch(c.handle, c.consumer.watched());
+        if c.consumer.is_caught_up() {
+            consumers.groups.park(c.handle);
+        }
+        if c.consumer.is_dirty() || !c.held.is_empty() {
+            c.changed = true;
+            self.dirty_consumers.insert((stream, c.id));
+        }
+        let deadline = c.consumer.deadline();
+        if deadline != c.timer {
+            if let Some(old) = c.timer {
+                self.timers.remove(&(old, stream, c.id));
+            }
+            if let Some(new) = deadline {
+                self.timers.insert((new, stream, c.id));
+            }
+            c.timer = deadline;
+        }
+    }
+
+    pub(super) fn consumers_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, ..)| *at)
+    }
+
+    /// Ticks those whose time has come, and drives those that can go on.
+    pub(super) fn serve_consumers(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        while let Some(&(at, stream, id)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            let Some((slot, c)) = self.locate(stream, id) else { continue };
+            self.cells[slot].consumers.cells[c].timer = None;
+            self.with_consumer(slot, c, out, |consumer, sink| consumer.tick(now, sink));
+            self.wake_consumer(slot, c);
+        }
+        for slot in std::mem::take(&mut self.active) {
+            let Some(cell) = self.cells.get_mut(slot) else { continue };
+            cell.active = false;
+            for at in std::mem::take(&mut cell.consumers.ready) {
+                let Some(c) = self.cells[slot].consumers.cells.get_mut(at) else { continue };
+                c.queued = false;
+                if c.blocked.is_none() && self.drive(now, slot, at, out) {
+                    self.wake_consumer(slot, at);
+                }
+            }
+        }
+        for (stream, id) in std::mem::take(&mut self.expired) {
+            self.begin_delete_consumer(stream, id, None, out);
+        }
+    }
+
+    /// Puts a consumer into the list of those to be driven.
+    pub(super) fn wake_consumer(&mut self, slot: usize, at: usize) {
+        self.cells[slot].consumers.queue(at);
+        self.mark_active(slot);
+    }
+
+    pub(super) fn locate(&self, stream: StreamId, id: ConsumerId) -> Option<(usize, usize)> {
+        let slot = *self.slots.get(&stream)?;
+        Some((slot, *self.cells[slot].consumers.by_id.get(&id)?))
+    }
+
+    /// Sends what a consumer wants. True if it would go on at once.
+    fn drive(&mut self, now: Timestamp, slot: usize, at: usize, out: &mut impl Outlet) -> bool {
+        let consumers = &mut self.cells[slot].consumers;
+        let counted = consumers.groups.pending(consumers.cells[at].handle);
+        consumers.cells[at].consumer.set_counted(counted);
+        let (mut visits, mut bytes) = (VISITS_MAX, 0);
+        let mut more = false;
+        for sent in 0.. {
+            if sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX {
+                more = true;
+                break;
+            }
+            match self.drive_one(now, slot, at, &mut visits, out) {
+                Step::Sent(n) => bytes += n,
+                Step::Again => {}
+                Step::Rest => break,
+                Step::More => {
+                    more = true;
+                    break;
+                }
+                Step::Fetch(key) => match self.fetch_page(slot, key) {
+                    Fetched::Loaded => {}
+                    Fetched::Pending(read) => {
+                        self.block_consumer(slot, at, read);
+                        break;
+                    }
+                    Fetched::Failed(text) => {
+                        out.log(format!("consumer cannot go on: {text}"));
+                        break;
+                    }
+                },
+                Step::Blocked(read) => {
+                    self.block_consumer(slot, at, read);
+                    break;
+                }
+            }
+        }
+        self.after_consumer(slot, at);
+        more
+    }
+
+    fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {
+        let cell = &mut self.cells[slot];
+        cell.consumers.cells[at].blocked = Some(read);
+        self.blocked_consumers.push((read, cell.id, cell.consumers.cells[at].id));
+    }
+
+    /// A read is over: consumers that waited for it go on.
+    pub(super) fn read_is_over(&mut self, read: ReadId) {
+        let mut i = 0;
+        while i < self.blocked_consumers.len() {
+            let (waits, stream, id) = self.blocked_consumers[i];
+            if waits != read && waits != ANY_READ {
+                i += 1;
+                continue;
+            }
+            self.blocked_consumers.swap_remove(i);
+            if let Some((slot, at)) = self.locate(stream, id) {
+                self.cells[slot].consumers.cells[at].blocked = None;
+                self.wake_consumer(slot, at);
+            }
+        }
+    }
+
+    fn drive_one(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+        visits: &mut u32,
+        out: &mut impl Outlet,
+    ) -> Step {
+        let Shard { cells, log, ops, scratch, .. } = self;
+        let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
+        let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
+        let mut deleted = false;
+        let mut sink = Emit {
+            out,
+            held,
+            message: Stored::default(),
+            deleted: &mut deleted,
+            head: scratch,
+        };
+        let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
+            Want::Nothing | Want::Wait(_) => return Step::Rest,
+            Want::Exactly(seq) => match index.get(seq) {
+                Lookup::Found(entry) => (seq, entry, ReadHint::One),
+                Lookup::Deleted | Lookup::OutOfRange => {
+                    consumer.skip(seq);
+                    return Step::Again;
+                }
+                Lookup::NeedPage(key) => return Step::Fetch(key),
+            },
+            Want::Next { from } => {
+                match index.next_matching(filter, from.max(*scan_from), visits) {
+                    Scan::Found(seq, entry) => (seq, entry, ReadHint::Ahead),
+                    Scan::End => {
+                        *scan_from = index.last_seq() + 1;
+                        consumer.exhausted(index.last_seq() + 1);
+                        return Step::Again;
+                    }
+                    Scan::NeedPage(key) => return Step::Fetch(key),
+                    Scan::Budget { resume } => {
+                        *scan_from = resume;
+                        return Step::More;
+                    }
+                }
+            }
+        };
+        if let Some(memory) = memory {
+            return offer_memory(now, consumer, seq, memory, &mut sink);
+        }
+        match log.read(entry.position, entry.size, hint, ops) {
+            Ok(Read::Ready(view)) => {
+                let RecordIn::Message(m) = view.content() else {
+                    sink.out.log(format!("message {seq} is not where the index says"));
+                    return Step::Rest;
+                };
+                sink.message =
+                    Stored { subject: m.subject, headers: m.headers, payload: m.payload };
+                offer(now, consumer, seq, m.ts, &mut sink)
+            }
+            Ok(Read::Pending(read)) => Step::Blocked(read),
+            Ok(Read::Busy) => Step::Blocked(ANY_READ),
+            Err(e) => {
+                sink.out.log(format!("message {seq} cannot be read: {e}"));
+                Step::Rest
+            }
+        }
+    }
+
+    /// An acknowledgement.
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) {
+        let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return };
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
+        let Some(at) = found else { return };
+        self.with_consumer(slot, at, out, |consumer, sink| {
+            consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+        });
+        self.wake_consumer(slot, at);
+    }
+
+    /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
+    pub(super) fn flow_response(&mut self, _now: Timestamp, stream: StreamId, r: &Request) {
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let name = r.subject.split(|&b| b == b'.').nth(3).unwrap_or_default();
+        let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
+        if let Some(at) = found {
+            self.cells[slot].consumers.cells[at].consumer.flow_response(&r.subject);
+            self.wake_consumer(slot, at);
+        }
+    }
+
+    /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
+    pub(super) fn record_acknowledgements(&mut self) {
+        if self.dirty_consumers.is_empty() || self.deltas_in_flight >= DELTAS_IN_FLIGHT {
+            return;
+        }
+        let mut body = Vec::new();
+        for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
+            let Some((slot, at)) = self.locate(stream, id) else { continue };
+            let c = &mut self.cells[slot].consumers.cells[at];
+            let answers = std::mem::take(&mut c.held);
+            body.clear();
+            let Some(mark) = c.consumer.take_delta(&mut body) else {
+                self.answer_when_applied(answers);
+                continue;
+            };
+            if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
+                // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
+                continue;
+            }
+            self.deltas_in_flight += 1;
+            let lsn = self.log.appended();
+            self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
+        }
+    }
+
+    fn answer_when_applied(&mut self, answers: Vec<Asker>) {
+        let lsn = self.log.appended();
+        for asker in answers {
+            self.queue.push_answer(lsn, asker.origin, &asker.reply, b"", 0);
+        }
+    }
+
+    /// A delta is durable.
+    pub(super) fn delta_durable(
+        &mut self,
+        stream: StreamId,
+        consumer: ConsumerId,
+        mark: DeltaMark,
+        answers: &[Asker],
+        out: &mut impl Outlet,
+    ) {
+        self.deltas_in_flight -= 1;
+        if let Some((slot, at)) = self.locate(stream, consumer) {
+            self.cells[slot].consumers.cells[at].consumer.delta_durable(mark);
+            self.wake_consumer(slot, at);
+        }
+        for asker in answers {
+            self.answer(asker, b"", out);
+        }
+    }
+}
+
+/// What one step of a drive came to.
+enum Step {
+    /// A message of so many bytes was sent.
+    Sent(usize),
+    /// Ask again.
+    Again,
+    /// Nothing more to do now.
+    Rest,
+    /// More to do, in another turn.
+    More,
+    /// A page of the index is needed.
+    Fetch(corelane_storage::index::PageKey),
+    /// A read is needed.
+    Blocked(ReadId),
+}
+
+fn offer_memory<O: Outlet>(
+    now: Timestamp,
+    consumer: &mut crate::consumer::Consumer,
+    seq: u64,
+    memory: &MemoryStore,
+    sink: &mut Emit<'_, O>,
+) -> Step {
+    let Some(m) = memory.get(seq) else { return Step::Rest };
+    let mut sink = Emit {
+        out: &mut *sink.out,
+        held: &mut *sink.held,
+        message: Stored { subject: m.subject(), headers: m.headers(), payload: m.payload() },
+        deleted: &mut *sink.deleted,
+        head: &mut *sink.head,
+    };
+    offer(now, consumer, seq, m.ts, &mut sink)
+}
+
+fn offer<O: Outlet>(
+    now: Timestamp,
+    consumer: &mut crate::consumer::Consumer,
+    seq: u64,
+    ts: i64,
+    sink: &mut Emit<'_, O>,
+) -> Step {
+    let m = sink.message;
+    let meta = Meta {
+        subject_bytes: m.subject.len() as u32,
+        header_bytes: m.headers.len() as u32,
+        payload_bytes: m.payload.len() as u32,
+        stored: Timestamp(ts),
+    };
+    match consumer.deliver(now, seq, &meta, sink) {
+        Outcome::Sent => Step::Sent(m.headers.len() + m.payload.len()),
+        Outcome::Passed | Outcome::Unplaced => Step::Again,
+        Outcome::Wait(_) => Step::Rest,
+    }
+}

@@ -7,6 +7,7 @@
 //! [`error::ApiError`] with nats-server's code and words; names of features that are not built are known here, so that they
 //! are refused and never half obeyed.
 
+pub mod consumer_config;
 pub mod error;
 pub mod error_table;
 pub mod json;

@@ -14,4 +14,5 @@ pub use decode::{
     string_map, strings, struct_value, structs, unsigned, wrong_type,
 };
 pub use encode::{to_json, write_json, write_string, write_u64};
+pub(crate) use encode::go_quote;
 pub use scan::{Kind, Value, parse};

@@ -1,6 +1,6 @@
 //! Reading messages and index pages: from memory, or after a wait.
 
-use corelane_storage::index::PageKey;
+use corelane_storage::index::{Lookup, PageKey};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
@@ -51,5 +51,109 @@ impl Shard {
             Fetched::Pending(read) => Err(Wait::Read(read)),
             Fetched::Failed(text) => Ok(Err(text)),
         }
+    }
+}
+
+/// Why a message was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// There is no such message.
+    NotThere,
+    /// It has to be waited for.
+    Wait(Wait),
+    /// It cannot be read; nothing was deleted.
+    Failed(String),
+}
+
+impl From<Wait> for Unread {
+    fn from(wait: Wait) -> Self {
+        Unread::Wait(wait)
+    }
+}
+
+/// A message as stored, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredRef<'a> {
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was stored, in nanoseconds since the epoch.
+    pub ts: i64,
+    /// Its subject.
+    pub subject: &'a [u8],
+    /// Its header block, or empty.
+    pub headers: &'a [u8],
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl Shard {
+    /// Reads one message.
+    pub(super) fn with_message<R>(
+        &mut self,
+        slot: usize,
+        seq: u64,
+        hint: ReadHint,
+        act: impl FnOnce(&StoredRef<'_>) -> R,
+    ) -> Result<R, Unread> {
+        let entry = loop {
+            match self.cells[slot].index.get(seq) {
+                Lookup::Found(entry) => break entry,
+                Lookup::Deleted | Lookup::OutOfRange => return Err(Unread::NotThere),
+                Lookup::NeedPage(key) => {
+                    self.want_page(slot, key)?.map_err(Unread::Failed)?;
+                }
+            }
+        };
+        if let Some(memory) = &self.cells[slot].memory {
+            let m = memory.get(seq).ok_or(Unread::NotThere)?;
+            return Ok(act(&StoredRef {
+                seq,
+                ts: m.ts,
+                subject: m.subject(),
+                headers: m.headers(),
+                payload: m.payload(),
+            }));
+        }
+        match self.log.read(entry.position, entry.size, hint, &mut self.ops) {
+            Ok(Read::Ready(view)) => match view.message() {
+                Some(m) => Ok(act(&StoredRef {
+                    seq,
+                    ts: m.ts,
+                    subject: m.subject,
+                    headers: m.headers,
+                    payload: m.payload,
+                })),
+                None => Err(Unread::Failed(format!("message {seq} is not where the index says"))),
+            },
+            Ok(Read::Pending(read)) => Err(Unread::Wait(Wait::Read(read))),
+            Ok(Read::Busy) => Err(Unread::Wait(Wait::Read(ANY_READ))),
+            Err(e) => Err(Unread::Failed(e.to_string())),
+        }
+    }
+
+    /// When a message was stored.
+    pub(super) fn time_of(&mut self, slot: usize, seq: u64) -> Result<i64, Unread> {
+        self.with_message(slot, seq, ReadHint::One, |m| m.ts)
+    }
+
+    /// The first live message stored at or after `time`; one past the last sequence if there is none.
+    pub(super) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
+        let index = &self.cells[slot].index;
+        let (mut low, mut high) = (index.first_seq(), index.last_seq() + 1);
+        // Times do not fall within a stream: below `low` all is earlier, from `high` on nothing is.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(seq) = self.cells[slot].index.next_live(middle).filter(|&s| s < high) else {
+                high = middle;
+                continue;
+            };
+            if self.time_of(slot, seq)? < time {
+                low = seq + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let last = self.cells[slot].index.last_seq();
+        Ok(self.cells[slot].index.next_live(low).unwrap_or(last + 1))
     }
 }

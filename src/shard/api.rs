@@ -1,0 +1,558 @@
+//! Requests about one stream: its state, its messages.
+
+use corelane_storage::index::{FilterSet, LastJob, LastStep, Scan, SubjectCursor};
+use corelane_storage::log::ReadHint;
+
+use super::Shard;
+use super::bodies::kind;
+use super::cell::StreamCell;
+use super::message::Usage;
+use super::outlet::{Outgoing, Outlet};
+use super::queue::Rare;
+use super::read::{StoredRef, Unread};
+use super::requests::{Handled, Request, Wait};
+use crate::api::error::{ApiError, kinds};
+use crate::api::json::write_u64;
+use crate::api::metadata::show_server;
+use crate::api::subject::ApiRequest;
+use crate::api::time::{GoTime, write_timestamp};
+use crate::api::types::{
+    ClusterInfo, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage,
+    StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState, write_msg_get, write_response,
+};
+use crate::types::{StreamId, Timestamp};
+
+/// Subjects of one page of STREAM.INFO.
+const SUBJECTS_LIMIT: usize = 100_000;
+/// Index entries that a request looks at before it lets others go on.
+const VISITS: u32 = 8_000;
+
+impl Shard {
+    pub(super) fn api(
+        &mut self,
+        now: Timestamp,
+        request: &ApiRequest<'_>,
+        stream: Option<StreamId>,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        use ApiRequest as A;
+        let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
+        self.api_total += u64::from(counted && !r.counted.replace(true));
+        let slot = stream.and_then(|id| self.slots.get(&id).copied());
+        match *request {
+            A::Info => self.account_info(r, out),
+            A::StreamCreate(name) => self.create_stream(now, name, r, out),
+            A::StreamUpdate(name) => self.update_stream(name, r, out),
+            A::StreamDelete(name) => self.delete_stream(name, r, out),
+            A::StreamNames => self.stream_names(r, out),
+            A::StreamList => self.stream_list(r, out),
+            A::NotSupported { verb, response } => {
+                let error = ApiError::api_not_supported(verb);
+                self.refuse_request(&r.asker(), response, &error, out);
+                Ok(())
+            }
+            A::ClusterOnly(response) => {
+                let error = kinds::CLUSTER_REQUIRED.error();
+                self.refuse_request(&r.asker(), response, &error, out);
+                Ok(())
+            }
+            A::DirectGet { subject, .. } => match slot {
+                Some(slot) => self.direct_get(slot, subject, r, out),
+                None => Ok(()),
+            },
+            A::ConsumerNext(names) => {
+                if let Some(slot) = slot {
+                    self.consumer_next(now, slot, names.consumer, r, out);
+                }
+                Ok(())
+            }
+            _ => match slot {
+                Some(slot) => self.stream_api(now, request, slot, r, out),
+                None => {
+                    let error = kinds::STREAM_NOT_FOUND.error();
+                    self.refuse_request(&r.asker(), response_of(request), &error, out);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn stream_api(
+        &mut self,
+        now: Timestamp,
+        request: &ApiRequest<'_>,
+        slot: usize,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        use ApiRequest as A;
+        match *request {
+            A::StreamInfo(_) => self.stream_info(now, slot, r, out),
+            A::StreamPurge(_) => self.purge_request(slot, r, out),
+            A::MsgGet(_) => self.msg_get(slot, r, out),
+            A::MsgDelete(_) => self.msg_delete(slot, r, out),
+            A::ConsumerCreate(ref subject) => self.consumer_create(now, slot, subject, r, out),
+            A::ConsumerNames(_) => self.consumer_names(slot, r, out),
+            A::ConsumerList(_) => self.consumer_list(now, slot, r, out),
+            A::ConsumerInfo(names) => self.consumer_info(now, slot, names.consumer, r, out),
+            A::ConsumerDelete(names) => self.consumer_delete(slot, names.consumer, r, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn respond(
+        &mut self,
+        r: &Request,
+        kind: ResponseType,
+        body: &impl serde::Serialize,
+        out: &mut impl Outlet,
+    ) {
+        let mut bytes = Vec::new();
+        write_response(&mut bytes, kind, body);
+        self.answer(&r.asker(), &bytes, out);
+    }
+
+    /// What a stream holds. The time of the first message may need a read.
+    fn state_of(&mut self, slot: usize) -> Result<StreamState, Wait> {
+        let index = &self.cells[slot].index;
+        let first = index.first_seq();
+        if index.messages() > 0 && self.cells[slot].first_time.0 != first {
+            match self.time_of(slot, first) {
+                Ok(ts) => self.cells[slot].first_time = (first, Timestamp(ts)),
+                Err(Unread::Wait(wait)) => return Err(wait),
+                Err(_) => {}
+            }
+        }
+        Ok(self.known_state(slot))
+    }
+
+    fn known_state(&self, slot: usize) -> StreamState {
+        let cell = &self.cells[slot];
+        let index = &cell.index;
+        let first = index.first_seq();
+        let time = |t: Timestamp| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
+        let known = index.messages() > 0 && cell.first_time.0 == first;
+        let untouched = index.last_seq() == 0;
+        StreamState {
+            messages: index.messages(),
+            bytes: index.bytes(),
+            first_seq: if untouched { 0 } else { first },
+            first_ts: if known { time(cell.first_time.1) } else { GoTime::default() },
+            last_seq: index.last_seq(),
+            last_ts: time(cell.last_time),
+            num_subjects: index.subjects().len() as u64,
+            num_deleted: if index.messages() == 0 { 0 } else { index.num_deleted() },
+            consumer_count: cell.consumers.cells.len() as u64,
+            ..StreamState::default()
+        }
+    }
+
+    fn info_of(&self, now: Timestamp, slot: usize, state: StreamState) -> StreamInfo {
+        let cell = &self.cells[slot];
+        StreamInfo {
+            config: cell.config.clone(),
+            created: GoTime::utc(cell.created),
+            state,
+            domain: String::new(),
+            cluster: None,
+            ts: GoTime::utc(now),
+        }
+    }
+
+    /// As create and update answer.
+    pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
+        // A first time that must be read first is left out: these answers are rarely of old streams.
+        let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
+        let mut info = self.info_of(now, slot, state);
+        show_server(&mut info.config.metadata);
+        info
+    }
+
+    /// As STREAM.LIST shows it.
+    pub(super) fn list_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
+        let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
+        self.info_of(now, slot, state)
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let mut usage = Usage {
+            api_total: self.api_total,
+            api_errors: self.api_errors,
+            ..Usage::default()
+        };
+        for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
+            let bytes = cell.index.bytes();
+            if cell.is_memory() {
+                usage.memory += bytes;
+            } else {
+                usage.storage += bytes;
+            }
+            usage.streams += 1;
+            usage.consumers += cell.consumers.cells.len() as u64;
+        }
+        usage
+    }
+
+    fn stream_info(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::StreamInfo;
+        let request = match StreamInfoRequest::decode_info(&r.payload) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse_request(&r.asker(), kind, &error, out);
+                return Ok(());
+            }
+        };
+        let mut state = self.state_of(slot)?;
+        let index = &self.cells[slot].index;
+        if request.deleted_details && index.messages() > 0 {
+            let range = index.first_seq()..=index.last_seq();
+            state.deleted = range.filter(|&seq| !index.is_live(seq)).collect();
+        }
+        let (mut total, mut offset, mut limit) = (0, 0, 0);
+        if !request.subjects_filter.is_empty() {
+            limit = SUBJECTS_LIMIT as u64;
+            offset = u64::try_from(request.offset).unwrap_or(0);
+            let filter = request.subjects_filter.as_bytes();
+            let mut cursor = SubjectCursor::new();
+            let mut budget = u32::MAX;
+            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |_, entry| {
+                if total >= offset && state.subjects.len() < SUBJECTS_LIMIT {
+                    let name = String::from_utf8_lossy(entry.name()).into_owned();
+                    state.subjects.insert(name, entry.count);
+                }
+                total += 1;
+            });
+        }
+        let mut info = self.info_of(now, slot, state);
+        show_server(&mut info.config.metadata);
+        info.cluster = Some(ClusterInfo { leader: self.options.server_name.clone() });
+        let body = StreamInfoResponse { total, offset, limit, info: &info };
+        self.respond(r, kind, &body, out);
+        Ok(())
+    }
+
+    fn purge_request(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+        let kind = ResponseType::StreamPurge;
+        let config = &self.cells[slot].config;
+        let error = if config.sealed {
+            Some(kinds::STREAM_SEALED.error())
+        } else if config.deny_purge {
+            Some(kinds::STREAM_PURGE_NOT_PERMITTED.with("stream purge not permitted"))
+        } else {
+            None
+        };
+        let decoded = if r.payload.trim_ascii().is_empty() {
+            Ok(PurgeRequest::default())
+        } else {
+            PurgeRequest::decode(&r.payload)
+        };
+        let request = match (error, decoded) {
+            (_, Err(error)) | (Some(error), _) => {
+                self.refuse_request(&r.asker(), kind, &error, out);
+                return Ok(());
+            }
+            (None, Ok(request)) => request,
+        };
+        if request.seq > 0 && request.keep > 0 {
+            self.refuse_request(&r.asker(), kind, &kinds::BAD_REQUEST.error(), out);
+            return Ok(());
+        }
+        let stream = self.cells[slot].id;
+        let below = (request.seq > 0).then_some(request.seq);
+        let filter = request.filter.as_bytes();
+        self.start_purge(stream, filter, below, request.keep, Some(r.asker()));
+        Ok(())
+    }
+
+    fn msg_delete(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+        let kind = ResponseType::StreamMsgDelete;
+        let cell = &self.cells[slot];
+        let failed = |text: &str| kinds::STREAM_MSG_DELETE_FAILED.with(text);
+        let decoded = if r.payload.is_empty() {
+            Err(kinds::BAD_REQUEST.error())
+        } else {
+            MsgDeleteRequest::decode(&r.payload)
+        };
+        let checked = decoded.and_then(|request| {
+            let empty = crate::api::types::is_empty_request(&r.payload);
+            match request.seq {
+                _ if cell.config.sealed => Err(kinds::STREAM_SEALED.error()),
+                _ if cell.config.deny_delete => Err(failed("message delete not permitted")),
+                0 if empty => Err(kinds::BAD_REQUEST.error()),
+                0 => Err(failed("no message found")),
+                seq if seq > cell.index.last_seq() => Err(failed("stream store EOF")),
+                seq if !cell.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
+                seq => Ok(seq),
+            }
+        });
+        match checked {
+            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Ok(seq) => {
+                let (stream, memory) = (cell.id, cell.is_memory());
+                if !memory && self.append_meta(kind::DELETE, stream.0, seq, b"").is_err() {
+                    let error = kinds::INSUFFICIENT_RESOURCES.error();
+                    self.refuse_request(&r.asker(), kind, &error, out);
+                    return Ok(());
+                }
+                let lsn = self.log.appended();
+                self.queue.push(lsn, Rare::DeleteMessage { stream, seq, asker: r.asker() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence that a get asks for; `None` if there is none.
+    fn sequence_of(
+        &mut self,
+        slot: usize,
+        request: &MsgGetRequest,
+    ) -> Result<Option<u64>, Unread> {
+        let time = request.start_time.map(|t| t.timestamp().0);
+        let from = match time {
+            Some(time) => self.first_since(slot, time)?,
+            None => request.seq.max(1),
+        };
+        if !request.last_by_subj.is_empty() {
+            self.last_of(slot, request.last_by_subj.as_bytes())
+        } else if !request.next_by_subj.is_empty() {
+            self.next_of(slot, request.next_by_subj.as_bytes(), from)
+        } else if time.is_some() {
+            Ok(self.cells[slot].index.next_live(from))
+        } else {
+            Ok(Some(request.seq))
+        }
+    }
+
+    /// The last message that matches a filter.
+    pub(super) fn last_of(&mut self, slot: usize, filter: &[u8]) -> Result<Option<u64>, Unread> {
+        let mut job = LastJob::new(FilterSet::new([filter]));
+        loop {
+            let mut budget = u32::MAX;
+            match job.step(&mut self.cells[slot].index, &mut budget) {
+                LastStep::Done(seq) => return Ok(seq),
+                LastStep::Budget => {}
+                LastStep::NeedPage(key) => {
+                    self.want_page(slot, key)?.map_err(Unread::Failed)?;
+                }
+            }
+        }
+    }
+
+    fn next_of(&mut self, slot: usize, filter: &[u8], from: u64) -> Result<Option<u64>, Unread> {
+        let mut filters = FilterSet::new([filter]);
+        let mut from = from;
+        loop {
+            let mut budget = VISITS;
+            match self.cells[slot].index.next_matching(&mut filters, from, &mut budget) {
+                Scan::Found(seq, _) => return Ok(Some(seq)),
+                Scan::End => return Ok(None),
+                Scan::Budget { resume } => from = resume,
+                Scan::NeedPage(key) => {
+                    self.want_page(slot, key)?.map_err(Unread::Failed)?;
+                }
+            }
+        }
+    }
+
+    fn msg_get(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+        let kind = ResponseType::StreamMsgGet;
+        let decoded = if r.payload.is_empty() {
+            Err(kinds::BAD_REQUEST.error())
+        } else {
+            MsgGetRequest::decode(&r.payload)
+        };
+        let request = match decoded {
+            Ok(request) if get_is_sound(&request) => request,
+            Ok(_) => {
+                self.refuse_request(&r.asker(), kind, &kinds::BAD_REQUEST.error(), out);
+                return Ok(());
+            }
+            Err(error) => {
+                self.refuse_request(&r.asker(), kind, &error, out);
+                return Ok(());
+            }
+        };
+        let found = self.sequence_of(slot, &request).and_then(|seq| {
+            let seq = seq.ok_or(Unread::NotThere)?;
+            self.with_message(slot, seq, ReadHint::One, |m| {
+                let mut body = Vec::new();
+                let message = StoredMessage {
+                    subject: &String::from_utf8_lossy(m.subject),
+                    seq: m.seq,
+                    headers: if request.no_hdr { &[] } else { m.headers },
+                    payload: m.payload,
+                    time: GoTime::utc(Timestamp(m.ts)),
+                };
+                write_msg_get(&mut body, &message);
+                body
+            })
+        });
+        match found {
+            Ok(body) => self.answer(&r.asker(), &body, out),
+            Err(Unread::Wait(wait)) => return Err(wait),
+            Err(Unread::NotThere) => {
+                self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
+            }
+            Err(Unread::Failed(text)) => {
+                out.log(text);
+                self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
+            }
+        }
+        Ok(())
+    }
+
+    fn direct_status(&mut self, r: &Request, line: &str, out: &mut impl Outlet) {
+        if r.reply.is_empty() {
+            return;
+        }
+        let head = format!("NATS/1.0 {line}\r\n\r\n");
+        out.send(&Outgoing {
+            origin: Some(r.origin),
+            to: &r.reply,
+            shown: &[],
+            reply: &[],
+            headers: head.as_bytes(),
+            payload: &[],
+        });
+    }
+
+    fn direct_get(
+        &mut self,
+        slot: usize,
+        subject: Option<&str>,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let request = match subject {
+            Some(subject) => {
+                MsgGetRequest { last_by_subj: subject.to_owned(), ..MsgGetRequest::default() }
+            }
+            None if r.payload.is_empty() => {
+                self.direct_status(r, "408 Empty Request", out);
+                return Ok(());
+            }
+            None => match MsgGetRequest::decode_direct(&r.payload) {
+                Ok(request) => request,
+                Err(_) => {
+                    self.direct_status(r, "408 Malformed Request", out);
+                    return Ok(());
+                }
+            },
+        };
+        if request == MsgGetRequest::default() {
+            self.direct_status(r, "408 Empty Request", out);
+            return Ok(());
+        }
+        if !request.multi_last.is_empty() || request.batch > 0 {
+            self.direct_status(r, "408 Bad Request", out);
+            return Ok(());
+        }
+        if !get_is_sound(&request) {
+            self.direct_status(r, "408 Bad Request", out);
+            return Ok(());
+        }
+        let Shard { options, .. } = self;
+        let _ = options;
+        let found = self.sequence_of(slot, &request).and_then(|seq| {
+            let seq = seq.ok_or(Unread::NotThere)?;
+            let name = self.cells[slot].config.name.clone();
+            self.with_message(slot, seq, ReadHint::One, |m| {
+                let mut head = Vec::new();
+                if !request.no_hdr {
+                    direct_headers(&mut head, &name, m);
+                }
+                out.send(&Outgoing {
+                    origin: Some(r.origin),
+                    to: &r.reply,
+                    shown: &[],
+                    reply: &[],
+                    headers: &head,
+                    payload: m.payload,
+                });
+            })
+        });
+        match found {
+            Ok(()) => {}
+            Err(Unread::Wait(wait)) => return Err(wait),
+            Err(Unread::NotThere | Unread::Failed(_)) => {
+                self.direct_status(r, "404 Message Not Found", out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a stream of which nothing is left.
+    pub(super) fn forget_cell(&mut self, slot: usize) {
+        let cell = self.cells.remove(slot);
+        for (_, location) in cell.index.locations() {
+            self.log.mark_dead(location.position.segment, location.len);
+        }
+        self.checkpoint.stream_forgotten(cell.id);
+    }
+
+    /// Takes a removed stream out of sight; what it holds is buried step by step.
+    pub(super) fn detach(&mut self, slot: usize, out: &mut impl Outlet) {
+        let cell: &mut StreamCell = &mut self.cells[slot];
+        cell.removing = true;
+        let name = cell.config.name.clone();
+        self.names.remove(name.as_bytes());
+        self.delete_all_consumers(slot, out);
+        let cell = &mut self.cells[slot];
+        if let Some(due) = cell.age_due.take() {
+            let id = cell.id;
+            self.forget_age(due, id);
+        }
+        self.start_burial(slot);
+    }
+}
+
+/// One way of asking at a time.
+fn get_is_sound(request: &MsgGetRequest) -> bool {
+    let by_last = !request.last_by_subj.is_empty();
+    let by_next = !request.next_by_subj.is_empty();
+    let by_seq = request.seq > 0 || request.start_time.is_some();
+    let batch = request.batch > 0 || request.max_bytes > 0 || !request.multi_last.is_empty();
+    !batch
+        && !(by_last && (by_next || by_seq))
+        && !(request.seq > 0 && request.start_time.is_some())
+        && (by_last || by_next || by_seq)
+}
+
+/// The message's own header block with what a direct get adds.
+fn direct_headers(out: &mut Vec<u8>, stream: &str, m: &StoredRef<'_>) {
+    match m.headers.strip_suffix(b"\r\n") {
+        Some(own) => out.extend_from_slice(own),
+        None => out.extend_from_slice(b"NATS/1.0\r\n"),
+    }
+    out.extend_from_slice(b"Nats-Stream: ");
+    out.extend_from_slice(stream.as_bytes());
+    out.extend_from_slice(b"\r\nNats-Subject: ");
+    out.extend_from_slice(m.subject);
+    out.extend_from_slice(b"\r\nNats-Sequence: ");
+    write_u64(out, m.seq);
+    out.extend_from_slice(b"\r\nNats-Time-Stamp: ");
+    write_timestamp(out, Timestamp(m.ts));
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+fn response_of(request: &ApiRequest<'_>) -> ResponseType {
+    use ApiRequest as A;
+    match request {
+        A::StreamInfo(_) => ResponseType::StreamInfo,
+        A::StreamPurge(_) => ResponseType::StreamPurge,
+        A::MsgGet(_) => ResponseType::StreamMsgGet,
+        A::MsgDelete(_) => ResponseType::StreamMsgDelete,
+        A::ConsumerCreate(_) => ResponseType::ConsumerCreate,
+        A::ConsumerNames(_) => ResponseType::ConsumerNames,
+        A::ConsumerList(_) => ResponseType::ConsumerList,
+        A::ConsumerDelete(_) => ResponseType::ConsumerDelete,
+        _ => ResponseType::ConsumerInfo,
+    }
+}

@@ -1,0 +1,721 @@
+//! Requests about consumers.
+
+use corelane_storage::index::{FilterSet, Resolved, SubjectCursor};
+
+use super::Shard;
+use super::bodies::{ConfigBody, kind};
+use super::consumers::ConsumerCell;
+use super::message::Asker;
+use super::outlet::Outlet;
+use super::queue::Rare;
+use super::read::Unread;
+use super::requests::{Handled, Request, Wait};
+use crate::api::consumer_config::{
+    self, ConsumerCreate, ConsumerDecision, ConsumerServerLimits, ExistingConsumer,
+};
+use crate::api::error::kinds;
+use crate::api::json::to_json;
+use crate::api::metadata::show_server;
+use crate::api::subject::ConsumerCreateSubject;
+use crate::api::time::GoTime;
+use crate::api::types::{
+    self as api, ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse,
+    ConsumersRequest, CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, ResponseType,
+    SequenceInfo, Success, is_empty_request, write_response,
+};
+use crate::consumer::pending::Handle;
+use crate::consumer::{
+    AckPolicy, Consumer, ConsumerSettings, Mode, PullSettings, PushSettings, ReplayPolicy,
+    StartPosition,
+};
+use crate::types::{ConsumerId, StreamId, Timestamp};
+
+/// Characters of the names that the server makes up.
+const NAME_CHARS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// How many.
+const NAME_LEN: usize = 8;
+
+impl Shard {
+    fn consumer_limits(&self) -> ConsumerServerLimits {
+        self.options.consumer_limits
+    }
+
+    pub(super) fn consumer_create(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        subject: &ConsumerCreateSubject<'_>,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let response = ResponseType::ConsumerCreate;
+        let checked = CreateConsumerRequest::decode(&r.payload)
+            .and_then(|request| consumer_config::check_request(request, subject));
+        let mut create = match checked {
+            Ok(create) => create,
+            Err(error) => {
+                self.refuse_request(&r.asker(), response, &error, out);
+                return Ok(());
+            }
+        };
+        let made_up = create.name.is_none();
+        let name = match &create.name {
+            Some(name) => name.clone(),
+            None => self.make_name(slot),
+        };
+        if made_up {
+            create.config.name.clone_from(&name);
+        }
+        let consumers = &self.cells[slot].consumers;
+        if consumers.in_flight.iter().any(|n| **n == *name) {
+            return Err(Wait::Applied);
+        }
+        match self.decide_consumer(slot, &name, &create, out) {
+            ConsumerDecision::Refuse(error) => {
+                self.refuse_request(&r.asker(), response, &error, out);
+            }
+            ConsumerDecision::Existing => {
+                if let Some(at) = self.cells[slot].consumers.find(&name) {
+                    self.answer_consumer(now, slot, at, response, &r.asker(), out);
+                }
+            }
+            ConsumerDecision::Create(config) => {
+                return self.new_consumer(now, slot, name, *config, r, out);
+            }
+            ConsumerDecision::Update(config) => self.update_consumer(slot, &name, config, r, out),
+        }
+        Ok(())
+    }
+
+    fn decide_consumer(
+        &self,
+        slot: usize,
+        name: &str,
+        create: &ConsumerCreate,
+        out: &impl Outlet,
+    ) -> ConsumerDecision {
+        let cell = &self.cells[slot];
+        let existing = cell.consumers.find(name).map(|at| {
+            let config = &cell.consumers.cells[at].config;
+            let group = config.deliver_group.as_bytes();
+            let subject = config.deliver_subject.as_bytes();
+            let active = config.is_push() && out.has_interest(subject, group);
+            ExistingConsumer { config, active }
+        });
+        let count = cell.consumers.cells.len();
+        consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
+    }
+
+    fn make_name(&mut self, slot: usize) -> String {
+        loop {
+            let mut name = String::with_capacity(NAME_LEN);
+            let mut n = self.next_random();
+            for _ in 0..NAME_LEN {
+                name.push(char::from(NAME_CHARS[(n % 62) as usize]));
+                n /= 62;
+            }
+            if self.cells[slot].consumers.find(&name).is_none() {
+                return name;
+            }
+        }
+    }
+
+    fn new_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: String,
+        config: ConsumerConfig,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let response = ResponseType::ConsumerCreate;
+        let start = match self.start_of(slot, &config) {
+            Ok(start) => start,
+            Err(Unread::Wait(wait)) => return Err(wait),
+            Err(_) => {
+                let error = kinds::INSUFFICIENT_RESOURCES.error();
+                self.refuse_request(&r.asker(), response, &error, out);
+                return Ok(());
+            }
+        };
+        let id = ConsumerId(self.next_consumer);
+        self.next_consumer += 1;
+        let cell = &self.cells[slot];
+        let (stream, memory) = (cell.id, cell.is_memory());
+        let settings = settings_of(&cell.config, &name, &config, memory, &self.options);
+        let seed = self.next_random();
+        let mut consumer = Consumer::new(settings, now, start, seed);
+        let mut first = Vec::new();
+        let mark = consumer.take_delta(&mut first);
+        if !memory && !config.mem_storage {
+            let mut body = Vec::new();
+            let json = to_json(&config);
+            ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
+            if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
+                let error = kinds::INSUFFICIENT_RESOURCES.error();
+                self.refuse_request(&r.asker(), response, &error, out);
+                return Ok(());
+            }
+        }
+        if let Some(mark) = mark {
+            consumer.delta_durable(mark);
+        }
+        self.cells[slot].consumers.in_flight.push(name.clone().into());
+        let cell = Box::new(consumer_cell(id, name, config, now, consumer));
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: r.asker() });
+        Ok(())
+    }
+
+    /// Where a new consumer begins.
+    fn start_of(
+        &mut self,
+        slot: usize,
+        config: &ConsumerConfig,
+    ) -> Result<StartPosition, Unread> {
+        let index = &self.cells[slot].index;
+        let (first, last) = (index.first_seq(), index.last_seq());
+        let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
+        match config.deliver_policy {
+            DeliverPolicy::All => {}
+            DeliverPolicy::New => start.next_seq = last + 1,
+            DeliverPolicy::ByStartSequence => start.next_seq = config.opt_start_seq.max(first),
+            DeliverPolicy::ByStartTime => {
+                let time = config.opt_start_time.map_or(0, |t| t.timestamp().0);
+                start.next_seq = self.first_since(slot, time)?;
+            }
+            DeliverPolicy::Last => {
+                let mut seq = None;
+                let filters = config.filters().to_vec();
+                if filters.is_empty() {
+                    seq = index.prev_live(last);
+                }
+                for filter in filters {
+                    seq = seq.max(self.last_of(slot, filter.as_bytes())?);
+                }
+                start.next_seq = seq.unwrap_or(last + 1);
+            }
+            DeliverPolicy::LastPerSubject => {
+                start.start_set = self.last_of_each(slot, config.filters())?;
+                start.next_seq = last + 1;
+            }
+        }
+        Ok(start)
+    }
+
+    /// The last sequence of every subject that matches one of the filters, ascending.
+    fn last_of_each(&mut self, slot: usize, filters: &[String]) -> Result<Vec<u64>, Unread> {
+        let index = &mut self.cells[slot].index;
+        let (mut exact, mut inexact) = (Vec::new(), Vec::new());
+        for filter in filters {
+            let mut cursor = SubjectCursor::new();
+            let mut budget = u32::MAX;
+            let filter = filter.as_bytes();
+            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |id, entry| {
+                if entry.last_is_exact() {
+                    exact.push(entry.last);
+                } else {
+                    inexact.push(id);
+                }
+            });
+        }
+        for id in inexact {
+            loop {
+                let mut budget = u32::MAX;
+                match self.cells[slot].index.last_of(id, &mut budget) {
+                    Resolved::Found(seq) => {
+                        exact.push(seq);
+                        break;
+                    }
+                    Resolved::None => break,
+                    Resolved::Budget => {}
+                    Resolved::NeedPage(key) => {
+                        self.want_page(slot, key)?.map_err(Unread::Failed)?;
+                    }
+                }
+            }
+        }
+        exact.sort_unstable();
+        exact.dedup();
+        Ok(exact)
+    }
+
+    /// A new consumer's record is durable: it counts what is pending, then joins.
+    pub(super) fn consumer_created(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        cell: ConsumerCell,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
+        if !self.slots.contains_key(&stream) {
+            return;
+        }
+        self.start_count(stream, Box::new(cell), Some(asker.clone()));
+        self.run_jobs(now, out);
+    }
+
+    /// A consumer has counted what is pending and is among the others.
+    pub(super) fn consumer_joined(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        slot: usize,
+        at: usize,
+        asker: Option<&Asker>,
+        out: &mut impl Outlet,
+    ) {
+        let cell = &mut self.cells[slot];
+        let name = cell.consumers.cells[at].name.clone();
+        cell.consumers.in_flight.retain(|n| *n != name);
+        self.watch_deliver_subject(now, slot, at, out);
+        self.with_consumer(slot, at, out, |_, _| ());
+        self.wake_consumer(slot, at);
+        debug_assert_eq!(self.cells[slot].id, stream);
+        if let Some(asker) = asker {
+            self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
+        }
+    }
+
+    /// Follows the interest in a push consumer's deliver subject.
+    fn watch_deliver_subject(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+        out: &mut impl Outlet,
+    ) {
+        let stream = self.cells[slot].id;
+        let c = &mut self.cells[slot].consumers.cells[at];
+        if let Some(old) = c.watch.take() {
+            self.watches.remove(&old);
+            out.unwatch(old);
+        }
+        if c.config.is_push() {
+            let subject = c.config.deliver_subject.as_bytes();
+            let group = c.config.deliver_group.as_bytes();
+            let watch = out.watch(self.id, subject, group);
+            c.watch = Some(watch);
+            c.consumer.interest(now, out.has_interest(subject, group));
+            self.watches.insert(watch, (stream, c.id));
+        }
+    }
+
+    /// The interest in a watched subject came or went.
+    pub fn interest_changed(
+        &mut self,
+        now: Timestamp,
+        watch: crate::interest::WatchId,
+        interested: bool,
+        out: &mut impl Outlet,
+    ) {
+        let Some(&(stream, id)) = self.watches.get(&watch) else { return };
+        let Some((slot, at)) = self.locate(stream, id) else { return };
+        self.with_consumer(slot, at, out, |c, _| c.interest(now, interested));
+        self.wake_consumer(slot, at);
+    }
+
+    fn update_consumer(
+        &mut self,
+        slot: usize,
+        name: &str,
+        config: Box<ConsumerConfig>,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) {
+        let cell = &self.cells[slot];
+        let Some(at) = cell.consumers.find(name) else { return };
+        let (stream, c) = (cell.id, &cell.consumers.cells[at]);
+        let (id, created) = (c.id, c.created);
+        if !cell.is_memory() && !config.mem_storage {
+            let mut body = Vec::new();
+            let json = to_json(&*config);
+            ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
+            if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
+                let error = kinds::INSUFFICIENT_RESOURCES.error();
+                self.refuse_request(&r.asker(), ResponseType::ConsumerCreate, &error, out);
+                return;
+            }
+        }
+        let lsn = self.log.appended();
+        let asker = r.asker();
+        self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
+    }
+
+    pub(super) fn consumer_updated(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        consumer: ConsumerId,
+        config: ConsumerConfig,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
+        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let cell = &mut self.cells[slot];
+        let memory = cell.is_memory();
+        let c = &mut cell.consumers.cells[at];
+        let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
+        let refilter = c.config.filters() != config.filters();
+        c.consumer.update(now, settings);
+        c.config = config;
+        c.changed = true;
+        if refilter {
+            // It leaves the counts of its old filters and counts anew.
+            let mut gone = cell.consumers.remove(at);
+            if let Some(timer) = gone.timer.take() {
+                self.timers.remove(&(timer, stream, consumer));
+            }
+            gone.filter = filters_of(&gone.config);
+            gone.scan_from = 0;
+            gone.queued = false;
+            gone.consumer.arrived();
+            self.cells[slot].consumers.in_flight.push(gone.name.clone());
+            self.start_count(stream, Box::new(gone), Some(asker.clone()));
+            return;
+        }
+        self.watch_deliver_subject(now, slot, at, out);
+        self.with_consumer(slot, at, out, |_, _| ());
+        self.wake_consumer(slot, at);
+        self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
+    }
+
+    pub(super) fn info_of_consumer(&mut self, now: Timestamp, slot: usize, at: usize) -> ConsumerInfo {
+        let cell = &mut self.cells[slot];
+        let stream_name = cell.config.name.clone();
+        let counted = cell.consumers.groups.pending(cell.consumers.cells[at].handle);
+        let c = &mut cell.consumers.cells[at];
+        c.consumer.set_counted(counted);
+        let info = c.consumer.info();
+        ConsumerInfo {
+            stream_name,
+            name: c.name.to_string(),
+            created: GoTime::utc(c.created),
+            config: Some(c.config.clone()),
+            delivered: SequenceInfo {
+                consumer_seq: info.delivered_consumer_seq,
+                stream_seq: info.delivered_stream_seq,
+                last_active: info.delivered_at.map(GoTime::utc),
+            },
+            ack_floor: SequenceInfo {
+                consumer_seq: info.floor_consumer_seq,
+                stream_seq: info.floor_stream_seq,
+                last_active: info.acked_at.map(GoTime::utc),
+            },
+            num_ack_pending: info.ack_pending as u64,
+            num_redelivered: info.redelivered as u64,
+            num_waiting: info.waiting as u64,
+            num_pending: info.pending,
+            cluster: None,
+            push_bound: info.push_bound,
+            paused: false,
+            pause_remaining: 0,
+            ts: GoTime::utc(now),
+        }
+    }
+
+    fn answer_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+        kind: ResponseType,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
+        let mut info = self.info_of_consumer(now, slot, at);
+        if let Some(config) = &mut info.config {
+            show_server(&mut config.metadata);
+        }
+        let mut body = Vec::new();
+        write_response(&mut body, kind, &info);
+        self.answer(asker, &body, out);
+    }
+
+    pub(super) fn consumer_info(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::ConsumerInfo;
+        if !is_empty_request(&r.payload) {
+            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            return Ok(());
+        }
+        let consumers = &self.cells[slot].consumers;
+        match consumers.find(name) {
+            Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
+            None if consumers.in_flight.iter().any(|n| **n == *name) => return Err(Wait::Applied),
+            None => {
+                self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn consumer_names(
+        &mut self,
+        slot: usize,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::ConsumerNames;
+        match ConsumersRequest::decode_list(&r.payload) {
+            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Ok(request) => {
+                let names = &self.cells[slot].consumers.by_name;
+                let total = names.len();
+                let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
+                let page = names.keys().skip(offset).take(NAMES_LIMIT);
+                let body = ConsumerNamesResponse {
+                    total: total as u64,
+                    offset: offset as u64,
+                    limit: NAMES_LIMIT as u64,
+                    consumers: page.map(|n| n.to_string()).collect(),
+                };
+                let mut bytes = Vec::new();
+                write_response(&mut bytes, kind, &body);
+                self.answer(&r.asker(), &bytes, out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn consumer_list(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::ConsumerList;
+        match ConsumersRequest::decode_list(&r.payload) {
+            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Ok(request) => {
+                let names = &self.cells[slot].consumers.by_name;
+                let total = names.len();
+                let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
+                let page: Vec<usize> =
+                    names.values().skip(offset).take(LIST_LIMIT).copied().collect();
+                let consumers =
+                    page.into_iter().map(|at| self.info_of_consumer(now, slot, at)).collect();
+                let body = ConsumerListResponse {
+                    total: total as u64,
+                    offset: offset as u64,
+                    limit: LIST_LIMIT as u64,
+                    consumers,
+                };
+                let mut bytes = Vec::new();
+                write_response(&mut bytes, kind, &body);
+                self.answer(&r.asker(), &bytes, out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn consumer_delete(
+        &mut self,
+        slot: usize,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
+        let kind = ResponseType::ConsumerDelete;
+        if !is_empty_request(&r.payload) {
+            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            return Ok(());
+        }
+        let cell = &self.cells[slot];
+        if cell.consumers.in_flight.iter().any(|n| **n == *name) {
+            return Err(Wait::Applied);
+        }
+        match cell.consumers.find(name) {
+            Some(at) => {
+                let (stream, id) = (cell.id, cell.consumers.cells[at].id);
+                self.begin_delete_consumer(stream, id, Some(r.asker()), out);
+            }
+            None => {
+                self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_delete_consumer(
+        &mut self,
+        stream: StreamId,
+        consumer: ConsumerId,
+        asker: Option<Asker>,
+        out: &mut impl Outlet,
+    ) {
+        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let cell = &self.cells[slot];
+        let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
+        if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
+        {
+            if let Some(asker) = asker {
+                let error = kinds::INSUFFICIENT_RESOURCES.error();
+                self.refuse_request(&asker, ResponseType::ConsumerDelete, &error, out);
+            }
+            return;
+        }
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
+    }
+
+    pub(super) fn consumer_deleted(
+        &mut self,
+        stream: StreamId,
+        consumer: ConsumerId,
+        asker: Option<&Asker>,
+        out: &mut impl Outlet,
+    ) {
+        if let Some((slot, at)) = self.locate(stream, consumer) {
+            self.drop_consumer(slot, at, out);
+        }
+        if let Some(asker) = asker {
+            let mut body = Vec::new();
+            write_response(&mut body, ResponseType::ConsumerDelete, &Success::YES);
+            self.answer(asker, &body, out);
+        }
+    }
+
+    fn drop_consumer(&mut self, slot: usize, at: usize, out: &mut impl Outlet) {
+        self.with_consumer(slot, at, out, |c, sink| c.delete(sink));
+        let cell = &mut self.cells[slot];
+        let stream = cell.id;
+        let gone = cell.consumers.remove(at);
+        if let Some(timer) = gone.timer {
+            self.timers.remove(&(timer, stream, gone.id));
+        }
+        if let Some(watch) = gone.watch {
+            self.watches.remove(&watch);
+            out.unwatch(watch);
+        }
+        self.dirty_consumers.remove(&(stream, gone.id));
+        self.checkpoint.consumer_forgotten(stream, gone.id);
+    }
+
+    pub(super) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
+        let all: Vec<usize> = self.cells[slot].consumers.by_name.values().copied().collect();
+        for at in all {
+            self.drop_consumer(slot, at, out);
+        }
+    }
+
+    /// After a purge: consumers that stood in what is gone move on.
+    pub(super) fn consumers_after_purge(&mut self, slot: usize, all: bool) {
+        let cell = &mut self.cells[slot];
+        if all {
+            let first = cell.index.first_seq();
+            cell.consumers.purged_below(first);
+        }
+        self.mark_active(slot);
+    }
+
+    pub(super) fn consumer_next(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: &str,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) {
+        let Some(at) = self.cells[slot].consumers.find(name) else { return };
+        self.with_consumer(slot, at, out, |consumer, sink| {
+            consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
+        });
+        self.wake_consumer(slot, at);
+    }
+}
+
+/// What a consumer wants of its stream.
+pub(super) fn filters_of(config: &ConsumerConfig) -> FilterSet {
+    match config.filters() {
+        [] => FilterSet::all(),
+        filters => FilterSet::new(filters),
+    }
+}
+
+/// A consumer that has not joined its stream yet.
+pub(super) fn consumer_cell(
+    id: ConsumerId,
+    name: String,
+    config: ConsumerConfig,
+    created: Timestamp,
+    consumer: Consumer,
+) -> ConsumerCell {
+    ConsumerCell {
+        id,
+        name: name.into(),
+        filter: filters_of(&config),
+        config,
+        created,
+        consumer,
+        handle: Handle(u32::MAX),
+        queued: false,
+        blocked: None,
+        scan_from: 0,
+        held: Vec::new(),
+        timer: None,
+        watch: None,
+        changed: true,
+    }
+}
+
+/// A configuration by its meaning.
+pub(super) fn settings_of(
+    stream: &api::StreamConfig,
+    name: &str,
+    config: &ConsumerConfig,
+    memory: bool,
+    options: &super::ShardOptions,
+) -> ConsumerSettings {
+    let count = |n: i64| usize::try_from(n).unwrap_or(0);
+    let burst = match stream.max_msg_size {
+        n if n > 0 => n as u64,
+        _ => options.max_payload,
+    };
+    let mode = if config.is_push() {
+        Mode::Push(PushSettings {
+            deliver_subject: config.deliver_subject.clone().into_bytes(),
+            flow_control: config.flow_control,
+            idle_heartbeat: config.idle_heartbeat,
+            rate_limit_bps: config.rate_limit_bps,
+            rate_burst_bytes: burst,
+        })
+    } else {
+        Mode::Pull(PullSettings {
+            max_waiting: count(config.max_waiting),
+            max_batch: config.max_batch,
+            max_expires: config.max_expires,
+            max_bytes: config.max_bytes,
+        })
+    };
+    ConsumerSettings {
+        stream: stream.name.clone().into_bytes(),
+        name: name.as_bytes().to_vec(),
+        mode,
+        ack_policy: match config.ack_policy {
+            api::AckPolicy::All => AckPolicy::All,
+            api::AckPolicy::Explicit => AckPolicy::Explicit,
+            _ => AckPolicy::None,
+        },
+        ack_wait: config.ack_wait,
+        backoff: config.backoff.clone(),
+        max_deliver: u32::try_from(config.max_deliver).unwrap_or(0),
+        max_ack_pending: count(config.max_ack_pending),
+        headers_only: config.headers_only,
+        replay: match config.replay_policy {
+            api::ReplayPolicy::Original => ReplayPolicy::Original,
+            _ => ReplayPolicy::Instant,
+        },
+        inactive_threshold: config.inactive_threshold,
+        volatile: memory || config.mem_storage,
+    }
+}

@@ -1,0 +1,413 @@
+//! Long work in short steps: purges, removal by age, counting for new consumers, burying removed streams, owed evictions.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use corelane_storage::index::{
+    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval,
+};
+use corelane_storage::log::ReadId;
+
+use super::Shard;
+use super::bodies::{PurgeBody, kind};
+use super::consumers::ConsumerCell;
+use super::message::Asker;
+use super::outlet::Outlet;
+use super::queue::Rare;
+use super::read::{ANY_READ, Fetched, Unread};
+use super::requests::Wait;
+use crate::api::types::{PurgeResponse, ResponseType, write_response};
+use crate::types::{ConsumerId, StreamId, Timestamp};
+
+/// Index entries that one step of a job visits.
+const STEP_VISITS: u32 = 2_000;
+/// Messages that one record of a purge removes.
+const PURGE_MESSAGES: u64 = 2_000;
+/// Records of one purge that may wait for durability.
+const PURGE_AHEAD: usize = 4;
+/// Steps of jobs in one turn.
+const STEPS: usize = 4;
+/// How soon a removal by age looks again when it could not go on, in nanoseconds.
+const AGE_AGAIN: i64 = 100_000_000;
+
+/// The jobs of a shard.
+#[derive(Default)]
+pub struct Jobs {
+    next: u64,
+    /// Those that can go on.
+    ready: VecDeque<Job>,
+    /// Those that wait for a read.
+    reading: Vec<(ReadId, Job)>,
+    /// Purges whose records are all on their way.
+    draining: Vec<Purge>,
+    /// When the first message of a stream may have reached its age.
+    ages: BTreeSet<(Timestamp, StreamId)>,
+}
+
+enum Job {
+    Purge(Purge),
+    Count(Count),
+    Bury { slot: usize },
+    Age { stream: StreamId },
+    Evict { stream: StreamId },
+}
+
+struct Purge {
+    id: u64,
+    stream: StreamId,
+    job: Option<PurgeJob>,
+    filter: Box<[u8]>,
+    asker: Option<Asker>,
+    purged: u64,
+    /// Records that are not applied yet.
+    ahead: usize,
+    done: bool,
+}
+
+/// A consumer that counts what is pending before it joins the others.
+struct Count {
+    stream: StreamId,
+    cell: Box<ConsumerCell>,
+    asker: Option<Asker>,
+    count: Option<CountId>,
+}
+
+/// What became of one step.
+enum Stepped {
+    Finished,
+    Again(Job),
+    Reading(ReadId, Job),
+    /// Taken over by another list.
+    Moved,
+}
+
+impl Shard {
+    pub(super) fn jobs_deadline(&self) -> Option<Timestamp> {
+        self.jobs.ages.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn jobs_are_ready(&self) -> bool {
+        !self.jobs.ready.is_empty()
+    }
+
+    /// Starts a purge; its answer follows when all of it is applied.
+    pub(super) fn start_purge(
+        &mut self,
+        stream: StreamId,
+        filter: &[u8],
+        below: Option<u64>,
+        keep: u64,
+        asker: Option<Asker>,
+    ) {
+        self.jobs.next += 1;
+        let filters = if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
+        let job = Some(PurgeJob::new(filters, below, keep));
+        let id = self.jobs.next;
+        let filter = filter.into();
+        let purge =
+            Purge { id, stream, job, filter, asker, purged: 0, ahead: 0, done: false };
+        self.jobs.ready.push_back(Job::Purge(purge));
+    }
+
+    /// A consumer joins its stream once it has counted what is pending.
+    pub(super) fn start_count(
+        &mut self,
+        stream: StreamId,
+        cell: Box<ConsumerCell>,
+        asker: Option<Asker>,
+    ) {
+        self.jobs.ready.push_front(Job::Count(Count { stream, cell, asker, count: None }));
+    }
+
+    /// Removes what is left of a stream that is gone.
+    pub(super) fn start_burial(&mut self, slot: usize) {
+        self.jobs.ready.push_back(Job::Bury { slot });
+    }
+
+    /// Looks at the age of a stream's first message when it may be due.
+    pub(super) fn watch_age(&mut self, slot: usize) {
+        let cell = &mut self.cells[slot];
+        let (seq, at) = cell.first_time;
+        let known = seq == cell.index.first_seq();
+        let Some(due) = cell.retention.deadline(if known { at } else { Timestamp(0) }) else {
+            return;
+        };
+        if cell.index.messages() == 0 || cell.age_due.is_some_and(|d| d <= due) {
+            return;
+        }
+        if let Some(old) = cell.age_due.replace(due) {
+            self.jobs.ages.remove(&(old, cell.id));
+        }
+        self.jobs.ages.insert((due, cell.id));
+    }
+
+    pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        for stream in std::mem::take(&mut self.owed) {
+            if let Some(cell) = self.cells.get(stream) {
+                self.jobs.ready.push_back(Job::Evict { stream: cell.id });
+            }
+        }
+        while let Some(&(at, stream)) = self.jobs.ages.first() {
+            if at > now {
+                break;
+            }
+            self.jobs.ages.pop_first();
+            if let Some(&slot) = self.slots.get(&stream) {
+                self.cells[slot].age_due = None;
+                self.jobs.ready.push_back(Job::Age { stream });
+            }
+        }
+        for _ in 0..STEPS {
+            let Some(job) = self.jobs.ready.pop_front() else { break };
+            match self.step_job(now, job, out) {
+                Stepped::Finished | Stepped::Moved => {}
+                Stepped::Again(job) => self.jobs.ready.push_back(job),
+                Stepped::Reading(read, job) => self.jobs.reading.push((read, job)),
+            }
+        }
+    }
+
+    /// A read is over: jobs that waited for it go on.
+    pub(super) fn job_read_is_over(&mut self, read: ReadId) {
+        let mut i = 0;
+        while i < self.jobs.reading.len() {
+            if self.jobs.reading[i].0 == read || self.jobs.reading[i].0 == ANY_READ {
+                let (_, job) = self.jobs.reading.swap_remove(i);
+                self.jobs.ready.push_back(job);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn step_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) -> Stepped {
+        match job {
+            Job::Purge(purge) => self.step_purge(purge, out),
+            Job::Count(count) => self.step_count(now, count, out),
+            Job::Bury { slot } => self.step_burial(slot, out),
+            Job::Age { stream } => self.step_age(now, stream, out),
+            Job::Evict { stream } => match self.slots.get(&stream).copied() {
+                Some(slot) => self.step_eviction(stream, slot, out),
+                None => Stepped::Finished,
+            },
+        }
+    }
+
+    /// A page that a job needs: goes on, waits, or gives up.
+    fn page_for(&mut self, slot: usize, key: PageKey, job: Job, out: &mut impl Outlet) -> Stepped {
+        match self.fetch_page(slot, key) {
+            Fetched::Loaded => Stepped::Again(job),
+            Fetched::Pending(read) => Stepped::Reading(read, job),
+            Fetched::Failed(text) => {
+                out.log(format!("a job was given up: {text}"));
+                Stepped::Finished
+            }
+        }
+    }
+
+    fn step_purge(&mut self, mut purge: Purge, out: &mut impl Outlet) -> Stepped {
+        let Some(&slot) = self.slots.get(&purge.stream) else { return Stepped::Finished };
+        let Some(job) = &mut purge.job else { return Stepped::Finished };
+        if purge.ahead >= PURGE_AHEAD {
+            self.jobs.draining.push(purge);
+            return Stepped::Moved;
+        }
+        let mut budget = STEP_VISITS;
+        match job.step(&mut self.cells[slot].index, PURGE_MESSAGES, &mut budget) {
+            PurgeStep::Remove { from, to, .. } => {
+                self.append_purge(&mut purge, slot, from, to);
+                Stepped::Again(Job::Purge(purge))
+            }
+            PurgeStep::Budget => Stepped::Again(Job::Purge(purge)),
+            PurgeStep::NeedPage(key) => self.page_for(slot, key, Job::Purge(purge), out),
+            PurgeStep::Done => {
+                purge.done = true;
+                if purge.ahead == 0 {
+                    self.purge_finished(purge, out);
+                    return Stepped::Finished;
+                }
+                self.jobs.draining.push(purge);
+                Stepped::Moved
+            }
+        }
+    }
+
+    fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) {
+        let cell = &self.cells[slot];
+        let stream = cell.id;
+        if !cell.is_memory() {
+            let mut body = Vec::new();
+            PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
+            if self.append_meta(kind::PURGE, stream.0, 0, &body).is_err() {
+                return;
+            }
+        }
+        purge.ahead += 1;
+        let lsn = self.log.appended();
+        let filter = purge.filter.clone();
+        self.queue.push(lsn, Rare::Purge { stream, from, to, filter, job: purge.id });
+    }
+
+    pub(super) fn purge_progress(&mut self, job: u64, count: u64) {
+        for purge in self.purges() {
+            if purge.id == job {
+                purge.purged += count;
+            }
+        }
+    }
+
+    fn purges(&mut self) -> impl Iterator<Item = &mut Purge> {
+        let Jobs { ready, reading, draining, .. } = &mut self.jobs;
+        let waiting = ready.iter_mut().chain(reading.iter_mut().map(|(_, j)| j));
+        waiting
+            .filter_map(|j| match j {
+                Job::Purge(p) => Some(p),
+                _ => None,
+            })
+            .chain(draining.iter_mut())
+    }
+
+    /// A step of a purge was applied.
+    pub(super) fn purge_step_done(&mut self, job: u64, out: &mut impl Outlet) {
+        for purge in self.purges() {
+            if purge.id == job {
+                purge.ahead -= 1;
+            }
+        }
+        let found = self.jobs.draining.iter().position(|p| p.id == job);
+        if let Some(at) = found {
+            let purge = self.jobs.draining.swap_remove(at);
+            if !purge.done {
+                self.jobs.ready.push_back(Job::Purge(purge));
+            } else if purge.ahead == 0 {
+                self.purge_finished(purge, out);
+            } else {
+                self.jobs.draining.push(purge);
+            }
+        }
+    }
+
+    fn purge_finished(&mut self, purge: Purge, out: &mut impl Outlet) {
+        if let Some(&slot) = self.slots.get(&purge.stream) {
+            self.consumers_after_purge(slot, purge.filter.is_empty());
+            self.watch_age(slot);
+        }
+        if let Some(asker) = purge.asker {
+            let mut body = Vec::new();
+            let answer = PurgeResponse { success: true, purged: purge.purged };
+            write_response(&mut body, ResponseType::StreamPurge, &answer);
+            self.answer(&asker, &body, out);
+        }
+    }
+
+    fn step_count(&mut self, now: Timestamp, mut count: Count, out: &mut impl Outlet) -> Stepped {
+        let Some(&slot) = self.slots.get(&count.stream) else { return Stepped::Finished };
+        let cell = &mut self.cells[slot];
+        let position = count.cell.consumer.progress().position;
+        let filter = &count.cell.filter;
+        let id =
+            *count.count.get_or_insert_with(|| cell.index.start_count(filter.clone(), position));
+        let mut budget = STEP_VISITS;
+        match cell.index.step_count(id, &mut budget) {
+            CountStep::Done(pending) => {
+                let last = cell.index.last_seq();
+                let stream = count.stream;
+                let at = cell.consumers.insert(*count.cell, position, pending, last);
+                self.consumer_joined(now, stream, slot, at, count.asker.as_ref(), out);
+                Stepped::Finished
+            }
+            CountStep::Budget => Stepped::Again(Job::Count(count)),
+            CountStep::NeedPage(key) => self.page_for(slot, key, Job::Count(count), out),
+        }
+    }
+
+    /// True if a consumer of this id still counts.
+    pub(super) fn is_counting(&self, id: ConsumerId) -> bool {
+        let waiting = self.jobs.reading.iter().map(|(_, j)| j);
+        let mut all = self.jobs.ready.iter().chain(waiting);
+        all.any(|j| matches!(j, Job::Count(c) if c.cell.id == id))
+    }
+
+    fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
+        let Some(cell) = self.cells.get_mut(slot) else { return Stepped::Finished };
+        let mut gone = std::mem::take(&mut self.gone);
+        let mut budget = STEP_VISITS;
+        let mut all = FilterSet::all();
+        let end = cell.index.remove_matching(&mut all, 0..u64::MAX, &mut budget, |m| gone.push(m));
+        for m in gone.drain(..) {
+            self.removed(slot, &m);
+        }
+        self.gone = gone;
+        match end {
+            RangeRemoval::Done => {
+                self.forget_cell(slot);
+                Stepped::Finished
+            }
+            RangeRemoval::Budget { .. } => Stepped::Again(Job::Bury { slot }),
+            RangeRemoval::NeedPage { key, .. } => {
+                self.page_for(slot, key, Job::Bury { slot }, out)
+            }
+        }
+    }
+
+    /// Removes what is older than the stream allows, by records of the log: a restart must not depend on its clock.
+    fn step_age(&mut self, now: Timestamp, stream: StreamId, out: &mut impl Outlet) -> Stepped {
+        let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
+        let Some(limit) = self.cells[slot].retention.expired_at_or_before(now) else {
+            return Stepped::Finished;
+        };
+        let first = self.cells[slot].index.first_seq();
+        match self.first_since(slot, limit.0 + 1) {
+            Ok(keep) => {
+                let busy = self.purges().any(|p| p.stream == stream && p.asker.is_none());
+                if keep > first && !busy {
+                    self.start_purge(stream, b"", Some(keep), 0, None);
+                }
+                match self.time_of(slot, keep) {
+                    Ok(ts) => {
+                        self.cells[slot].first_time = (keep, Timestamp(ts));
+                        self.age_at(slot, Timestamp(ts));
+                    }
+                    Err(Unread::NotThere) => {}
+                    Err(_) => self.age_again(slot, now),
+                }
+                Stepped::Finished
+            }
+            Err(Unread::Wait(Wait::Read(read))) => Stepped::Reading(read, Job::Age { stream }),
+            Err(Unread::Wait(_)) => Stepped::Again(Job::Age { stream }),
+            Err(Unread::NotThere) => Stepped::Finished,
+            Err(Unread::Failed(text)) => {
+                out.log(format!("removal by age waits: {text}"));
+                self.age_again(slot, now);
+                Stepped::Finished
+            }
+        }
+    }
+
+    fn age_at(&mut self, slot: usize, stored: Timestamp) {
+        let cell = &mut self.cells[slot];
+        if let Some(due) = cell.retention.deadline(stored) {
+            if let Some(old) = cell.age_due.replace(due) {
+                self.jobs.ages.remove(&(old, cell.id));
+            }
+            self.jobs.ages.insert((due, cell.id));
+        }
+    }
+
+    fn age_again(&mut self, slot: usize, now: Timestamp) {
+        let cell = &mut self.cells[slot];
+        let due = now.plus(AGE_AGAIN);
+        cell.age_due = Some(due);
+        self.jobs.ages.insert((due, cell.id));
+    }
+
+    fn step_eviction(&mut self, stream: StreamId, slot: usize, out: &mut impl Outlet) -> Stepped {
+        if self.enforce_limits(slot) {
+            return Stepped::Finished;
+        }
+        self.owed.retain(|&s| s != slot);
+        match self.cells[slot].index.wants_prefetch() {
+            Some(key) => self.page_for(slot, key, Job::Evict { stream }, out),
+            None => Stepped::Again(Job::Evict { stream }),
+        }
+    }
+}

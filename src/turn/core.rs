@@ -1,0 +1,464 @@
+//! One reactor's whole state: its net layer and its shards, and how a turn joins them.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use super::entry::Message;
+use super::jetstream::{Captured, JetStream};
+use super::net::{Delivery, Net};
+use super::{Control, Target};
+use crate::interest::{AccountId, StreamPlace, WatchId};
+use crate::shard::{Outgoing, Outlet, Placed, Shard, ShardMessage};
+use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
+
+/// Rounds of a turn at most: what is left goes on in the next.
+const ROUNDS: usize = 4;
+
+/// What travels in a control lane.
+#[derive(Debug)]
+pub enum Ctl {
+    /// The net layer's.
+    Net(Vec<Control>),
+    /// A shard's word to a shard of the receiver.
+    Shard(ShardId, Box<ShardMessage>),
+    /// A connected socket for the receiver.
+    Socket {
+        /// The descriptor.
+        fd: OwnedFd,
+        /// The connection it is to be.
+        conn: ConnId,
+        /// The peer's address.
+        peer: String,
+    },
+}
+
+/// What other threads ask of a reactor.
+pub enum Command {
+    /// Nothing: it was only to wake.
+    Nothing,
+    /// End at once.
+    Stop,
+    /// Accept no more connections.
+    StopAccepting,
+    /// Begin lame duck mode.
+    LameDuck(super::LameDuck),
+    /// Tell pulls that the server goes away.
+    ShutDownJetStream,
+    /// Hand a snapshot of counters to this function.
+    Report(Box<dyn FnOnce(super::report::Report) + Send>),
+}
+
+/// What a turn wants done.
+#[derive(Default)]
+pub struct Effects {
+    /// Sockets to take over.
+    pub adopt: Vec<(OwnedFd, ConnId, String)>,
+    /// Connections with something to send.
+    pub send: Vec<ConnId>,
+    /// Connections to close.
+    pub close: Vec<ConnId>,
+    /// Connections to read no longer (true) or again (false), in order.
+    pub flow: Vec<(ConnId, bool)>,
+    /// Device operations, by the shard's position on this reactor.
+    pub disk: Vec<(usize, corelane_storage::device::Op)>,
+    /// Lines for the log.
+    pub log: Vec<String>,
+    /// The node must stop, and why.
+    pub fatal: Option<String>,
+}
+
+/// A captured message kept until the shard that said something is done.
+struct Kept {
+    target: Target,
+    origin: Origin,
+    account: AccountId,
+    subject: Vec<u8>,
+    reply: Vec<u8>,
+    headers: Vec<u8>,
+    payload: Vec<u8>,
+    credit_bytes: u32,
+}
+
+/// Captures that happen while a shard speaks: they are handed over afterwards.
+#[derive(Default)]
+struct Deferred(Vec<Kept>);
+
+impl JetStream for Deferred {
+    fn capture(&mut self, _now: Timestamp, m: &Captured<'_>) {
+        self.0.push(Kept {
+            target: m.target,
+            origin: m.origin,
+            account: m.account,
+            subject: m.subject.to_vec(),
+            reply: m.reply.to_vec(),
+            headers: m.headers.to_vec(),
+            payload: m.payload.to_vec(),
+            credit_bytes: m.credit_bytes,
+        });
+    }
+}
+
+/// The shards of a reactor.
+#[derive(Default)]
+struct Shards(Vec<Shard>);
+
+impl JetStream for Shards {
+    #[inline]
+    fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
+        let id = m.target.shard();
+        if let Some(shard) = self.0.iter_mut().find(|s| s.id() == id) {
+            shard.capture(now, m);
+        }
+    }
+}
+
+/// A shard's outlet during a turn.
+struct Speaker<'a> {
+    now: Timestamp,
+    net: &'a mut Net,
+    deferred: &'a mut Deferred,
+    words: &'a mut VecDeque<(ShardId, ShardMessage)>,
+    watchers: &'a mut std::collections::BTreeMap<WatchId, ShardId>,
+    log: &'a mut Vec<String>,
+    fatal: &'a mut Option<String>,
+}
+
+impl Outlet for Speaker<'_> {
+    #[inline]
+    fn send(&mut self, m: &Outgoing<'_>) {
+        let message = Message {
+            account: AccountId::default(),
+            subject: m.to,
+            shown: m.shown,
+            reply: m.reply,
+            headers: m.headers,
+            payload: m.payload,
+        };
+        match m.origin {
+            Some(origin) => {
+                let delivery = Delivery { to: origin.reactor, message };
+                self.net.deliver(self.now, &delivery, self.deferred);
+            }
+            None => {
+                self.net.publish(self.now, &message, self.deferred);
+            }
+        }
+    }
+
+    fn credit(&mut self, reactor: ReactorId, shard: ShardId, bytes: u64) {
+        self.net.credit_return(reactor, shard, bytes);
+    }
+
+    fn place(&mut self, placed: Placed) {
+        match placed {
+            Placed::Here { id, name, shard, subjects, .. } => {
+                let account = AccountId::default();
+                let reactor = self.net.reactor();
+                let place = StreamPlace { account, id, name, shard, reactor, subjects };
+                self.net.announce_stream(&place);
+            }
+            Placed::Gone(id) => self.net.announce_stream_removed(id),
+        }
+    }
+
+    fn has_interest(&self, subject: &[u8], group: &[u8]) -> bool {
+        let group = (!group.is_empty()).then_some(group);
+        self.net.has_interest(AccountId::default(), subject, group)
+    }
+
+    fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId {
+        let group = (!group.is_empty()).then_some(group);
+        let watch = self.net.watch(AccountId::default(), subject, group);
+        self.watchers.insert(watch, shard);
+        watch
+    }
+
+    fn unwatch(&mut self, watch: WatchId) {
+        self.watchers.remove(&watch);
+        self.net.unwatch(watch);
+    }
+
+    fn tell(&mut self, to: ShardId, message: ShardMessage) {
+        self.words.push_back((to, message));
+    }
+
+    fn fatal(&mut self, text: &str) {
+        self.fatal.get_or_insert_with(|| text.to_owned());
+    }
+
+    fn log(&mut self, line: String) {
+        self.log.push(line);
+    }
+}
+
+/// Everything one reactor owns, as a state machine.
+pub struct Core {
+    net: Net,
+    shards: Shards,
+    deferred: Deferred,
+    words: VecDeque<(ShardId, ShardMessage)>,
+    watchers: std::collections::BTreeMap<WatchId, ShardId>,
+    outgoing: Vec<VecDeque<Ctl>>,
+    reactors: u16,
+    adopt: Vec<(OwnedFd, ConnId, String)>,
+    log: Vec<String>,
+    fatal: Option<String>,
+    stalls: u64,
+    full: bool,
+}
+
+impl Core {
+    /// Joins a net layer and the shards that live on its reactor.
+    pub fn new(net: Net, shards: Vec<Shard>, reactors: u16) -> Self {
+        Core {
+            net,
+            shards: Shards(shards),
+            deferred: Deferred::default(),
+            words: VecDeque::new(),
+            watchers: Default::default(),
+            outgoing: (0..reactors).map(|_| VecDeque::new()).collect(),
+            reactors,
+            adopt: Vec::new(),
+            log: Vec::new(),
+            fatal: None,
+            stalls: 0,
+            full: false,
+        }
+    }
+
+    /// The reactor that hosts a shard.
+    pub fn host_of(shard: ShardId, reactors: u16) -> ReactorId {
+        ReactorId(shard.0 % reactors)
+    }
+
+    /// After recovery: shards announce their streams, and shard 0 what the catalogue says.
+    pub fn start(&mut self, now: Timestamp) {
+        self.speak(now, |shard, out| shard.start(now, out));
+        self.finish(now);
+    }
+
+    // ---- Inputs ----
+
+    /// A turn begins.
+    pub fn begin(&mut self, now: Timestamp) {
+        if self.net.deadline().is_some_and(|at| at <= now) {
+            self.net.tick(now);
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn accept(&mut self, now: Timestamp, conn: ConnId, peer: &str) {
+        self.net.accept(now, conn, peer, self.full);
+    }
+
+    /// Bytes arrived.
+    pub fn received(&mut self, now: Timestamp, conn: ConnId, bytes: &[u8]) {
+        self.net.received(now, conn, bytes, &mut self.shards);
+    }
+
+    /// A send took so many bytes.
+    pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+        self.net.sent(now, conn, bytes);
+    }
+
+    /// The socket is gone. The answer is the buffer that a send in flight still reads.
+    pub fn closed(&mut self, now: Timestamp, conn: ConnId) -> Option<Vec<u8>> {
+        self.net.closed(now, conn, &mut self.shards)
+    }
+
+    /// Something arrived in a control lane.
+    pub fn control(&mut self, now: Timestamp, from: ReactorId, ctl: Ctl) {
+        match ctl {
+            Ctl::Net(batch) => self.net.control(now, from, batch),
+            Ctl::Shard(to, message) => self.words.push_back((to, *message)),
+            Ctl::Socket { fd, conn, peer } => self.adopt.push((fd, conn, peer)),
+        }
+    }
+
+    /// A batch arrived in a message lane.
+    pub fn messages(&mut self, now: Timestamp, from: ReactorId, batch: &[u8]) {
+        if let Err(error) = self.net.messages(now, from, batch, &mut self.shards) {
+            self.fatal.get_or_insert_with(|| format!("batch from reactor {}: {error:?}", from.0));
+        }
+    }
+
+    /// A device operation of the shard at position `shard` is over.
+    pub fn disk_done(&mut self, shard: usize, done: corelane_storage::device::Done) {
+        self.shards.0[shard].disk_done(done);
+    }
+
+    /// Hands a socket to another reactor.
+    pub fn hand_over(&mut self, to: ReactorId, ctl: Ctl) {
+        self.outgoing[usize::from(to.0)].push_back(ctl);
+    }
+
+    /// A command of another thread.
+    pub fn command(&mut self, now: Timestamp, command: Command) {
+        match command {
+            Command::LameDuck(how) => self.net.lame_duck(now, how),
+            Command::ShutDownJetStream => self.speak(now, |shard, out| shard.shut_down(out)),
+            Command::Report(tell) => tell(self.report()),
+            Command::Nothing | Command::Stop | Command::StopAccepting => {}
+        }
+    }
+
+    /// The node has as many connections as it may have, or not.
+    pub fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// A turn took longer than it may.
+    pub fn stalled(&mut self, ns: i64) {
+        self.stalls += 1;
+        if self.stalls.is_power_of_two() {
+            let (ms, n) = (ns / 1_000_000, self.stalls);
+            self.log.push(format!("a turn took {ms} ms ({n} long turns so far)"));
+        }
+    }
+
+    fn report(&self) -> super::report::Report {
+        super::report::Report {
+            net: self.net.stats(),
+            connections: self.net.connections(),
+            subscriptions: self.net.subscriptions(),
+            shards: self.shards.0.iter().map(Shard::report).collect(),
+            stalls: self.stalls,
+        }
+    }
+
+    // ---- The turn ----
+
+    /// Lets everything that has arrived take effect.
+    pub fn finish(&mut self, now: Timestamp) {
+        self.net.run(now, &mut self.shards);
+        for _ in 0..ROUNDS {
+            for event in self.net.take_watch_events() {
+                let Some(&shard) = self.watchers.get(&event.watch) else { continue };
+                self.speak_to(now, shard, |s, out| {
+                    s.interest_changed(now, event.watch, event.interested, out);
+                });
+            }
+            while let Some((to, message)) = self.words.pop_front() {
+                self.carry(now, to, message);
+            }
+            self.speak(now, |shard, out| shard.step(now, out));
+            let kept = std::mem::take(&mut self.deferred.0);
+            for k in &kept {
+                self.shards.capture(now, &k.borrow());
+            }
+            if kept.is_empty() && self.words.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn carry(&mut self, now: Timestamp, to: ShardId, message: ShardMessage) {
+        let host = Self::host_of(to, self.reactors);
+        if host == self.net.reactor() {
+            self.speak_to(now, to, |shard, out| shard.told(now, message, out));
+        } else {
+            self.outgoing[usize::from(host.0)].push_back(Ctl::Shard(to, Box::new(message)));
+        }
+    }
+
+    fn speak(&mut self, now: Timestamp, mut act: impl FnMut(&mut Shard, &mut Speaker<'_>)) {
+        let mut speaker = Speaker {
+            now,
+            net: &mut self.net,
+            deferred: &mut self.deferred,
+            words: &mut self.words,
+            watchers: &mut self.watchers,
+            log: &mut self.log,
+            fatal: &mut self.fatal,
+        };
+        for shard in &mut self.shards.0 {
+            act(shard, &mut speaker);
+        }
+    }
+
+    fn speak_to(
+        &mut self,
+        now: Timestamp,
+        id: ShardId,
+        act: impl FnOnce(&mut Shard, &mut Speaker<'_>),
+    ) {
+        let mut act = Some(act);
+        self.speak(now, |shard, out| {
+            if shard.id() == id
+                && let Some(act) = act.take()
+            {
+                act(shard, out);
+            }
+        });
+    }
+
+    // ---- Effects ----
+
+    /// Takes what the turn wants done.
+    pub fn take_effects(&mut self, into: &mut Effects) {
+        into.adopt.append(&mut self.adopt);
+        self.net.take_touched(&mut into.send);
+        into.flow.extend(
+            self.net.take_flow().into_iter().map(|(c, f)| (c, f == crate::client::ReadFlow::Pause)),
+        );
+        into.close.extend(self.net.take_closing().into_iter().map(|c| c.conn));
+        for (at, shard) in self.shards.0.iter_mut().enumerate() {
+            shard.take_ops(|op| into.disk.push((at, op)));
+        }
+        into.log.append(&mut self.log);
+        if into.fatal.is_none() {
+            into.fatal = self.fatal.take();
+        }
+    }
+
+    /// The bytes to send on a connection, which stay in place until `sent`.
+    pub fn start_send(&mut self, now: Timestamp, conn: ConnId) -> Option<&[u8]> {
+        self.net.start_send(now, conn)
+    }
+
+    /// Moves what the control lane to `to` is to carry behind what waits for it already.
+    pub fn take_control(&mut self, to: ReactorId, into: &mut VecDeque<Ctl>) {
+        if self.net.control_pending(to) > 0 {
+            into.push_back(Ctl::Net(self.net.take_control(to)));
+        }
+        into.append(&mut self.outgoing[usize::from(to.0)]);
+    }
+
+    /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing waits in control.
+    pub fn take_messages(&mut self, to: ReactorId) -> Option<Vec<u8>> {
+        (self.net.messages_pending(to) > 0).then(|| self.net.take_messages(to, Vec::new()))
+    }
+
+    /// When the next turn must be, if nothing comes in.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let shards = self.shards.0.iter().filter_map(Shard::deadline).min();
+        [self.net.deadline(), shards].into_iter().flatten().min()
+    }
+
+    /// True if the next turn has something to do already.
+    pub fn has_work(&self) -> bool {
+        self.net.is_runnable()
+            || !self.words.is_empty()
+            || self.shards.0.iter().any(Shard::has_work)
+    }
+
+    /// The catalogue's id of a stream, for tests and the simulator.
+    pub fn stream_id(&self, name: &[u8]) -> Option<StreamId> {
+        self.net.catalogue().by_name(AccountId::default(), name).map(|p| p.id)
+    }
+}
+
+impl Kept {
+    fn borrow(&self) -> Captured<'_> {
+        Captured {
+            target: self.target,
+            origin: self.origin,
+            account: self.account,
+            subject: &self.subject,
+            reply: &self.reply,
+            headers: &self.headers,
+            payload: &self.payload,
+            credit_bytes: self.credit_bytes,
+        }
+    }
+}

@@ -307,8 +307,8 @@ mod tests {
         assert_eq!(Envelope::decode(&bytes, 78), None);
     }
 
-    const ENVELOPE_SUM: u64 = 0;
-    const FRAME_SUM: u64 = 0;
+    const ENVELOPE_SUM: u64 = 18276284088295518370;
+    const FRAME_SUM: u64 = 39937746727597545;
 
     #[test]
     fn golden_frame() {

@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Some(superblock()));
     }
 
-    const SUPERBLOCK_SUM: u64 = 0;
+    const SUPERBLOCK_SUM: u64 = 3058807619676244635;
 
     #[test]
     fn every_flipped_bit_is_noticed() {

@@ -308,9 +308,9 @@ impl World {
 
     /// Entries that the durable checkpoint holds may die (a deletion is not modelled otherwise).
     fn delete_some(&mut self, ops: &mut Vec<Op>) {
-        let most = self.rng.below(3) > 0;
+        let most = self.rng.below(8) == 0;
         for n in 0..self.confirmed.entries {
-            let dies = if most { self.rng.below(3) > 0 } else { self.rng.below(10) == 0 };
+            let dies = self.rng.below(if most { 4 } else { 40 }) == 0;
             let entry = &mut self.entries[n];
             if !entry.dead && dies {
                 entry.dead = true;

@@ -3,7 +3,8 @@
 use corelane_storage::device::Op;
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::log::{
-    AppendError, Commit, Log, LogOptions, Progress, Read, ReadHint, Scan, ScanStep, SyncPolicy,
+    AppendError, Commit, Log, LogOptions, Progress, Read, ReadHint, Scan, ScanStep, SpaceState,
+    SyncPolicy,
 };
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn, RecordView};
 use corelane_storage::recovery::{Recovery, Replayed};
@@ -389,8 +390,11 @@ impl World {
             self.submit(ops);
             if self.log.is_idle() && self.disk.in_flight() == 0 {
                 match self.log.deadline() {
-                    Some(at) => self.now = self.now.max(at),
-                    None => break,
+                    // A full disk is tried again for ever.
+                    Some(at) if self.log.space() == SpaceState::Available => {
+                        self.now = self.now.max(at);
+                    }
+                    _ => break,
                 }
             }
             assert!(!self.failed);

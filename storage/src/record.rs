@@ -365,8 +365,8 @@ mod tests {
         assert_eq!(hex(&bytes[..8]), META_SUM);
     }
 
-    const MESSAGE_SUM: &str = "";
-    const META_SUM: &str = "";
+    const MESSAGE_SUM: &str = "90c88be9aa7d6f01";
+    const META_SUM: &str = "7c06667919657939";
 
     #[test]
     fn what_is_written_is_read() {

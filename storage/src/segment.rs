@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&bytes), Some(header()));
     }
 
-    const HEADER_SUM: u64 = 0;
+    const HEADER_SUM: u64 = 847363394425139938;
 
     #[test]
     fn one_bad_copy_is_no_loss_and_two_are_corrupt() {

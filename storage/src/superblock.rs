@@ -38,9 +38,9 @@ use crate::types::{Position, SegmentId};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of the file kept for each of the two copies.
-pub const SUPERBLOCK_COPY_BYTES: u32 = 256 << 10;
+pub const SUPERBLOCK_COPY_BYTES: u32 = 64 << 10;
 /// Ends of generations that fit into a copy.
-pub const GENERATION_ENDS_MAX: usize = 8_000;
+pub const GENERATION_ENDS_MAX: usize = 2_700;
 
 const MAGIC: &[u8; 8] = b"CLSUPER1";
 const VERSION: u32 = 1;
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Some(superblock()));
     }
 
-    const SUPERBLOCK_SUM: u64 = 0;
+    const SUPERBLOCK_SUM: u64 = 3058807619676244635;
 
     #[test]
     fn every_flipped_bit_is_noticed() {

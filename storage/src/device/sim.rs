@@ -1,0 +1,382 @@
+//! A simulated disk with a volatile cache.
+//!
+//! Fault model:
+//! - Writes and reads complete in any order, after a random time; the data of a write is applied
+//!   when it completes. A flush covers what had completed in its file when it was begun, and takes
+//!   time of its own; a write's linked flush begins when the write completes.
+//! - A crash loses the cache. Of every sector (512 bytes or 4 KiB, by crash) written and not
+//!   flushed, the new or the old content remains, each chosen by itself (torn, lost, reordered);
+//!   so too for the sectors of writes in flight. A crash can also keep all, or none. Sectors that
+//!   were flushed keep their content.
+//! - A file created or removed is so for good at the completion; before it, either may be.
+//! - Bit rot flips bits of flushed data (`rot`).
+//! - Writes and flushes fail as often as told; what a failed flush should have covered may or may
+//!   not be there after a crash. Flushes can be slow. The disk can be full: creating a file beyond
+//!   the capacity gives `NoSpace`.
+//!
+//! Same seed and same calls, same result. The data of a write in flight is compared at completion
+//! with what was submitted: memory that changed meanwhile is a bug of the log, and panics.
+
+use super::{Blocking, DeviceError, Done, File, Fill, IoBuf, Op, Slot, Token, WriteView};
+use std::collections::BTreeMap;
+
+const SECTOR: usize = 512;
+
+/// A seeded generator (SplitMix64), for the simulation and its tests.
+#[derive(Clone, Debug)]
+pub struct SimRng(u64);
+
+impl SimRng {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        SimRng(seed ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`, which is not 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.bits() % n
+    }
+
+    /// True `ppm` times in a million.
+    pub fn chance(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.below(1_000_000) < ppm as u64
+    }
+}
+
+/// What can go wrong, and how often. The default is a good disk of endless size.
+#[derive(Clone, Debug)]
+pub struct SimFaults {
+    /// Nanoseconds that an operation takes, at least.
+    pub latency_ns_min: i64,
+    /// And at most.
+    pub latency_ns_max: i64,
+    /// Flushes, per million, that take a hundred times as long.
+    pub slow_flush_ppm: u32,
+    /// Flushes, per million, that fail.
+    pub failed_flush_ppm: u32,
+    /// Writes, per million, that fail.
+    pub failed_write_ppm: u32,
+    /// Reads, per million, that fail.
+    pub failed_read_ppm: u32,
+    /// Bytes of all files.
+    pub capacity_bytes: u64,
+}
+
+impl Default for SimFaults {
+    fn default() -> Self {
+        SimFaults {
+            latency_ns_min: 10_000,
+            latency_ns_max: 200_000,
+            slow_flush_ppm: 0,
+            failed_flush_ppm: 0,
+            failed_write_ppm: 0,
+            failed_read_ppm: 0,
+            capacity_bytes: u64::MAX,
+        }
+    }
+}
+
+#[derive(Default)]
+struct SimFile {
+    /// What a crash leaves.
+    durable: Vec<u8>,
+    /// What a read sees.
+    cached: Vec<u8>,
+    /// Sectors that differ, with the count of the write that made them so.
+    dirty: BTreeMap<usize, u64>,
+}
+
+impl SimFile {
+    fn write(&mut self, offset: usize, data: &[u8], stamp: u64) {
+        assert!(offset.is_multiple_of(SECTOR) && data.len().is_multiple_of(SECTOR));
+        self.cached[offset..offset + data.len()].copy_from_slice(data);
+        for sector in offset / SECTOR..(offset + data.len()) / SECTOR {
+            self.dirty.insert(sector, stamp);
+        }
+    }
+
+    fn flush(&mut self, stamp: u64) {
+        let SimFile { durable, cached, dirty } = self;
+        dirty.retain(|sector, written| {
+            if *written > stamp {
+                return true;
+            }
+            let bytes = sector * SECTOR..(sector + 1) * SECTOR;
+            durable[bytes.clone()].copy_from_slice(&cached[bytes]);
+            false
+        });
+    }
+}
+
+enum Event {
+    Write { token: Token, file: File, offset: u64, data: Vec<u8>, view: WriteView, flush: bool },
+    Flushed { token: Token, file: File, stamp: u64, len: usize },
+    Flush { token: Token, file: File },
+    Read { token: Token, file: File, offset: u64, len: usize, buf: IoBuf },
+    Create { token: Token, slot: Slot, bytes: u64 },
+    Remove { token: Token, slot: Slot },
+}
+
+/// The disk of one shard: all files of its directory.
+pub struct SimDisk {
+    rng: SimRng,
+    /// What goes wrong; may be changed at any time.
+    pub faults: SimFaults,
+    files: BTreeMap<File, SimFile>,
+    events: BTreeMap<(i64, u64), Event>,
+    count: u64,
+    now: i64,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(seed: u64, faults: SimFaults) -> SimDisk {
+        SimDisk {
+            rng: SimRng::new(seed),
+            faults,
+            files: BTreeMap::new(),
+            events: BTreeMap::new(),
+            count: 0,
+            now: 0,
+        }
+    }
+
+    /// Takes an operation at `now`.
+    pub fn submit(&mut self, now: i64, op: Op) {
+        self.now = self.now.max(now);
+        let event = match op {
+            Op::Write { token, file, offset, data, flush } => {
+                // SAFETY: its Done has not been made yet.
+                let bytes = unsafe { data.bytes() }.to_vec();
+                Event::Write { token, file, offset, data: bytes, view: data, flush }
+            }
+            Op::Flush { token, file } => Event::Flush { token, file },
+            Op::Read { token, file, offset, len, buf } => {
+                Event::Read { token, file, offset, len, buf }
+            }
+            Op::Create { token, slot, bytes, .. } => Event::Create { token, slot, bytes },
+            Op::Remove { token, slot } => Event::Remove { token, slot },
+        };
+        self.after(1, event);
+    }
+
+    fn after(&mut self, times: i64, event: Event) {
+        let spread = (self.faults.latency_ns_max - self.faults.latency_ns_min).max(0) + 1;
+        let took = self.faults.latency_ns_min + self.rng.below(spread as u64) as i64;
+        self.count += 1;
+        self.events.insert((self.now + took * times, self.count), event);
+    }
+
+    /// When the next thing happens.
+    pub fn next_time(&self) -> Option<i64> {
+        self.events.keys().next().map(|(time, _)| *time)
+    }
+
+    /// The next completion up to `now`, if there is one.
+    pub fn poll(&mut self, now: i64) -> Option<Done> {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            self.now = self.now.max(entry.key().0);
+            let event = entry.remove();
+            if let Some(done) = self.happen(event) {
+                return Some(done);
+            }
+        }
+        self.now = self.now.max(now);
+        None
+    }
+
+    fn happen(&mut self, event: Event) -> Option<Done> {
+        let done = |token, result| Some(Done { token, result, buf: None });
+        match event {
+            Event::Write { token, file, offset, data, view, flush } => {
+                // SAFETY: its Done has not been made yet.
+                assert!(unsafe { view.bytes() } == data, "memory changed while it was written");
+                if self.rng.chance(self.faults.failed_write_ppm) {
+                    return done(token, Err(refused("write")));
+                }
+                self.count += 1;
+                let stamp = self.count;
+                let Some(found) = self.files.get_mut(&file) else {
+                    return done(token, Err(refused("open")));
+                };
+                found.write(offset as usize, &data, stamp);
+                if !flush {
+                    return done(token, Ok(data.len()));
+                }
+                self.begin_flush(token, file, data.len());
+                None
+            }
+            Event::Flush { token, file } => {
+                self.begin_flush(token, file, 0);
+                None
+            }
+            Event::Flushed { token, file, stamp, len } => {
+                if self.rng.chance(self.faults.failed_flush_ppm) {
+                    return done(token, Err(refused("flush")));
+                }
+                if let Some(found) = self.files.get_mut(&file) {
+                    found.flush(stamp);
+                }
+                done(token, Ok(len))
+            }
+            Event::Read { token, file, offset, len, mut buf } => {
+                let result = if self.rng.chance(self.faults.failed_read_ppm) {
+                    Err(refused("read"))
+                } else {
+                    self.read_at(file, offset, &mut buf[..len])
+                };
+                Some(Done { token, result, buf: Some(buf) })
+            }
+            Event::Create { token, slot, bytes } => {
+                done(token, self.create(File::Segment(slot), bytes, Fill::Zero).map(|()| 0))
+            }
+            Event::Remove { token, slot } => {
+                done(token, self.remove(File::Segment(slot)).map(|()| 0))
+            }
+        }
+    }
+
+    fn begin_flush(&mut self, token: Token, file: File, len: usize) {
+        let slow = self.rng.chance(self.faults.slow_flush_ppm);
+        let stamp = self.count;
+        self.after(if slow { 100 } else { 1 }, Event::Flushed { token, file, stamp, len });
+    }
+
+    /// The machine stops and starts again: see the fault model.
+    pub fn crash(&mut self) {
+        // How much of what was not flushed remains, and in what pieces.
+        let keep_ppm = [0, 100_000, 500_000, 900_000, 1_000_000][self.rng.below(5) as usize];
+        let piece = if self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
+        for event in std::mem::take(&mut self.events).into_values() {
+            match event {
+                Event::Write { file, offset, data, .. } => {
+                    let Some(found) = self.files.get_mut(&file) else { continue };
+                    // The sectors are dirty now, and chosen with the others below; some of them
+                    // never arrived at all.
+                    for (nth, sector) in data.chunks(SECTOR).enumerate() {
+                        if self.rng.chance(keep_ppm) {
+                            found.write(offset as usize + nth * SECTOR, sector, u64::MAX);
+                        }
+                    }
+                }
+                Event::Create { slot, bytes, .. } if self.rng.chance(500_000) => {
+                    let _ = self.create(File::Segment(slot), bytes, Fill::Zero);
+                }
+                Event::Remove { slot, .. } if self.rng.chance(500_000) => {
+                    let _ = self.remove(File::Segment(slot));
+                }
+                _ => {}
+            }
+        }
+        for file in self.files.values_mut() {
+            let mut kept = (usize::MAX, false);
+            for sector in std::mem::take(&mut file.dirty).into_keys() {
+                if kept.0 != sector / piece {
+                    kept = (sector / piece, self.rng.chance(keep_ppm));
+                }
+                let bytes = sector * SECTOR..(sector + 1) * SECTOR;
+                let SimFile { durable, cached, .. } = file;
+                if kept.1 {
+                    durable[bytes.clone()].copy_from_slice(&cached[bytes]);
+                } else {
+                    cached[bytes.clone()].copy_from_slice(&durable[bytes]);
+                }
+            }
+        }
+    }
+
+    /// Flips bits of a byte on the medium. False if there is no such byte.
+    pub fn rot(&mut self, file: File, offset: u64, mask: u8) -> bool {
+        let Some(found) = self.files.get_mut(&file) else { return false };
+        let Some(byte) = found.durable.get_mut(offset as usize) else { return false };
+        *byte ^= mask;
+        found.cached[offset as usize] ^= mask;
+        true
+    }
+
+    /// Operations that are not complete.
+    pub fn in_flight(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.files.values().map(|f| f.cached.len() as u64).sum()
+    }
+}
+
+fn refused(what: &str) -> DeviceError {
+    DeviceError::Io { errno: libc::EIO, message: format!("simulated {what} error") }
+}
+
+fn absent() -> DeviceError {
+    DeviceError::Io { errno: libc::ENOENT, message: "no such simulated file".into() }
+}
+
+impl Blocking for SimDisk {
+    fn list(&mut self) -> Result<Vec<(Slot, u64)>, DeviceError> {
+        let segments = self.files.iter().filter_map(|(file, content)| match file {
+            File::Superblock => None,
+            File::Segment(slot) => Some((*slot, content.cached.len() as u64)),
+        });
+        Ok(segments.collect())
+    }
+
+    fn file_len(&mut self, file: File) -> Result<Option<u64>, DeviceError> {
+        Ok(self.files.get(&file).map(|f| f.cached.len() as u64))
+    }
+
+    fn read_at(&mut self, file: File, offset: u64, buf: &mut [u8]) -> Result<usize, DeviceError> {
+        let content = &self.files.get(&file).ok_or_else(absent)?.cached;
+        let from = (offset as usize).min(content.len());
+        let n = buf.len().min(content.len() - from);
+        buf[..n].copy_from_slice(&content[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&mut self, file: File, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.count += 1;
+        let stamp = self.count;
+        self.files.get_mut(&file).ok_or_else(absent)?.write(offset as usize, data, stamp);
+        Ok(())
+    }
+
+    fn flush(&mut self, file: File) -> Result<(), DeviceError> {
+        self.files.get_mut(&file).ok_or_else(absent)?.flush(u64::MAX);
+        Ok(())
+    }
+
+    fn create(&mut self, file: File, bytes: u64, fill: Fill) -> Result<(), DeviceError> {
+        let had = self.files.get(&file).map_or(0, |f| f.cached.len() as u64);
+        if self.used_bytes() - had + bytes > self.faults.capacity_bytes {
+            return Err(DeviceError::NoSpace);
+        }
+        let found = self.files.entry(file).or_default();
+        if fill == Fill::Zero {
+            *found = SimFile::default();
+        }
+        found.durable.resize(bytes as usize, 0);
+        found.cached.resize(bytes as usize, 0);
+        Ok(())
+    }
+
+    fn remove(&mut self, file: File) -> Result<(), DeviceError> {
+        self.files.remove(&file).map(|_| ()).ok_or_else(absent)
+    }
+
+    fn free_bytes(&mut self) -> Result<u64, DeviceError> {
+        Ok(self.faults.capacity_bytes.saturating_sub(self.used_bytes()))
+    }
+}

@@ -246,15 +246,14 @@ impl Log {
                 self.reads.drop_stretch(at);
                 return Err(ReadError::Device { position, error });
             }
-            let (begin, stop) = (found.start, found.start + found.len);
+            let (found_id, begin, stop) = (found.id, found.start, found.start + found.len);
             if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && stop < end {
                 self.start_read(File::Segment(slot), id, stop, stop as u64 + 1, end, ops);
             }
-            // The prefetch may have moved it, but not evicted it: it was just used.
-            return Ok(match self.reads.find(id, offset, to) {
-                Some(at) => Place::Cached(at),
-                None => Place::Busy,
-            });
+            // The prefetch may have moved it, or evicted it if all others are waited for.
+            let at = self.reads.stretches.iter().position(|s| s.id == found_id);
+            self.reads.last = at.unwrap_or(0);
+            return Ok(at.map_or(Place::Busy, Place::Cached));
         }
         let ahead = if hint == ReadHint::Ahead { end } else { 0 };
         Ok(match self.start_read(File::Segment(slot), id, offset, to, ahead, ops) {

@@ -161,7 +161,7 @@ impl Log {
     }
 
     /// Frees segments that are dead for good, and returns how many. To be called after a
-    /// checkpoint is durable, and when `mark_dead` emptied something.
+    /// checkpoint is durable, and when `mark_dead` emptied something. May make `space` available.
     pub fn free_dead(&mut self, ops: &mut Vec<Op>) -> usize {
         if !self.space.restored || self.failed.is_some() {
             return 0;
@@ -472,6 +472,9 @@ impl Log {
         if standard && self.spares.len() < self.options.pool_segments_max as usize {
             self.spares.push(Spare { slot, zeroed: true });
             self.give_out_spares();
+            // Enough to go on without asking the disk.
+            let reserve = self.options.reserve_segments as usize;
+            self.space.full &= self.spares.len() <= reserve;
         } else {
             let token = self.token(Pending::Remove);
             ops.push(Op::Remove { token, slot });

@@ -18,17 +18,17 @@
 //! `finish` flushes what was accepted before it writes the superblock, and the log serves only
 //! after that.
 
-use crate::bytes::round_up;
-use crate::device::{Blocking, DeviceError, File, Fill, IoBuf, Slot};
-use crate::envelope::{ENVELOPE_BYTES, Envelope, FrameHeader, Records, write_is_whole};
-use crate::log::{KeyRng, Log, LogOptions, OptionsError, RecoveredSegment, Start};
-use crate::record::{META_HEADER_BYTES, RecordError, RecordView};
-use crate::segment::{HeaderState, SegmentHeader, SegmentKind};
-use crate::superblock::{
-    CheckpointRef, GENERATION_ENDS_MAX, GenerationEnd, SUPERBLOCK_COPY_BYTES, Superblock,
-};
+mod open;
+mod walk;
+
+use crate::device::{Blocking, DeviceError, IoBuf, Slot};
+use crate::envelope::{FrameHeader, RecordWalk};
+use crate::log::{Log, LogOptions, OptionsError};
+use crate::record::RecordView;
+use crate::segment::SegmentHeader;
+use crate::superblock::{CheckpointRef, Superblock};
 use crate::types::{Position, SegmentId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Why a log cannot be opened.
@@ -122,4 +122,82 @@ pub enum Replayed<'a> {
     },
     /// Records were here, were durable, and are not readable.
     Damaged(Damage),
+}
+
+/// A segment file with a readable header.
+struct Known {
+    slot: Slot,
+    header: SegmentHeader,
+    /// Its generation ended before it: nothing in it was accepted.
+    discarded: bool,
+    /// The last write found in it by replay.
+    last_write: u64,
+    /// Where that write ends.
+    end: u32,
+}
+
+/// The write that replay is in.
+struct InWrite {
+    number: u64,
+    segment: SegmentId,
+    /// Where it lies in its segment, and in the loaded bytes.
+    offset: u32,
+    at: usize,
+    length: usize,
+    walk: RecordWalk,
+    skip: u32,
+    /// Something in it does not verify: look at each record.
+    salvage: bool,
+}
+
+/// A log being opened.
+pub struct Recovery {
+    options: LogOptions,
+    seed: u64,
+    superblock: Superblock,
+    report: Report,
+    segments: BTreeMap<SegmentId, Known>,
+    /// Files without accepted content that have the standard size.
+    spares: Vec<Slot>,
+    next_segment: u32,
+    next_slot: u32,
+    /// Where replay is: the number of the next write, and where to look for it.
+    number: u64,
+    cursor: Position,
+    skip: u32,
+    in_write: Option<InWrite>,
+    ended: bool,
+    /// Files with replayed writes: flushed before they are served.
+    touched: BTreeSet<Slot>,
+    /// The loaded bytes and where they are from: a block, or all of a segment of its own.
+    buf: IoBuf,
+    own_buf: Option<IoBuf>,
+    loaded: Option<(SegmentId, u32)>,
+    page: Option<IoBuf>,
+}
+
+impl Recovery {
+    /// The last checkpoint, which the shard loads first (see `read`).
+    pub fn checkpoint(&self) -> Option<CheckpointRef> {
+        self.superblock.checkpoint
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+}
+
+/// Opens a log and replays it through `each`. For logs whose checkpoint the caller does not load.
+pub fn open<D: Blocking>(
+    dev: &mut D,
+    options: LogOptions,
+    seed: u64,
+    mut each: impl FnMut(Replayed<'_>),
+) -> Result<(Log, Report), OpenError> {
+    let mut recovery = Recovery::open(dev, options, seed)?;
+    while let Some(replayed) = recovery.next(dev)? {
+        each(replayed);
+    }
+    recovery.finish(dev)
 }

@@ -1,0 +1,194 @@
+//! What rots below a durable mark is reported, and nothing else is lost with it.
+
+use crate::world::{World, check};
+use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
+use corelane_storage::device::{Blocking, File};
+use corelane_storage::log::{LogOptions, ReadError};
+use corelane_storage::recovery::{Damage, OpenError, Recovery, Replayed};
+use corelane_storage::superblock::SUPERBLOCK_COPY_BYTES;
+use corelane_storage::types::{Position, ShardId};
+
+fn world(seed: u64) -> World {
+    let mut rng = SimRng::new(seed);
+    let mut options = LogOptions::small(9, ShardId(1), 2);
+    options.block_bytes = 16 << 10;
+    options.segment_bytes = (16 << 10) * (1 + rng.below(3) as u32);
+    options.read_ahead_bytes = 16 << 10;
+    World::with(rng, options, SimFaults::default())
+}
+
+/// Appends over several generations, and comes to rest: everything lies below a durable mark.
+fn filled(seed: u64) -> World {
+    let mut world = world(seed);
+    for _ in 0..1 + seed % 3 {
+        for _ in 0..10 + world.rng.below(30) {
+            world.append_some();
+            let mut ops = Vec::new();
+            world.log.seal(&mut ops);
+            world.complete_one(&mut ops);
+            world.submit(ops);
+        }
+        world.settle();
+        world.disk.crash();
+        world.recover(true);
+    }
+    for _ in 0..20 {
+        world.append_some();
+        let mut ops = Vec::new();
+        world.log.seal(&mut ops);
+        world.submit(ops);
+        world.settle();
+    }
+    world
+}
+
+struct Seen {
+    ids: Vec<u64>,
+    damaged: Vec<Damage>,
+}
+
+fn replay(disk: &mut SimDisk, world_options: &LogOptions, seed: u64) -> Result<Seen, OpenError> {
+    let mut recovery = Recovery::open(disk, world_options.clone(), seed)?;
+    let mut seen = Seen { ids: Vec::new(), damaged: Vec::new() };
+    while let Some(replayed) = recovery.next(disk)? {
+        match replayed {
+            Replayed::Record { record, .. } => {
+                record.verify().expect("only verified records are delivered");
+                let id = record.message().map(|m| m.seq).or(record.meta().map(|m| m.id));
+                seen.ids.extend(id);
+            }
+            Replayed::Damaged(damage) => seen.damaged.push(damage),
+        }
+    }
+    let (_, report) = recovery.finish(disk)?;
+    assert_eq!(report.damaged, seen.damaged);
+    Ok(seen)
+}
+
+#[test]
+fn a_rotten_byte_is_reported_and_costs_one_write_at_most() {
+    let (mut lost, mut harmless) = (0, 0);
+    for seed in 0..400 {
+        let mut world = filled(seed);
+        let ids: Vec<u64> = world.entries.iter().map(|e| e.id).collect();
+        let mut files: Vec<_> = world.disk.list().unwrap();
+        files.retain(|(slot, _)| world.entries.iter().any(|_| slot.0 < 64));
+        let (slot, len) = files[world.rng.below(files.len() as u64) as usize];
+        let offset = world.rng.below(len);
+        let mask = 1 << world.rng.below(8);
+        assert!(world.disk.rot(File::Segment(slot), offset, mask));
+        let seen = replay(&mut world.disk, &world.options, 77).expect("opens");
+        let missing: Vec<u64> = ids.iter().copied().filter(|id| !seen.ids.contains(id)).collect();
+        let got: Vec<u64> = ids.iter().copied().filter(|id| seen.ids.contains(id)).collect();
+        assert_eq!(seen.ids, got, "seed {seed}: in order, once");
+        if missing.is_empty() {
+            harmless += 1;
+        } else {
+            assert!(!seen.damaged.is_empty(), "seed {seed}: {missing:?} gone without a word");
+            let run = missing.last().unwrap() - missing[0] + 1;
+            assert_eq!(run, missing.len() as u64, "seed {seed}: one stretch");
+            let at = |id: u64| world.entries.iter().find(|e| e.id == id).unwrap().at;
+            let (first, last) = (at(missing[0]), at(*missing.last().unwrap()));
+            assert_eq!(first.segment, last.segment, "seed {seed}: one write");
+            lost += 1;
+        }
+        // What is damaged stays damaged, and what is whole stays whole, in later openings.
+        let again = replay(&mut world.disk, &world.options, 78).expect("opens");
+        assert_eq!(again.ids, seen.ids);
+        assert_eq!(again.damaged, seen.damaged);
+    }
+    assert!(lost > 50 && harmless > 50, "{lost} {harmless}");
+}
+
+#[test]
+fn a_rotten_record_is_corrupt_to_its_reader_and_not_missing() {
+    let mut world = filled(5);
+    world.disk.crash();
+    world.recover(true);
+    let entry = world.entries[3];
+    let slot = (0..64)
+        .map(corelane_storage::device::Slot)
+        .find(|slot| {
+            // Find the file by its content.
+            let mut buf = corelane_storage::device::IoBuf::zeroed(4096);
+            let Position { segment, .. } = entry.at;
+            let got = world.disk.read_at(File::Segment(*slot), 0, &mut buf);
+            got.is_ok() && buf[32..36] == segment.0.to_le_bytes()
+        })
+        .expect("its segment has a file");
+    world.disk.rot(File::Segment(slot), (entry.at.offset + 20) as u64, 1);
+    let mut errors = 0;
+    for _ in 0..4 {
+        let mut ops = Vec::new();
+        let hint = corelane_storage::log::ReadHint::One;
+        match world.log.read(entry.at, entry.len, hint, &mut ops) {
+            Err(ReadError::Corrupt { position, .. }) => {
+                assert_eq!(position, entry.at);
+                errors += 1;
+            }
+            Ok(corelane_storage::log::Read::Ready(view)) => check(&view, &entry),
+            Ok(_) => {}
+            Err(other) => panic!("{other}"),
+        }
+        world.submit(ops);
+        let mut ops = Vec::new();
+        world.complete_one(&mut ops);
+    }
+    assert!(errors > 0);
+    let other = world.entries[4];
+    world.read_fully(&other);
+}
+
+#[test]
+fn one_rotten_superblock_copy_is_repaired_and_two_are_refused() {
+    for copy in [0, 1] {
+        let mut world = filled(2);
+        let at = |copy: u64| copy * SUPERBLOCK_COPY_BYTES as u64 + 60;
+        world.disk.rot(File::Superblock, at(copy), 4);
+        let mut recovery = Recovery::open(&mut world.disk, world.options.clone(), 1).unwrap();
+        assert!(recovery.report().superblock_repaired);
+        while recovery.next(&mut world.disk).unwrap().is_some() {}
+        recovery.finish(&mut world.disk).unwrap();
+        let recovery = Recovery::open(&mut world.disk, world.options.clone(), 1).unwrap();
+        assert!(!recovery.report().superblock_repaired);
+        world.disk.rot(File::Superblock, at(0), 4);
+        world.disk.rot(File::Superblock, at(1), 4);
+        let refused = Recovery::open(&mut world.disk, world.options.clone(), 1);
+        assert!(matches!(refused.err(), Some(OpenError::Superblock(_))));
+        world.disk.remove(File::Superblock).unwrap();
+        let refused = Recovery::open(&mut world.disk, world.options.clone(), 1);
+        assert!(matches!(refused.err(), Some(OpenError::Superblock(_))));
+    }
+}
+
+#[test]
+fn a_foreign_store_is_refused() {
+    let mut world = filled(2);
+    for options in [
+        LogOptions { store: 10, ..world.options.clone() },
+        LogOptions { shard: ShardId(0), ..world.options.clone() },
+        LogOptions { shards: 3, ..world.options.clone() },
+        LogOptions { block_bytes: 32 << 10, segment_bytes: 64 << 10, ..world.options.clone() },
+    ] {
+        let refused = Recovery::open(&mut world.disk, options, 1).err();
+        assert!(matches!(refused, Some(OpenError::Foreign(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_header_is_left_alone_and_its_records_are_reported() {
+    let mut world = filled(4);
+    let (slot, len) = world.disk.list().unwrap()[0];
+    for at in [100, 4096 + 100] {
+        world.disk.rot(File::Segment(slot), at, 8);
+    }
+    let mut recovery = Recovery::open(&mut world.disk, world.options.clone(), 1).unwrap();
+    let mut damaged = 0;
+    while let Some(replayed) = recovery.next(&mut world.disk).unwrap() {
+        damaged += matches!(replayed, Replayed::Damaged(_)) as u32;
+    }
+    let (_, report) = recovery.finish(&mut world.disk).unwrap();
+    assert_eq!(report.unidentified, vec![slot.0]);
+    assert_eq!(damaged, 1);
+    assert_eq!(world.disk.file_len(File::Segment(slot)), Ok(Some(len)));
+}

@@ -49,7 +49,7 @@ pub enum ScanEnd {
     },
 }
 
-/// The answer of [`StreamIndex::remove_matching`]. To go on, call it with the same range again.
+/// The answer of [`StreamIndex::remove_matching`]. To go on, call it with the range from `resume` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeRemoval {
     /// No match is left in the range.
@@ -219,8 +219,7 @@ impl StreamIndex {
         })
     }
 
-    /// Removes the live messages of `range` that match, telling each. Can be called again with the same range until it is
-    /// done, whatever happened between.
+    /// Removes the live messages of `range` that match, telling each.
     pub fn remove_matching(
         &mut self,
         filter: &mut FilterSet,

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 const DIRTY: u8 = 1;
 const FROZEN: u8 = 2;
 const COPIED: u8 = 4;
+/// Dirty pages listed before the dropped ones among them are taken out.
+const DIRTY_LISTED_MIN: usize = 4096;
 
 /// Where a page stands towards its stored version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,8 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     dirty: Vec<PageKey>,
+    /// Length of `dirty` from which dropped pages are taken out of it.
+    dirty_limit: usize,
     frozen: VecDeque<PageKey>,
     outbox: VecDeque<(PageKey, Vec<u8>)>,
     outbox_bytes: usize,
@@ -100,6 +104,10 @@ impl Checkpoint {
 
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
+    }
+
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
     }
 
     /// What recovery found is what was frozen last.
@@ -208,6 +216,18 @@ impl StreamIndex {
         let scalars = self.checkpoint.scalars;
         codec::encode_head(&scalars, &self.directory.chunk_locations, out);
         Some(PageKey::HEAD)
+    }
+
+    /// Takes dropped pages out of the list of dirty ones now and then, for streams that are never checkpointed.
+    pub(super) fn trim_dirty(&mut self) {
+        let limit = self.checkpoint.dirty_limit.max(DIRTY_LISTED_MIN);
+        if self.checkpoint.dirty_len() < limit {
+            return;
+        }
+        let mut dirty = std::mem::take(&mut self.checkpoint.dirty);
+        dirty.retain(|&key| self.page_state(key).is_some_and(|s| s.is_dirty()));
+        self.checkpoint.dirty_limit = dirty.len() * 2;
+        self.checkpoint.dirty = dirty;
     }
 
     fn encode_page(&mut self, key: PageKey, out: &mut Vec<u8>) {

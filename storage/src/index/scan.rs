@@ -307,10 +307,10 @@ impl StreamIndex {
             (None, ScanEnd::NeedPage { resume, .. } | ScanEnd::Budget { resume }) => resume,
             (None, _) => first,
         };
-        if bound != first {
-            if let Some(entry) = self.subjects.change(subject, &mut self.checkpoint) {
-                entry.first = bound;
-            }
+        if bound != first
+            && let Some(entry) = self.subjects.change(subject, &mut self.checkpoint)
+        {
+            entry.first = bound;
         }
         answer(found, end)
     }

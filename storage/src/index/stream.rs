@@ -345,6 +345,7 @@ impl StreamIndex {
                 codec::encode_deleted(number, &page, out);
             });
         }
+        self.trim_dirty();
     }
 
     /// The page that removing from the front will need next and that is not resident.

@@ -138,7 +138,7 @@ impl Pair {
         let location = self.index.location(key).expect("a page that is needed is stored");
         let bytes = &self.disk[&location.position];
         assert_eq!(bytes.len(), location.len as usize);
-        self.index.load_page(key, bytes).expect("a stored page loads");
+        self.index.load_page(key, location.position, bytes).expect("a stored page loads");
         self.loads += 1;
     }
 
@@ -336,7 +336,7 @@ impl Pair {
                 let pages: Vec<_> = self.index.pages_to_load().collect();
                 for (key, location) in pages {
                     let bytes = self.disk[&location.position].clone();
-                    self.index.load_page(key, &bytes).expect("a stored page");
+                    self.index.load_page(key, location.position, &bytes).expect("a stored page");
                 }
             }
             self.read_model();
@@ -396,7 +396,7 @@ impl Pair {
             assert!(subject.first <= seq && seq <= subject.last);
             if seq > previous {
                 assert_eq!(self.index.next_live(previous), Some(seq));
-                assert_eq!(self.index.get(seq - 1) == Lookup::Deleted, seq - 1 >= previous);
+                assert_eq!(self.index.get(seq - 1), Lookup::Deleted);
             }
             previous = seq + 1;
         }

@@ -191,6 +191,40 @@ fn a_checkpoint_writes_what_changed() {
     assert!(pages.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < 10_000);
 }
 
+/// A read that was overtaken by a checkpoint brings an old version: it must not be taken.
+#[test]
+fn an_overtaken_read_is_ignored() {
+    let names = vec!["a"; 2 * SEQUENCES_PER_PAGE as usize];
+    let mut index = filled(IndexConfig::default(), &names);
+    let key = PageKey::of_sequence(5);
+    let out = &mut Vec::new();
+    let old = store(&mut index, out).iter().find(|(k, _)| *k == key).expect("stored").1.clone();
+    let old_place = index.location(key).expect("stored").position;
+    index.relocate(5, position(5), Position { segment: SegmentId(77), offset: 8 });
+    index.freeze();
+    while let Some(key) = index.next_frozen(out) {
+        let place = Position { segment: SegmentId(500), offset: key.number as u32 * 8 };
+        index.stored(key, place, out.len() as u32);
+    }
+    while index.evict(usize::MAX) > 0 {}
+    assert_eq!(index.load_page(key, old_place, &old), Ok(()));
+    assert_eq!(index.get(5), Lookup::NeedPage(key));
+}
+
+/// Without checkpoints, the list of dirty pages does not grow with what passed through.
+#[test]
+fn a_volatile_stream_keeps_no_list() {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    for page in 0..20_000u64 {
+        let seq = page * SEQUENCES_PER_PAGE + 1;
+        index.append(seq, position(1), 10, b"a");
+        if page > 2 {
+            assert!(matches!(index.remove_first(), Removed::Done(_)));
+        }
+    }
+    assert!(index.checkpoint.dirty_len() < 10_000);
+}
+
 #[test]
 fn pages_that_do_not_fit_are_refused() {
     let mut index = filled(IndexConfig::default(), &["a", "b", "a"]);
@@ -199,11 +233,11 @@ fn pages_that_do_not_fit_are_refused() {
     let load = |mangle: &dyn Fn(PageKey, &mut Vec<u8>)| -> Result<(), Corrupt> {
         let mut index = StreamIndex::recover(IndexConfig::default(), head)?;
         while index.is_recovering() {
-            for (key, _) in index.pages_to_load().collect::<Vec<_>>() {
+            for (key, location) in index.pages_to_load().collect::<Vec<_>>() {
                 let stored = pages.iter().find(|(k, _)| *k == key);
                 let mut bytes = stored.expect("a stored page").1.clone();
                 mangle(key, &mut bytes);
-                index.load_page(key, &bytes)?;
+                index.load_page(key, location.position, &bytes)?;
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Exact incremental checkpoints: which pages are dirty, frozen or copied, and the order in which they are written.
+//! Exact incremental checkpoints: which pages are dirty, frozen or copied, and the order in which
+//! they are written.
 
 use super::codec;
 use super::{DELETED_PER_PAGE, Location, PageKey, PageKind, SEQUENCES_PER_PAGE, StreamIndex};
@@ -70,7 +71,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// To be asked before a page changes: copies it to the outbox if it is frozen and unwritten, and marks it dirty.
+    /// To be asked before a page changes: copies it to the outbox if it is frozen and unwritten,
+    /// and marks it dirty.
     pub fn before_change(
         &mut self,
         state: PageState,
@@ -166,8 +168,9 @@ impl StreamIndex {
         Some(Frozen { pages: self.checkpoint.frozen.len() })
     }
 
-    /// Writes the next page of the checkpoint into `out` (whose content is replaced). Its place must be told with
-    /// [`StreamIndex::stored`] before the next call. `None` when the checkpoint is complete, which is after the head.
+    /// Writes the next page of the checkpoint into `out` (whose content is replaced). Its place
+    /// must be told with [`StreamIndex::stored`] before the next call. `None` when the checkpoint
+    /// is complete, which is after the head.
     ///
     /// # Panics
     /// If the place of the page before was not told.
@@ -218,7 +221,8 @@ impl StreamIndex {
         Some(PageKey::HEAD)
     }
 
-    /// Takes dropped pages out of the list of dirty ones now and then, for streams that are never checkpointed.
+    /// Takes dropped pages out of the list of dirty ones now and then, for streams that are never
+    /// checkpointed.
     pub(super) fn trim_dirty(&mut self) {
         let limit = self.checkpoint.dirty_limit.max(DIRTY_LISTED_MIN);
         if self.checkpoint.dirty_len() < limit {
@@ -250,8 +254,8 @@ impl StreamIndex {
         }
     }
 
-    /// Tells where the page that was handed out last went. Answers the place of the version it replaces, which is dead
-    /// when this checkpoint's root is durable.
+    /// Tells where the page that was handed out last went. Answers the place of the version it
+    /// replaces, which is dead when this checkpoint's root is durable.
     ///
     /// # Panics
     /// If `key` is not that page.
@@ -267,9 +271,9 @@ impl StreamIndex {
         self.directory.set(key, Location { position, len })
     }
 
-    /// A page record was relocated: from now on it is at `to`. False if its current version is not at `from`. The old
-    /// place may be freed when a checkpoint that starts after this call is durable. The head's own place is in the
-    /// caller's root.
+    /// A page record was relocated: from now on it is at `to`. False if its current version is not
+    /// at `from`. The old place may be freed when a checkpoint that starts after this call is
+    /// durable. The head's own place is in the caller's root.
     pub fn page_moved(&mut self, key: PageKey, from: Position, to: Position) -> bool {
         let Some(location) = self.directory.get(key).filter(|l| l.position == from) else {
             return false;
@@ -279,8 +283,8 @@ impl StreamIndex {
         true
     }
 
-    /// Places of pages that the checkpoint under way (or the next one) no longer needs; they are dead when its root is
-    /// durable.
+    /// Places of pages that the checkpoint under way (or the next one) no longer needs; they are
+    /// dead when its root is durable.
     pub fn take_released(&mut self) -> Vec<Location> {
         std::mem::take(&mut self.checkpoint.released)
     }

@@ -166,7 +166,8 @@ fn wrong_bytes_are_refused() {
         assert!(refuses(&other), "another version");
         for at in 0..bytes.len() {
             for bit in 0..8 {
-                // Flipped bits may go unseen here (the record's checksum is for that), but never panic.
+                // Flipped bits may go unseen here (the record's checksum is for that), but never
+                // panic.
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
                 refuses(&flipped);

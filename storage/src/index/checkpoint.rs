@@ -1,4 +1,5 @@
-//! Exact incremental checkpoints: which pages are dirty, frozen or copied, and the order in which they are written.
+//! Exact incremental checkpoints: which pages are dirty, frozen or copied, and the order in which
+//! they are written.
 
 use super::codec;
 use super::{DELETED_PER_PAGE, Location, PageKey, PageKind, SEQUENCES_PER_PAGE, StreamIndex};
@@ -8,6 +9,8 @@ use std::collections::VecDeque;
 const DIRTY: u8 = 1;
 const FROZEN: u8 = 2;
 const COPIED: u8 = 4;
+/// Dirty pages listed before the dropped ones among them are taken out.
+const DIRTY_LISTED_MIN: usize = 4096;
 
 /// Where a page stands towards its stored version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     dirty: Vec<PageKey>,
+    /// Length of `dirty` from which dropped pages are taken out of it.
+    dirty_limit: usize,
     frozen: VecDeque<PageKey>,
     outbox: VecDeque<(PageKey, Vec<u8>)>,
     outbox_bytes: usize,
@@ -66,7 +71,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// To be asked before a page changes: copies it to the outbox if it is frozen and unwritten, and marks it dirty.
+    /// To be asked before a page changes: copies it to the outbox if it is frozen and unwritten,
+    /// and marks it dirty.
     pub fn before_change(
         &mut self,
         state: PageState,
@@ -100,6 +106,10 @@ impl Checkpoint {
 
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
+    }
+
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
     }
 
     /// What recovery found is what was frozen last.
@@ -158,8 +168,9 @@ impl StreamIndex {
         Some(Frozen { pages: self.checkpoint.frozen.len() })
     }
 
-    /// Writes the next page of the checkpoint into `out` (whose content is replaced). Its place must be told with
-    /// [`StreamIndex::stored`] before the next call. `None` when the checkpoint is complete, which is after the head.
+    /// Writes the next page of the checkpoint into `out` (whose content is replaced). Its place
+    /// must be told with [`StreamIndex::stored`] before the next call. `None` when the checkpoint
+    /// is complete, which is after the head.
     ///
     /// # Panics
     /// If the place of the page before was not told.
@@ -210,6 +221,19 @@ impl StreamIndex {
         Some(PageKey::HEAD)
     }
 
+    /// Takes dropped pages out of the list of dirty ones now and then, for streams that are never
+    /// checkpointed.
+    pub(super) fn trim_dirty(&mut self) {
+        let limit = self.checkpoint.dirty_limit.max(DIRTY_LISTED_MIN);
+        if self.checkpoint.dirty_len() < limit {
+            return;
+        }
+        let mut dirty = std::mem::take(&mut self.checkpoint.dirty);
+        dirty.retain(|&key| self.page_state(key).is_some_and(|s| s.is_dirty()));
+        self.checkpoint.dirty_limit = dirty.len() * 2;
+        self.checkpoint.dirty = dirty;
+    }
+
     fn encode_page(&mut self, key: PageKey, out: &mut Vec<u8>) {
         match key.kind {
             PageKind::Sequences => {
@@ -230,8 +254,8 @@ impl StreamIndex {
         }
     }
 
-    /// Tells where the page that was handed out last went. Answers the place of the version it replaces, which is dead
-    /// when this checkpoint's root is durable.
+    /// Tells where the page that was handed out last went. Answers the place of the version it
+    /// replaces, which is dead when this checkpoint's root is durable.
     ///
     /// # Panics
     /// If `key` is not that page.
@@ -247,9 +271,9 @@ impl StreamIndex {
         self.directory.set(key, Location { position, len })
     }
 
-    /// A page record was relocated: from now on it is at `to`. False if its current version is not at `from`. The old
-    /// place may be freed when a checkpoint that starts after this call is durable. The head's own place is in the
-    /// caller's root.
+    /// A page record was relocated: from now on it is at `to`. False if its current version is not
+    /// at `from`. The old place may be freed when a checkpoint that starts after this call is
+    /// durable. The head's own place is in the caller's root.
     pub fn page_moved(&mut self, key: PageKey, from: Position, to: Position) -> bool {
         let Some(location) = self.directory.get(key).filter(|l| l.position == from) else {
             return false;
@@ -259,8 +283,8 @@ impl StreamIndex {
         true
     }
 
-    /// Places of pages that the checkpoint under way (or the next one) no longer needs; they are dead when its root is
-    /// durable.
+    /// Places of pages that the checkpoint under way (or the next one) no longer needs; they are
+    /// dead when its root is durable.
     pub fn take_released(&mut self) -> Vec<Location> {
         std::mem::take(&mut self.checkpoint.released)
     }

@@ -1,4 +1,5 @@
-//! The bytes of every page. The tables are in the folder's opening comment; the golden tests hold them.
+//! The bytes of every page. The tables are in the folder's opening comment; the golden tests hold
+//! them.
 
 use super::checkpoint::{PageState, Scalars};
 use super::deleted::{DeletedPage, WORDS};

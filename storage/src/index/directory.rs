@@ -1,4 +1,5 @@
-//! The directory of a stream's pages: where the stored version of each lies, itself cut into pages of 512 locations.
+//! The directory of a stream's pages: where the stored version of each lies, itself cut into pages
+//! of 512 locations.
 
 use super::{LOCATIONS_PER_PAGE, Location, PageKey, PageKind};
 use std::collections::BTreeMap;
@@ -54,7 +55,8 @@ impl Directory {
         (old.len > 0).then_some(old)
     }
 
-    /// Forgets the pages of `kind` below `number`; their locations go to `released`. True if there was one.
+    /// Forgets the pages of `kind` below `number`; their locations go to `released`. True if there
+    /// was one.
     pub fn drop_below(
         &mut self,
         kind: PageKind,

@@ -27,9 +27,14 @@ pub(super) fn matches(filter: &[u8], subject: &[u8]) -> bool {
     }
 }
 
+/// Literal filters of one set whose subjects' bounds are looked up at each walk; with more, walks
+/// are not bounded.
+const BOUNDED_MAX: usize = 16;
+
 /// Several filters; a message matches when one of them matches its subject.
 ///
-/// Belongs to one stream's index: the verdicts are by its subject ids. Not part of any stored state.
+/// Belongs to one stream's index: the verdicts are by its subject ids. Not part of any stored
+/// state.
 #[derive(Debug, Clone, Default)]
 pub struct FilterSet {
     filters: Vec<Box<[u8]>>,
@@ -79,7 +84,8 @@ impl FilterSet {
         self.all || self.filters.iter().any(|f| matches(f, subject))
     }
 
-    /// Forgets what was said about ids that changed their subject. Call before [`FilterSet::matches_id`].
+    /// Forgets what was said about ids that changed their subject. Call before
+    /// [`FilterSet::matches_id`].
     pub(super) fn sync(&mut self, table: &SubjectTable) {
         if self.all {
             return;
@@ -121,9 +127,10 @@ impl FilterSet {
         matched
     }
 
-    /// The sequences outside of which nothing can match, where that is cheap to know: of literal filters.
+    /// The sequences outside of which nothing can match, where that is cheap to know: of a few
+    /// literal filters.
     pub(super) fn bounds(&self, table: &SubjectTable) -> Option<(u64, u64)> {
-        if !self.is_literal() {
+        if !self.is_literal() || self.filters.len() > BOUNDED_MAX {
             return None;
         }
         let mut bounds = (u64::MAX, 0);

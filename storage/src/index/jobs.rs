@@ -1,4 +1,5 @@
-//! Long questions in bounded steps: exact counts, the last match of a filter, and the ranges that a purge removes.
+//! Long questions in bounded steps: exact counts, the last match of a filter, and the ranges that a
+//! purge removes.
 
 use super::scan::{Resolved, ScanEnd};
 use super::subjects::SubjectTable;
@@ -55,8 +56,8 @@ struct Count {
     method: Method,
 }
 
-/// The counts under way. They are kept in step with every append and removal, so that their answer is exact whenever
-/// they end. Not part of the stored state.
+/// The counts under way. They are kept in step with every append and removal, so that their answer
+/// is exact whenever they end. Not part of the stored state.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     counts: Vec<Count>,
@@ -106,8 +107,8 @@ impl Jobs {
 }
 
 impl StreamIndex {
-    /// Starts to count the live messages from `from` on that match. Step it until it is done; meanwhile every append and
-    /// removal is taken into account.
+    /// Starts to count the live messages from `from` on that match. Step it until it is done;
+    /// meanwhile every append and removal is taken into account.
     pub fn start_count(&mut self, filters: FilterSet, from: u64) -> CountId {
         let id = CountId(self.jobs.next);
         self.jobs.next += 1;
@@ -218,8 +219,8 @@ pub enum LastStep {
     Budget,
 }
 
-/// Finds the last live message that matches. One step with a fresh budget answers for literal filters and wherever few
-/// subjects match; the answer is exact for the moment of the last step.
+/// Finds the last live message that matches. One step with a fresh budget answers for literal
+/// filters and wherever few subjects match; the answer is exact for the moment of the last step.
 #[derive(Clone, Debug)]
 pub struct LastJob {
     filters: FilterSet,
@@ -227,7 +228,8 @@ pub struct LastJob {
     cursor: SubjectCursor,
     best: Option<u64>,
     unresolved: Vec<(u64, SubjectId)>,
-    /// What came after it was not looked at: the last sequence when the walk over the subjects began.
+    /// What came after it was not looked at: the last sequence when the walk over the subjects
+    /// began.
     upto: Option<u64>,
 }
 
@@ -330,7 +332,8 @@ impl LastJob {
 /// The answer of [`PurgeJob::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeStep {
-    /// The matches of `from..to`, this many as of now, are to be removed (with [`StreamIndex::remove_matching`]).
+    /// The matches of `from..to`, this many as of now, are to be removed (with
+    /// [`StreamIndex::remove_matching`]).
     Remove {
         /// The first sequence.
         from: u64,
@@ -347,8 +350,9 @@ pub enum PurgeStep {
     Done,
 }
 
-/// Cuts a purge into ranges of bounded work, to be logged and applied one by one. What it tells covers the messages that
-/// were there when it began (with `keep`: when its count of them was done).
+/// Cuts a purge into ranges of bounded work, to be logged and applied one by one. What it tells
+/// covers the messages that were there when it began (with `keep`: when its count of them was
+/// done).
 #[derive(Debug)]
 pub struct PurgeJob {
     filters: FilterSet,

@@ -1,44 +1,58 @@
 //! The index of one stream: where each message lies, which are gone, and what each subject holds.
 //!
-//! Purpose: the paged map from sequence to `(segment, offset, size, subject)`, the bitmaps of deleted sequences and the
-//! table of subjects, with the checkpoints that write them into the log page by page. It must not know records, segments'
-//! files, streams' limits, consumers or time, and it never reads: what is not resident is named ([`PageKey`]) and the caller
-//! brings it with [`StreamIndex::load_page`].
+//! Purpose: the paged map from sequence to `(segment, offset, size, subject)`, the bitmaps of
+//! deleted sequences and the table of subjects, with the checkpoints that write them into the log
+//! page by page. It must not know records, segments' files, streams' limits, consumers or time, and
+//! it never reads: what is not resident is named ([`PageKey`]) and the caller brings it with
+//! [`StreamIndex::load_page`].
 //!
-//! It exists once per stream, on the stream's shard. A [`StreamIndex`] is plain data: no clock, no I/O, no threads.
+//! It exists once per stream, on the stream's shard. A [`StreamIndex`] is plain data: no clock, no
+//! I/O, no threads.
 //!
 //! # Invariants
 //!
-//! - `first_seq..=last_seq` holds `messages` live sequences; an empty stream has `first_seq == last_seq + 1`.
-//! - A sequence in that range is live unless its bit is set. Bits outside of the range mean nothing.
+//! - `first_seq..=last_seq` holds `messages` live sequences; an empty stream has `first_seq ==
+//!   last_seq + 1`.
+//! - A sequence in that range is live unless its bit is set. Bits outside of the range mean
+//!   nothing.
 //! - The subject of a live entry is in use; its `count` is the number of live entries that name it.
 //! - `first` of a subject is a lower bound, `last` an upper bound; `last` is exact unless
 //!   [`SubjectEntry::last_is_exact`] says no (only after the last of several messages was removed).
 //! - The smallest free [`SubjectId`] is taken first, so that replay gives the same ids.
-//! - A page that is evictable equals its stored version. Subjects, bitmaps and directory are always resident.
+//! - A page that is evictable equals its stored version. Subjects, bitmaps and directory are always
+//!   resident.
 //! - Everything that walks takes a budget of visited entries and can be resumed.
 //!
 //! # Checkpoints
 //!
-//! [`StreamIndex::freeze`] marks the dirty pages. [`StreamIndex::next_frozen`] hands them out one by one (data pages, then
-//! directory pages, then the head), and [`StreamIndex::stored`] must be told where each went before the next call. A
-//! page that has to change while it is frozen is encoded into an outbox first. Locations that a checkpoint supersedes
-//! (answers of `stored`, and [`StreamIndex::take_released`]) are dead when that checkpoint's root is durable, not before.
+//! [`StreamIndex::freeze`] marks the dirty pages. [`StreamIndex::next_frozen`] hands them out one
+//! by one (data pages, then directory pages, then the head), and [`StreamIndex::stored`] must be
+//! told where each went before the next call. A page that has to change while it is frozen is
+//! encoded into an outbox first. Locations that a checkpoint supersedes (answers of `stored`, and
+//! [`StreamIndex::take_released`]) are dead when that checkpoint's root is durable, not before.
 //!
 //! # Byte formats
 //!
-//! All little-endian. Every page starts with 8 bytes: type `u8` (the [`PageKind`]'s code), version `u8` (1), 6 bytes of its
-//! own. Checksums are the record's.
+//! All little-endian. Every page starts with 8 bytes: type `u8` (the [`PageKind`]'s code), version
+//! `u8` (1), 6 bytes of its own. Checksums are the record's.
 //!
-//! | type | page | bytes 2..8 | then |
-//! |---|---|---|---|
-//! | 1 | sequences, 4,096 a page | start slot `u16`, entries `u16`, zero `u16` | page number `u64`, entries of 16 bytes: segment `u32`, offset `u32`, size `u32`, subject `u32`; entry *i* is sequence `number * 4096 + start + i` |
-//! | 2 | deleted, 65,536 a page | all `u8` (1: every bit set, no words), zero `u8`, words `u16`, zero `u16` | page number `u64`, words of `u64`; bit *b* of word *w* is sequence `number * 65536 + 64 w + b`; words left out are 0 |
-//! | 3 | subjects, 256 ids a page | zero | rkyv archive of `SubjectsBody` |
-//! | 4, 5, 6 | directory of types 1, 2, 3; 512 locations a page | zero | rkyv archive of `DirectoryBody` |
-//! | 7 | head | zero | rkyv archive of `HeadBody` |
+//! ```text
+//! 1  sequences, 4,096 a page
+//!      2  u16  start slot            8  u64  page number
+//!      4  u16  entries              16  entries of 16 bytes:
+//!      6  u16  zero                       segment u32, offset u32, size u32, subject u32
+//!    Entry i is sequence number * 4096 + start + i.
+//! 2  deleted, 65,536 a page
+//!      2  u16  1: every bit is set and there are no words
+//!      4  u16  words, at most 1,024  8  u64  page number
+//!      6  u16  zero                 16  words of u64
+//!    Bit b of word w is sequence number * 65536 + 64 * w + b. Words left out are 0.
+//! 3  subjects, 256 ids a page                  2  zero   8  rkyv archive of SubjectsBody
+//! 4, 5, 6  directory of 1, 2, 3; 512 a page    2  zero   8  rkyv archive of DirectoryBody
+//! 7  head                                      2  zero   8  rkyv archive of HeadBody
+//! ```
 //!
-//! The bodies are declared in `codec`. Words of a deleted page number at most 1,024.
+//! The bodies are declared in `codec`.
 
 mod checkpoint;
 mod codec;
@@ -74,7 +88,8 @@ pub const DELETED_PER_PAGE: u64 = 65_536;
 pub const SUBJECTS_PER_PAGE: u32 = 256;
 /// Page locations in one directory page.
 pub const LOCATIONS_PER_PAGE: u64 = 512;
-/// Messages of one subject that a kept history holds at most. A per-subject limit above it needs pages to evict.
+/// Messages of one subject that a kept history holds at most. A per-subject limit above it needs
+/// pages to evict.
 pub const HISTORY_MAX: usize = 64;
 
 /// A subject of one stream: an index into its table, reused when the subject is gone.
@@ -190,8 +205,9 @@ pub struct Location {
 pub struct IndexConfig {
     /// The sequence of the first message of a new stream, at least 1.
     pub first_seq: u64,
-    /// Keep (sequence, size, segment) of each subject's newest [`HISTORY_MAX`] messages, so that removing the oldest of a
-    /// subject needs no page. For streams with a per-subject limit of 2 to [`HISTORY_MAX`].
+    /// Keep (sequence, size, segment) of each subject's newest [`HISTORY_MAX`] messages, so that
+    /// removing the oldest of a subject needs no page. For streams with a per-subject limit of 2 to
+    /// [`HISTORY_MAX`].
     pub track_history: bool,
     /// Seed of the subject table's hash.
     pub hash_seed: u64,

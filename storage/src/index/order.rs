@@ -1,8 +1,9 @@
 //! The subjects in the order of their names, for wildcard filters and listings.
 //!
-//! A sorted list of ids cut into leaves costs 4 to 8 bytes a subject and gives listings their order for free. A wildcard
-//! filter walks it by seeking: whatever cannot match is jumped over by its prefix, since the names below one prefix of
-//! whole tokens are neighbours. A cursor is a name, so it survives any change of the table between two steps.
+//! A sorted list of ids cut into leaves costs 4 to 8 bytes a subject and gives listings their order
+//! for free. A wildcard filter walks it by seeking: whatever cannot match is jumped over by its
+//! prefix, since the names below one prefix of whole tokens are neighbours. A cursor is a name, so
+//! it survives any change of the table between two steps.
 
 use super::subjects::SubjectTable;
 use super::{SubjectEntry, SubjectId};
@@ -156,7 +157,8 @@ fn judge(filter: &[u8], name: &[u8], key: &mut Vec<u8>) -> Verdict {
         match (is_last, end == name.len()) {
             (true, true) => return Verdict::Match,
             (false, true) => return Verdict::Next,
-            // A literal's last token: nothing behind it matches. A `*`: all of this token's subtree is too long.
+            // A literal's last token: nothing behind it matches. A `*`: all of this token's subtree
+            // is too long.
             (true, false) if want == b"*" => return past(&name[..end], key),
             (true, false) => return towards(name, start, want, is_last, key),
             (false, false) => start = end + 1,
@@ -200,8 +202,9 @@ fn literal_prefix(filter: &[u8]) -> &[u8] {
 }
 
 impl SubjectTable {
-    /// Visits the subjects that match `filter`, in the order of their names, taking one from `budget` for each name
-    /// looked at. Answers true when all were visited; else `cursor` tells where to go on.
+    /// Visits the subjects that match `filter`, in the order of their names, taking one from
+    /// `budget` for each name looked at. Answers true when all were visited; else `cursor` tells
+    /// where to go on.
     pub fn for_each_match(
         &self,
         filter: &[u8],

@@ -4,6 +4,7 @@ use super::codec;
 use super::directory::Chunk;
 use super::sequences::{SequencePage, slot_of};
 use super::{Corrupt, IndexConfig, Location, PageKey, PageKind, SEQUENCES_PER_PAGE, StreamIndex};
+use crate::types::Position;
 use std::collections::BTreeMap;
 
 /// What a recovery still has to load before the index can be used.
@@ -13,9 +14,9 @@ pub(super) struct Recovery {
 }
 
 impl StreamIndex {
-    /// Starts from a stored head. The pages that [`StreamIndex::pages_to_load`] names must be loaded before the index is
-    /// used; then what was appended and removed since the freeze is replayed. The sequence and history settings are the
-    /// head's.
+    /// Starts from a stored head. The pages that [`StreamIndex::pages_to_load`] names must be
+    /// loaded before the index is used; then what was appended and removed since the freeze is
+    /// replayed. The sequence and history settings are the head's.
     pub fn recover(config: IndexConfig, head: &[u8]) -> Result<StreamIndex, Corrupt> {
         let (scalars, directory) = codec::decode_head(head)?;
         let first_seq = scalars.first_seq;
@@ -44,15 +45,20 @@ impl StreamIndex {
         !self.recovery.missing.is_empty()
     }
 
-    /// The pages that must be loaded before the index can be used, with their places. Loading them may name others: ask
-    /// again until there are none.
+    /// The pages that must be loaded before the index can be used, with their places. Loading them
+    /// may name others: ask again until there are none.
     pub fn pages_to_load(&self) -> impl Iterator<Item = (PageKey, Location)> + '_ {
         self.recovery.missing.iter().map(|(&key, &location)| (key, location))
     }
 
-    /// Takes a page that was read: one that a recovery waits for, or one that an answer said is needed. A page that is
-    /// resident already is left alone.
-    pub fn load_page(&mut self, key: PageKey, bytes: &[u8]) -> Result<(), Corrupt> {
+    /// Takes a page that was read at `from`: one that a recovery waits for, or one that an answer
+    /// said is needed. Nothing happens if the page is resident already, or if its current version
+    /// is elsewhere by now (the read was overtaken by a checkpoint or a relocation: whoever needs
+    /// the page asks for it again).
+    pub fn load_page(&mut self, key: PageKey, from: Position, bytes: &[u8]) -> Result<(), Corrupt> {
+        if self.directory.get(key).is_none_or(|l| l.position != from) {
+            return Ok(());
+        }
         let awaited = self.recovery.missing.contains_key(&key);
         match key.kind {
             PageKind::Sequences if !awaited => return self.load_sequences(key.number, bytes),

@@ -49,7 +49,8 @@ pub enum ScanEnd {
     },
 }
 
-/// The answer of [`StreamIndex::remove_matching`]. To go on, call it with the same range again.
+/// The answer of [`StreamIndex::remove_matching`]. To go on, call it with the range from `resume`
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeRemoval {
     /// No match is left in the range.
@@ -81,7 +82,8 @@ pub enum Resolved {
     Budget,
 }
 
-/// 64 neighbouring sequences at most: the live ones from `seq` on and below `high`, as bits over `base`.
+/// 64 neighbouring sequences at most: the live ones from `seq` on and below `high`, as bits over
+/// `base`.
 struct Block {
     base: u64,
     live: u64,
@@ -104,8 +106,8 @@ impl StreamIndex {
         Block { base, live: !dead & mask, end }
     }
 
-    /// Walks the live entries of `from..to` that match, until `visit` answers false. Every entry and every run of dead
-    /// sequences looked at takes one from `budget`.
+    /// Walks the live entries of `from..to` that match, until `visit` answers false. Every entry
+    /// and every run of dead sequences looked at takes one from `budget`.
     pub(super) fn visit(
         &self,
         filter: &mut FilterSet,
@@ -153,8 +155,8 @@ impl StreamIndex {
         ScanEnd::End
     }
 
-    /// Walks the live entries from `from` down to `low` until `visit` answers false; `resume` is then where to go on
-    /// downwards (inclusive).
+    /// Walks the live entries from `from` down to `low` until `visit` answers false; `resume` is
+    /// then where to go on downwards (inclusive).
     pub(super) fn visit_back(
         &self,
         from: u64,
@@ -219,8 +221,7 @@ impl StreamIndex {
         })
     }
 
-    /// Removes the live messages of `range` that match, telling each. Can be called again with the same range until it is
-    /// done, whatever happened between.
+    /// Removes the live messages of `range` that match, telling each.
     pub fn remove_matching(
         &mut self,
         filter: &mut FilterSet,
@@ -254,7 +255,8 @@ impl StreamIndex {
         }
     }
 
-    /// The last message of a subject. Walks backwards only when the last of several messages was removed.
+    /// The last message of a subject. Walks backwards only when the last of several messages was
+    /// removed.
     pub fn last_of(&mut self, subject: SubjectId, budget: &mut u32) -> Resolved {
         let Some(entry) = self.subjects.get(subject) else { return Resolved::None };
         let (first, last) = (entry.first, entry.last);
@@ -286,7 +288,8 @@ impl StreamIndex {
         answer(found.map(|(seq, _)| seq), end)
     }
 
-    /// The first message of a subject. Walks forwards from the lower bound unless the history is known.
+    /// The first message of a subject. Walks forwards from the lower bound unless the history is
+    /// known.
     pub fn first_of(&mut self, subject: SubjectId, budget: &mut u32) -> Resolved {
         let Some(entry) = self.subjects.get(subject) else { return Resolved::None };
         let (first, last) = (entry.first, entry.last);
@@ -308,10 +311,10 @@ impl StreamIndex {
             (None, ScanEnd::NeedPage { resume, .. } | ScanEnd::Budget { resume }) => resume,
             (None, _) => first,
         };
-        if bound != first {
-            if let Some(entry) = self.subjects.change(subject, &mut self.checkpoint) {
-                entry.first = bound;
-            }
+        if bound != first
+            && let Some(entry) = self.subjects.change(subject, &mut self.checkpoint)
+        {
+            entry.first = bound;
         }
         answer(found, end)
     }

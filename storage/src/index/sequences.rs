@@ -62,7 +62,8 @@ impl SequencePages {
         pages
     }
 
-    /// Makes the page of `seq` the open one, empty before it. The former open page must have been moved away.
+    /// Makes the page of `seq` the open one, empty before it. The former open page must have been
+    /// moved away.
     pub fn open(&mut self, seq: u64) {
         self.tail_number = seq / SEQUENCES_PER_PAGE;
         self.tail = SequencePage { start: slot_of(seq) as u16, ..SequencePage::default() };
@@ -127,8 +128,9 @@ impl SequencePages {
         self.full_bytes + self.tail.bytes()
     }
 
-    /// Drops clean pages until `want` bytes are free, passing each page at most twice and visiting at most `visits`. The
-    /// open page stays. `keep` (the front) goes only when nothing else is left. Answers how many bytes went.
+    /// Drops clean pages until `want` bytes are free, passing each page at most twice and visiting
+    /// at most `visits`. The open page stays. `keep` (the front) goes only when nothing else is
+    /// left. Answers how many bytes went.
     pub fn evict(&mut self, want: usize, keep: u64, visits: usize) -> usize {
         let mut freed = 0;
         let rounds = (self.full.len() * 2).min(visits);

@@ -102,7 +102,8 @@ impl StreamIndex {
         }
     }
 
-    /// Adds the message `seq`. Sequences that are left out count as deleted; that costs a step for each 65,536 of them.
+    /// Adds the message `seq`. Sequences that are left out count as deleted; that costs a step for
+    /// each 65,536 of them.
     ///
     /// # Panics
     /// If `seq` is not above the last sequence, or pages of a recovery are missing.
@@ -154,7 +155,8 @@ impl StreamIndex {
         }
     }
 
-    /// Empties the sequence range of an empty stream up to `seq`: the next message may be `seq`, none is below it.
+    /// Empties the sequence range of an empty stream up to `seq`: the next message may be `seq`,
+    /// none is below it.
     ///
     /// # Panics
     /// If the stream is not empty.
@@ -218,8 +220,8 @@ impl StreamIndex {
         }
     }
 
-    /// Removes a message that is known to be of `subject`. Needs no page when it is the subject's last message (as
-    /// long as that is exact) or in its kept history.
+    /// Removes a message that is known to be of `subject`. Needs no page when it is the subject's
+    /// last message (as long as that is exact) or in its kept history.
     pub fn remove_of(&mut self, subject: SubjectId, seq: u64) -> Removed {
         if !self.is_live(seq) {
             return Removed::NotThere;
@@ -270,7 +272,8 @@ impl StreamIndex {
         message
     }
 
-    /// A record was copied from `from` to `to`: points the entry there, unless it is gone or has moved meanwhile.
+    /// A record was copied from `from` to `to`: points the entry there, unless it is gone or has
+    /// moved meanwhile.
     pub fn relocate(&mut self, seq: u64, from: Position, to: Position) -> Relocated {
         let entry = match self.get(seq) {
             Lookup::Found(entry) if entry.position == from => entry,
@@ -321,7 +324,8 @@ impl StreamIndex {
         }
     }
 
-    /// Drops the pages that lie wholly below the first sequence; what a checkpoint still needs of them is copied.
+    /// Drops the pages that lie wholly below the first sequence; what a checkpoint still needs of
+    /// them is copied.
     fn drop_dead_pages(&mut self) {
         let first = self.first_seq / SEQUENCES_PER_PAGE;
         while let Some((number, page)) = self.sequences.pop_below(first) {
@@ -345,6 +349,7 @@ impl StreamIndex {
                 codec::encode_deleted(number, &page, out);
             });
         }
+        self.trim_dirty();
     }
 
     /// The page that removing from the front will need next and that is not resident.
@@ -363,8 +368,8 @@ impl StreamIndex {
         wanted.then_some(next)
     }
 
-    /// Drops clean sequence pages until `bytes` are free or none is left; the first page goes last. Answers how many
-    /// bytes went.
+    /// Drops clean sequence pages until `bytes` are free or none is left; the first page goes last.
+    /// Answers how many bytes went.
     pub fn evict(&mut self, bytes: usize) -> usize {
         self.sequences.evict(bytes, self.first_seq / SEQUENCES_PER_PAGE, EVICT_VISITS_MAX)
     }

@@ -77,7 +77,8 @@ pub struct SubjectTotals {
     pub messages: u64,
 }
 
-/// 256 ids. Where histories are kept, `history` has one for each entry: the newest of its messages, oldest first.
+/// 256 ids. Where histories are kept, `history` has one for each entry: the newest of its messages,
+/// oldest first.
 #[derive(Debug, Default)]
 pub(super) struct SubjectPage {
     pub entries: Vec<SubjectEntry>,
@@ -189,7 +190,8 @@ impl SubjectTable {
         self.reuses
     }
 
-    /// The ids that got another subject since `seen` of such events, or `None` if that is not remembered.
+    /// The ids that got another subject since `seen` of such events, or `None` if that is not
+    /// remembered.
     pub(super) fn reuses_since(&self, seen: u64) -> Option<impl Iterator<Item = u32> + '_> {
         let unseen = usize::try_from(self.reuses.checked_sub(seen)?).ok()?;
         let skip = self.reused.len().checked_sub(unseen)?;
@@ -307,7 +309,8 @@ impl SubjectTable {
         self.pages[page].entries.get_mut(at)
     }
 
-    /// A message of `id` is gone: corrects count and bounds, and frees the id with its last message.
+    /// A message of `id` is gone: corrects count and bounds, and frees the id with its last
+    /// message.
     pub(super) fn remove(&mut self, id: SubjectId, seq: u64, checkpoint: &mut Checkpoint) {
         let Some(entry) = self.change(id, checkpoint) else {
             debug_assert!(false, "a live message has a subject");

@@ -1,1 +1,8 @@
-//! Tests of the index.
+//! Tests of the index: tables, golden bytes, memory, and random runs against a naive model with a
+//! disk that forgets what a checkpoint declared dead.
+
+mod golden;
+mod harness;
+mod memory;
+mod random;
+mod tables;

@@ -1,0 +1,138 @@
+//! What an index costs: bytes a subject and a message, and the time of an append.
+
+use crate::index::*;
+use crate::types::{Position, SegmentId};
+use std::time::Instant;
+
+fn position(n: u64) -> Position {
+    Position { segment: SegmentId((n >> 18) as u32), offset: (n as u32 & 0x3ffff) * 256 }
+}
+
+fn names(subjects: u64) -> Vec<String> {
+    (0..subjects).map(|n| format!("orders.{}.{:06}", n % 50, n)).collect()
+}
+
+/// Appends `messages` spread over `names`; answers nanoseconds an append.
+fn fill(index: &mut StreamIndex, names: &[String], messages: u64) -> f64 {
+    let start = Instant::now();
+    let mut n = index.last_seq();
+    for _ in 0..messages {
+        n += 1;
+        // A multiplicative walk visits the subjects in no friendly order.
+        let subject = &names[(n.wrapping_mul(0x9e37_79b9) % names.len() as u64) as usize];
+        index.append(n, position(n), 300, subject.as_bytes());
+    }
+    start.elapsed().as_nanos() as f64 / messages as f64
+}
+
+fn checkpoint(index: &mut StreamIndex) -> (u64, u64) {
+    let mut out = Vec::new();
+    let (mut pages, mut bytes) = (0, 0);
+    index.freeze();
+    while let Some(key) = index.next_frozen(&mut out) {
+        pages += 1;
+        bytes += out.len() as u64;
+        index.stored(key, position(pages), out.len() as u32);
+    }
+    (pages, bytes)
+}
+
+fn rss_kib() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|p| p.parse::<usize>().ok()).unwrap_or(0) * 4
+}
+
+#[test]
+fn what_stays_resident_is_small() {
+    let names = names(100_000);
+    let name_bytes: usize = names.iter().map(String::len).sum();
+    let mut index = StreamIndex::new(IndexConfig::default());
+    fill(&mut index, &names, 600_000);
+    assert_eq!(index.subjects().len(), names.len());
+    checkpoint(&mut index);
+    while index.evict(usize::MAX) > 0 {}
+    let resident = index.resident();
+    assert!(resident.sequences <= 2 * 65_536, "{resident:?}");
+    assert_eq!(resident.outbox, 0);
+    let beyond = (resident.fixed - name_bytes) / names.len();
+    assert!(beyond <= 120, "{beyond} bytes a subject beyond its name");
+}
+
+/// `cargo test --release -p corelane-storage figures -- --ignored --nocapture`
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let names = names(100_000);
+    let before = rss_kib();
+    let mut index = StreamIndex::new(IndexConfig::default());
+    let mut times = Vec::new();
+    times.push(fill(&mut index, &names, 100_000));
+    times.push(fill(&mut index, &names, 900_000));
+    for _ in 0..4 {
+        let start = Instant::now();
+        let (pages, bytes) = checkpoint(&mut index);
+        println!("checkpoint: {pages} pages, {bytes} B, {:?}", start.elapsed());
+        index.evict(usize::MAX);
+        times.push(fill(&mut index, &names, 1_000_000));
+    }
+    println!("ns an append, 100 k new subjects first: {times:.0?}");
+    checkpoint(&mut index);
+    while index.evict(usize::MAX) > 0 {}
+    println!(
+        "5 M messages, 100 k subjects: {:?}, RSS + {} KiB",
+        index.resident(),
+        rss_kib() - before
+    );
+    let one = vec!["orders".to_owned()];
+    let mut index = StreamIndex::new(IndexConfig::default());
+    println!("one subject: {:.0} ns an append", fill(&mut index, &one, 4_000_000));
+    let start = Instant::now();
+    let mut filter = FilterSet::new(["orders"]);
+    let (mut at, mut found) = (1, 0u64);
+    while let Scan::Found(seq, _) = index.next_matching(&mut filter, at, &mut u32::MAX.clone()) {
+        at = seq + 1;
+        found += 1;
+    }
+    println!("next_matching: {:.0} ns", start.elapsed().as_nanos() as f64 / found as f64);
+    let start = Instant::now();
+    for _ in 0..4_000_000 {
+        index.remove_first();
+    }
+    println!("remove_first: {:.0} ns", start.elapsed().as_nanos() as f64 / 4e6);
+    overwrites(&names);
+    walks(&names);
+}
+
+/// One message a subject: each append removes the one before.
+fn overwrites(names: &[String]) {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    let start = Instant::now();
+    for n in 1..=1_000_000u64 {
+        let subject = names[(n.wrapping_mul(0x9e37_79b9) % names.len() as u64) as usize].as_bytes();
+        let known = index.subjects().lookup(subject);
+        let last = known.and_then(|id| Some((id, index.subjects().get(id)?.last)));
+        index.append(n, position(n), 300, subject);
+        if let Some((id, seq)) = last {
+            assert!(matches!(index.remove_of(id, seq), Removed::Done(_)));
+        }
+    }
+    println!(
+        "overwrite: {:.0} ns, {:?}",
+        start.elapsed().as_nanos() as f64 / 1e6,
+        index.resident()
+    );
+}
+
+fn walks(names: &[String]) {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    fill(&mut index, names, 200_000);
+    for filter in [">", "orders.*.*", "orders.7.*", "*.*.000777", "orders.7.000007"] {
+        let start = Instant::now();
+        let mut totals = SubjectTotals::default();
+        let mut budget = u32::MAX;
+        let mut cursor = SubjectCursor::new();
+        index.subjects().count_matching(filter.as_bytes(), &mut cursor, &mut budget, &mut totals);
+        let visited = u32::MAX - budget;
+        println!("{filter}: {totals:?}, {visited} names, {:?}", start.elapsed());
+    }
+}

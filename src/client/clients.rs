@@ -354,6 +354,9 @@ impl Clients {
         }
         fill(conn.out.fill(&mut self.spares));
         Self::touch(&mut self.touched, conn);
+        if conn.out.pending() > self.limits.max_pending {
+            self.slow.push(slot);
+        }
     }
 
     pub(crate) fn write_info(&mut self, slot: u32, template: &InfoTemplate, kind: InfoKind) {
@@ -550,6 +553,10 @@ impl Clients {
     pub(crate) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
         let conn = &mut self.conns[slot as usize];
         if conn.closing.is_some() {
+            if at_once {
+                conn.out.discard(&mut self.spares);
+                Self::tell_close(&mut self.closing, conn);
+            }
             return;
         }
         if let Some(text) = reason.error_text() {

@@ -172,8 +172,7 @@ impl Cache {
     /// Forgets every plan that a change of `filter` can concern.
     pub fn invalidate(&mut self, filter: &[u8]) {
         let mut at = 0;
-        let mut literals = 0;
-        for token in filter.split(|&b| b == b'.') {
+        for (literals, token) in filter.split(|&b| b == b'.').enumerate() {
             if token == b"*" || token == b">" {
                 match literals {
                     0 => self.every += 1,
@@ -185,7 +184,6 @@ impl Cache {
                 }
                 return;
             }
-            literals += 1;
             at += token.len() + 1;
         }
         self.drop_key(filter);

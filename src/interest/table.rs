@@ -138,6 +138,7 @@ struct Table {
     filters: Vec<Filter>,
     free: Vec<u32>,
     cache: Cache,
+    walks: u64,
 }
 
 impl Table {
@@ -147,6 +148,7 @@ impl Table {
             filters: Vec::new(),
             free: Vec::new(),
             cache: Cache::new(seed),
+            walks: 0,
         }
     }
 
@@ -223,22 +225,27 @@ impl Table {
 
     /// The slot of the plan for `subject`.
     fn plan(&mut self, own: ReactorId, name: &[u8]) -> u32 {
+        if name.last() == Some(&b'.') {
+            // Such a key stands for all that follows the dot.
+            self.cache.plan_mut(0).clear();
+            return 0;
+        }
         let hash = self.cache.hash(name);
         if let Some(slot) = self.cache.get(hash, name) {
             return slot;
         }
         let prefix = memchr::memrchr(b'.', name).map(|dot| &name[..=dot]);
-        let prefix = prefix.filter(|p| p.len() < name.len()).map(|p| (self.cache.hash(p), p));
+        let prefix = prefix.map(|p| (self.cache.hash(p), p));
         if let Some((prefix_hash, prefix)) = prefix
             && let Some(slot) = self.cache.get(prefix_hash, prefix)
         {
             return slot;
         }
+        self.cache.plan_mut(0).clear();
         if !subject::is_routable(name) {
-            self.cache.plan_mut(0).clear();
             return 0;
         }
-        self.cache.plan_mut(0).clear();
+        self.walks += 1;
         let free = self.build(own, name, 0);
         let slot = match prefix {
             Some((hash, prefix)) if free => self.cache.remember(hash, prefix),
@@ -460,6 +467,11 @@ impl Interest {
     /// Gives up a watch.
     pub fn unwatch(&mut self, watch: WatchId) {
         self.watches.remove(watch);
+    }
+
+    /// How often the trie was walked because no plan was remembered.
+    pub fn walks(&self) -> u64 {
+        self.tables.iter().map(|t| t.walks).sum()
     }
 
     /// What changed for watches since the last call.

@@ -207,12 +207,11 @@ impl Trie {
                 if node.full != NONE {
                     visit(self.nodes[node.full as usize].value);
                 }
-                if node.star != NONE {
-                    next.push(node.star);
-                }
-                if let Some(child) = self.literal(id, token) {
-                    next.push(child);
-                }
+                let literal = self.literal(id, token);
+                let star = (node.star != NONE).then_some(node.star);
+                // The order of NATS: literals come first where the subject ends, wildcards before.
+                let both = if after.is_none() { [literal, star] } else { [star, literal] };
+                next.extend(both.into_iter().flatten());
             }
             std::mem::swap(&mut frontier, &mut next);
             if frontier.is_empty() {

@@ -25,4 +25,9 @@ pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};
 
 #[cfg(test)]
+pub(crate) fn random_for_tests(seed: u64) -> random::Random {
+    random::Random::new(seed)
+}
+
+#[cfg(test)]
 mod tests;

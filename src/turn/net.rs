@@ -372,7 +372,9 @@ impl Net {
         }
         let due = conn.send_started.plus(deadline);
         if due <= now {
-            self.clients.stats.slow_consumers += 1;
+            if conn.is_open() {
+                self.clients.stats.slow_consumers += 1;
+            }
             self.close(slot, CloseReason::SlowConsumerWriteDeadline, true);
         } else {
             conn.write_timer = true;

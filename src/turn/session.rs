@@ -63,6 +63,7 @@ impl Net {
         if stall > 0 {
             self.stall(now, slot, stall);
         }
+        self.settle();
     }
 
     fn error(&mut self, slot: u32, text: &[u8]) {

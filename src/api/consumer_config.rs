@@ -137,12 +137,12 @@ fn check_name(config: &ConsumerConfig) -> Result<(), ApiError> {
 /// Fills in defaults and checks the configuration for a consumer of `stream`. The time after which an inactive ephemeral
 /// consumer goes is filled in later, by [`decide`], because nats-server compares configurations before.
 pub fn check(
-    config: ConsumerConfig,
+    mut config: ConsumerConfig,
     stream: &StreamConfig,
     limits: &ConsumerServerLimits,
     pedantic: bool,
 ) -> Result<ConsumerConfig, ApiError> {
-    let mut config = config;
+    metadata::store_level(&mut config.metadata, 0);
     if config.num_replicas > 1 {
         return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
@@ -174,16 +174,15 @@ pub fn check(
     check_limits(&config, &stream.consumer_limits, limits)?;
     check_filters(&config)?;
     check_start(&config)?;
+    check_sampling(&config.sample_freq)?;
     if config.flow_control && config.idle_heartbeat == 0 {
         return Err(kinds::CONSUMER_FC_NEEDS_HEARTBEATS.error());
     }
-    check_sampling(&config.sample_freq)?;
     if metadata::size(&config.metadata) > metadata::BYTES_MAX {
         let limit = format!("{}KB", metadata::BYTES_MAX / 1024);
         return Err(kinds::CONSUMER_METADATA_LENGTH.with(limit));
     }
     check_supported(&config)?;
-    metadata::store_level(&mut config.metadata, 0);
     Ok(config)
 }
 
@@ -241,7 +240,7 @@ fn fill_defaults(
             limit => limit,
         };
     }
-    if config.inactive_threshold == 0 && of_stream.inactive_threshold > 0 {
+    if config.inactive_threshold == 0 {
         config.inactive_threshold = of_stream.inactive_threshold;
     }
     if config.max_batch == 0 && limits.max_request_batch > 0 && !config.is_push() {
@@ -431,7 +430,7 @@ fn try_decide(
         if stream.max_consumers > 0 && consumers as u64 >= stream.max_consumers as u64 {
             return Err(kinds::MAXIMUM_CONSUMERS_LIMIT.error());
         }
-        if config.inactive_threshold == 0 && config.durable_name.is_empty() {
+        if config.inactive_threshold <= 0 && config.durable_name.is_empty() {
             config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
         }
         return Ok(ConsumerDecision::Create(Box::new(config)));
@@ -445,6 +444,12 @@ fn try_decide(
     check_update(existing.config, &config)?;
     if existing.active && config.deliver_subject != existing.config.deliver_subject {
         return Err(kinds::CONSUMER_NAME_EXIST.error());
+    }
+    // What was created ephemeral has a threshold and keeps one.
+    let ephemeral =
+        existing.config.durable_name.is_empty() && existing.config.inactive_threshold > 0;
+    if config.inactive_threshold <= 0 && ephemeral {
+        config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
     }
     Ok(ConsumerDecision::Update(Box::new(config)))
 }

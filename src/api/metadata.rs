@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{API_LEVEL, NATS_VERSION};
 
-/// Most bytes of keys and values.
+/// Most bytes of keys and values, the stored level included.
 pub const BYTES_MAX: usize = 128 * 1024;
 
 const LEVEL_REQUIRED: &str = "_nats.req.level";

@@ -7,6 +7,8 @@
 //! [`error::ApiError`] with nats-server's code and words; names of features that are not built are known here, so that they
 //! are refused and never half obeyed.
 
+#[cfg(test)]
+pub(crate) mod cases;
 pub mod consumer_config;
 pub mod error;
 pub mod error_table;
@@ -14,6 +16,8 @@ pub mod json;
 pub mod metadata;
 pub mod names;
 pub mod subject;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod types;
 

@@ -128,9 +128,7 @@ fn parse_stream(rest: &str) -> Option<ApiRequest<'_>> {
                 ("MSG", "DELETE") => MsgDelete(token(stream)?),
                 ("PEER", "REMOVE") => cluster_only(ResponseType::StreamRemovePeer, stream)?,
                 ("PEER", "EVACUATE") => cluster_only(ResponseType::StreamEvacuatePeer, stream)?,
-                ("LEADER", "STEPDOWN") => {
-                    cluster_only(ResponseType::StreamLeaderStepdown, stream)?
-                }
+                ("LEADER", "STEPDOWN") => cluster_only(ResponseType::StreamLeaderStepdown, stream)?,
                 _ => return None,
             }
         }

@@ -11,6 +11,8 @@
 mod catalogue;
 mod index;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use catalogue::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, StreamEntry, StreamPage, UpdateDecision,

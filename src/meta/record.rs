@@ -164,11 +164,7 @@ impl Record {
             }
             2 => {
                 let body = unarchive!(UpdateBody, &aligned)?;
-                Record::Update {
-                    account: body.account,
-                    id: StreamId(body.id),
-                    config: body.config,
-                }
+                Record::Update { account: body.account, id: StreamId(body.id), config: body.config }
             }
             3 => {
                 let body = id_body()?;

@@ -176,12 +176,7 @@ impl Admission {
     }
 
     /// Decides about one publish, and adds it to the overlay if it is to be stored.
-    pub fn admit(
-        &mut self,
-        view: &impl StreamView,
-        now: Timestamp,
-        publish: &Publish,
-    ) -> Admitted {
+    pub fn admit(&mut self, view: &impl StreamView, now: Timestamp, publish: &Publish) -> Admitted {
         match self.try_admit(view, now, publish) {
             Ok(admitted) => admitted,
             Err(error) => Admitted::Refuse(error),

@@ -107,6 +107,8 @@ fn check(
     if config.mirror_direct && config.mirror.is_none() {
         return Err(invalid("stream has no mirror but does have mirror direct"));
     }
+    let level = required_level(&config);
+    metadata::store_level(&mut config.metadata, level);
     check_texts(&config)?;
     check_supported(&config)?;
     check_replicas(&mut config)?;
@@ -136,8 +138,6 @@ fn check(
     if config.num_replicas > 1 {
         return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
-    let level = required_level(&config);
-    metadata::store_level(&mut config.metadata, level);
     Ok(config)
 }
 
@@ -273,7 +273,9 @@ fn check_subjects(config: &StreamConfig) -> Result<(), ApiError> {
         check_reserved(config, subject.as_bytes())?;
         for other in &config.subjects[i + 1..] {
             if subject::overlaps(subject.as_bytes(), other.as_bytes()) {
-                return Err(invalid(format_args!("subject \"{subject}\" overlaps with \"{other}\"")));
+                return Err(invalid(format_args!(
+                    "subject \"{subject}\" overlaps with \"{other}\""
+                )));
             }
         }
     }

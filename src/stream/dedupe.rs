@@ -61,7 +61,8 @@ impl DedupeTable {
     /// The sequence under which a message with this id was stored in the last `window` nanoseconds.
     pub fn find(&self, hash: u128, now: Timestamp, window: i64) -> Option<u64> {
         let (start, queue) = (self.start, &self.queue);
-        let place = self.places.find(hash as u64, |&place| entry(queue, start, place).hash == hash)?;
+        let place =
+            self.places.find(hash as u64, |&place| entry(queue, start, place).hash == hash)?;
         let found = entry(queue, start, *place);
         (now.since(Timestamp(found.at)) < window).then_some(found.seq)
     }

@@ -13,6 +13,6 @@ pub use decode::{
     boolean, duration, durations, integer, integer32, integer64, optional, quoted, string,
     string_map, strings, struct_value, structs, unsigned, wrong_type,
 };
-pub use encode::{to_json, write_json, write_string, write_u64};
 pub(crate) use encode::go_quote;
+pub use encode::{to_json, write_json, write_string, write_u64};
 pub use scan::{Kind, Value, parse};

@@ -79,8 +79,8 @@ impl<'a> Scan<'a> {
 
     /// The error for the character at `self.at`.
     fn unexpected(&self, context: &str) -> String {
-        let rest = &self.data[self.at..];
-        format!("invalid character {} {context} at offset {}", quote_char(rest), self.at + 1)
+        let (quoted, len) = quote_char(&self.data[self.at..]);
+        format!("invalid character {quoted} {context} at offset {}", self.at + len)
     }
 
     fn value(&mut self) -> Result<Value<'a>, String> {
@@ -305,20 +305,20 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Go's quoting of the first character of `rest`.
-fn quote_char(rest: &[u8]) -> String {
+/// Go's quoting of the first character of `rest`, and how many bytes it takes.
+fn quote_char(rest: &[u8]) -> (String, usize) {
     let head = &rest[..rest.len().min(4)];
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(e) => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
     };
     match valid.chars().next() {
-        Some('\'') => "'\\''".to_owned(),
-        Some('"') => "'\"'".to_owned(),
+        Some('\'') => ("'\\''".to_owned(), 1),
+        Some('"') => ("'\"'".to_owned(), 1),
         Some(c) => {
             let quoted = super::encode::go_quote(c.encode_utf8(&mut [0; 4]));
-            format!("'{}'", &quoted[1..quoted.len() - 1])
+            (format!("'{}'", &quoted[1..quoted.len() - 1]), c.len_utf8())
         }
-        None => format!("'\\x{:02x}'", head.first().copied().unwrap_or_default()),
+        None => (format!("'\\x{:02x}'", head.first().copied().unwrap_or_default()), 1),
     }
 }

@@ -22,6 +22,9 @@ impl Consumer {
         let Mode::Pull(limits) = &self.settings.mode else {
             return sink.status(inbox, Some(origin), status::PUSH_BASED, b"");
         };
+        if self.deleted {
+            return;
+        }
         self.active_at = now.0;
         let request = match PullRequest::parse(body) {
             Ok(request) => request,
@@ -64,14 +67,16 @@ impl Consumer {
         origin: Origin,
         sink: &mut dyn Sink,
     ) -> bool {
-        if self.settings.ack_policy == AckPolicy::None {
+        if self.settings.ack_policy == AckPolicy::None || self.deleted {
             return false;
         }
         let answered = match AckKind::parse(payload) {
             AckKind::Ack | AckKind::Term => self.done(now, ack),
             AckKind::Next(rest) => {
                 self.done(now, ack);
-                self.pull(now, rest, reply, origin, sink);
+                if !reply.is_empty() {
+                    self.pull(now, rest, reply, origin, sink);
+                }
                 false
             }
             AckKind::Nak(delay) => {
@@ -220,6 +225,9 @@ impl Consumer {
                 self.ledger.unacked.queue(slot.seq);
             }
         }
+        if self.wait_until.is_some_and(|at| at <= now.0) {
+            self.wait_until = None;
+        }
         self.expire_requests(now, sink);
         self.beat(now, sink);
         if self.inactive_at().is_some_and(|at| at <= now.0) {
@@ -270,6 +278,8 @@ impl Consumer {
             self.push.active = false;
             self.ledger.unacked.queue_all();
         }
+        // Other filters may find more.
+        self.caught_up = false;
         self.active_at = self.active_at.max(now.0);
     }
 

@@ -23,7 +23,7 @@
 //! | 6 | dropped, delivered too often | step |
 //! | 7 | message is gone from the stream | step |
 //! | 8 | everything below is gone | step |
-//! | 9 | position | next stream sequence, next consumer sequence |
+//! | 9 | position | next stream sequence, next consumer sequence, last stream sequence delivered |
 //! | 10 | acknowledged ahead of the position | step |
 //! | 11 | all acknowledged ahead of the position up to | step |
 //! | 12 | start | next sequence, last sequence of the stream, count, step to each member of the start set |
@@ -168,6 +168,8 @@ pub struct Ledger {
     pub next_seq: u64,
     /// The consumer sequence of the next delivery.
     pub next_cseq: u64,
+    /// The stream sequence that was delivered last for the first time (or the end of what was purged).
+    pub delivered_seq: u64,
     /// All up to here is done, in stream sequences.
     pub floor_seq: u64,
     /// All up to here is done, in consumer sequences.
@@ -188,7 +190,8 @@ pub struct Ledger {
 impl PartialEq for Ledger {
     fn eq(&self, other: &Self) -> bool {
         let key = |l: &Ledger| {
-            (l.next_seq, l.next_cseq, l.floor_seq, l.floor_cseq, l.created_last_seq, l.ahead_all)
+            let positions = (l.next_seq, l.next_cseq, l.delivered_seq);
+            (positions, l.floor_seq, l.floor_cseq, l.created_last_seq, l.ahead_all)
         };
         let slots = |l: &Ledger| -> Vec<_> {
             l.unacked.iter().map(|s| (s.seq, s.consumer_seq, s.due, s.deliveries)).collect()
@@ -222,6 +225,7 @@ impl Ledger {
         self.next_seq = start.start_set.first().copied().unwrap_or(resume);
         self.start = StartSet::new(start.start_set, resume);
         self.floor_seq = self.next_seq - 1;
+        self.delivered_seq = self.next_seq - 1;
     }
 
     /// The next member of the start set, if the consumer is still in it.
@@ -277,15 +281,20 @@ impl Ledger {
             Op::Delivered { .. } if self.policy == AckPolicy::None => self.delta.moved = true,
             Op::Position { .. } => self.delta.moved = true,
             _ if self.delta.off => {}
-            _ => self.delta.note(op, (self.next_seq, self.next_cseq)),
+            _ => self.delta.note(op, self.position()),
         }
         self.perform(op);
+    }
+
+    /// Next stream sequence, next consumer sequence and last delivered stream sequence.
+    pub(super) fn position(&self) -> (u64, u64, u64) {
+        (self.next_seq, self.next_cseq, self.delivered_seq)
     }
 
     fn perform(&mut self, op: Op) {
         self.carry_out(op);
         if self.policy == AckPolicy::None {
-            (self.floor_seq, self.floor_cseq) = (self.next_seq - 1, self.next_cseq - 1);
+            (self.floor_seq, self.floor_cseq) = (self.delivered_seq, self.next_cseq - 1);
         }
     }
 
@@ -303,6 +312,7 @@ impl Ledger {
             }
             Op::AckedAll { seq, consumer_seq } => {
                 self.unacked.remove_through(seq);
+                self.dropped = self.dropped.split_off(&(seq + 1));
                 self.floor_seq = self.floor_seq.max(seq);
                 self.floor_cseq = self.floor_cseq.max(consumer_seq.min(self.next_cseq - 1));
             }
@@ -341,6 +351,7 @@ impl Ledger {
         let cseq = self.next_cseq;
         self.next_cseq += 1;
         self.move_to(seq + 1);
+        self.delivered_seq = self.delivered_seq.max(seq);
         if self.policy != AckPolicy::None {
             self.unacked.insert(seq, cseq, due, 1);
         }
@@ -371,7 +382,7 @@ impl Ledger {
     fn raise_floor(&mut self) {
         let (seq, cseq) = match self.unacked.first() {
             Some(first) => (first.seq - 1, first.consumer_seq - 1),
-            None => (self.next_seq - 1, self.next_cseq - 1),
+            None => (self.delivered_seq, self.next_cseq - 1),
         };
         self.floor_seq = self.floor_seq.max(seq);
         self.floor_cseq = self.floor_cseq.max(cseq);
@@ -385,6 +396,7 @@ impl Ledger {
         if self.next_seq < below {
             self.move_to(below);
         }
+        self.delivered_seq = self.delivered_seq.max(last);
         if ahead_of_floor {
             self.floor_seq = last;
             self.floor_cseq = self.floor_cseq.max(highest.unwrap_or(0));
@@ -409,7 +421,11 @@ impl Ledger {
                 continue;
             }
             if tag == 9 {
-                let (next_seq, next_cseq) = (r.take()?, r.take()?);
+                let (next_seq, next_cseq, delivered_seq) = (r.take()?, r.take()?, r.take()?);
+                if next_seq.max(next_cseq).max(delivered_seq) == u64::MAX {
+                    return Err(Corrupt("a position is too large"));
+                }
+                self.delivered_seq = self.delivered_seq.max(delivered_seq);
                 self.perform(Op::Position { next_seq, next_cseq });
                 continue;
             }
@@ -522,7 +538,7 @@ impl Delta {
         self.run = Some(Run { tag, first: seq, count: 1, due });
     }
 
-    fn position(&mut self, at: (u64, u64)) {
+    fn position(&mut self, at: (u64, u64, u64)) {
         self.close_run();
         if self.body.is_empty() {
             self.body.push(DELTA_VERSION);
@@ -531,6 +547,7 @@ impl Delta {
         self.body.push(9);
         put(&mut self.body, at.0);
         put(&mut self.body, at.1);
+        put(&mut self.body, at.2);
         self.moved = false;
     }
 
@@ -547,14 +564,15 @@ impl Delta {
     }
 
     /// Notes an op; `at` is the position before it.
-    fn note(&mut self, op: Op, at: (u64, u64)) {
+    fn note(&mut self, op: Op, at: (u64, u64, u64)) {
         if self.moved {
             self.position(at);
         }
         let (tag, seq) = match op {
             Op::Delivered { seq, due } => return self.extend_run(1, seq, due as u64),
             Op::Acked { seq } => return self.extend_run(2, seq, 0),
-            Op::Position { next_seq, next_cseq } => return self.position((next_seq, next_cseq)),
+            // Noted as a move; the numbers follow when it matters.
+            Op::Position { .. } => return,
             Op::AckedAll { seq, .. } => (3, seq),
             Op::Redelivered { seq, .. } => (4, seq),
             Op::Due { seq, .. } => (5, seq),
@@ -579,7 +597,7 @@ impl Delta {
     }
 
     /// Appends the delta's body; `at` is the position now.
-    pub(super) fn take(&mut self, at: (u64, u64), out: &mut Vec<u8>) -> bool {
+    pub(super) fn take(&mut self, at: (u64, u64, u64), out: &mut Vec<u8>) -> bool {
         if !self.is_dirty() {
             return false;
         }

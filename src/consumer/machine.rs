@@ -75,7 +75,7 @@ pub struct Progress {
 pub struct Info {
     /// Consumer sequence of the last delivery.
     pub delivered_consumer_seq: u64,
-    /// Stream sequence up to which the stream was looked at.
+    /// Stream sequence of the last new delivery; before the first, where the stream was looked at.
     pub delivered_stream_seq: u64,
     /// When the last delivery was; `None` before the first.
     pub delivered_at: Option<Timestamp>,
@@ -109,7 +109,8 @@ pub struct Consumer {
     passed: u64,
     /// The stream had nothing more when it was asked last.
     pub(super) caught_up: bool,
-    wait_until: Option<i64>,
+    /// Rate limit or original pace: nothing is delivered before.
+    pub(super) wait_until: Option<i64>,
     replaying: bool,
     last_stored: Option<i64>,
     last_sent: i64,
@@ -191,7 +192,7 @@ impl Consumer {
     /// Appends what changed since the last call as the body of one record; `None` if nothing did. Say `delta_durable` with the
     /// mark once the record is.
     pub fn take_delta(&mut self, out: &mut Vec<u8>) -> Option<DeltaMark> {
-        let at = (self.ledger.next_seq, self.ledger.next_cseq);
+        let at = self.ledger.position();
         self.ledger.delta.take(at, out).then_some(DeltaMark(at.1 - 1))
     }
 
@@ -266,7 +267,11 @@ impl Consumer {
     pub fn info(&self) -> Info {
         Info {
             delivered_consumer_seq: self.ledger.next_cseq - 1,
-            delivered_stream_seq: self.ledger.next_seq - 1,
+            delivered_stream_seq: if self.ledger.next_cseq == 1 {
+                self.ledger.next_seq - 1
+            } else {
+                self.ledger.delivered_seq
+            },
             delivered_at: self.delivered_at,
             floor_consumer_seq: self.ledger.floor_cseq,
             floor_stream_seq: self.ledger.floor_seq,
@@ -371,7 +376,9 @@ impl Consumer {
             Mode::Push(_) => None,
         };
         let due = now.0.saturating_add(self.settings.wait_after(deliveries));
-        self.wait_end = self.wait_end.max(due);
+        if self.settings.ack_policy != AckPolicy::None {
+            self.wait_end = self.wait_end.max(due);
+        }
         if again.is_some() {
             self.ledger.change(Op::Redelivered { seq, due });
         } else {

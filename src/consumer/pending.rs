@@ -31,7 +31,7 @@ struct Entry {
     position: u64,
     member: u32,
     base: i64,
-    /// Removals that concern this entry and all before it.
+    /// Removals that concern this entry and all before it in its bucket.
     mark: i64,
 }
 
@@ -90,6 +90,8 @@ impl Positions {
         self.buckets[b].entries.insert(i, Entry { position, member, base, mark: 0 });
         if self.buckets[b].entries.len() > BUCKET_MAX {
             let upper = self.buckets[b].entries.split_off(BUCKET_MAX / 2);
+            let inside: i64 = upper.iter().map(|e| e.mark).sum();
+            self.buckets[b].entries[BUCKET_MAX / 2 - 1].mark += inside;
             let mark = std::mem::take(&mut self.buckets[b].mark);
             self.buckets.insert(b + 1, Bucket { entries: upper, mark });
         }
@@ -98,16 +100,16 @@ impl Positions {
     fn remove(&mut self, key: (u64, u32)) -> Option<i64> {
         let (b, i) = self.find(key)?;
         let value = self.buckets[b].entries[i].base - self.marks_from(b, i);
-        let mut orphan = self.buckets[b].entries.remove(i).mark;
+        // Its removals concern those before it: in this bucket, for the buckets before have their own mark.
+        let mark = self.buckets[b].entries.remove(i).mark;
         if i > 0 {
-            self.buckets[b].entries[i - 1].mark += orphan;
-            orphan = 0;
+            self.buckets[b].entries[i - 1].mark += mark;
         }
         if self.buckets[b].entries.is_empty() {
-            orphan += self.buckets.remove(b).mark;
-        }
-        if b > 0 {
-            self.buckets[b - 1].mark += orphan;
+            let mark = self.buckets.remove(b).mark;
+            if b > 0 {
+                self.buckets[b - 1].mark += mark;
+            }
         }
         Some(value)
     }

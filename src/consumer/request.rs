@@ -207,7 +207,7 @@ pub fn duration_text(ns: i64) -> String {
         // Writing to a String cannot fail.
         let _ = write!(out, "{}", value / unit);
         let digits = unit.ilog10() as usize;
-        if value % unit > 0 {
+        if !value.is_multiple_of(unit) {
             let text = format!("{:0digits$}", value % unit);
             let _ = write!(out, ".{}", text.trim_end_matches('0'));
         }

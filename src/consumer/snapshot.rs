@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 1 | type: 0x43 |
 //! | 1 | version: 1 |
-//! | LEB128 × 7 | next stream and consumer sequence, floors (stream, consumer), last sequence at creation, acknowledged ahead up to, resume position |
+//! | LEB128 × 8 | next stream and consumer sequence, last delivered stream sequence, floors (stream, consumer), last sequence at creation, acknowledged ahead up to, resume position |
 //! | LEB128 | count of unacknowledged messages; each: step of stream sequence, step of consumer sequence, step of due time, deliveries |
 //! | LEB128 | count of dropped messages; each: step of stream sequence, deliveries |
 //! | LEB128 | count of messages acknowledged ahead; each: step |
@@ -28,6 +28,7 @@ impl Ledger {
         for n in [
             self.next_seq,
             self.next_cseq,
+            self.delivered_seq,
             self.floor_seq,
             self.floor_cseq,
             self.created_last_seq,
@@ -65,12 +66,15 @@ impl Ledger {
         let mut l = Ledger::blank(policy);
         l.next_seq = r.take()?;
         l.next_cseq = r.take()?;
+        l.delivered_seq = r.take()?;
         l.floor_seq = r.take()?;
         l.floor_cseq = r.take()?;
         l.created_last_seq = r.take()?;
         l.ahead_all = r.take()?;
         let resume = r.take()?;
-        if l.next_seq == 0 || l.next_cseq == 0 || l.floor_cseq >= l.next_cseq {
+        let positions = [l.next_seq, l.next_cseq, l.delivered_seq, l.floor_seq];
+        let zero = l.next_seq == 0 || l.next_cseq == 0;
+        if zero || l.floor_cseq >= l.next_cseq || positions.contains(&u64::MAX) {
             return Err(Corrupt("a floor lies above its position"));
         }
         l.decode_unacked(&mut r)?;

@@ -1,1 +1,9 @@
+//! Rules as tables, a consumer against a stream in virtual time, and models with random runs.
 
+mod codec;
+mod drive;
+mod groups;
+mod model;
+mod pull;
+mod push;
+mod recovery;

@@ -15,13 +15,23 @@
 //! prints `corelane: v0.1.0` on the first line and `nats-server: v2.15.1` on the second, since tools search for that, errors
 //! start with `corelane: `, and the store is `./corelane-data`.
 
+pub mod cli;
 pub mod digest;
+mod draft;
+mod engine;
+mod finish;
+mod flags;
+mod jetstream;
 mod lexer;
 mod loader;
 pub mod options;
 pub mod parser;
+pub mod units;
+mod usage;
 pub mod value;
 
+pub use cli::parse as parse_command;
+pub use finish::join_host_port;
 pub use loader::{OsLoader, go_error};
 pub use options::Options;
 

@@ -85,6 +85,8 @@ pub struct Options {
     pub engine: EngineOptions,
     /// Lines to log as warnings at the start, in order.
     pub warnings: Vec<String>,
+    /// Text for standard error before the log starts: old-fashioned values, by position.
+    pub notes: String,
 }
 
 /// A host and port to tell others.
@@ -246,6 +248,7 @@ impl Options {
             server_metadata: Vec::new(),
             engine: EngineOptions::default(),
             warnings: Vec::new(),
+            notes: String::new(),
         }
     }
 }

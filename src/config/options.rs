@@ -288,7 +288,7 @@ impl JetStreamOptions {
     /// JetStream with nothing said about it.
     pub fn defaults(persona: Persona) -> Self {
         let root = match persona {
-            Persona::Corelane => PathBuf::from("corelane-data"),
+            Persona::Corelane => PathBuf::from("./corelane-data"),
             Persona::NatsServer => std::env::temp_dir().join("nats"),
         };
         JetStreamOptions {

@@ -3,6 +3,7 @@
 use super::draft::{self, Draft, Findings};
 use super::flags::{self, Flags};
 use super::options::{CORELANE_VERSION, NATS_VERSION, Options, Persona};
+use super::units::quote;
 use super::usage::{usage, usage_tls};
 use super::{Command, Loader, Reply, SignalRequest, digest, finish, parser};
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ fn command(persona: Persona, args: &[String], loader: &mut dyn Loader) -> Result
         return match word.to_lowercase().as_str() {
             "version" => Ok(print(version_text(persona))),
             "help" => Ok(print(usage(persona))),
-            _ => Err(format!("unrecognized command: {word:?}")),
+            _ => Err(format!("unrecognized command: {}", quote(word))),
         };
     }
     if let Some(text) = flags.signal.as_deref().filter(|text| !text.is_empty()) {
@@ -123,10 +124,10 @@ fn load(
     loader: &mut dyn Loader,
 ) -> Result<(String, String), String> {
     let map = parser::parse_file(path, loader)?;
-    if map.is_empty() {
-        return Err(format!("{path}: config has no values or is empty"));
-    }
     let mut found = Findings::default();
+    if map.is_empty() {
+        found.warnings.push((None, format!("{path}: config has no values or is empty")));
+    }
     draft::read(&map, draft, &mut found);
     match found.refusal(test) {
         Some(lines) => Err(lines),

@@ -2,7 +2,7 @@
 
 use super::engine;
 use super::options::EngineOptions;
-use super::units::{SECOND, parse_duration};
+use super::units::{SECOND, parse_duration, quote};
 use super::value::{Map, Node, Pos, Value};
 
 /// What a file and the flags said. `None` was not said.
@@ -61,7 +61,7 @@ pub(super) struct Draft {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub errors: Vec<(Option<Pos>, String)>,
-    pub warnings: Vec<(Pos, String)>,
+    pub warnings: Vec<(Option<Pos>, String)>,
 }
 
 impl Findings {
@@ -71,7 +71,7 @@ impl Findings {
 
     /// The warnings' lines.
     pub(super) fn warning_lines(&self) -> String {
-        self.warnings.iter().map(|(at, text)| format!("{at}: {text}\n")).collect()
+        lines(&self.warnings)
     }
 
     /// The lines to refuse a file with, warnings first; `None` if it is good.
@@ -80,15 +80,16 @@ impl Findings {
             return None;
         }
         self.errors.sort();
-        let mut lines = self.warning_lines();
-        for (at, text) in &self.errors {
-            match at {
-                Some(at) => lines.push_str(&format!("{at}: {text}\n")),
-                None => lines.push_str(&format!("{text}\n")),
-            }
-        }
-        Some(lines)
+        Some(self.warning_lines() + &lines(&self.errors))
     }
+}
+
+fn lines(findings: &[(Option<Pos>, String)]) -> String {
+    let line = |(at, text): &(Option<Pos>, String)| match at {
+        Some(at) => format!("{at}: {text}\n"),
+        None => format!("{text}\n"),
+    };
+    findings.iter().map(line).collect()
 }
 
 /// A value of the wrong type. It ends the reading of the top-level key it is in, as a panic does in nats-server.
@@ -137,7 +138,7 @@ pub(super) fn duration(key: &str, node: &Node, found: &mut Findings) -> Read<Opt
     }
     let warning =
         format!("invalid use of field \"{key}\": {key} should be converted to a duration");
-    found.warnings.push((node.at.clone(), warning));
+    found.warnings.push((Some(node.at.clone()), warning));
     Ok(Some(integer(&node.value)?.saturating_mul(SECOND)))
 }
 
@@ -267,7 +268,7 @@ fn top_level(
 
 pub(super) fn unknown(key: &str, node: &Node, found: &mut Findings) {
     if !node.used {
-        found.error(&node.at, format!("unknown field \"{}\"", key.escape_debug()));
+        found.error(&node.at, format!("unknown field {}", quote(key)));
     }
 }
 

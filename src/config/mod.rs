@@ -91,3 +91,6 @@ impl Reply {
         self.code
     }
 }
+
+#[cfg(test)]
+mod tests;

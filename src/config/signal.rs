@@ -2,6 +2,7 @@
 
 use super::cli::failure;
 use super::loader::go_error;
+use super::units::quote;
 use super::{Reply, SignalRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -38,9 +39,9 @@ fn deliver(
     let pids = targets(&request.target, name, running)?;
     let mut failures = String::new();
     for pid in pids {
-        let signal = signal(command).ok_or_else(|| format!("unknown signal {command:?}"))?;
+        let signal = signal(command).ok_or_else(|| format!("unknown signal {}", quote(command)))?;
         if let Err(why) = kill(pid, signal) {
-            failures.push_str(&format!("\nsignal {command:?} {pid}: {why}"));
+            failures.push_str(&format!("\nsignal {} {pid}: {why}", quote(command)));
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }

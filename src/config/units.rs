@@ -132,6 +132,39 @@ pub fn format_bytes(bytes: i64) -> String {
     format!("{:.2} {unit}B", size / 1024_f64.powi(exponent))
 }
 
+/// Text in double quotes with Go's escapes.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\'' => out.push('\''),
+            // What Rust shows escaped cannot be printed; only the escapes differ.
+            _ if c.escape_debug().len() == 1 => out.push(c),
+            '\0'..='\u{7f}' => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            '\u{80}'..='\u{ffff}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => {
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +188,11 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(ns), "{text}");
         }
+    }
+
+    #[test]
+    fn quoted_text_has_gos_escapes() {
+        assert_eq!(quote("a\"b\\\n\u{1}\u{7f}\u{200b}'é"), r#""a\"b\\\n\x01\x7f\u200b'é""#);
     }
 
     #[test]

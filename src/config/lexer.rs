@@ -239,7 +239,9 @@ impl<'a> Lexer<'a> {
     fn start(&mut self) -> Step {
         match self.scope() {
             Scope::Array => return self.array_start(),
-            Scope::Top | Scope::Block | Scope::Map => self.skip_while(|b| is_blank(b) || is_newline(b)),
+            Scope::Top | Scope::Block | Scope::Map => {
+                self.skip_while(|b| is_blank(b) || is_newline(b))
+            }
         }
         let in_map = self.scope() == Scope::Map;
         match self.peek() {
@@ -310,7 +312,8 @@ impl<'a> Lexer<'a> {
             return Err(self.error("Unexpected EOF processing map key."));
         }
         let text = &self.text[start..self.pos];
-        if text.eq_ignore_ascii_case(b"include") && (is_blank(self.peek()) || is_newline(self.peek()))
+        if text.eq_ignore_ascii_case(b"include")
+            && (is_blank(self.peek()) || is_newline(self.peek()))
         {
             self.state = State::Include;
             return Ok(None);
@@ -352,9 +355,7 @@ impl<'a> Lexer<'a> {
                 Err(self.error_with_newline("Expected include value but found new line"))
             }
             b'0'..=b'9' | b'-' => Err(self.include_error("number")),
-            b'\\' => {
-                Err(self.error("Expected include value but found escape sequence"))
-            }
+            b'\\' => Err(self.error("Expected include value but found escape sequence")),
             b'[' => Err(self.include_error("array")),
             b'{' => Err(self.include_error("map")),
             b'(' => Err(self.include_error("block")),

@@ -15,13 +15,27 @@
 //! prints `corelane: v0.1.0` on the first line and `nats-server: v2.15.1` on the second, since tools search for that, errors
 //! start with `corelane: `, and the store is `./corelane-data`.
 
+pub mod banner;
+pub mod cli;
 pub mod digest;
+mod draft;
+mod engine;
+pub mod files;
+mod finish;
+mod flags;
+mod jetstream;
 mod lexer;
 mod loader;
+pub mod log;
 pub mod options;
 pub mod parser;
+pub mod signal;
+pub mod units;
+mod usage;
 pub mod value;
 
+pub use cli::parse as parse_command;
+pub use finish::join_host_port;
 pub use loader::{OsLoader, go_error};
 pub use options::Options;
 
@@ -66,3 +80,17 @@ pub trait Loader {
     /// The value of an environment variable.
     fn var(&mut self, name: &str) -> Option<String>;
 }
+
+impl Reply {
+    /// Writes the texts and gives the exit code.
+    pub fn emit(&self) -> i32 {
+        use std::io::Write as _;
+        // Who cannot be written to has nothing to be told.
+        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
+        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
+        self.code
+    }
+}
+
+#[cfg(test)]
+mod tests;

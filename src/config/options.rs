@@ -85,6 +85,8 @@ pub struct Options {
     pub engine: EngineOptions,
     /// Lines to log as warnings at the start, in order.
     pub warnings: Vec<String>,
+    /// Text for standard error before the log starts: old-fashioned values, by position.
+    pub notes: String,
 }
 
 /// A host and port to tell others.
@@ -246,6 +248,7 @@ impl Options {
             server_metadata: Vec::new(),
             engine: EngineOptions::default(),
             warnings: Vec::new(),
+            notes: String::new(),
         }
     }
 }
@@ -285,7 +288,7 @@ impl JetStreamOptions {
     /// JetStream with nothing said about it.
     pub fn defaults(persona: Persona) -> Self {
         let root = match persona {
-            Persona::Corelane => PathBuf::from("corelane-data"),
+            Persona::Corelane => PathBuf::from("./corelane-data"),
             Persona::NatsServer => std::env::temp_dir().join("nats"),
         };
         JetStreamOptions {

@@ -177,8 +177,9 @@ impl<'a, 'b> Parser<'a, 'b> {
             }
         }
         let line = at.line;
-        let failed =
-            |e: String| format!("variable reference for '{name}' on line {line} could not be parsed: {e}");
+        let failed = |e: String| {
+            format!("variable reference for '{name}' on line {line} could not be parsed: {e}")
+        };
         if self.shared.reading.contains(name) {
             return Err(failed(format!("variable reference cycle for '{name}'")));
         }
@@ -250,10 +251,8 @@ fn datetime(text: String) -> Result<Value, String> {
         2 => 28,
         _ => 0,
     };
-    let exists = (1..=days).contains(&day)
-        && field(11..13) < 24
-        && field(14..16) < 60
-        && field(17..19) < 60;
+    let exists =
+        (1..=days).contains(&day) && field(11..13) < 24 && field(14..16) < 60 && field(17..19) < 60;
     if !exists {
         return Err(format!("expected Zulu formatted DateTime, but got '{text}'"));
     }

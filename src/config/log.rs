@@ -1,0 +1,424 @@
+//! The log: nats-server's lines, on standard error or in a file.
+//!
+//! A shell: it reads the clock and writes files. One [`Logger`] serves the process; cloning it is cheap, every line takes a
+//! lock, so nothing that happens per message may log.
+
+use super::loader::go_error;
+use super::options::LogOptions;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use std::fmt::{Arguments, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// `[INF]`
+    Info,
+    /// `[WRN]`
+    Warn,
+    /// `[ERR]`
+    Error,
+    /// `[FTL]`, the last line before the process exits with 1.
+    Fatal,
+    /// `[DBG]`
+    Debug,
+    /// `[TRC]`
+    Trace,
+}
+
+impl Level {
+    fn label(self) -> &'static str {
+        match self {
+            Level::Info => "[INF]",
+            Level::Warn => "[WRN]",
+            Level::Error => "[ERR]",
+            Level::Fatal => "[FTL]",
+            Level::Debug => "[DBG]",
+            Level::Trace => "[TRC]",
+        }
+    }
+}
+
+/// A handle to the process's log.
+#[derive(Clone, Debug)]
+pub struct Logger(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pid: u32,
+    debug: bool,
+    trace: bool,
+    /// The zone of the times; `None` leaves them out.
+    zone: Option<TimeZone>,
+    sink: Mutex<Sink>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stderr,
+    File(LogFile),
+    /// For tests: lines in memory.
+    Memory(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    /// Bytes after which the file is put aside; 0 is never.
+    limit: u64,
+    /// Files kept, this one included; 0 keeps all.
+    files_max: u32,
+}
+
+impl Logger {
+    /// Opens the log that `options` ask for. The error is the line that nats-server writes before it exits with 1.
+    pub fn open(options: &LogOptions) -> Result<Logger, String> {
+        let zone = zone(options);
+        let sink = match &options.file {
+            None => Sink::Stderr,
+            Some(path) => match LogFile::open(path, options) {
+                Ok(file) => Sink::File(file),
+                Err(e) => {
+                    let mut line = String::new();
+                    write_time(&mut line, now(zone.as_ref().unwrap_or(&TimeZone::UTC)), false);
+                    let shown = path.display();
+                    let _ = write!(line, "error opening file: open {shown}: {}", go_error(&e));
+                    return Err(line);
+                }
+            },
+        };
+        Ok(Logger::with_sink(options, zone, sink))
+    }
+
+    /// A log into memory, for tests; [`Logger::taken`] gives what was written.
+    pub fn memory(options: &LogOptions) -> Logger {
+        Logger::with_sink(options, zone(options), Sink::Memory(Vec::new()))
+    }
+
+    fn with_sink(options: &LogOptions, zone: Option<TimeZone>, sink: Sink) -> Logger {
+        Logger(Arc::new(Inner {
+            pid: std::process::id(),
+            debug: options.debug,
+            trace: options.trace,
+            zone,
+            sink: Mutex::new(sink),
+        }))
+    }
+
+    /// What a log into memory holds, which is then empty.
+    pub fn taken(&self) -> String {
+        match &mut *self.sink() {
+            Sink::Memory(bytes) => String::from_utf8_lossy(&std::mem::take(bytes)).into_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// True if `[DBG]` lines are written; asked before one is made.
+    pub fn is_debug(&self) -> bool {
+        self.0.debug
+    }
+
+    /// True if `[TRC]` lines are written.
+    pub fn is_trace(&self) -> bool {
+        self.0.trace
+    }
+
+    /// An `[INF]` line.
+    pub fn info(&self, text: Arguments<'_>) {
+        self.line(Level::Info, text);
+    }
+
+    /// A `[WRN]` line.
+    pub fn warn(&self, text: Arguments<'_>) {
+        self.line(Level::Warn, text);
+    }
+
+    /// An `[ERR]` line.
+    pub fn error(&self, text: Arguments<'_>) {
+        self.line(Level::Error, text);
+    }
+
+    /// A `[FTL]` line. The caller then exits with 1.
+    pub fn fatal(&self, text: Arguments<'_>) {
+        self.line(Level::Fatal, text);
+    }
+
+    /// A `[DBG]` line, if those are wanted.
+    pub fn debug(&self, text: Arguments<'_>) {
+        if self.0.debug {
+            self.line(Level::Debug, text);
+        }
+    }
+
+    /// A `[TRC]` line, if those are wanted.
+    pub fn trace(&self, text: Arguments<'_>) {
+        if self.0.trace {
+            self.line(Level::Trace, text);
+        }
+    }
+
+    /// Opens the file again under its name, after somebody moved it (SIGUSR1).
+    pub fn reopen(&self) {
+        let result = match &mut *self.sink() {
+            Sink::File(file) => Some(file.reopen()),
+            _ => None,
+        };
+        match result {
+            None => self.info(format_args!("File log re-open ignored, not a file logger")),
+            Some(Ok(())) => self.info(format_args!("File log re-opened")),
+            Some(Err(e)) => self.error(format_args!("Error re-opening log file: {}", go_error(&e))),
+        }
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.0.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn time(&self) -> Option<DateTime> {
+        self.0.zone.as_ref().map(now)
+    }
+
+    fn line(&self, level: Level, text: Arguments<'_>) {
+        let line = line(self.0.pid, self.time(), level, text);
+        match &mut *self.sink() {
+            // There is nobody to tell that the log cannot be written.
+            Sink::Stderr => drop(io::stderr().lock().write_all(line.as_bytes())),
+            Sink::Memory(bytes) => bytes.extend_from_slice(line.as_bytes()),
+            Sink::File(file) => {
+                file.write(&line);
+                if file.is_full() {
+                    let (level, text) = match file.rotate(now(&TimeZone::UTC)) {
+                        Ok(name) => (
+                            Level::Info,
+                            format!("Rotated log, backup saved as \"{}\"", name.display()),
+                        ),
+                        Err(e) => (Level::Error, format!("Unable to rotate log: {}", go_error(&e))),
+                    };
+                    file.write(&self::line(self.0.pid, self.time(), level, format_args!("{text}")));
+                }
+            }
+        }
+    }
+}
+
+fn zone(options: &LogOptions) -> Option<TimeZone> {
+    match (options.time, options.time_utc) {
+        (false, _) => None,
+        (true, true) => Some(TimeZone::UTC),
+        (true, false) => Some(TimeZone::system()),
+    }
+}
+
+fn now(zone: &TimeZone) -> DateTime {
+    zone.to_datetime(jiff::Timestamp::now())
+}
+
+/// `2026/08/21 10:00:00.000000 `, or without the fraction.
+fn write_time(out: &mut String, time: DateTime, micros: bool) {
+    let (date, clock) = (time.date(), time.time());
+    let _ = write!(out, "{:04}/{:02}/{:02} ", date.year(), date.month(), date.day());
+    let _ = write!(out, "{:02}:{:02}:{:02}", clock.hour(), clock.minute(), clock.second());
+    if micros {
+        let _ = write!(out, ".{:06}", clock.subsec_nanosecond() / 1000);
+    }
+    out.push(' ');
+}
+
+/// One line of the log, with its newline.
+fn line(pid: u32, time: Option<DateTime>, level: Level, text: Arguments<'_>) -> String {
+    let mut line = String::with_capacity(128);
+    let _ = write!(line, "[{pid}] ");
+    if let Some(time) = time {
+        write_time(&mut line, time, true);
+    }
+    let _ = writeln!(line, "{} {text}", level.label());
+    line
+}
+
+impl LogFile {
+    fn open(path: &Path, options: &LogOptions) -> io::Result<LogFile> {
+        let file = open_for_append(path)?;
+        let size = file.metadata()?.len();
+        Ok(LogFile {
+            path: path.to_owned(),
+            file,
+            size,
+            limit: options.size_limit_bytes,
+            files_max: options.files_max,
+        })
+    }
+
+    fn write(&mut self, line: &str) {
+        if self.file.write_all(line.as_bytes()).is_ok() {
+            self.size += line.len() as u64;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.limit > 0 && self.size > self.limit
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.file = open_for_append(&self.path)?;
+        self.size = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    /// Puts the file aside under the name of the time and begins another.
+    fn rotate(&mut self, time: DateTime) -> io::Result<PathBuf> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(backup_suffix(time));
+        let name = PathBuf::from(name);
+        // What cannot be put aside now may be later, after as much again.
+        self.limit = self.limit.saturating_add(self.size);
+        std::fs::rename(&self.path, &name)?;
+        self.limit -= self.size;
+        self.reopen()?;
+        self.remove_oldest();
+        Ok(name)
+    }
+
+    /// Removes the oldest backups beyond the number of files to keep.
+    fn remove_oldest(&self) {
+        let (Some(dir), Some(own), true) =
+            (self.path.parent(), self.path.file_name(), self.files_max > 0)
+        else {
+            return;
+        };
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let prefix = format!("{}.", own.to_string_lossy());
+        let Ok(entries) = std::fs::read_dir(dir) else { return };
+        let mut backups: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.strip_prefix(&prefix).is_some_and(is_backup_suffix))
+            .collect();
+        // The names sort by time.
+        backups.sort();
+        let keep = usize::try_from(self.files_max - 1).unwrap_or(usize::MAX);
+        for name in backups.iter().take(backups.len().saturating_sub(keep)) {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+    }
+}
+
+fn open_for_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
+/// `.2026.11.23.02.49.14.146032968`
+fn backup_suffix(time: DateTime) -> String {
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        ".{:04}.{:02}.{:02}.{:02}.{:02}.{:02}.{:09}",
+        date.year(),
+        date.month(),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.subsec_nanosecond()
+    )
+}
+
+/// True for what follows the dot of a backup's name.
+fn is_backup_suffix(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    matches!(parts.len(), 6 | 7)
+        && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(file: Option<PathBuf>) -> LogOptions {
+        LogOptions { file, time: false, ..LogOptions::default() }
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("corelane-log-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_line_is_nats_servers() {
+        let time = DateTime::constant(2026, 8, 21, 10, 0, 7, 12_345_678);
+        let text = format_args!("Server is ready");
+        let with_time = line(77, Some(time), Level::Info, text);
+        assert_eq!(with_time, "[77] 2026/08/21 10:00:07.012345 [INF] Server is ready\n");
+        assert_eq!(line(77, None, Level::Fatal, text), "[77] [FTL] Server is ready\n");
+    }
+
+    #[test]
+    fn levels_are_filtered() {
+        let log = Logger::memory(&options(None));
+        log.debug(format_args!("no"));
+        log.trace(format_args!("no"));
+        log.warn(format_args!("yes"));
+        let pid = std::process::id();
+        assert_eq!(log.taken(), format!("[{pid}] [WRN] yes\n"));
+        let log = Logger::memory(&LogOptions { debug: true, trace: true, ..options(None) });
+        log.debug(format_args!("d"));
+        log.trace(format_args!("t"));
+        assert_eq!(log.taken(), format!("[{pid}] [DBG] d\n[{pid}] [TRC] t\n"));
+        log.reopen();
+        assert!(log.taken().contains("[INF] File log re-open ignored, not a file logger"));
+    }
+
+    #[test]
+    fn a_moved_file_is_opened_again() {
+        let dir = scratch("reopen");
+        let path = dir.join("a.log");
+        let log = Logger::open(&options(Some(path.clone()))).unwrap();
+        log.info(format_args!("one"));
+        std::fs::rename(&path, dir.join("old")).unwrap();
+        log.info(format_args!("two"));
+        log.reopen();
+        let read = |p: &Path| std::fs::read_to_string(p).unwrap();
+        assert!(read(&dir.join("old")).ends_with("[INF] two\n"));
+        assert!(read(&path).ends_with("[INF] File log re-opened\n"));
+        assert!(!read(&path).contains("two"));
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_removed() {
+        let dir = scratch("rotate");
+        let path = dir.join("a.log");
+        let limits = LogOptions { size_limit_bytes: 200, files_max: 3, ..options(Some(path)) };
+        let log = Logger::open(&limits).unwrap();
+        for number in 0..100 {
+            log.info(format_args!("line {number}"));
+        }
+        let mut files: Vec<String> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        assert_eq!(files.len(), 3, "{files:?}");
+        assert_eq!(files[0], "a.log");
+        let current = std::fs::read_to_string(dir.join("a.log")).unwrap();
+        assert!(current.contains("Rotated log, backup saved as \""), "{current}");
+        assert!(current.contains(&files[2]), "{current}");
+        let last = std::fs::read_to_string(dir.join(&files[2])).unwrap();
+        assert!(last.len() > 200 && last.len() < 300, "{}", last.len());
+        let all = last + &current;
+        assert!(all.contains("line 99"));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_says_so_as_go_does() {
+        let error = Logger::open(&options(Some("/nonexistent/x".into()))).unwrap_err();
+        let (time, text) = error.split_at(20);
+        assert_eq!(text, "error opening file: open /nonexistent/x: no such file or directory");
+        assert_eq!(time.len(), 20);
+    }
+}

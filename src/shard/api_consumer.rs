@@ -92,7 +92,7 @@ impl Shard {
         slot: usize,
         name: &str,
         create: &ConsumerCreate,
-        out: &impl Outlet,
+        out: &mut impl Outlet,
     ) -> ConsumerDecision {
         let cell = &self.cells[slot];
         let existing = cell.consumers.find(name).map(|at| {

@@ -1,6 +1,6 @@
 //! One stream on its shard: configuration, gate, index, consumers.
 
-use corelane_storage::index::{IndexConfig, StreamIndex};
+use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
 
 use super::memory::MemoryStore;
 use crate::api::types::{StorageType, StreamConfig};
@@ -33,6 +33,10 @@ pub struct StreamCell {
     pub first_time: (u64, Timestamp),
     /// Its consumers.
     pub consumers: super::consumers::Consumers,
+    /// When the first message may have reached its age, as the shard's timers have it.
+    pub age_due: Option<Timestamp>,
+    /// It stands in the shard's list of streams to be served.
+    pub active: bool,
     /// Removal was decided: nothing more is captured.
     pub removing: bool,
     /// Something that a checkpoint holds beside the index has changed.
@@ -65,6 +69,8 @@ impl StreamCell {
             last_time: Timestamp(0),
             first_time: (0, Timestamp(0)),
             consumers: Default::default(),
+            age_due: None,
+            active: false,
             removing: false,
             dirty: true,
         }
@@ -93,6 +99,14 @@ impl StreamCell {
     pub fn gate(&mut self) -> (&mut Admission, View<'_>) {
         (&mut self.admission, View { index: &self.index, last_time: self.last_time })
     }
+}
+
+/// What a subject holds.
+pub fn subject_state(index: &StreamIndex, id: SubjectId) -> SubjectState {
+    index.subjects().get(id).map_or_else(SubjectState::default, |e| SubjectState {
+        last_seq: e.last,
+        count: e.count,
+    })
 }
 
 /// The settings of a stream's index.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use corelane_storage::index::{
-    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval,
+    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval, SubjectCursor,
 };
 use corelane_storage::log::ReadId;
 
@@ -16,6 +16,7 @@ use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
 use super::requests::Wait;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
+use crate::stream::admission::SubjectState;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
@@ -391,6 +392,44 @@ impl Shard {
             }
             self.jobs.ages.insert((due, cell.id));
         }
+    }
+
+    pub(super) fn forget_age(&mut self, due: Timestamp, stream: StreamId) {
+        self.jobs.ages.remove(&(due, stream));
+    }
+
+    /// Evicts whatever the limits no longer allow. False if a page is needed first.
+    pub(super) fn enforce_limits(&mut self, slot: usize) -> bool {
+        if !self.cells[slot].retention.is_limited() {
+            return true;
+        }
+        self.evict_over_subjects(slot) && self.evict_by_limits(slot)
+    }
+
+    fn evict_over_subjects(&mut self, slot: usize) -> bool {
+        let cell = &self.cells[slot];
+        if !cell.retention.limits_subjects() {
+            return true;
+        }
+        let mut over = Vec::new();
+        let mut cursor = SubjectCursor::new();
+        let mut budget = u32::MAX;
+        cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, e| {
+            let state = SubjectState { last_seq: e.last, count: e.count };
+            let excess = cell.retention.of_subject(state);
+            if excess > 0 {
+                over.push((id, excess));
+            }
+        });
+        for (id, excess) in over {
+            for _ in 0..excess {
+                if !self.evict_of_subject(slot, id) {
+                    self.owe_eviction(slot);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn age_again(&mut self, slot: usize, now: Timestamp) {

@@ -303,7 +303,7 @@ impl Shard {
                     limits: meta.limits.account,
                     domain: String::new(),
                     api: ApiStats {
-                        level: crate::api::metadata::API_LEVEL,
+                        level: crate::api::API_LEVEL,
                         total: q.usage.api_total,
                         errors: q.usage.api_errors,
                         ..ApiStats::default()

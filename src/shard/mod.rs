@@ -10,6 +10,7 @@
 //! beginning, so it changes nothing before its last step.
 
 mod api;
+mod api_consumer;
 mod apply;
 mod bodies;
 mod bytes;
@@ -27,9 +28,10 @@ mod queue;
 mod rare;
 mod read;
 mod recover;
+pub mod report;
 mod requests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelane_storage::device::{Done, Op};
 use corelane_storage::log::{Log, ReadId};
@@ -38,7 +40,8 @@ use hashbrown::HashMap;
 
 use crate::replication::Group;
 use crate::turn::{Captured, Target};
-use crate::types::{Lsn, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::interest::WatchId;
+use crate::types::{ConsumerId, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
@@ -70,6 +73,7 @@ pub struct Shard {
     /// Publish credit to give back, by reactor.
     credit: Vec<u64>,
     scratch: Vec<u8>,
+    gone: Vec<corelane_storage::index::RemovedMessage>,
     /// Streams with something for their consumers.
     active: Vec<usize>,
     /// Streams that owe an eviction that needs a page.
@@ -84,6 +88,22 @@ pub struct Shard {
     failure: Option<String>,
     api_total: u64,
     api_errors: u64,
+    /// When consumers are to be ticked.
+    timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
+    /// Consumers that were inactive for too long.
+    expired: Vec<(StreamId, ConsumerId)>,
+    /// Consumers with something to log.
+    dirty_consumers: BTreeSet<(StreamId, ConsumerId)>,
+    deltas_in_flight: usize,
+    /// Consumers that wait for a read.
+    blocked_consumers: Vec<(ReadId, StreamId, ConsumerId)>,
+    /// Watched deliver subjects.
+    watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
+    next_consumer: u64,
+    /// Consumers that recovery found; they join at the start.
+    recovered: Vec<(StreamId, consumers::ConsumerCell)>,
+    lines: Vec<String>,
+    random: u64,
 }
 
 impl Shard {
@@ -96,7 +116,7 @@ impl Shard {
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         match m.target {
             Target::Stream { stream, .. } => self.publish(now, stream, m),
-            _ => self.inbox.push_back(Request::new(m)),
+            _ => self.request(m),
         }
     }
 
@@ -151,7 +171,10 @@ impl Shard {
 
     /// True if `step` would go on at once.
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || !self.at_once.is_empty() || self.jobs_are_ready()
+        !self.inbox.is_empty()
+            || !self.at_once.is_empty()
+            || !self.active.is_empty()
+            || self.jobs_are_ready()
     }
 
     fn mark_active(&mut self, slot: usize) {
@@ -184,8 +207,29 @@ impl Shard {
         Ok(appended)
     }
 
-    /// The frontier up to which things may be answered.
-    fn frontier(&self) -> Lsn {
-        self.log.acknowledgeable()
+    /// The next number of the shard's own generator (SplitMix64).
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The server goes away: waiting pulls are told to ask elsewhere.
+    pub fn shut_down(&mut self, out: &mut impl Outlet) {
+        let slots: Vec<usize> = self.slots.values().copied().collect();
+        for slot in slots {
+            let all: Vec<usize> = self.cells[slot].consumers.by_name.values().copied().collect();
+            for at in all {
+                self.with_consumer(slot, at, out, |c, sink| c.shutdown(sink));
+            }
+        }
+        self.log.request_flush();
+    }
+
+    /// Counters for monitoring.
+    pub fn report(&self) -> report::ShardReport {
+        report::ShardReport { usage: self.usage(), file_bytes: self.log.file_bytes() }
     }
 }

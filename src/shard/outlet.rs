@@ -1,6 +1,7 @@
 //! What a shard says to the rest of the node, in order. Implemented by the turn over its net layer.
 
 use super::message::ShardMessage;
+use crate::interest::WatchId;
 use crate::types::{Origin, ReactorId, ShardId, StreamId};
 
 /// A message that leaves a stream.
@@ -49,9 +50,11 @@ pub trait Outlet {
     /// Tells all reactors of a stream, before anything that is sent later.
     fn place(&mut self, placed: Placed);
     /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.
-    fn has_interest(&self, subject: &[u8], group: &[u8]) -> bool;
-    /// Asks to be told when interest in `subject` comes or goes, or no longer.
-    fn watch(&mut self, shard: ShardId, subject: &[u8], on: bool);
+    fn has_interest(&mut self, subject: &[u8], group: &[u8]) -> bool;
+    /// Asks to be told when interest in `subject` (of the queue group, if one is named) comes or goes.
+    fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId;
+    /// Gives up a watch.
+    fn unwatch(&mut self, watch: WatchId);
     /// Sends a message to a shard of this node.
     fn tell(&mut self, to: ShardId, message: ShardMessage);
     /// The node must stop; the text is for the operator.

@@ -33,11 +33,9 @@ impl Shard {
             ShardMessage::Delete { id, asker } => self.begin_delete(id, asker, out),
             ShardMessage::Deleted { id } => self.stream_deleted(id),
             ShardMessage::Ask { question, from, streams } => {
-                let streams = streams
-                    .iter()
-                    .filter_map(|id| self.slots.get(id).copied())
-                    .map(|slot| self.list_info(now, slot))
-                    .collect();
+                let slots: Vec<usize> =
+                    streams.iter().filter_map(|id| self.slots.get(id).copied()).collect();
+                let streams = slots.into_iter().map(|slot| self.list_info(now, slot)).collect();
                 out.tell(from, ShardMessage::Tell { question, streams, usage: self.usage() });
             }
             ShardMessage::Tell { question, streams, usage } => {
@@ -139,7 +137,7 @@ impl Shard {
                 return self.message_deleted(stream, seq, asker, out);
             }
             Rare::Purge { stream, from, to, filter, job } => {
-                return self.purged(stream, from, to, filter, job);
+                return self.purged(stream, from, to, filter, job, out);
             }
             Rare::CreateConsumer { stream, cell, asker } => {
                 self.consumer_created(now, stream, *cell, &asker, out);
@@ -282,6 +280,7 @@ impl Shard {
         to: u64,
         filter: Box<[u8]>,
         job: u64,
+        out: &mut impl Outlet,
     ) -> Option<(Rare, ReadId)> {
         let slot = *self.slots.get(&stream)?;
         let mut filters =
@@ -315,7 +314,7 @@ impl Shard {
         }
         self.consumers_after_purge(slot, filter.is_empty());
         self.purge_progress(job, count);
-        self.purge_step_done(job);
+        self.purge_step_done(job, out);
         None
     }
 }

@@ -32,7 +32,7 @@ impl Shard {
             self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
         match read {
             Ok(Read::Ready(view)) => match view.content() {
-                RecordIn::Meta(meta) => match index.load_page(key, meta.body) {
+                RecordIn::Meta(meta) => match index.load_page(key, location.position, meta.body) {
                     Ok(()) => Fetched::Loaded,
                     Err(e) => Fetched::Failed(e.to_string()),
                 },

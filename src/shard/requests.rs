@@ -32,6 +32,8 @@ pub struct Request {
     pub headers: Box<[u8]>,
     /// Its body.
     pub payload: Box<[u8]>,
+    /// It stands in the API's count already.
+    pub counted: std::cell::Cell<bool>,
 }
 
 /// Why a request is not finished.
@@ -58,6 +60,7 @@ impl Request {
             reply: m.reply.into(),
             headers: m.headers.into(),
             payload: m.payload.into(),
+            counted: std::cell::Cell::new(false),
         }
     }
 
@@ -123,12 +126,12 @@ impl Shard {
     /// Reads are over: whoever waited for them goes on.
     pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
         for read in std::mem::take(&mut self.reads_over) {
-            if self.blocked_apply == Some(read) {
+            if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ) {
                 self.blocked_apply = None;
             }
             let mut i = 0;
             while i < self.waiting.len() {
-                if self.waiting[i].0 == read {
+                if self.waiting[i].0 == read || self.waiting[i].0 == super::read::ANY_READ {
                     let (_, request) = self.waiting.swap_remove(i);
                     self.inbox.push_back(request);
                 } else {
@@ -136,6 +139,7 @@ impl Shard {
                 }
             }
             self.read_is_over(read);
+            self.job_read_is_over(read);
         }
     }
 

@@ -370,6 +370,24 @@ impl Admission {
         self.id_bytes.extend(id);
     }
 
+    /// Takes back the admission of `seq`, the last one: its record could not be appended.
+    pub fn withdraw(&mut self, seq: u64) {
+        self.overlay.pop(seq);
+        self.dedupe.drop_after(seq - 1);
+        while let Some(&(_, len)) = self.ids.back().filter(|(at, _)| *at >= seq) {
+            self.ids.pop_back();
+            self.id_bytes.truncate(self.id_bytes.len() - len);
+        }
+        self.last_id.clear();
+        match self.ids.back() {
+            Some(&(_, len)) => {
+                let start = self.id_bytes.len() - len;
+                self.last_id.extend(self.id_bytes.range(start..));
+            }
+            None => self.last_id.extend_from_slice(&self.committed_last_id),
+        }
+    }
+
     /// All up to `seq` is in the committed state that the view shows from now on.
     pub fn commit(&mut self, seq: u64) {
         self.overlay.commit(seq);

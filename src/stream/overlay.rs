@@ -149,6 +149,23 @@ impl Overlay {
         }
     }
 
+    /// Takes the last entry back, if it is `seq`.
+    pub fn pop(&mut self, seq: u64) {
+        let Some(entry) = self.queue.back().copied().filter(|entry| entry.seq == seq) else {
+            return;
+        };
+        if self.indexed == self.queue.len() {
+            self.indexed -= 1;
+            self.unindex(&entry);
+            self.by_subject.clear();
+            self.indexed = 0;
+        }
+        self.grow_msgs -= entry.grow_msgs;
+        self.grow_bytes -= entry.grow_bytes;
+        self.queue.pop_back();
+        self.bytes.truncate((entry.subject_start - self.bytes_start) as usize);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.bytes_start += self.bytes.len() as u64;

@@ -44,6 +44,11 @@ impl Retention {
         subject.count.saturating_sub(self.max_per_subject)
     }
 
+    /// True if anything is limited by count or size.
+    pub fn is_limited(&self) -> bool {
+        (self.max_msgs & self.max_bytes & self.max_per_subject) != u64::MAX
+    }
+
     /// True if subjects are limited at all.
     pub fn limits_subjects(&self) -> bool {
         self.max_per_subject != u64::MAX

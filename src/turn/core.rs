@@ -161,7 +161,7 @@ impl Outlet for Speaker<'_> {
         }
     }
 
-    fn has_interest(&self, subject: &[u8], group: &[u8]) -> bool {
+    fn has_interest(&mut self, subject: &[u8], group: &[u8]) -> bool {
         let group = (!group.is_empty()).then_some(group);
         self.net.has_interest(AccountId::default(), subject, group)
     }
@@ -277,9 +277,7 @@ impl Core {
 
     /// A batch arrived in a message lane.
     pub fn messages(&mut self, now: Timestamp, from: ReactorId, batch: &[u8]) {
-        if let Err(error) = self.net.messages(now, from, batch, &mut self.shards) {
-            self.fatal.get_or_insert_with(|| format!("batch from reactor {}: {error:?}", from.0));
-        }
+        self.net.messages(now, from, batch, &mut self.shards);
     }
 
     /// A device operation of the shard at position `shard` is over.

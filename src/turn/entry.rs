@@ -20,6 +20,7 @@
 //! Numbers are little-endian. Entries are packed without gaps; a batch is a run of whole entries.
 
 use crate::interest::AccountId;
+pub use crate::types::Origin;
 use crate::types::{ConnId, ReactorId, ShardId};
 
 /// Bytes before an entry's first variable field.

@@ -9,17 +9,20 @@
 //! be delivered comes back and is answered.
 
 pub mod control;
+pub mod core;
 pub mod entry;
 pub mod jetstream;
 mod mesh;
 pub mod net;
 mod random;
+pub mod report;
 mod route;
 mod session;
 mod timers;
 mod user_info;
 
 pub use control::Control;
+pub use core::{Command, Core, Ctl, Effects};
 pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};

@@ -557,6 +557,11 @@ impl Net {
 
     // ---- Getters ----
 
+    /// Its reactor.
+    pub fn reactor(&self) -> ReactorId {
+        self.own
+    }
+
     /// Connections, those that are closing included.
     pub fn connections(&self) -> usize {
         self.clients.len()

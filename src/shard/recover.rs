@@ -1,0 +1,440 @@
+//! Opening a shard: the checkpoint is loaded, what follows it is replayed.
+
+use std::collections::BTreeMap;
+
+use corelane_storage::device::Blocking;
+use corelane_storage::index::{FilterSet, RangeRemoval, Removed, RemovedMessage, Resolved};
+use corelane_storage::log::LogOptions;
+use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
+use corelane_storage::recovery::{Recovery, Replayed};
+use corelane_storage::types::Position;
+
+use super::api_consumer::{consumer_cell, settings_of};
+use super::bodies::{ConfigBody, PurgeBody, kind};
+use super::cell::{StreamCell, subject_state};
+use super::consumers::ConsumerCell;
+use super::meta::Meta;
+use super::outlet::Outlet;
+use super::message::ShardMessage;
+use super::{NO_SEGMENT, Shard, checkpoint};
+use crate::api::consumer_config::ConsumerServerLimits;
+use crate::api::json::{self, Object};
+use crate::api::types::{ConsumerConfig, StreamConfig};
+use crate::consumer::Consumer;
+use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
+use crate::replication::{FILE_GROUP, Group};
+use crate::stream::admission::stored_size;
+use crate::stream::retention::Evict;
+use crate::types::{
+    ConsumerId, LogIndex, ReactorId, SegmentId, ShardId, StreamId, Term, Timestamp,
+};
+
+/// What a shard is opened with.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Its id.
+    pub id: ShardId,
+    /// The reactor that hosts it.
+    pub reactor: ReactorId,
+    /// Shards of the store.
+    pub shards: u16,
+    /// Seed of hashes, names and keys: fresh for each opening.
+    pub seed: u64,
+    /// The name that STREAM.INFO shows as the leader.
+    pub server_name: String,
+    /// Limits of consumers.
+    pub consumer_limits: ConsumerServerLimits,
+    /// Limits of streams.
+    pub meta_limits: MetaLimits,
+    /// The server's `max_payload`.
+    pub max_payload: u64,
+    /// Index pages that are kept in memory although they are stored, in bytes.
+    pub index_cache_bytes: usize,
+    /// The log's settings.
+    pub log: LogOptions,
+}
+
+/// An opened shard, and what the operator should know.
+pub struct Opened {
+    /// The shard.
+    pub shard: Shard,
+    /// Lines for the log.
+    pub lines: Vec<String>,
+}
+
+/// The state that replay builds.
+pub(super) struct Replay<'a> {
+    pub options: &'a ShardOptions,
+    pub cells: slab::Slab<StreamCell>,
+    pub slots: BTreeMap<StreamId, usize>,
+    pub consumers: BTreeMap<(StreamId, ConsumerId), ConsumerCell>,
+    pub catalogue: Catalogue,
+    pub live: BTreeMap<SegmentId, i64>,
+    pub buried: Vec<usize>,
+    pub next_index: u64,
+    pub next_consumer: u64,
+    pub lines: Vec<String>,
+    pub now: Timestamp,
+}
+
+impl Shard {
+    /// Opens the shard that lies on `dev`, or makes it.
+    pub fn open(
+        dev: &mut impl Blocking,
+        options: ShardOptions,
+        now: Timestamp,
+    ) -> Result<Opened, String> {
+        let text = |e: &dyn std::fmt::Display| format!("shard {}: {e}", options.id.0);
+        let mut recovery = Recovery::open(dev, options.log.clone(), options.seed)
+            .map_err(|e| text(&e))?;
+        let mut replay = Replay {
+            options: &options,
+            cells: slab::Slab::new(),
+            slots: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            catalogue: Catalogue::new(options.shards),
+            live: BTreeMap::new(),
+            buried: Vec::new(),
+            next_index: 1,
+            next_consumer: 1,
+            lines: Vec::new(),
+            now,
+        };
+        if let Some(checkpoint) = recovery.checkpoint() {
+            replay.load(dev, &mut recovery, checkpoint).map_err(|e| text(&e))?;
+        }
+        loop {
+            match recovery.next(dev).map_err(|e| text(&e))? {
+                None => break,
+                Some(Replayed::Record { frame, nth, position, record, .. }) => {
+                    replay.next_index =
+                        replay.next_index.max(frame.index.0 + u64::from(nth) + 1);
+                    match record.content() {
+                        RecordIn::Message(m) => replay.message(&m, position),
+                        RecordIn::Meta(m) => replay.meta(&m),
+                    }
+                }
+                Some(Replayed::Damaged(damage)) => {
+                    replay.lines.push(format!(
+                        "shard {}: {} bytes at segment {} offset {} are damaged; nothing was deleted",
+                        options.id.0, damage.len, damage.position.segment.0, damage.position.offset
+                    ));
+                }
+            }
+        }
+        let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
+        let parts = replay.into_parts();
+        let mut shard = Shard::assemble(options, log, parts);
+        if report.records > 0 {
+            shard.lines.push(format!(
+                "shard {}: replayed {} records in {} writes",
+                shard.id.0, report.records, report.writes
+            ));
+        }
+        let lines = std::mem::take(&mut shard.lines);
+        Ok(Opened { shard, lines })
+    }
+
+    fn assemble(
+        options: ShardOptions,
+        mut log: corelane_storage::log::Log,
+        parts: Parts,
+    ) -> Shard {
+        for (segment, live) in &parts.live {
+            log.restore_live(*segment, u64::try_from(*live).unwrap_or(0));
+        }
+        let mut lines = parts.lines;
+        for (segment, live) in log.finish_restore() {
+            let segment = segment.0;
+            lines.push(format!("segment {segment} is missing with {live} bytes in it"));
+        }
+        let meta = (options.id == ShardId(0))
+            .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
+        let mut shard = Shard {
+            id: options.id,
+            reactor: options.reactor,
+            random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
+            options,
+            log,
+            group: Group::single(FILE_GROUP, Term(1), LogIndex(parts.next_index)),
+            cells: parts.cells,
+            slots: Default::default(),
+            names: Default::default(),
+            queue: Default::default(),
+            at_once: Default::default(),
+            inbox: Default::default(),
+            waiting: Vec::new(),
+            live: (NO_SEGMENT, 0),
+            credit: Vec::new(),
+            scratch: Vec::new(),
+            gone: Vec::new(),
+            active: Vec::new(),
+            owed: Vec::new(),
+            blocked_apply: None,
+            ops: Vec::new(),
+            jobs: Default::default(),
+            meta,
+            checkpoint: checkpoint::Checkpointer::default(),
+            reads_over: Vec::new(),
+            failure: None,
+            api_total: 0,
+            api_errors: 0,
+            timers: Default::default(),
+            expired: Vec::new(),
+            dirty_consumers: Default::default(),
+            deltas_in_flight: 0,
+            blocked_consumers: Vec::new(),
+            watches: Default::default(),
+            next_consumer: parts.next_consumer,
+            recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
+            lines,
+        };
+        for (slot, cell) in shard.cells.iter() {
+            if !cell.removing {
+                shard.slots.insert(cell.id, slot);
+                shard.names.insert(cell.config.name.as_bytes().into(), slot);
+            }
+        }
+        for slot in parts.buried {
+            shard.start_burial(slot);
+        }
+        shard
+    }
+
+    /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
+    pub fn start(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        let ids: Vec<StreamId> = self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
+        for id in ids {
+            self.place(id, false, out);
+            if let Some(&slot) = self.slots.get(&id) {
+                self.enforce_limits(slot);
+                self.watch_age(slot);
+            }
+        }
+        for (stream, mut cell) in std::mem::take(&mut self.recovered) {
+            let Some(&slot) = self.slots.get(&stream) else { continue };
+            let index = &self.cells[slot].index;
+            cell.consumer.recovered(now, index.last_seq(), false);
+            cell.consumer.purged_below(index.first_seq());
+            self.cells[slot].consumers.in_flight.push(cell.name.clone());
+            self.start_count(stream, Box::new(cell), None);
+        }
+        if let Some(meta) = &self.meta {
+            for shard in (0..self.options.shards).map(ShardId) {
+                out.tell(shard, ShardMessage::Reconcile { entries: meta.entries_of(shard) });
+            }
+            for (id, shard) in meta.catalogue.deleted() {
+                out.tell(shard, ShardMessage::Delete { id, asker: None });
+            }
+        }
+    }
+
+    /// What the catalogue says this shard has, against what it has.
+    pub(super) fn reconcile(&mut self, entries: Vec<StreamEntry>, out: &mut impl Outlet) {
+        let mut known: Vec<StreamId> = Vec::new();
+        for entry in entries {
+            known.push(entry.id);
+            match self.slots.get(&entry.id) {
+                None => {
+                    let asker = None;
+                    let message = ShardMessage::Create { entry: Box::new(entry), asker };
+                    out.tell(self.id, message);
+                }
+                Some(&slot) if self.cells[slot].config != entry.config => {
+                    let config = Box::new(entry.config);
+                    let message = ShardMessage::Update { id: entry.id, config, asker: None };
+                    out.tell(self.id, message);
+                }
+                Some(_) => {}
+            }
+        }
+        for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
+            if !known.contains(&cell.id) {
+                out.log(format!(
+                    "stream '{}' is on shard {} but not in the catalogue; it is kept",
+                    cell.config.name, self.id.0
+                ));
+            }
+        }
+    }
+}
+
+/// What replay built.
+struct Parts {
+    cells: slab::Slab<StreamCell>,
+    consumers: BTreeMap<(StreamId, ConsumerId), ConsumerCell>,
+    catalogue: Catalogue,
+    live: BTreeMap<SegmentId, i64>,
+    buried: Vec<usize>,
+    next_index: u64,
+    next_consumer: u64,
+    lines: Vec<String>,
+}
+
+/// Reads a configuration as it was written.
+pub(super) fn parse_config<T: Object + Default>(text: &[u8], root: &'static str) -> Result<T, String> {
+    let mut config = T::default();
+    json::decode_body(text, root, false, &mut config)?;
+    Ok(config)
+}
+
+impl Replay<'_> {
+    fn into_parts(self) -> Parts {
+        Parts {
+            cells: self.cells,
+            consumers: self.consumers,
+            catalogue: self.catalogue,
+            live: self.live,
+            buried: self.buried,
+            next_index: self.next_index,
+            next_consumer: self.next_consumer,
+            lines: self.lines,
+        }
+    }
+
+    fn message(&mut self, m: &MessageIn<'_>, position: Position) {
+        let Some(&slot) = self.slots.get(&m.stream) else { return };
+        let cell = &mut self.cells[slot];
+        if m.seq <= cell.index.last_seq() {
+            let name = &cell.config.name;
+            self.lines.push(format!("stream '{name}': sequence {} appears again", m.seq));
+            return;
+        }
+        let (subject, headers) = (m.subject.len(), m.headers.len());
+        let size = stored_size(cell.config.storage, subject, headers, m.payload.len()) as u32;
+        let id = cell.index.append(m.seq, position, size, m.subject);
+        cell.last_time = Timestamp(m.ts);
+        if cell.index.messages() == 1 {
+            cell.first_time = (m.seq, cell.last_time);
+        }
+        cell.admission.replay(m.seq, cell.last_time, m.headers);
+        *self.live.entry(position.segment).or_default() += i64::from(size);
+        if cell.retention.is_limited() {
+            let state = subject_state(&cell.index, id);
+            let excess =
+                if cell.retention.limits_subjects() { cell.retention.of_subject(state) } else { 0 };
+            for _ in 0..excess {
+                if let Resolved::Found(seq) = cell.index.first_of(id, &mut { u32::MAX })
+                    && let Removed::Done(gone) = cell.index.remove_of(id, seq)
+                {
+                    drop_live(&mut self.live, &gone);
+                }
+            }
+            while cell.retention.by_limits(&cell.view()) != Evict::Nothing {
+                let Removed::Done(gone) = cell.index.remove_first() else { break };
+                drop_live(&mut self.live, &gone);
+            }
+        }
+    }
+
+    fn meta(&mut self, m: &MetaIn<'_>) {
+        let stream = StreamId(m.stream);
+        let consumer = ConsumerId(m.id);
+        let done = match m.kind {
+            kind::CONSUMER_DELTA => match self.consumers.get_mut(&(stream, consumer)) {
+                Some(c) => c.consumer.apply_delta(m.body).map_err(|e| format!("{e:?}")),
+                None => Ok(()),
+            },
+            kind::DELETE => {
+                self.remove(stream, m.id);
+                Ok(())
+            }
+            kind::PURGE => self.purge(stream, m.body),
+            kind::STREAM => self.stream(stream, m.body),
+            kind::STREAM_REMOVED => {
+                self.stream_removed(stream);
+                Ok(())
+            }
+            kind::CONSUMER => self.consumer(stream, consumer, m.body),
+            kind::CONSUMER_REMOVED => {
+                self.consumers.remove(&(stream, consumer));
+                Ok(())
+            }
+            kind::CATALOGUE => match Record::decode(m.body) {
+                Ok(record) => {
+                    self.catalogue.apply(&record);
+                    Ok(())
+                }
+                Err(e) => Err(format!("{e:?}")),
+            },
+            _ => Ok(()),
+        };
+        if let Err(why) = done {
+            self.lines.push(format!("record of kind {} for stream {}: {why}", m.kind, m.stream));
+        }
+    }
+
+    fn remove(&mut self, stream: StreamId, seq: u64) {
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        if let Removed::Done(gone) = self.cells[slot].index.remove(seq) {
+            drop_live(&mut self.live, &gone);
+        }
+    }
+
+    fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
+        let p = PurgeBody::decode(body).ok_or("too short")?;
+        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
+        let mut filter =
+            if p.filter.is_empty() { FilterSet::all() } else { FilterSet::new([p.filter]) };
+        let index = &mut self.cells[slot].index;
+        let live = &mut self.live;
+        let end = index.remove_matching(&mut filter, p.from..p.to, &mut { u32::MAX }, |gone| {
+            drop_live(live, &gone);
+        });
+        match end {
+            RangeRemoval::Done => Ok(()),
+            other => Err(format!("not all of a purge could be replayed: {other:?}")),
+        }
+    }
+
+    fn stream(&mut self, id: StreamId, body: &[u8]) -> Result<(), String> {
+        let body = ConfigBody::decode(body).ok_or("too short")?;
+        let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
+        match self.slots.get(&id) {
+            Some(&slot) => self.cells[slot].update(config),
+            None => {
+                let created = Timestamp(body.created);
+                let cell = StreamCell::new(id, config, created, self.options.seed);
+                let slot = self.cells.insert(cell);
+                self.slots.insert(id, slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn stream_removed(&mut self, id: StreamId) {
+        let Some(slot) = self.slots.remove(&id) else { return };
+        self.cells[slot].removing = true;
+        self.buried.push(slot);
+        self.consumers.retain(|(stream, _), _| *stream != id);
+    }
+
+    fn consumer(&mut self, stream: StreamId, id: ConsumerId, body: &[u8]) -> Result<(), String> {
+        self.next_consumer = self.next_consumer.max(id.0 + 1);
+        let body = ConfigBody::decode(body).ok_or("too short")?;
+        let config: ConsumerConfig = parse_config(body.json, "ConsumerConfig")?;
+        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
+        let name =
+            if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
+        let settings =
+            settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+        if let Some(c) = self.consumers.get_mut(&(stream, id)) {
+            c.consumer.update(self.now, settings);
+            c.filter = super::api_consumer::filters_of(&config);
+            c.config = config;
+            return Ok(());
+        }
+        let mut consumer = Consumer::restore(settings, self.now, None, self.options.seed ^ id.0)
+            .map_err(|e| format!("{e:?}"))?;
+        if !body.start.is_empty() {
+            consumer.apply_delta(body.start).map_err(|e| format!("{e:?}"))?;
+        }
+        let cell = consumer_cell(id, name, config, Timestamp(body.created), consumer);
+        self.consumers.insert((stream, id), cell);
+        Ok(())
+    }
+}
+
+fn drop_live(live: &mut BTreeMap<SegmentId, i64>, gone: &RemovedMessage) {
+    *live.entry(gone.segment).or_default() -= i64::from(gone.size);
+}

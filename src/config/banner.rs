@@ -1,7 +1,8 @@
 //! The lines of a start and of an end, in nats-server's words and order, which tools read.
 //!
-//! A start logs [`start`], then [`http_monitor`] if there is one, then [`jetstream`] and what recovery tells and
-//! [`jetstream_took`], then [`listening`], writes the ports file, and logs [`READY`].
+//! A start logs [`start`], then [`http_monitor`] if there is one, then [`jetstream`] and what
+//! recovery tells and [`jetstream_took`], then [`listening`], writes the ports file, and logs
+//! [`READY`].
 
 use super::finish::join_host_port;
 use super::options::{CORELANE_VERSION, JetStreamOptions, NATS_VERSION, Options, Persona};

@@ -1,4 +1,5 @@
-//! The digest of a configuration: SHA-256 of its JSON, byte for byte the JSON that nats-server makes.
+//! The digest of a configuration: SHA-256 of its JSON, byte for byte the JSON that nats-server
+//! makes.
 
 use super::value::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -6,7 +7,8 @@ use std::fmt::Write as _;
 
 /// `sha256:<hex>` of a parsed configuration.
 ///
-/// The text hashed is the map as JSON with sorted keys, no spaces, `<`, `>` and `&` escaped, and a newline at the end.
+/// The text hashed is the map as JSON with sorted keys, no spaces, `<`, `>` and `&` escaped, and a
+/// newline at the end.
 pub fn digest(map: &Map) -> String {
     let mut json = String::new();
     write_map(&mut json, map);
@@ -53,7 +55,8 @@ fn write_value(out: &mut String, value: &Value) {
     }
 }
 
-/// The shortest digits that read back the same, with an exponent only for the very small and the very large.
+/// The shortest digits that read back the same, with an exponent only for the very small and the
+/// very large.
 fn write_float(out: &mut String, number: f64) {
     let size = number.abs();
     if size == 0.0 || (1e-6..1e21).contains(&size) {

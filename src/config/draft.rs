@@ -76,7 +76,8 @@ impl Findings {
 
     /// The lines to refuse a file with, warnings first; `None` if it is good.
     pub(super) fn refusal(&mut self, warnings_count: bool) -> Option<String> {
-        if self.errors.is_empty() && !(warnings_count && !self.warnings.is_empty()) {
+        let tolerable = self.warnings.is_empty() || !warnings_count;
+        if self.errors.is_empty() && tolerable {
             return None;
         }
         self.errors.sort();
@@ -92,7 +93,8 @@ fn lines(findings: &[(Option<Pos>, String)]) -> String {
     findings.iter().map(line).collect()
 }
 
-/// A value of the wrong type. It ends the reading of the top-level key it is in, as a panic does in nats-server.
+/// A value of the wrong type. It ends the reading of the top-level key it is in, as a panic does in
+/// nats-server.
 pub(super) struct Mismatch(pub String);
 
 pub(super) type Read<T> = Result<T, Mismatch>;

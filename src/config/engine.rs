@@ -99,9 +99,7 @@ fn parse_size(text: &str) -> Result<i64, String> {
 fn segment_size(value: &Value) -> Result<u64, String> {
     let bytes = size(value, 2 * BLOCK_BYTES)?;
     if !bytes.is_multiple_of(BLOCK_BYTES) || bytes > 4 << 30 {
-        return Err(format!(
-            "must be a multiple of {BLOCK_BYTES}, at least two and at most 1024 of them, got {bytes}"
-        ));
+        return Err(format!("must be a multiple of {BLOCK_BYTES}, 2 to 1024 of them, got {bytes}"));
     }
     Ok(bytes)
 }

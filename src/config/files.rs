@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Writes the process id as bare digits. It stays when the process ends, as nats-server's does. The error is the text of
-/// the `[FTL]` line.
+/// Writes the process id as bare digits. It stays when the process ends, as nats-server's does. The
+/// error is the text of the `[FTL]` line.
 pub fn write_pid_file(path: &Path) -> Result<(), String> {
     write(path, std::process::id().to_string().as_bytes(), 0o600)
         .map_err(|e| format!("Could not write pidfile: {e}"))
@@ -54,7 +54,8 @@ impl Ports {
     }
 }
 
-/// `scheme://host:port`; a host that stands for every address gives one URL for each address of this machine.
+/// `scheme://host:port`; a host that stands for every address gives one URL for each address of
+/// this machine.
 pub fn urls(scheme: &str, host: &str, port: u16) -> Vec<String> {
     let any = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     let hosts = if any { local_addresses() } else { vec![host.to_owned()] };
@@ -97,8 +98,8 @@ fn addresses(v4: &str, v6: &str) -> Vec<String> {
 pub struct PortsFile(PathBuf);
 
 impl PortsFile {
-    /// Writes `<dir>/<program>_<pid>.ports`, once every listener listens. The error is the text of the `[ERR]` line;
-    /// the broker runs on without the file.
+    /// Writes `<dir>/<program>_<pid>.ports`, once every listener listens. The error is the text of
+    /// the `[ERR]` line; the broker runs on without the file.
     pub fn write(dir: &Path, program: &str, ports: &Ports) -> Result<PortsFile, String> {
         let name = program.rsplit('/').next().unwrap_or(program);
         let path = dir.join(format!("{name}_{}.ports", std::process::id()));
@@ -136,7 +137,8 @@ mod tests {
     #[test]
     fn every_address_of_the_machine_is_named() {
         let v4 = "Local:\n  +-- 0.0.0.0/0 2 0 2\n     |-- 127.0.0.0\n        /8 host LOCAL\n     \
-                  |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 192.0.2.2\n        /32 host LOCAL\n\
+                  |-- 127.0.0.1\n        /32 host LOCAL\n\
+                  \n     |-- 192.0.2.2\n        /32 host LOCAL\n\
                   \n     |-- 192.0.2.255\n        /32 link BROADCAST\n";
         let v6 = "00000000000000000000000000000001 01 80 10 80       lo\n\
                   fe8000000000000000fc00fffe000001 02 40 20 80     eth0\n";

@@ -1,6 +1,7 @@
 //! The command line as written: Go's flag rules over nats-server's flags.
 //!
-//! One dash or two, `-flag value` or `-flag=value`, switches only with `=`; the first word that is not a flag ends them.
+//! One dash or two, `-flag value` or `-flag=value`, switches only with `=`; the first word that is
+//! not a flag ends them.
 
 use super::draft::Draft;
 

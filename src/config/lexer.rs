@@ -1,8 +1,9 @@
 //! The NATS configuration grammar, character by character: text in, items out.
 //!
-//! The grammar has no document but its implementation, so this follows what nats-server 2.15.1 does, oddities included: a
-//! NUL ends the text, `[1,2]` reads as `1` and the string `2]`, one brace may surround the whole file, and a lone `/` between
-//! values is passed over. Every text in an error is nats-server's.
+//! The grammar has no document but its implementation, so this follows what nats-server 2.15.1
+//! does, oddities included: a NUL ends the text, `[1,2]` reads as `1` and the string `2]`, one
+//! brace may surround the whole file, and a lone `/` between values is passed over. Every text in
+//! an error is nats-server's.
 
 use super::value::Pos;
 use std::rc::Rc;

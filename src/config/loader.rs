@@ -9,7 +9,8 @@ pub struct OsLoader;
 
 impl Loader for OsLoader {
     fn read(&mut self, path: &str) -> Result<Vec<u8>, String> {
-        // An empty name is the directory itself in Go's file functions when it was joined, none when it was not.
+        // An empty name is the directory itself in Go's file functions when it was joined, none
+        // when it was not.
         std::fs::read(path).map_err(|e| {
             let verb = if e.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
             format!("{verb} {path}: {}", go_error(&e))
@@ -24,7 +25,8 @@ impl Loader for OsLoader {
     }
 }
 
-/// An error of the system in the words Go has for it: the C library's text in lower case, without the number.
+/// An error of the system in the words Go has for it: the C library's text in lower case, without
+/// the number.
 pub fn go_error(error: &io::Error) -> String {
     let Some(code) = error.raw_os_error() else { return error.to_string() };
     match code {

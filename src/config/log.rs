@@ -1,7 +1,7 @@
 //! The log: nats-server's lines, on standard error or in a file.
 //!
-//! A shell: it reads the clock and writes files. One [`Logger`] serves the process; cloning it is cheap, every line takes a
-//! lock, so nothing that happens per message may log.
+//! A shell: it reads the clock and writes files. One [`Logger`] serves the process; cloning it is
+//! cheap, every line takes a lock, so nothing that happens per message may log.
 
 use super::loader::go_error;
 use super::options::LogOptions;
@@ -78,7 +78,8 @@ struct LogFile {
 }
 
 impl Logger {
-    /// Opens the log that `options` ask for. The error is the line that nats-server writes before it exits with 1.
+    /// Opens the log that `options` ask for. The error is the line that nats-server writes before
+    /// it exits with 1.
     pub fn open(options: &LogOptions) -> Result<Logger, String> {
         let zone = zone(options);
         let sink = match &options.file {

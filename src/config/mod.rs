@@ -1,19 +1,21 @@
 //! Command line, configuration file, log, pid and ports files: all that surrounds a start.
 //!
-//! Purpose: turn `argv` and a configuration file into one [`Command`], exactly as nats-server's tools expect it, and write
-//! the lines and files those tools wait for. It goes from *as written* (values with positions) to *as meant* (the typed,
-//! total [`Options`]).
+//! Purpose: turn `argv` and a configuration file into one [`Command`], exactly as nats-server's
+//! tools expect it, and write the lines and files those tools wait for. It goes from *as written*
+//! (values with positions) to *as meant* (the typed, total [`Options`]).
 //!
-//! It must not know connections, streams, reactors or io_uring. Everything but `log`, `files` and `signal` is pure: files
-//! and environment come in through [`Loader`]. It exists once a process, at the start; the [`log::Logger`] lives on,
-//! and is not used per message.
+//! It must not know connections, streams, reactors or io_uring. Everything but `log`, `files` and
+//! `signal` is pure: files and environment come in through [`Loader`]. It exists once a process, at
+//! the start; the [`log::Logger`] lives on, and is not used per message.
 //!
-//! Invariants: an [`Options`] that exists is valid; a file that parses gives the digest that nats-server gives for it.
+//! Invariants: an [`Options`] that exists is valid; a file that parses gives the digest that
+//! nats-server gives for it.
 //!
-//! Names: started as `nats-server` (the last part of `argv[0]`), the program answers as one: `-v` prints
-//! `nats-server: v2.15.1`, errors start with `nats-server: `, the store is NATS's own default. Under any other name `-v`
-//! prints `corelane: v0.1.0` on the first line and `nats-server: v2.15.1` on the second, since tools search for that, errors
-//! start with `corelane: `, and the store is `./corelane-data`.
+//! Names: started as `nats-server` (the last part of `argv[0]`), the program answers as one: `-v`
+//! prints `nats-server: v2.15.1`, errors start with `nats-server: `, the store is NATS's own
+//! default. Under any other name `-v` prints `corelane: v0.1.0` on the first line and `nats-server:
+//! v2.15.1` on the second, since tools search for that, errors start with `corelane: `, and the
+//! store is `./corelane-data`.
 
 pub mod banner;
 pub mod cli;
@@ -44,7 +46,8 @@ pub use options::Options;
 pub enum Command {
     /// Start the broker.
     Run(Box<Options>),
-    /// Write these texts and exit with this code: version, help, a tested configuration, or an error.
+    /// Write these texts and exit with this code: version, help, a tested configuration, or an
+    /// error.
     Done(Reply),
     /// Send a signal to a running broker.
     Signal(SignalRequest),

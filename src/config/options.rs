@@ -1,7 +1,8 @@
 //! What the operator meant: every setting typed, with a value.
 //!
-//! `Options` is total: defaults are filled in, so nobody downstream asks "was it given?", except where the answer depends
-//! on the host (`Option` fields, each says so). It is an immutable snapshot: a reload would make a new one.
+//! `Options` is total: defaults are filled in, so nobody downstream asks "was it given?", except
+//! where the answer depends on the host (`Option` fields, each says so). It is an immutable
+//! snapshot: a reload would make a new one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,7 +135,8 @@ pub struct LogOptions {
     pub traced_message_bytes_max: u32,
 }
 
-/// Limits on connections and what they send. Zero stands for "no limit" only where the text says so.
+/// Limits on connections and what they send. Zero stands for "no limit" only where the text says
+/// so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest arguments of a verb, in bytes.
@@ -201,7 +203,8 @@ pub struct EngineOptions {
     pub cpus: Vec<u32>,
     /// Number of reactors; `None` means one a CPU.
     pub reactors: Option<u16>,
-    /// Number of shards of a new store; `None` means one a reactor. A store that exists keeps its own.
+    /// Number of shards of a new store; `None` means one a reactor. A store that exists keeps its
+    /// own.
     pub shards: Option<u16>,
     /// Size of a log segment, a multiple of 4 MiB.
     pub segment_bytes: u64,

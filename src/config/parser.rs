@@ -164,7 +164,8 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
     }
 
-    /// The value of a variable: of the innermost open map that has the key, else of the environment.
+    /// The value of a variable: of the innermost open map that has the key, else of the
+    /// environment.
     fn variable(&mut self, name: &str, at: &Pos) -> Result<Value, String> {
         for container in self.open.iter_mut().rev() {
             if let Container::Map(map) = container
@@ -259,7 +260,8 @@ fn datetime(text: String) -> Result<Value, String> {
     Ok(Value::Datetime(text))
 }
 
-/// `path` beside the file `from`, tidied. An absolute `path` is put beside it too, as nats-server does.
+/// `path` beside the file `from`, tidied. An absolute `path` is put beside it too, as nats-server
+/// does.
 fn join(from: &str, path: &str) -> String {
     let dir = from.rfind('/').map_or("", |at| &from[..=at]);
     clean(&format!("{dir}/{path}"), dir.starts_with('/'))

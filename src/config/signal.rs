@@ -47,8 +47,8 @@ fn deliver(
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-/// The processes that `target` means: nothing for the only one that runs, `12*` for all that run and begin so, a number, or
-/// a file with a number.
+/// The processes that `target` means: nothing for the only one that runs, `12*` for all that run
+/// and begin so, a number, or a file with a number.
 fn targets(target: &str, name: &str, running: impl Fn() -> Vec<i32>) -> Result<Vec<i32>, String> {
     if target.is_empty() {
         let pids = running();

@@ -1,4 +1,5 @@
-//! The configuration and the command line against what nats-server 2.15.1 answered (`golden/`), and what is our own.
+//! The configuration and the command line against what nats-server 2.15.1 answered (`golden/`), and
+//! what is our own.
 
 use super::options::{NATS_VERSION, Options, Persona, SyncPolicy};
 use super::usage::usage;
@@ -302,8 +303,8 @@ fn what_cannot_be_meant_is_refused() {
         ),
         (
             "corelane { segment_size: 9MB }",
-            "c.conf:1:11: invalid \"segment_size\": must be a multiple of 4194304, at least two and \
-             at most 1024 of them, got 9437184",
+            "c.conf:1:11: invalid \"segment_size\": must be a multiple of 4194304, \
+             2 to 1024 of them, got 9437184",
         ),
         ("corelane: 1", "c.conf:1:0: Expected corelane to be a map, got int64"),
     ] {

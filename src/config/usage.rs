@@ -14,10 +14,12 @@ Server Options:
     -m, --http_port <port>           Use port for http monitoring
     -c, --config <file>              Configuration file
     -t                               Test configuration and exit
-    -sl,--signal <signal>[=<pid>]    Send signal to NAME process (ldm, stop, quit, term, reopen, reload)
+    -sl,--signal <signal>[=<pid>]    Send signal to NAME process
+                                     (ldm, stop, quit, term, reopen, reload)
                                      <pid> can be either a PID (e.g. 1) or the path to a PID file
         --client_advertise <string>  Client URL to advertise to clients
-        --ports_file_dir <dir>       Creates a ports file in the specified directory (<executable_name>_<pid>.ports).
+        --ports_file_dir <dir>       Creates a ports file in the specified directory
+                                     (<executable_name>_<pid>.ports).
 
 Logging Options:
     -l, --log <file>                 File to redirect log output
@@ -29,15 +31,15 @@ Logging Options:
     -DV                              Debug and trace
     -DVV                             Debug and verbose trace (traces system account as well)
         --log_size_limit <limit>     Logfile size limit (default: auto)
-        --max_traced_msg_len <len>   Maximum printable length for traced messages (default: unlimited)
+        --max_traced_msg_len <len>   Maximum printable length of traced messages
 
 JetStream Options:
     -js, --jetstream                 Enable JetStream functionality
     -sd, --store_dir <dir>           Set the storage directory (default: STORE)
 
 Not supported yet, refused when given:
-    --https_port --syslog --remote_syslog --user --pass --auth --tls --tlscert --tlskey --tlsverify --tlscacert
-    --routes --cluster --cluster_listen --cluster_name --profile
+    --https_port --syslog --remote_syslog --user --pass --auth --tls --tlscert --tlskey
+    --tlsverify --tlscacert --routes --cluster --cluster_listen --cluster_name --profile
 
 Common Options:
     -h, --help                       Show this message

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 /// Where a value stands: for one in a map, where its key stands.
 ///
-/// Columns count as nats-server's do: bytes from the start of the file on the first line, bytes from the newline on all
-/// others, so the first column is 0 on line 1 and 1 elsewhere.
+/// Columns count as nats-server's do: bytes from the start of the file on the first line, bytes
+/// from the newline on all others, so the first column is 0 on line 1 and 1 elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos {
     /// Name of the file, as opened.

@@ -50,7 +50,8 @@ fn read_device(dir: &Path) -> Option<Device> {
     })
 }
 
-/// Bytes that the file system of `path`, or of its nearest directory that exists, has free for this user.
+/// Bytes that the file system of `path`, or of its nearest directory that exists, has free for this
+/// user.
 pub fn disk_free_bytes(path: &Path) -> Option<u64> {
     let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let found = here.ancestors().find_map(|dir| {

@@ -1,8 +1,9 @@
 //! What the host offers, and whether that is enough to run the broker.
 //!
-//! Purpose: [`probe`] is the check that the broker makes before it starts anything, so that a host that lacks something is
-//! told what it lacks, by name; the binary `corelane-tune` prints the same. It must not know the broker. It runs once a
-//! process, reads `/proc` and `/sys`, tries one small io_uring, and raises the limits of open files and locked memory.
+//! Purpose: [`probe`] is the check that the broker makes before it starts anything, so that a host
+//! that lacks something is told what it lacks, by name; the binary `corelane-tune` prints the same.
+//! It must not know the broker. It runs once a process, reads `/proc` and `/sys`, tries one small
+//! io_uring, and raises the limits of open files and locked memory.
 //!
 //! Invariant: [`probe`] succeeds only where the reactors can run.
 
@@ -16,7 +17,8 @@ use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 
-/// Oldest kernel that has what the reactors use: deferred task work, multishot receive, messages between rings.
+/// Oldest kernel that has what the reactors use: deferred task work, multishot receive, messages
+/// between rings.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Open files without which a broker is of no use.
 pub const OPEN_FILES_MIN: u64 = 256;
@@ -124,8 +126,8 @@ fn check_kernel(release: &str) -> Result<(), Missing> {
     Ok(())
 }
 
-/// Checks the text of `/proc/cpuinfo`. Asking the CPU through the standard library would not do: a build for v3 takes its
-/// instructions for granted.
+/// Checks the text of `/proc/cpuinfo`. Asking the CPU through the standard library would not do: a
+/// build for v3 takes its instructions for granted.
 fn check_instructions(cpu_info: &str) -> Result<(), Missing> {
     let Some(flags) = cpu_info.lines().find_map(|line| line.strip_prefix("flags")) else {
         return Ok(());

@@ -1,6 +1,7 @@
 //! Prints what the host offers to the broker, and what it lacks.
 //!
-//! `corelane-tune [directory]`: the directory is where the store is to be, by default the one it is started in.
+//! `corelane-tune [directory]`: the directory is where the store is to be, by default the one it is
+//! started in.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -12,6 +12,8 @@ pub mod client;
 pub mod interest;
 pub mod protocol;
 pub mod consumer;
+pub mod reactor;
+pub mod server;
 pub mod shard;
 pub mod replication;
 pub mod subject;

@@ -1,7 +1,7 @@
 //! This reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not fit.
 
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use corelane_ringbuf::{Endpoint, Note};
 use io_uring::{opcode, squeue, types};
@@ -9,37 +9,55 @@ use io_uring::{opcode, squeue, types};
 use super::driver::Driver;
 use super::tag::{self, Kind};
 use crate::turn::{Core, Ctl};
-use crate::types::{ReactorId, Timestamp};
+use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// What travels in a message lane: a batch of encoded entries.
 pub type Batch = Vec<u8>;
 
+/// What travels in a control lane.
+pub enum Lane {
+    /// The turn's.
+    Core(Ctl),
+    /// A connected socket for the receiver.
+    Socket(NewSocket),
+}
+
+/// A connected socket, the connection it is to be, and the peer's address.
+pub type NewSocket = (OwnedFd, ConnId, String);
+
 /// The links of one reactor to all others.
 pub struct Links {
-    endpoint: Endpoint<Ctl, Batch>,
+    endpoint: Endpoint<Lane, Batch>,
     /// Ring descriptors of all reactors, by id.
     rings: Vec<RawFd>,
     waiting: Vec<Waiting>,
     notes: Vec<(usize, Note)>,
 }
 
-/// What did not fit, per destination. Control goes before messages, so a full control lane holds both.
+/// What did not fit, per destination. Control goes before messages, so a full control lane holds both; messages that
+/// do not fit stay with the turn, which stops reading those who made them.
 #[derive(Default)]
 struct Waiting {
-    control: VecDeque<Ctl>,
-    messages: VecDeque<Batch>,
+    control: VecDeque<Lane>,
+    fresh: VecDeque<Ctl>,
 }
 
 impl Links {
     /// The links of `endpoint`; `rings` are the ring descriptors of all reactors.
-    pub fn new(endpoint: Endpoint<Ctl, Batch>, rings: Vec<RawFd>) -> Self {
+    pub fn new(endpoint: Endpoint<Lane, Batch>, rings: Vec<RawFd>) -> Self {
         let waiting = (0..endpoint.reactors()).map(|_| Waiting::default()).collect();
         Links { endpoint, rings, waiting, notes: Vec::new() }
     }
 
     /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes, then the messages
     /// up to the note. What was sent before a noted message is therefore known when that message is handled.
-    pub fn drain(&mut self, now: Timestamp, core: &mut Core, driver: &mut Driver) {
+    pub fn drain(
+        &mut self,
+        now: Timestamp,
+        core: &mut Core,
+        driver: &mut Driver,
+        sockets: &mut Vec<NewSocket>,
+    ) {
         self.notes.clear();
         for peer in 0..self.rings.len() {
             if peer != self.endpoint.id() {
@@ -50,7 +68,10 @@ impl Links {
         for i in 0..self.notes.len() {
             let peer = self.notes[i].0;
             let lane = &mut self.endpoint.inbound(peer).control;
-            lane.drain(usize::MAX, |c| core.control(now, ReactorId(peer as u16), c));
+            lane.drain(usize::MAX, |item| match item {
+                Lane::Core(ctl) => core.control(now, ReactorId(peer as u16), ctl),
+                Lane::Socket(socket) => sockets.push(socket),
+            });
         }
         for i in 0..self.notes.len() {
             let (peer, note) = self.notes[i];
@@ -69,24 +90,25 @@ impl Links {
                 continue;
             }
             let waiting = &mut self.waiting[peer];
-            core.take_control(ReactorId(peer as u16), &mut waiting.control);
-            if let Some(batch) = core.take_messages(ReactorId(peer as u16)) {
-                waiting.messages.push_back(batch);
-            }
-            if waiting.control.is_empty() && waiting.messages.is_empty() {
-                continue;
-            }
+            core.take_control(ReactorId(peer as u16), &mut waiting.fresh);
+            waiting.control.extend(waiting.fresh.drain(..).map(Lane::Core));
             let lanes = self.endpoint.outbound(peer);
             let mut pushed = lanes.control.push_all(&mut waiting.control);
-            if waiting.control.is_empty() {
-                pushed += lanes.messages.push_all(&mut waiting.messages);
+            if waiting.control.is_empty()
+                && lanes.messages.room() > 0
+                && let Some(batch) = core.take_messages(ReactorId(peer as u16))
+            {
+                pushed += usize::from(lanes.messages.push(batch).is_ok());
             }
-            let backlog = waiting.messages.iter().map(Vec::len).sum();
-            core.backlog(ReactorId(peer as u16), backlog);
             if pushed > 0 && self.endpoint.must_wake(peer) {
                 ring(driver, self.rings[peer]);
             }
         }
+    }
+
+    /// Hands a socket to another reactor, with the next push.
+    pub fn hand_over(&mut self, to: usize, socket: NewSocket) {
+        self.waiting[to].control.push_back(Lane::Socket(socket));
     }
 
     /// Announces sleep. True if nothing is there and the reactor may sleep.

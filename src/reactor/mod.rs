@@ -15,7 +15,10 @@ mod listener;
 mod node;
 mod run;
 mod sockets;
+mod store;
 mod tag;
 
-pub use node::{Node, NodeError, Plan};
+pub use affinity::allowed as allowed_cpus;
+pub use node::{Node, NodeError, Plan, listen};
+pub use store::{Store, random};
 pub use run::Mailbox;

@@ -2,8 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::JoinHandle;
 
@@ -12,11 +11,15 @@ use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
 use super::affinity;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Links};
+use super::links::{Batch, Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
-use crate::turn::{Command, Core, CoreOptions, Ctl};
-use crate::types::ReactorId;
+use super::clock::Clock;
+use super::store::Store;
+use crate::config::Options;
+use crate::config::log::Logger;
+use crate::turn::{Command, Core, Net, NetConfig, Settings};
+use crate::types::{ReactorId, ShardId};
 
 /// Slots of a lane between two reactors. A batch is a slot, so few are needed.
 const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 256 };
@@ -27,29 +30,29 @@ const RECEIVE_BYTES: usize = 128 << 10;
 
 /// What a node is started with.
 pub struct Plan {
-    /// Address to bind.
-    pub host: String,
-    /// Port to bind; 0 lets the system choose.
-    pub port: u16,
+    /// What the operator asked for.
+    pub options: Options,
+    /// The name that clients see.
+    pub server_name: String,
+    /// Limits and INFO.
+    pub settings: Arc<Settings>,
+    /// Where reactors write lines.
+    pub logger: Logger,
     /// How many reactors.
     pub reactors: usize,
     /// CPUs to pin them to, in turn; empty means all allowed ones.
     pub cpus: Vec<usize>,
     /// Whether to pin.
     pub pin: bool,
-    /// What each core is made from.
-    pub core: CoreOptions,
-    /// The directory of the shards, if JetStream is on.
-    pub store: Option<PathBuf>,
-    /// How many shards the store has.
-    pub shards: u16,
+    /// The store, if JetStream is on.
+    pub store: Option<Store>,
 }
 
 /// Why a node did not start.
 #[derive(Debug)]
 pub enum NodeError {
-    /// The listener could not be bound; the text is what the system said.
-    Listen(String),
+    /// The listener could not be bound.
+    Listen(std::io::Error),
     /// A reactor could not be made: a missing feature or limit, named in the text.
     Reactor(String),
     /// A store could not be opened.
@@ -59,7 +62,8 @@ pub enum NodeError {
 impl std::fmt::Display for NodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            NodeError::Listen(e) | NodeError::Reactor(e) | NodeError::Store(e) => f.write_str(e),
+            NodeError::Listen(e) => e.fmt(f),
+            NodeError::Reactor(e) | NodeError::Store(e) => f.write_str(e),
         }
     }
 }
@@ -69,6 +73,7 @@ pub struct Node {
     address: SocketAddr,
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
+    loads: Arc<[AtomicUsize]>,
 }
 
 /// What the reactors' threads share while they start.
@@ -84,20 +89,20 @@ struct Start {
 /// What only one reactor's thread gets.
 struct Own {
     id: usize,
-    endpoint: Endpoint<Ctl, Batch>,
+    endpoint: Endpoint<Lane, Batch>,
     commands: mpsc::Receiver<Command>,
     listener: Option<TcpListener>,
 }
 
 /// Binds the listener of a plan: before anything else, so that an address in use is told at once.
-pub fn listen(plan: &Plan) -> Result<TcpListener, NodeError> {
-    listener::bind(&plan.host, plan.port).map_err(|e| NodeError::Listen(e.to_string()))
+pub fn listen(options: &Options) -> Result<TcpListener, NodeError> {
+    listener::bind(&options.host, options.port).map_err(NodeError::Listen)
 }
 
 impl Node {
     /// Starts the reactors and waits until all of them are ready; clients are accepted from then on.
     pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
-        let address = listener.local_addr().map_err(|e| NodeError::Listen(e.to_string()))?;
+        let address = listener.local_addr().map_err(NodeError::Listen)?;
         let n = plan.reactors;
         let mut mailboxes = Vec::new();
         let mut receivers = Vec::new();
@@ -127,6 +132,7 @@ impl Node {
                 .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
             threads.push(thread);
         }
+        let loads = start.loads.clone();
         drop(start);
         for _ in 0..n {
             match readiness.recv() {
@@ -135,12 +141,17 @@ impl Node {
                 Err(_) => return Err(NodeError::Reactor("a reactor ended at its start".into())),
             }
         }
-        Ok(Node { address, mailboxes, threads })
+        Ok(Node { address, mailboxes, threads, loads })
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum()
     }
 
     /// The reactors' mailboxes, by id.
@@ -189,17 +200,19 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
     };
     let mut driver = Driver::new().map_err(failed)?;
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
-    let opened = Core::open(plan, ReactorId(own.id as u16)).map_err(NodeError::Store)?;
+    let mut clock = Clock::default();
+    let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
     if let Ok(mut rings) = start.rings.lock() {
         rings[own.id] = driver.fd();
     }
     start.made.wait();
     let rings = start.rings.lock().map(|r| r.clone()).unwrap_or_default();
     let mailbox = start.mailboxes[own.id].clone();
-    let disks = Disks::new(opened.directories, mailbox.clone())
+    core.start(clock.now());
+    let disks = Disks::new(directories, mailbox.clone())
         .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
     Ok(Reactor::new(Parts {
-        core: opened.core,
+        core,
         id: ReactorId(own.id as u16),
         driver,
         buffers,
@@ -209,5 +222,39 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         mailbox,
         acceptor: own.listener.map(|l| Acceptor { listener: Some(l), next_conn: 1 }),
         loads: start.loads.clone(),
+        connections_max: plan.options.limits.connections_max,
+        logger: plan.logger.clone(),
     }))
+}
+
+/// Opens the shards that live on a reactor, and joins them with a net layer.
+fn open_core(
+    plan: &Plan,
+    id: usize,
+    clock: &mut Clock,
+) -> Result<(Core, Vec<std::path::PathBuf>), NodeError> {
+    let reactors = plan.reactors as u16;
+    let reactor = ReactorId(id as u16);
+    let (mut shards, mut directories) = (Vec::new(), Vec::new());
+    for shard in (0..plan.store.as_ref().map_or(0, |s| s.shards)).map(ShardId) {
+        let Some(store) = plan.store.as_ref() else { break };
+        if Core::host_of(shard, reactors) != reactor {
+            continue;
+        }
+        let opened = store
+            .open_shard(shard, reactor, &plan.options, &plan.server_name, clock.now())
+            .map_err(NodeError::Store)?;
+        for line in opened.lines {
+            plan.logger.info(format_args!("{line}"));
+        }
+        shards.push(opened.shard);
+        directories.push(store.shard_directory(shard));
+    }
+    let count = plan.store.as_ref().map_or(1, |s| s.shards);
+    let mut config = NetConfig::new(reactor, reactors, count, plan.settings.clone());
+    let seed = super::store::random().map_err(|e| NodeError::Reactor(e.to_string()))?;
+    config.seed = u64::from_le_bytes(seed);
+    let mut net = Net::new(config);
+    net.set_jetstream(plan.store.is_some());
+    Ok((Core::new(net, shards, reactors), directories))
 }

@@ -11,11 +11,12 @@ use io_uring::{opcode, types};
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
-use super::links::Links;
+use super::links::{Links, NewSocket};
 use super::listener;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
-use crate::turn::{Command, Core, Ctl, Effects};
+use crate::config::log::Logger;
+use crate::turn::{Command, Core, Effects};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
@@ -63,26 +64,19 @@ pub struct Acceptor {
 
 /// One reactor with all it owns.
 pub struct Reactor {
-    /// Its state machine.
-    pub core: Core,
-    /// Its place among the reactors.
-    pub id: ReactorId,
-    /// The ring.
-    pub driver: Driver,
-    /// Receive buffers.
-    pub buffers: ReceiveBuffers,
-    /// The mesh.
-    pub links: Links,
-    /// The shards' devices.
-    pub disks: Disks,
-    /// Commands from other threads.
-    pub commands: mpsc::Receiver<Command>,
-    /// Its own mailbox: the descriptor that wakes it.
-    pub mailbox: Mailbox,
-    /// Reactor 0's listener.
-    pub acceptor: Option<Acceptor>,
-    /// Open connections by reactor.
-    pub loads: Arc<[AtomicUsize]>,
+    core: Core,
+    id: ReactorId,
+    driver: Driver,
+    buffers: ReceiveBuffers,
+    links: Links,
+    disks: Disks,
+    commands: mpsc::Receiver<Command>,
+    mailbox: Mailbox,
+    acceptor: Option<Acceptor>,
+    loads: Arc<[AtomicUsize]>,
+    connections_max: Option<u32>,
+    logger: Logger,
+    incoming: Vec<NewSocket>,
     sockets: Sockets,
     clock: Clock,
     completions: Vec<Completion>,
@@ -113,6 +107,10 @@ pub struct Parts {
     pub acceptor: Option<Acceptor>,
     /// Open connections by reactor.
     pub loads: Arc<[AtomicUsize]>,
+    /// Connections of the node at most.
+    pub connections_max: Option<u32>,
+    /// Where lines go.
+    pub logger: Logger,
 }
 
 impl Reactor {
@@ -129,6 +127,9 @@ impl Reactor {
             mailbox: parts.mailbox,
             acceptor: parts.acceptor,
             loads: parts.loads,
+            connections_max: parts.connections_max,
+            logger: parts.logger,
+            incoming: Vec::new(),
             sockets: Sockets::default(),
             clock: Clock::default(),
             completions: Vec::with_capacity(1024),
@@ -142,14 +143,12 @@ impl Reactor {
     pub fn run(mut self) {
         self.arm_event();
         self.arm_accept();
-        let mut stalls = 0u64;
         while !self.stopped {
             let now = self.clock.now();
             self.turn(now);
             let end = self.clock.now();
             if end.since(now) > STALL {
-                stalls += 1;
-                self.core.stalled(end.since(now), stalls);
+                self.core.stalled(end.since(now));
             }
             self.wait(end);
         }
@@ -160,7 +159,10 @@ impl Reactor {
     fn turn(&mut self, now: Timestamp) {
         self.driver.completions(&mut self.completions);
         self.core.begin(now);
-        self.links.drain(now, &mut self.core, &mut self.driver);
+        self.links.drain(now, &mut self.core, &mut self.driver, &mut self.incoming);
+        for (fd, conn, peer) in std::mem::take(&mut self.incoming) {
+            self.adopt(now, fd, conn, &peer);
+        }
         let mut completions = std::mem::take(&mut self.completions);
         for c in completions.drain(..) {
             self.complete(now, c);
@@ -181,12 +183,12 @@ impl Reactor {
                     if c.result >= 0 {
                         self.core.sent(now, conn, c.result as usize);
                     } else {
-                        self.core.lost(now, conn);
+                        self.lost(now, conn);
                     }
                 }
             }
             Kind::Disk => self.disks.complete(slot, c.result, |shard, done| {
-                self.core.disk_done(now, shard, done);
+                self.core.disk_done(shard, done);
             }),
             Kind::Event => self.event(now),
             Kind::Accept => self.accepted(now, c),
@@ -207,8 +209,16 @@ impl Reactor {
         } else if self.sockets.receive_ended(slot, c.result)
             && let Some(conn) = self.sockets.conn(slot)
         {
-            self.core.lost(now, conn);
+            self.lost(now, conn);
         }
+    }
+
+    /// The peer is gone.
+    fn lost(&mut self, now: Timestamp, conn: ConnId) {
+        let kept = self.core.closed(now, conn);
+        self.sockets.keep(conn, kept);
+        self.sockets.close(conn);
+        self.loads[usize::from(self.id.0)].fetch_sub(1, Ordering::Relaxed);
     }
 
     fn accepted(&mut self, now: Timestamp, c: Completion) {
@@ -229,9 +239,9 @@ impl Reactor {
         self.loads[to].fetch_add(1, Ordering::Relaxed);
         let peer = peer.map(|p| p.to_string()).unwrap_or_default();
         if to == usize::from(self.id.0) {
-            self.adopt(now, fd, conn, peer);
+            self.adopt(now, fd, conn, &peer);
         } else {
-            self.core.hand_over(ReactorId(to as u16), Ctl::Socket { fd, conn, peer });
+            self.links.hand_over(to, (fd, conn, peer));
         }
     }
 
@@ -240,13 +250,15 @@ impl Reactor {
         (0..self.loads.len()).min_by_key(load).unwrap_or(0)
     }
 
-    fn adopt(&mut self, now: Timestamp, fd: OwnedFd, conn: ConnId, peer: String) {
+    fn adopt(&mut self, now: Timestamp, fd: OwnedFd, conn: ConnId, peer: &str) {
+        let open: usize = self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum();
+        self.core.set_full(self.connections_max.is_some_and(|max| open > max as usize));
         self.sockets.insert(fd, conn, &mut self.driver);
         self.core.accept(now, conn, peer);
     }
 
     fn event(&mut self, now: Timestamp) {
-        self.disks.worker_done(|shard, done| self.core.disk_done(now, shard, done));
+        self.disks.worker_done(|shard, done| self.core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Stop => self.stopped = true,
@@ -285,22 +297,16 @@ impl Reactor {
         loop {
             self.core.take_effects(&mut self.effects);
             let mut again = false;
-            for (fd, conn, peer) in self.effects.adopt.drain(..) {
-                self.sockets.insert(fd, conn, &mut self.driver);
-                self.core.accept(now, conn, peer);
-                again = true;
-            }
-            for conn in self.effects.pause.drain(..) {
-                self.sockets.pause(conn, &mut self.driver);
-            }
-            for conn in self.effects.resume.drain(..) {
-                if let Some((parked, ended)) = self.sockets.resume(conn, &mut self.driver) {
+            for (conn, pause) in std::mem::take(&mut self.effects.flow) {
+                if pause {
+                    self.sockets.pause(conn, &mut self.driver);
+                } else if let Some((parked, ended)) = self.sockets.resume(conn, &mut self.driver) {
                     if !parked.is_empty() {
                         self.core.received(now, conn, &parked);
                         again = true;
                     }
                     if ended {
-                        self.core.lost(now, conn);
+                        self.lost(now, conn);
                         again = true;
                     }
                 }
@@ -312,19 +318,25 @@ impl Reactor {
         }
         for conn in self.effects.send.drain(..) {
             if !self.sockets.is_sending(conn)
-                && let Some(bytes) = self.core.outbound(conn)
+                && let Some(bytes) = self.core.start_send(now, conn)
             {
                 self.sockets.send(conn, bytes, &mut self.driver);
             }
         }
-        for conn in self.effects.close.drain(..) {
-            self.sockets.close(conn);
-            self.loads[usize::from(self.id.0)].fetch_sub(1, Ordering::Relaxed);
+        for conn in std::mem::take(&mut self.effects.close) {
+            self.lost(now, conn);
         }
         for (shard, op) in self.effects.disk.drain(..) {
             self.disks.submit(shard, op, &mut self.driver);
         }
         self.links.push(&mut self.core, &mut self.driver);
+        for line in self.effects.log.drain(..) {
+            self.logger.warn(format_args!("{line}"));
+        }
+        if let Some(why) = self.effects.fatal.take() {
+            self.logger.fatal(format_args!("{why}"));
+            std::process::exit(1);
+        }
     }
 
     fn wait(&mut self, now: Timestamp) {

@@ -26,6 +26,8 @@ pub struct Socket {
     parked: Vec<u8>,
     /// The other side closed while data was parked.
     ended: bool,
+    /// What a send in flight still reads.
+    kept: Option<Vec<u8>>,
 }
 
 /// All sockets of a reactor.
@@ -50,6 +52,7 @@ impl Sockets {
             shut: false,
             parked: Vec::new(),
             ended: false,
+            kept: None,
         });
         self.by_conn.insert(conn, slot);
         self.arm(slot, driver);
@@ -189,10 +192,20 @@ impl Sockets {
         Some(conn)
     }
 
+    /// Keeps the buffer that a send in flight reads, until it completes.
+    pub fn keep(&mut self, conn: ConnId, buffer: Option<Vec<u8>>) {
+        if let Some(&slot) = self.by_conn.get(&conn) {
+            self.slots[slot].kept = buffer;
+        }
+    }
+
     /// Closes a connection: no more receives, and the descriptor goes once nothing is in flight.
     pub fn close(&mut self, conn: ConnId) {
         let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];
+        if s.closing {
+            return;
+        }
         s.closing = true;
         if !s.shut {
             s.shut = true;

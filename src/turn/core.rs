@@ -1,7 +1,6 @@
 //! One reactor's whole state: its net layer and its shards, and how a turn joins them.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 
 use super::entry::Message;
 use super::jetstream::{Captured, JetStream};
@@ -21,15 +20,6 @@ pub enum Ctl {
     Net(Vec<Control>),
     /// A shard's word to a shard of the receiver.
     Shard(ShardId, Box<ShardMessage>),
-    /// A connected socket for the receiver.
-    Socket {
-        /// The descriptor.
-        fd: OwnedFd,
-        /// The connection it is to be.
-        conn: ConnId,
-        /// The peer's address.
-        peer: String,
-    },
 }
 
 /// What other threads ask of a reactor.
@@ -51,8 +41,6 @@ pub enum Command {
 /// What a turn wants done.
 #[derive(Default)]
 pub struct Effects {
-    /// Sockets to take over.
-    pub adopt: Vec<(OwnedFd, ConnId, String)>,
     /// Connections with something to send.
     pub send: Vec<ConnId>,
     /// Connections to close.
@@ -200,7 +188,6 @@ pub struct Core {
     watchers: std::collections::BTreeMap<WatchId, ShardId>,
     outgoing: Vec<VecDeque<Ctl>>,
     reactors: u16,
-    adopt: Vec<(OwnedFd, ConnId, String)>,
     log: Vec<String>,
     fatal: Option<String>,
     stalls: u64,
@@ -218,7 +205,6 @@ impl Core {
             watchers: Default::default(),
             outgoing: (0..reactors).map(|_| VecDeque::new()).collect(),
             reactors,
-            adopt: Vec::new(),
             log: Vec::new(),
             fatal: None,
             stalls: 0,
@@ -271,7 +257,6 @@ impl Core {
         match ctl {
             Ctl::Net(batch) => self.net.control(now, from, batch),
             Ctl::Shard(to, message) => self.words.push_back((to, *message)),
-            Ctl::Socket { fd, conn, peer } => self.adopt.push((fd, conn, peer)),
         }
     }
 
@@ -283,11 +268,6 @@ impl Core {
     /// A device operation of the shard at position `shard` is over.
     pub fn disk_done(&mut self, shard: usize, done: corelane_storage::device::Done) {
         self.shards.0[shard].disk_done(done);
-    }
-
-    /// Hands a socket to another reactor.
-    pub fn hand_over(&mut self, to: ReactorId, ctl: Ctl) {
-        self.outgoing[usize::from(to.0)].push_back(ctl);
     }
 
     /// A command of another thread.
@@ -394,7 +374,6 @@ impl Core {
 
     /// Takes what the turn wants done.
     pub fn take_effects(&mut self, into: &mut Effects) {
-        into.adopt.append(&mut self.adopt);
         self.net.take_touched(&mut into.send);
         into.flow.extend(
             self.net.take_flow().into_iter().map(|(c, f)| (c, f == crate::client::ReadFlow::Pause)),

@@ -1,0 +1,160 @@
+//! The store's directory: who made it, how many shards it has, and opening them.
+//!
+//! `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the shards lie beside it in
+//! `shard-<n>`. The number of shards is fixed when the store is made.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
+use corelane_storage::log::{LogOptions, SyncPolicy};
+
+use crate::config::options::{self, Options};
+use crate::shard::{Opened, Shard, ShardOptions};
+use crate::types::{ReactorId, ShardId, Timestamp};
+
+const FIRST_LINE: &str = "corelane store 1";
+
+/// A store that is there.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+    id: u128,
+    /// Its shards.
+    pub shards: u16,
+}
+
+/// Random bytes of the system.
+pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Store {
+    /// Opens the store in `store_dir`, or makes one of `shards` shards.
+    pub fn open(store_dir: &Path, shards: u16) -> Result<Store, String> {
+        refuse_foreign_store(store_dir).map_err(|e| e.to_string())?;
+        let directory = store_dir.join("corelane");
+        let file = directory.join("store");
+        let failed = |e: std::io::Error| format!("store {}: {e}", file.display());
+        match fs::read_to_string(&file) {
+            Ok(text) => Self::parse(&text, directory.clone())
+                .ok_or_else(|| format!("{} is not a corelane store", file.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_dir_all(&directory).map_err(failed)?;
+                let id = u128::from_le_bytes(random().map_err(failed)?);
+                let text = format!("{FIRST_LINE}\n{id:032x} {shards}\n");
+                let new = directory.join("store.new");
+                fs::write(&new, text).map_err(failed)?;
+                fs::File::open(&new).and_then(|f| f.sync_all()).map_err(failed)?;
+                fs::rename(&new, &file).map_err(failed)?;
+                fs::File::open(&directory).and_then(|d| d.sync_all()).map_err(failed)?;
+                Ok(Store { directory, id, shards })
+            }
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn parse(text: &str, directory: PathBuf) -> Option<Store> {
+        let mut lines = text.lines();
+        if lines.next()? != FIRST_LINE {
+            return None;
+        }
+        let (id, shards) = lines.next()?.split_once(' ')?;
+        let id = u128::from_str_radix(id, 16).ok()?;
+        let shards = shards.parse().ok().filter(|&n| n > 0)?;
+        Some(Store { directory, id, shards })
+    }
+
+    /// The directory of a shard.
+    pub fn shard_directory(&self, shard: ShardId) -> PathBuf {
+        self.directory.join(format!("shard-{}", shard.0))
+    }
+
+    /// Opens one shard.
+    pub fn open_shard(
+        &self,
+        shard: ShardId,
+        reactor: ReactorId,
+        options: &Options,
+        server_name: &str,
+        now: Timestamp,
+    ) -> Result<Opened, String> {
+        let mut device =
+            Directory::open(&self.shard_directory(shard)).map_err(|e| e.to_string())?;
+        let seed = u64::from_le_bytes(random().map_err(|e| e.to_string())?);
+        Shard::open(&mut device, self.shard_options(shard, reactor, options, server_name, seed), now)
+    }
+
+    fn shard_options(
+        &self,
+        id: ShardId,
+        reactor: ReactorId,
+        options: &Options,
+        server_name: &str,
+        seed: u64,
+    ) -> ShardOptions {
+        let engine = &options.engine;
+        let share = |bytes: u64| (bytes / u64::from(self.shards)) as usize;
+        let defaults = LogOptions::new(self.id, id, self.shards);
+        let block = defaults.block_bytes as usize;
+        let js = options.jetstream.as_ref();
+        let sync = match js.map(|j| j.sync) {
+            Some(options::SyncPolicy::Interval(d)) => {
+                SyncPolicy::Interval(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+            }
+            _ => SyncPolicy::Always,
+        };
+        let in_flight = u32::from(engine.writes_in_flight);
+        let log = LogOptions {
+            segment_bytes: engine.segment_bytes as u32,
+            tail_bytes: share(engine.tail_cache_bytes).max(2 * block),
+            writes_in_flight: if in_flight > 0 { in_flight } else { defaults.writes_in_flight },
+            large_writes_in_flight: match in_flight {
+                0 => defaults.large_writes_in_flight,
+                n => n,
+            },
+            sync,
+            ..defaults
+        };
+        let mut consumer_limits = crate::api::consumer_config::ConsumerServerLimits::default();
+        let mut meta_limits = crate::meta::MetaLimits::default();
+        if let Some(js) = js {
+            consumer_limits.max_ack_pending = i64::from(js.ack_pending_max);
+            consumer_limits.max_request_batch = i64::from(js.request_batch_max);
+            meta_limits.stream.duplicate_window =
+                i64::try_from(js.duplicate_window_max.as_nanos()).unwrap_or(0);
+        }
+        ShardOptions {
+            id,
+            reactor,
+            shards: self.shards,
+            seed,
+            server_name: server_name.to_owned(),
+            consumer_limits,
+            meta_limits,
+            max_payload: u64::from(options.limits.payload_bytes_max),
+            index_cache_bytes: share(32 << 20),
+            log,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_keeps_its_number_of_shards() {
+        let dir = std::env::temp_dir().join(format!("corelane-store-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let made = Store::open(&dir, 3).unwrap();
+        let again = Store::open(&dir, 8).unwrap();
+        assert_eq!((made.shards, again.shards, made.id), (3, 3, again.id));
+        fs::write(dir.join("corelane/store"), "something else").unwrap();
+        assert!(Store::open(&dir, 1).unwrap_err().contains("not a corelane store"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

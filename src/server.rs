@@ -1,0 +1,313 @@
+//! One broker process: from its options to its exit code. Log lines, files and signals; everything else is the node's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::{Limits, ServerInfo};
+use crate::config::banner;
+use crate::config::files::{self, Ports, PortsFile};
+use crate::config::log::Logger;
+use crate::config::options::{JetStreamOptions, NATS_VERSION, Options};
+use crate::reactor::{self, Node, NodeError, Plan, Store};
+use crate::turn::{Command, LameDuck, Settings};
+
+/// How often a draining node looks whether its clients are gone.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the broker until it is told to stop. Returns the exit code.
+pub fn run(options: Options) -> i32 {
+    let logger = match Logger::open(&options.log) {
+        Ok(logger) => logger,
+        Err(line) => {
+            eprintln!("{line}");
+            return 1;
+        }
+    };
+    match start(options, &logger) {
+        Ok(code) => code,
+        Err(text) => {
+            logger.fatal(format_args!("{text}"));
+            1
+        }
+    }
+}
+
+fn start(options: Options, logger: &Logger) -> Result<i32, String> {
+    corelane_tune::probe().map_err(|e| e.to_string())?;
+    let signals = Signals::block();
+    let server_id = public_key(b'N').map_err(|e| e.to_string())?;
+    let server_name = options.server_name.clone().unwrap_or_else(|| server_id.clone());
+    for line in banner::start(&options, &server_id) {
+        logger.info(format_args!("{line}"));
+    }
+    for line in &options.warnings {
+        logger.warn(format_args!("{line}"));
+    }
+    let listener = reactor::listen(&options).map_err(|e| listen_error(&options, &e))?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let begun = Instant::now();
+    let reactors = reactor_count(&options);
+    let store = match &options.jetstream {
+        Some(js) => Some(open_store(js, &options, reactors, logger)?),
+        None => None,
+    };
+    let settings = Arc::new(settings(&options, &server_id, &server_name, address.port())?);
+    let pid_file = options.pid_file.clone();
+    let plan = Plan {
+        cpus: options.engine.cpus.iter().map(|&c| c as usize).collect(),
+        pin: options.engine.pin,
+        server_name,
+        settings,
+        logger: logger.clone(),
+        reactors,
+        store,
+        options: options.clone(),
+    };
+    let node = Node::start(plan, listener).map_err(|e| start_error(&e))?;
+    if options.jetstream.is_some() {
+        logger.info(format_args!("{}", banner::jetstream_took(begun.elapsed())));
+    }
+    logger.info(format_args!("{}", banner::listening(&options.host, address.port())));
+    if let Some(path) = &pid_file {
+        files::write_pid_file(path)?;
+    }
+    let ports = write_ports(&options, address.port())?;
+    logger.info(format_args!("{}", banner::READY));
+    let code = serve(&options, node, &signals, logger);
+    if let Some(ports) = ports {
+        let _ = ports.remove();
+    }
+    Ok(code)
+}
+
+fn listen_error(options: &Options, error: &NodeError) -> String {
+    match error {
+        NodeError::Listen(why) => banner::cannot_listen(&options.host, options.port, why),
+        other => other.to_string(),
+    }
+}
+
+fn start_error(error: &NodeError) -> String {
+    match error {
+        NodeError::Store(why) => format!("Can't start JetStream: {why}"),
+        other => other.to_string(),
+    }
+}
+
+fn reactor_count(options: &Options) -> usize {
+    let cpus = match options.engine.cpus.len() {
+        0 => reactor::allowed_cpus().len(),
+        n => n,
+    };
+    options.engine.reactors.map_or(cpus, usize::from).max(1)
+}
+
+fn open_store(
+    js: &JetStreamOptions,
+    options: &Options,
+    reactors: usize,
+    logger: &Logger,
+) -> Result<Store, String> {
+    let memory = js.memory_bytes_max.unwrap_or(corelane_tune::memory_bytes() / 4 * 3);
+    let free = || {
+        let there = js.store_dir.ancestors().find(|p| p.exists());
+        there.and_then(corelane_tune::disk_free_bytes).unwrap_or(0) / 4 * 3
+    };
+    let disk = js.store_bytes_max.unwrap_or_else(free);
+    for line in banner::jetstream(js, memory, disk, crate::api::API_LEVEL) {
+        logger.info(format_args!("{line}"));
+    }
+    let shards = options.engine.shards.unwrap_or(u16::try_from(reactors).unwrap_or(u16::MAX));
+    let root = js.store_dir.parent().unwrap_or(&js.store_dir);
+    Store::open(root, shards).map_err(|e| format!("Can't start JetStream: {e}"))
+}
+
+fn settings(
+    options: &Options,
+    server_id: &str,
+    server_name: &str,
+    port: u16,
+) -> Result<Settings, String> {
+    let ns = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+    let given = &options.limits;
+    let limits = Limits {
+        max_control_line: given.control_line_bytes_max as usize,
+        max_payload: given.payload_bytes_max as usize,
+        max_pending: usize::try_from(given.pending_bytes_max).unwrap_or(usize::MAX),
+        max_subscriptions: given.subscriptions_max as usize,
+        max_subscription_tokens: usize::from(given.subscription_tokens_max),
+        ping_interval: ns(options.ping_interval),
+        ping_max: options.ping_max,
+        write_deadline: ns(options.write_deadline),
+        stall: options.fast_producer_stall,
+        ..Limits::default()
+    };
+    let info = ServerInfo {
+        server_id: server_id.to_owned(),
+        server_name: server_name.to_owned(),
+        version: NATS_VERSION.to_owned(),
+        proto: 1,
+        git_commit: banner::git_commit(),
+        go: "go1.27".to_owned(),
+        host: options.host.clone(),
+        port,
+        headers: options.headers,
+        auth_required: false,
+        max_payload: i64::from(given.payload_bytes_max),
+        jetstream: options.jetstream.is_some(),
+        connect_urls: Vec::new(),
+        domain: String::new(),
+        api_lvl: i32::try_from(crate::api::API_LEVEL).unwrap_or(0),
+        xkey: public_key(b'X').map_err(|e| e.to_string())?,
+    };
+    Ok(Settings::new(limits, info))
+}
+
+fn write_ports(options: &Options, port: u16) -> Result<Option<PortsFile>, String> {
+    let Some(dir) = &options.ports_file_dir else { return Ok(None) };
+    let ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
+    PortsFile::write(dir, options.persona.name(), &ports).map(Some)
+}
+
+/// Serves until a signal says otherwise.
+fn serve(options: &Options, node: Node, signals: &Signals, logger: &Logger) -> i32 {
+    let mut draining = false;
+    loop {
+        let Some(signal) = signals.wait(draining.then_some(DRAIN_LOOK)) else {
+            if node.connections() == 0 {
+                break;
+            }
+            continue;
+        };
+        logger.info(format_args!("{}", banner::trapped(name_of(signal))));
+        match signal {
+            libc::SIGINT => break,
+            libc::SIGTERM if !draining => break,
+            libc::SIGUSR1 => logger.reopen(),
+            libc::SIGHUP => {
+                logger.error(format_args!(
+                    "Failed to reload server configuration: reload is not supported yet"
+                ));
+            }
+            libc::SIGUSR2 if !draining => {
+                draining = true;
+                logger.info(format_args!("{}", banner::LAME_DUCK));
+                lame_duck(options, &node);
+            }
+            _ => {}
+        }
+    }
+    logger.info(format_args!("{}", banner::SHUTDOWN));
+    for mailbox in node.mailboxes() {
+        mailbox.send(Command::ShutDownJetStream);
+    }
+    node.stop();
+    logger.info(format_args!("{}", banner::EXITING));
+    0
+}
+
+fn lame_duck(options: &Options, node: &Node) {
+    let ns = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+    let how = LameDuck {
+        grace: ns(options.lame_duck_grace_period),
+        duration: ns(options.lame_duck_duration),
+    };
+    for mailbox in node.mailboxes() {
+        mailbox.send(Command::StopAccepting);
+        mailbox.send(Command::ShutDownJetStream);
+        mailbox.send(Command::LameDuck(how));
+    }
+}
+
+fn name_of(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGINT => "interrupt",
+        libc::SIGTERM => "terminated",
+        libc::SIGHUP => "hangup",
+        libc::SIGUSR1 => "user defined signal 1",
+        _ => "user defined signal 2",
+    }
+}
+
+/// The signals that the process waits for instead of being interrupted by them.
+struct Signals(libc::sigset_t);
+
+impl Signals {
+    /// Blocks them in this thread and those it starts.
+    fn block() -> Self {
+        // SAFETY: an all-zero sigset is valid to initialise; these calls only read and write it.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in
+                [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
+            {
+                libc::sigaddset(&mut set, signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            Signals(set)
+        }
+    }
+
+    /// The next signal, or `None` after `timeout`.
+    fn wait(&self, timeout: Option<Duration>) -> Option<i32> {
+        loop {
+            // SAFETY: the set is initialised; a null info pointer is allowed.
+            let signal = unsafe {
+                match timeout {
+                    None => libc::sigwaitinfo(&self.0, std::ptr::null_mut()),
+                    Some(t) => {
+                        let ts = libc::timespec {
+                            tv_sec: t.as_secs() as libc::time_t,
+                            tv_nsec: i64::from(t.subsec_nanos()),
+                        };
+                        libc::sigtimedwait(&self.0, std::ptr::null_mut(), &ts)
+                    }
+                }
+            };
+            if signal > 0 {
+                return Some(signal);
+            }
+            if timeout.is_some() {
+                return None;
+            }
+        }
+    }
+}
+
+/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base 32.
+fn public_key(kind: u8) -> std::io::Result<String> {
+    let mut bytes = vec![(kind - b'A') << 3];
+    bytes.extend_from_slice(&reactor::random::<32>()?);
+    let mut crc = 0u16;
+    for &b in &bytes {
+        crc ^= u16::from(b) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+        }
+    }
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    let (mut text, mut bits, mut held) = (String::new(), 0u32, 0);
+    for b in bytes {
+        bits = bits << 8 | u32::from(b);
+        held += 8;
+        while held >= 5 {
+            held -= 5;
+            text.push(char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize]));
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_look_like_nkeys() {
+        let key = public_key(b'N').unwrap();
+        assert_eq!(key.len(), 56);
+        assert!(key.starts_with('N'));
+        assert!(public_key(b'X').unwrap().starts_with('X'));
+    }
+}

@@ -273,7 +273,8 @@ impl StreamIndex {
     }
 
     /// A record was copied from `from` to `to`: points the entry there, unless it is gone or has
-    /// moved meanwhile.
+    /// moved meanwhile. The source may be freed when a checkpoint that was frozen after this call
+    /// is durable: one under way may still tell the old place.
     pub fn relocate(&mut self, seq: u64, from: Position, to: Position) -> Relocated {
         let entry = match self.get(seq) {
             Lookup::Found(entry) if entry.position == from => entry,

@@ -2,6 +2,7 @@
 
 use crate::index::*;
 use crate::types::{Position, SegmentId};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 fn position(n: u64) -> Position {
@@ -25,7 +26,9 @@ fn fill(index: &mut StreamIndex, names: &[String], messages: u64) -> f64 {
     start.elapsed().as_nanos() as f64 / messages as f64
 }
 
-fn checkpoint(index: &mut StreamIndex) -> (u64, u64) {
+type Stored = BTreeMap<PageKey, Vec<u8>>;
+
+fn checkpoint(index: &mut StreamIndex, stored: &mut Stored) -> (u64, u64) {
     let mut out = Vec::new();
     let (mut pages, mut bytes) = (0, 0);
     index.freeze();
@@ -33,6 +36,7 @@ fn checkpoint(index: &mut StreamIndex) -> (u64, u64) {
         pages += 1;
         bytes += out.len() as u64;
         index.stored(key, position(pages), out.len() as u32);
+        stored.insert(key, out.clone());
     }
     (pages, bytes)
 }
@@ -49,7 +53,7 @@ fn what_stays_resident_is_small() {
     let mut index = StreamIndex::new(IndexConfig::default());
     fill(&mut index, &names, 600_000);
     assert_eq!(index.subjects().len(), names.len());
-    checkpoint(&mut index);
+    checkpoint(&mut index, &mut Stored::new());
     while index.evict(usize::MAX) > 0 {}
     let resident = index.resident();
     assert!(resident.sequences <= 2 * 65_536, "{resident:?}");
@@ -65,24 +69,22 @@ fn figures() {
     let names = names(100_000);
     let before = rss_kib();
     let mut index = StreamIndex::new(IndexConfig::default());
-    let mut times = Vec::new();
+    let (mut times, mut stored) = (Vec::new(), Stored::new());
     times.push(fill(&mut index, &names, 100_000));
     times.push(fill(&mut index, &names, 900_000));
     for _ in 0..4 {
         let start = Instant::now();
-        let (pages, bytes) = checkpoint(&mut index);
+        let (pages, bytes) = checkpoint(&mut index, &mut stored);
         println!("checkpoint: {pages} pages, {bytes} B, {:?}", start.elapsed());
         index.evict(usize::MAX);
         times.push(fill(&mut index, &names, 1_000_000));
     }
     println!("ns an append, 100 k new subjects first: {times:.0?}");
-    checkpoint(&mut index);
+    checkpoint(&mut index, &mut stored);
     while index.evict(usize::MAX) > 0 {}
-    println!(
-        "5 M messages, 100 k subjects: {:?}, RSS + {} KiB",
-        index.resident(),
-        rss_kib() - before
-    );
+    let rss = rss_kib() - before - stored.values().map(Vec::len).sum::<usize>() / 1024;
+    recover(&index, &stored);
+    println!("5 M messages, 100 k subjects: {:?}, RSS + {} KiB", index.resident(), rss);
     let one = vec!["orders".to_owned()];
     let mut index = StreamIndex::new(IndexConfig::default());
     println!("one subject: {:.0} ns an append", fill(&mut index, &one, 4_000_000));
@@ -101,6 +103,22 @@ fn figures() {
     println!("remove_first: {:.0} ns", start.elapsed().as_nanos() as f64 / 4e6);
     overwrites(&names);
     walks(&names);
+}
+
+/// Builds the index again.
+fn recover(index: &StreamIndex, stored: &Stored) {
+    let start = Instant::now();
+    let head = &stored[&PageKey::HEAD];
+    let mut again = StreamIndex::recover(IndexConfig::default(), head).expect("a head");
+    let mut loaded = 0;
+    while again.is_recovering() {
+        for (key, location) in again.pages_to_load().collect::<Vec<_>>() {
+            loaded += 1;
+            again.load_page(key, location.position, &stored[&key]).expect("a page");
+        }
+    }
+    println!("recovery: {loaded} pages, {:?}", start.elapsed());
+    assert_eq!(again.messages(), index.messages());
 }
 
 /// One message a subject: each append removes the one before.

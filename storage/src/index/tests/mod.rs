@@ -4,5 +4,6 @@
 mod golden;
 mod harness;
 mod memory;
+mod names;
 mod random;
 mod tables;

@@ -215,6 +215,9 @@ impl Reactor {
 
     /// The peer is gone.
     fn lost(&mut self, now: Timestamp, conn: ConnId) {
+        if !self.sockets.is_open(conn) {
+            return;
+        }
         let kept = self.core.closed(now, conn);
         self.sockets.keep(conn, kept);
         self.sockets.close(conn);

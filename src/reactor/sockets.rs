@@ -73,6 +73,11 @@ impl Sockets {
         self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
     }
 
+    /// True if the connection is open and not closing.
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.by_conn.get(&conn).is_some_and(|&slot| !self.slots[slot].closing)
+    }
+
     /// All connections, in slot order.
     pub fn conns(&self) -> Vec<ConnId> {
         self.slots.iter().map(|(_, s)| s.conn).collect()

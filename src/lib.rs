@@ -4,5 +4,8 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod consumer;
+pub mod api;
+pub mod meta;
+pub mod stream;
 pub mod subject;
 pub mod types;

@@ -1,0 +1,287 @@
+//! The API against answers captured from nats-server 2.15.1.
+
+use std::collections::BTreeMap;
+
+use super::cases::{at_our_level, parse, text};
+use super::consumer_config::{self, ConsumerDecision, ConsumerServerLimits, ExistingConsumer};
+use super::error::ApiError;
+use super::json::to_json;
+use super::metadata;
+use super::subject::{ApiRequest, parse as parse_subject};
+use super::types::*;
+use crate::stream::config::{StreamLimits, check_create};
+
+fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
+    let subject = format!("$JS.API.{verb}");
+    match parse_subject(subject.as_bytes()).expect(verb) {
+        ApiRequest::StreamCreate(_) | ApiRequest::StreamUpdate(_) => {
+            StreamConfigRequest::decode(body).err()
+        }
+        ApiRequest::StreamNames => StreamsRequest::decode_names(body).err(),
+        ApiRequest::StreamList => StreamsRequest::decode_list(body).err(),
+        ApiRequest::StreamInfo(_) => StreamInfoRequest::decode_info(body).err(),
+        ApiRequest::StreamPurge(_) => PurgeRequest::decode_purge(body).err(),
+        ApiRequest::MsgGet(_) => MsgGetRequest::decode(body).err(),
+        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode(body).err(),
+        ApiRequest::ConsumerCreate(_) => CreateConsumerRequest::decode(body).err(),
+        ApiRequest::ConsumerNames(_) | ApiRequest::ConsumerList(_) => {
+            ConsumersRequest::decode_list(body).err()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn json_errors() {
+    let cases = parse(include_str!("testdata/json_errors.txt"));
+    assert!(cases.len() > 150);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let [verb, body, want] = &case[..] else { panic!("{case:?}") };
+        let got = decode_error(text(verb), body).map(|e| e.description.into_owned());
+        if got.as_deref() != Some(text(want)) {
+            let body = String::from_utf8_lossy(body);
+            wrong.push(format!("{}\n   got {got:?}\n  want {}", body, text(want)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+struct Consumers {
+    stream: StreamConfig,
+    by_name: BTreeMap<String, ConsumerConfig>,
+}
+
+/// What a create answers, as the captures say it.
+fn create(streams: &mut BTreeMap<String, Consumers>, verb: &str, body: &[u8]) -> String {
+    let subject = format!("$JS.API.CONSUMER.{verb}");
+    let Some(ApiRequest::ConsumerCreate(subject)) = parse_subject(subject.as_bytes()) else {
+        panic!("{verb}");
+    };
+    match try_create(streams, &subject, body) {
+        Ok(mut config) => {
+            metadata::show_server(&mut config.metadata);
+            format!("config {}", String::from_utf8_lossy(&to_json(&config)))
+        }
+        Err(error) => {
+            let mut out = b"error ".to_vec();
+            error.write_json(&mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        }
+    }
+}
+
+fn try_create(
+    streams: &mut BTreeMap<String, Consumers>,
+    subject: &super::subject::ConsumerCreateSubject,
+    body: &[u8],
+) -> Result<ConsumerConfig, ApiError> {
+    let request = CreateConsumerRequest::decode(body)?;
+    let create = consumer_config::check_request(request, subject)?;
+    let Some(stream) = streams.get_mut(subject.stream) else {
+        return Err(super::error::kinds::STREAM_NOT_FOUND.error());
+    };
+    let name = create.name.clone().unwrap_or_else(|| "*".to_owned());
+    let existing = stream.by_name.get(&name);
+    let decision = consumer_config::decide(
+        &create,
+        existing.map(|config| ExistingConsumer { config, active: false }),
+        stream.by_name.len(),
+        &stream.stream,
+        &ConsumerServerLimits::default(),
+    );
+    match decision {
+        ConsumerDecision::Existing => Ok(stream.by_name[&name].clone()),
+        ConsumerDecision::Create(config) | ConsumerDecision::Update(config) => {
+            stream.by_name.insert(name, (*config).clone());
+            Ok(*config)
+        }
+        ConsumerDecision::Refuse(error) => Err(error),
+    }
+}
+
+#[test]
+fn consumer_configurations() {
+    let mut streams: BTreeMap<String, Consumers> = BTreeMap::new();
+    let cases = parse(include_str!("testdata/consumers.txt"));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for case in &cases {
+        match text(&case[0]) {
+            "STREAM" => {
+                let request = StreamConfigRequest::decode(&case[2]).expect("json");
+                let name = text(&case[1]);
+                let stream =
+                    check_create(request, name, &StreamLimits::default()).expect("a stream");
+                let by_name = BTreeMap::new();
+                streams.insert(name.to_owned(), Consumers { stream, by_name });
+            }
+            "DELETE" => {
+                if let Some(stream) = streams.get_mut(text(&case[1])) {
+                    let name = text(&case[2]);
+                    if stream.by_name.remove(name).is_none() {
+                        stream.by_name.remove("*");
+                    }
+                }
+            }
+            verb => {
+                count += 1;
+                let got = create(&mut streams, verb, &case[1]);
+                let want = at_our_level(&case[2]);
+                if got != want {
+                    let body = String::from_utf8_lossy(&case[1]);
+                    let short: String = body.chars().take(300).collect();
+                    wrong.push(format!("{verb} {short}\n   got {got}\n  want {want}"));
+                }
+            }
+        }
+    }
+    assert!(count > 500);
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn limits_that_consumers_violate() {
+    let config = |threshold, pending| ConsumerConfig {
+        inactive_threshold: threshold,
+        max_ack_pending: pending,
+        ..ConsumerConfig::default()
+    };
+    let (a, b, c) = (config(5, 0), config(0, 7), config(1, 1));
+    let consumers = [("a", &a), ("b", &b), ("c", &c)];
+    for (inactive_threshold, max_ack_pending, want) in [
+        (0, 0, None),
+        (5, 7, None),
+        (4, 0, Some("change to limits violates consumers: a")),
+        (4, 6, Some("change to limits violates consumers: a, b")),
+    ] {
+        let limits = ConsumerLimits { inactive_threshold, max_ack_pending };
+        let got = consumer_config::check_stream_limits(&limits, consumers.into_iter());
+        assert_eq!(got.err().map(|e| e.description.into_owned()).as_deref(), want);
+    }
+}
+
+#[test]
+fn responses() {
+    let mut out = Vec::new();
+    write_response(&mut out, ResponseType::StreamDelete, &Success::YES);
+    assert_eq!(
+        text(&out),
+        r#"{"type":"io.nats.jetstream.api.v1.stream_delete_response","success":true}"#
+    );
+    out.clear();
+    let error = super::error::kinds::STREAM_NOT_FOUND.error();
+    write_error(&mut out, ResponseType::StreamInfo, &error);
+    assert_eq!(
+        text(&out),
+        concat!(
+            r#"{"type":"io.nats.jetstream.api.v1.stream_info_response","error":{"code":404,"#,
+            r#""err_code":10059,"description":"stream not found"},"total":0,"offset":0,"limit":0}"#
+        )
+    );
+    out.clear();
+    let message = StoredMessage {
+        subject: "s.x",
+        seq: 1,
+        headers: b"",
+        payload: b"hello",
+        time: super::time::parse_time("2026-11-23T02:24:06.278797458Z").expect("a time"),
+    };
+    write_msg_get(&mut out, &message);
+    assert_eq!(
+        text(&out),
+        concat!(
+            r#"{"type":"io.nats.jetstream.api.v1.stream_msg_get_response","message":"#,
+            r#"{"subject":"s.x","seq":1,"data":"aGVsbG8=","time":"2026-11-23T02:24:06.278797458Z"}}"#
+        )
+    );
+    out.clear();
+    let info = AccountInfo { streams: 5, consumers: 3, ..AccountInfo::default() };
+    write_response(&mut out, ResponseType::AccountInfo, &info);
+    assert_eq!(
+        text(&out),
+        concat!(
+            r#"{"type":"io.nats.jetstream.api.v1.account_info_response","memory":0,"storage":0,"#,
+            r#""reserved_memory":0,"reserved_storage":0,"streams":5,"consumers":3,"limits":"#,
+            r#"{"max_memory":-1,"max_storage":-1,"max_streams":-1,"max_consumers":-1,"#,
+            r#""max_ack_pending":-1,"memory_max_stream_bytes":-1,"storage_max_stream_bytes":-1,"#,
+            r#""max_bytes_required":false},"api":{"level":0,"total":0,"errors":0}}"#
+        )
+    );
+}
+
+/// Captured from nats-server 2.15.1.
+#[test]
+fn infos() {
+    let at = |text| super::time::parse_time(text).expect("a time");
+    let state = StreamState {
+        messages: 1,
+        bytes: 38,
+        first_seq: 1,
+        first_ts: at("2026-11-23T02:24:06.278797458Z"),
+        last_seq: 1,
+        last_ts: at("2026-11-23T02:24:06.278797458Z"),
+        num_subjects: 1,
+        subjects: BTreeMap::from([("s.>".to_owned(), 1)]),
+        consumer_count: 4,
+        ..StreamState::default()
+    };
+    assert_eq!(
+        text(&to_json(&state)),
+        concat!(
+            r#"{"messages":1,"bytes":38,"first_seq":1,"first_ts":"2026-11-23T02:24:06.278797458Z","#,
+            r#""last_seq":1,"last_ts":"2026-11-23T02:24:06.278797458Z","num_subjects":1,"#,
+            r#""subjects":{"s.\u003e":1},"consumer_count":4}"#
+        )
+    );
+    let info = ConsumerInfo {
+        stream_name: "S".to_owned(),
+        name: "c".to_owned(),
+        delivered: SequenceInfo { stream_seq: 2, ..SequenceInfo::default() },
+        ..ConsumerInfo::default()
+    };
+    assert_eq!(
+        text(&to_json(&info)),
+        concat!(
+            r#"{"stream_name":"S","name":"c","created":"0001-01-01T00:00:00Z","delivered":"#,
+            r#"{"consumer_seq":0,"stream_seq":2},"ack_floor":{"consumer_seq":0,"stream_seq":0},"#,
+            r#""num_ack_pending":0,"num_redelivered":0,"num_waiting":0,"num_pending":0,"#,
+            r#""ts":"0001-01-01T00:00:00Z"}"#
+        )
+    );
+}
+
+#[test]
+fn pull_requests() {
+    let one = PullRequest { batch: 1, ..PullRequest::default() };
+    for (body, want) in [
+        ("", Some(one.clone())),
+        ("5", Some(PullRequest { batch: 5, ..one.clone() })),
+        ("{}", Some(one.clone())),
+        (r#"{"batch":3,"zz":1}"#, Some(PullRequest { batch: 3, ..one.clone() })),
+        (r#"{"expires":5,"no_wait":true}"#, {
+            Some(PullRequest { expires: 5, no_wait: true, ..one.clone() })
+        }),
+        (r#"{"batch":"x"}"#, None),
+        ("{", None),
+    ] {
+        assert_eq!(PullRequest::decode(body.as_bytes()).ok(), want, "{body}");
+    }
+}
+
+#[test]
+fn empty_requests() {
+    for (body, want) in [
+        ("", true),
+        ("{}", true),
+        ("{ }", true),
+        (" ", false),
+        ("[]", false),
+        ("null", false),
+        ("x", false),
+        ("{} x", false),
+        (r#"{"a":1}"#, false),
+    ] {
+        assert_eq!(is_empty_request(body.as_bytes()), want, "{body:?}");
+    }
+}

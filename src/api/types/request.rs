@@ -1,0 +1,339 @@
+//! Bodies of requests.
+
+use super::consumer::ConsumerConfig;
+use super::enums::{self, ConsumerAction};
+use super::stream::StreamConfig;
+use crate::api::error::ApiError;
+use crate::api::json::{self, Kind, Object, Path, Value};
+use crate::api::time::{GoTime, optional_time};
+use crate::json_object;
+
+/// Body of STREAM.CREATE and STREAM.UPDATE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamConfigRequest {
+    /// The configuration.
+    pub config: StreamConfig,
+    /// Adjustments are errors.
+    pub pedantic: bool,
+}
+
+impl Object for StreamConfigRequest {
+    const GO_TYPE: &'static str = "server.StreamConfigRequest";
+
+    fn member(&mut self, key: &str, value: &Value, path: &mut Path) -> Result<bool, String> {
+        if key.eq_ignore_ascii_case("pedantic") {
+            json::boolean(&mut self.pedantic, value, path)?;
+            return Ok(true);
+        }
+        self.config.member(key, value, path)
+    }
+}
+
+/// Body of CONSUMER.CREATE and CONSUMER.DURABLE.CREATE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateConsumerRequest {
+    /// The stream's name, equal to the subject's.
+    pub stream_name: String,
+    /// The configuration.
+    pub config: ConsumerConfig,
+    /// What may be done.
+    pub action: ConsumerAction,
+    /// Adjustments are errors.
+    pub pedantic: bool,
+}
+
+json_object!(CreateConsumerRequest, "CreateConsumerRequest", {
+    "stream_name" => json::string, stream_name;
+    "config" => json::struct_value, config;
+    "action" => enums::consumer_action, action;
+    "pedantic" => json::boolean, pedantic;
+});
+
+/// Body of STREAM.INFO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamInfoRequest {
+    /// Subjects to leave out.
+    pub offset: i64,
+    /// List the deleted sequences.
+    pub deleted_details: bool,
+    /// Count messages of the subjects that match.
+    pub subjects_filter: String,
+}
+
+json_object!(StreamInfoRequest, "JSApiStreamInfoRequest", {
+    "offset" => json::integer, offset;
+    "deleted_details" => json::boolean, deleted_details;
+    "subjects_filter" => json::string, subjects_filter;
+});
+
+/// Body of STREAM.NAMES and STREAM.LIST.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamsRequest {
+    /// Streams to leave out.
+    pub offset: i64,
+    /// Only streams with a subject that overlaps it.
+    pub subject: String,
+}
+
+json_object!(StreamsRequest, "JSApiStreamListRequest", {
+    "offset" => json::integer, offset;
+    "subject" => json::string, subject;
+});
+
+/// Body of CONSUMER.NAMES and CONSUMER.LIST.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumersRequest {
+    /// Consumers to leave out.
+    pub offset: i64,
+}
+
+json_object!(ConsumersRequest, "JSApiConsumersRequest", {
+    "offset" => json::integer, offset;
+});
+
+/// Body of STREAM.PURGE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PurgeRequest {
+    /// Below this sequence only, 0 for all.
+    pub seq: u64,
+    /// Of these subjects only.
+    pub filter: String,
+    /// Keep the last so many.
+    pub keep: u64,
+}
+
+json_object!(PurgeRequest, "JSApiStreamPurgeRequest", {
+    "seq" => json::unsigned, seq;
+    "filter" => json::string, filter;
+    "keep" => json::unsigned, keep;
+});
+
+/// Body of STREAM.MSG.GET and DIRECT.GET.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MsgGetRequest {
+    /// The sequence, or where to start.
+    pub seq: u64,
+    /// The last message of this subject.
+    pub last_by_subj: String,
+    /// The next message that matches.
+    pub next_by_subj: String,
+    /// Direct gets only: several messages.
+    pub batch: i64,
+    /// Direct gets only: most bytes.
+    pub max_bytes: i64,
+    /// Where to start.
+    pub start_time: Option<GoTime>,
+    /// Direct gets only: the last message of several subjects.
+    pub multi_last: Vec<String>,
+    /// With `multi_last`: as of this sequence.
+    pub up_to_seq: u64,
+    /// With `multi_last`: as of this time.
+    pub up_to_time: Option<GoTime>,
+    /// Leave the headers out.
+    pub no_hdr: bool,
+}
+
+json_object!(MsgGetRequest, "JSApiMsgGetRequest", {
+    "seq" => json::unsigned, seq;
+    "last_by_subj" => json::string, last_by_subj;
+    "next_by_subj" => json::string, next_by_subj;
+    "batch" => json::integer, batch;
+    "max_bytes" => json::integer, max_bytes;
+    "start_time" => optional_time, start_time;
+    "multi_last" => json::strings, multi_last;
+    "up_to_seq" => json::unsigned, up_to_seq;
+    "up_to_time" => optional_time, up_to_time;
+    "no_hdr" => json::boolean, no_hdr;
+});
+
+/// Body of STREAM.MSG.DELETE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MsgDeleteRequest {
+    /// The sequence.
+    pub seq: u64,
+    /// The bytes need not be overwritten.
+    pub no_erase: bool,
+}
+
+json_object!(MsgDeleteRequest, "JSApiMsgDeleteRequest", {
+    "seq" => json::unsigned, seq;
+    "no_erase" => json::boolean, no_erase;
+});
+
+/// Body of CONSUMER.RESET.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerResetRequest {
+    /// The sequence to go to, 0 for the one after the ack floor.
+    pub seq: u64,
+}
+
+json_object!(ConsumerResetRequest, "JSApiConsumerResetRequest", {
+    "seq" => json::unsigned, seq;
+});
+
+/// A pull request: body of CONSUMER.MSG.NEXT and of `+NXT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Nanoseconds until it ends, 0 for never.
+    pub expires: i64,
+    /// Most messages; 1 when it is not told.
+    pub batch: i64,
+    /// Most bytes, 0 for any number.
+    pub max_bytes: i64,
+    /// Do not wait.
+    pub no_wait: bool,
+    /// Nanoseconds between heartbeats, 0 for none.
+    pub idle_heartbeat: i64,
+    /// A priority group.
+    pub group: String,
+    /// With a priority group.
+    pub min_pending: i64,
+    /// With a priority group.
+    pub min_ack_pending: i64,
+    /// A pin.
+    pub id: String,
+    /// With a priority group.
+    pub priority: i64,
+}
+
+json_object!(PullRequest, "JSApiConsumerGetNextRequest", {
+    "expires" => json::duration, expires;
+    "batch" => json::integer, batch;
+    "max_bytes" => json::integer, max_bytes;
+    "no_wait" => json::boolean, no_wait;
+    "idle_heartbeat" => json::duration, idle_heartbeat;
+    "group" => json::string, group;
+    "min_pending" => json::integer64, min_pending;
+    "min_ack_pending" => json::integer64, min_ack_pending;
+    "id" => json::string, id;
+    "priority" => json::integer, priority;
+});
+
+/// Which root a request has in Go's words, for its type errors.
+trait Request: Object + Default {
+    const ROOT: &'static str;
+}
+
+macro_rules! roots {
+    ($($type:ty = $root:literal,)*) => {
+        $(
+            impl Request for $type {
+                const ROOT: &'static str = $root;
+            }
+
+            impl $type {
+                /// Decodes a body strictly: unknown members are errors. An empty body is the default.
+                pub fn decode(body: &[u8]) -> Result<Self, ApiError> {
+                    decode_strict(body, Self::ROOT)
+                }
+            }
+        )*
+    };
+}
+
+roots!(
+    StreamConfigRequest = "StreamConfigRequest",
+    CreateConsumerRequest = "CreateConsumerRequest",
+    StreamInfoRequest = "JSApiStreamInfoRequest",
+    ConsumersRequest = "JSApiConsumersRequest",
+    PurgeRequest = "JSApiStreamPurgeRequest",
+    MsgGetRequest = "JSApiMsgGetRequest",
+    MsgDeleteRequest = "JSApiMsgDeleteRequest",
+    ConsumerResetRequest = "JSApiConsumerResetRequest",
+);
+
+fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiError> {
+    let mut request = T::default();
+    json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
+    Ok(request)
+}
+
+/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or `[`.
+fn is_json(body: &[u8]) -> bool {
+    let first = body.iter().find(|b| !b.is_ascii_whitespace());
+    matches!(first, Some(b'{' | b'['))
+}
+
+impl StreamsRequest {
+    /// Decodes the body of STREAM.NAMES. What is not JSON is ignored.
+    pub fn decode_names(body: &[u8]) -> Result<Self, ApiError> {
+        Self::decode_as(body, "JSApiStreamNamesRequest")
+    }
+
+    /// Decodes the body of STREAM.LIST. What is not JSON is ignored.
+    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
+        Self::decode_as(body, "JSApiStreamListRequest")
+    }
+
+    fn decode_as(body: &[u8], root: &'static str) -> Result<Self, ApiError> {
+        let mut request = Self::default();
+        if is_json(body) {
+            json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
+        }
+        Ok(request)
+    }
+}
+
+impl StreamInfoRequest {
+    /// Decodes the body of STREAM.INFO. What is not JSON is ignored.
+    pub fn decode_info(body: &[u8]) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    }
+}
+
+impl PurgeRequest {
+    /// Decodes the body of STREAM.PURGE. What is not JSON is ignored.
+    pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    }
+}
+
+impl ConsumersRequest {
+    /// Decodes the body of CONSUMER.NAMES and CONSUMER.LIST. What is not JSON is ignored.
+    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    }
+}
+
+impl MsgGetRequest {
+    /// Decodes the body of a direct get: unknown members are ignored. The error has no words a client sees.
+    pub fn decode_direct(body: &[u8]) -> Result<Self, String> {
+        let mut request = Self::default();
+        json::decode_body(body, "JSApiMsgGetRequest", false, &mut request)?;
+        Ok(request)
+    }
+}
+
+impl PullRequest {
+    /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are ignored.
+    pub fn decode(body: &[u8]) -> Result<Self, String> {
+        let body = body.trim_ascii();
+        let mut request = PullRequest { batch: 1, ..Self::default() };
+        if body.is_empty() {
+            return Ok(request);
+        }
+        if body[0] != b'{' {
+            // A plain number; what is none asks for one message.
+            let text = std::str::from_utf8(body).unwrap_or_default();
+            request.batch = text.parse().ok().filter(|&n| n > 0).unwrap_or(1);
+            return Ok(request);
+        }
+        request.batch = 0;
+        json::decode_body(body, "JSApiConsumerGetNextRequest", false, &mut request)?;
+        if request.batch == 0 {
+            request.batch = 1;
+        }
+        Ok(request)
+    }
+}
+
+/// True for a body that means "no body": nothing at all, or an object without members.
+pub fn is_empty_request(body: &[u8]) -> bool {
+    if body.is_empty() {
+        return true;
+    }
+    let mut at = 0;
+    let Ok(Some(value)) = json::parse(body, &mut at) else { return false };
+    let alone = body[at..].iter().all(u8::is_ascii_whitespace);
+    alone && matches!(value.kind, Kind::Object(members) if members.is_empty())
+}

@@ -1,0 +1,438 @@
+//! Decisions about streams, and the state they rest on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::error::{ApiError, kinds};
+use crate::api::types::{
+    AccountLimits, LIST_LIMIT, NAMES_LIMIT, StorageType, StreamConfig, StreamConfigRequest,
+    StreamNamesResponse, StreamsRequest,
+};
+use crate::stream::config::{self, StreamLimits};
+use crate::types::{ShardId, StreamId, Timestamp};
+
+use super::index::SubjectIndex;
+use super::record::Record;
+
+/// A stream of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Its id.
+    pub id: StreamId,
+    /// Where it lives.
+    pub shard: ShardId,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Checked and filled in; `api::metadata::show_server` adds what create, update and info show.
+    pub config: StreamConfig,
+}
+
+/// Limits of the server and of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetaLimits {
+    /// Of each stream.
+    pub stream: StreamLimits,
+    /// Of the account.
+    pub account: AccountLimits,
+    /// Bytes of memory that streams may reserve, -1 for any number.
+    pub server_memory: i64,
+    /// Bytes of disk that streams may reserve, -1 for any number.
+    pub server_storage: i64,
+}
+
+impl Default for MetaLimits {
+    fn default() -> Self {
+        MetaLimits {
+            stream: StreamLimits::default(),
+            account: AccountLimits::default(),
+            server_memory: -1,
+            server_storage: -1,
+        }
+    }
+}
+
+/// What becomes of a STREAM.CREATE.
+#[derive(Clone, Debug)]
+pub enum CreateDecision<'a> {
+    /// The stream is there already, with this configuration: answered like a create.
+    Existing(&'a StreamEntry),
+    /// A new stream: apply and log the record, create it on its shard.
+    New(Box<Record>),
+    /// No.
+    Refuse(ApiError),
+}
+
+/// What becomes of a STREAM.UPDATE.
+#[derive(Clone, Debug)]
+pub enum UpdateDecision {
+    /// Apply and log the record, tell the shard.
+    Update {
+        /// The stream's shard.
+        shard: ShardId,
+        /// The record.
+        record: Box<Record>,
+    },
+    /// No.
+    Refuse(ApiError),
+}
+
+/// What becomes of a STREAM.DELETE.
+#[derive(Clone, Debug)]
+pub enum DeleteDecision {
+    /// Apply and log the record, delete it on its shard.
+    Delete(Box<Record>),
+    /// No.
+    Refuse(ApiError),
+}
+
+/// A page of STREAM.LIST; the caller asks the shards for what the streams hold.
+#[derive(Clone, Debug)]
+pub struct StreamPage<'a> {
+    /// All that match.
+    pub total: u64,
+    /// Those left out.
+    pub offset: u64,
+    /// Most streams of an answer.
+    pub limit: u64,
+    /// The streams, by name.
+    pub streams: Vec<&'a StreamEntry>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    streams: BTreeMap<String, StreamEntry>,
+    names: BTreeMap<StreamId, String>,
+    subjects: SubjectIndex,
+    reserved_memory: i64,
+    reserved_storage: i64,
+}
+
+impl Account {
+    fn by_id(&self, id: StreamId) -> Option<&StreamEntry> {
+        self.streams.get(self.names.get(&id)?)
+    }
+
+    fn reserve(&mut self, config: &StreamConfig, sign: i64) {
+        let bytes = config.max_bytes.max(0).saturating_mul(config.num_replicas) * sign;
+        match config.storage {
+            StorageType::Memory => self.reserved_memory += bytes,
+            StorageType::File => self.reserved_storage += bytes,
+        }
+    }
+
+    fn insert(&mut self, entry: StreamEntry) {
+        self.reserve(&entry.config, 1);
+        for subject in &entry.config.subjects {
+            self.subjects.insert(subject.as_bytes(), entry.id);
+        }
+        self.names.insert(entry.id, entry.config.name.clone());
+        self.streams.insert(entry.config.name.clone(), entry);
+    }
+
+    fn remove(&mut self, id: StreamId) -> Option<StreamEntry> {
+        let name = self.names.remove(&id)?;
+        let entry = self.streams.remove(&name)?;
+        for subject in &entry.config.subjects {
+            self.subjects.remove(subject.as_bytes(), id);
+        }
+        self.reserve(&entry.config, -1);
+        Some(entry)
+    }
+}
+
+/// All streams of all accounts.
+#[derive(Debug)]
+pub struct Catalogue {
+    accounts: BTreeMap<String, Account>,
+    /// Streams of each shard.
+    shards: Vec<u64>,
+    next_id: u64,
+    /// Deleted streams that their shard has not yet confirmed.
+    deleted: BTreeMap<StreamId, ShardId>,
+}
+
+impl Catalogue {
+    /// An empty catalogue of a node with so many shards.
+    pub fn new(shards: u16) -> Self {
+        assert!(shards > 0);
+        Catalogue {
+            accounts: BTreeMap::new(),
+            shards: vec![0; usize::from(shards)],
+            next_id: 1,
+            deleted: BTreeMap::new(),
+        }
+    }
+
+    /// Decides about a STREAM.CREATE whose subject names `stream`.
+    pub fn decide_create(
+        &self,
+        account: &str,
+        stream: &str,
+        request: StreamConfigRequest,
+        limits: &MetaLimits,
+        now: Timestamp,
+    ) -> CreateDecision<'_> {
+        match self.try_create(account, stream, request, limits, now) {
+            Ok(decision) => decision,
+            Err(error) => CreateDecision::Refuse(error),
+        }
+    }
+
+    fn try_create(
+        &self,
+        account: &str,
+        stream: &str,
+        request: StreamConfigRequest,
+        limits: &MetaLimits,
+        now: Timestamp,
+    ) -> Result<CreateDecision<'_>, ApiError> {
+        let config = config::check_create(request, stream, &limits.stream)?;
+        if let Some(entry) = self.stream(account, stream) {
+            if config::is_same(&entry.config, &config) {
+                return Ok(CreateDecision::Existing(entry));
+            }
+            return Err(kinds::STREAM_NAME_EXIST.error());
+        }
+        let count = self.accounts.get(account).map_or(0, |a| a.streams.len());
+        let max = limits.account.max_streams;
+        if max >= 0 && count as u64 >= max as u64 {
+            return Err(kinds::MAXIMUM_STREAMS_LIMIT.error());
+        }
+        self.check_bytes(account, &config, None, limits)?;
+        self.check_overlap(account, &config, None)?;
+        let entry = StreamEntry {
+            id: StreamId(self.next_id),
+            shard: self.least_loaded(),
+            created: now,
+            config,
+        };
+        let record = Record::Create { account: account.to_owned(), entry };
+        Ok(CreateDecision::New(Box::new(record)))
+    }
+
+    /// Decides about a STREAM.UPDATE whose subject names `stream`.
+    pub fn decide_update(
+        &self,
+        account: &str,
+        stream: &str,
+        request: StreamConfigRequest,
+        limits: &MetaLimits,
+    ) -> UpdateDecision {
+        match self.try_update(account, stream, request, limits) {
+            Ok(decision) => decision,
+            Err(error) => UpdateDecision::Refuse(error),
+        }
+    }
+
+    fn try_update(
+        &self,
+        account: &str,
+        stream: &str,
+        request: StreamConfigRequest,
+        limits: &MetaLimits,
+    ) -> Result<UpdateDecision, ApiError> {
+        let config = config::check_update_request(request, stream, &limits.stream)?;
+        let entry = self.stream(account, stream).ok_or(kinds::STREAM_NOT_FOUND.error())?;
+        let config = config::check_update(&entry.config, config)?;
+        self.check_bytes(account, &config, Some(&entry.config), limits)?;
+        self.check_overlap(account, &config, Some(entry.id))?;
+        let record = Record::Update { account: account.to_owned(), id: entry.id, config };
+        Ok(UpdateDecision::Update { shard: entry.shard, record: Box::new(record) })
+    }
+
+    /// Decides about a STREAM.DELETE.
+    pub fn decide_delete(&self, account: &str, stream: &str) -> DeleteDecision {
+        match self.stream(account, stream) {
+            Some(entry) => {
+                let record = Record::Delete { id: entry.id, shard: entry.shard };
+                DeleteDecision::Delete(Box::new(record))
+            }
+            None => DeleteDecision::Refuse(kinds::STREAM_NOT_FOUND.error()),
+        }
+    }
+
+    fn check_overlap(
+        &self,
+        account: &str,
+        config: &StreamConfig,
+        except: Option<StreamId>,
+    ) -> Result<(), ApiError> {
+        let Some(account) = self.accounts.get(account) else { return Ok(()) };
+        let overlaps = |s: &String| account.subjects.overlaps(s.as_bytes(), except);
+        if config.subjects.iter().any(overlaps) {
+            return Err(kinds::STREAM_SUBJECT_OVERLAP.error());
+        }
+        Ok(())
+    }
+
+    /// Whether `max_bytes` fits into what the account and the server have left.
+    fn check_bytes(
+        &self,
+        account: &str,
+        config: &StreamConfig,
+        old: Option<&StreamConfig>,
+        limits: &MetaLimits,
+    ) -> Result<(), ApiError> {
+        let memory = config.storage == StorageType::Memory;
+        let of = |config: &StreamConfig| config.max_bytes.max(0);
+        if limits.account.max_bytes_required && config.max_bytes <= 0 {
+            return Err(kinds::STREAM_MAX_BYTES_REQUIRED.error());
+        }
+        let (stream_max, account_max, server_max, error) = if memory {
+            let a = &limits.account;
+            let error = kinds::MEMORY_RESOURCES_EXCEEDED;
+            (a.memory_max_stream_bytes, a.max_memory, limits.server_memory, error)
+        } else {
+            let a = &limits.account;
+            let error = kinds::STORAGE_RESOURCES_EXCEEDED;
+            (a.storage_max_stream_bytes, a.max_storage, limits.server_storage, error)
+        };
+        if stream_max > 0 && of(config) > stream_max {
+            return Err(kinds::STREAM_MAX_BYTES_EXCEEDS_ACCOUNT.error());
+        }
+        let more = of(config) - old.map_or(0, of);
+        if more <= 0 {
+            return Ok(());
+        }
+        let exceeds = |reserved: i64, max: i64| max >= 0 && reserved.saturating_add(more) > max;
+        if exceeds(self.reserved(account, memory), account_max) {
+            return Err(error.error());
+        }
+        let everywhere = self.accounts.keys().map(|name| self.reserved(name, memory)).sum();
+        if exceeds(everywhere, server_max) {
+            return Err(error.error());
+        }
+        Ok(())
+    }
+
+    fn reserved(&self, account: &str, memory: bool) -> i64 {
+        self.accounts.get(account).map_or(0, |account| match memory {
+            true => account.reserved_memory,
+            false => account.reserved_storage,
+        })
+    }
+
+    /// Bytes that an account's streams reserve by `max_bytes`: in memory, on disk.
+    pub fn reserved_bytes(&self, account: &str) -> (u64, u64) {
+        let of = |memory| u64::try_from(self.reserved(account, memory)).unwrap_or(0);
+        (of(true), of(false))
+    }
+
+    fn least_loaded(&self) -> ShardId {
+        let least = self.shards.iter().enumerate().min_by_key(|&(i, &load)| (load, i));
+        ShardId(least.map_or(0, |(i, _)| i as u16))
+    }
+
+    /// Does what a record says. Records of unknown streams are ignored: they were deleted since.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Create { account, entry } => {
+                self.next_id = self.next_id.max(entry.id.0 + 1);
+                self.count(entry.shard, 1);
+                self.accounts.entry(account.clone()).or_default().insert(entry.clone());
+            }
+            Record::Update { account, id, config } => {
+                if let Some(account) = self.accounts.get_mut(account)
+                    && let Some(mut entry) = account.remove(*id)
+                {
+                    entry.config = config.clone();
+                    account.insert(entry);
+                }
+            }
+            Record::Delete { id, shard } => {
+                self.next_id = self.next_id.max(id.0 + 1);
+                self.deleted.insert(*id, *shard);
+                let gone = self.accounts.values_mut().find_map(|account| account.remove(*id));
+                if gone.is_some() {
+                    self.count(*shard, -1);
+                }
+            }
+            Record::Forget { id } => {
+                self.deleted.remove(id);
+            }
+            Record::NextId(id) => self.next_id = self.next_id.max(id.0),
+        }
+    }
+
+    /// A shard that is no longer there (a store opened with fewer) is not counted.
+    fn count(&mut self, shard: ShardId, change: i64) {
+        if let Some(load) = self.shards.get_mut(usize::from(shard.0)) {
+            *load = load.saturating_add_signed(change);
+        }
+    }
+
+    /// A stream by its name.
+    pub fn stream(&self, account: &str, name: &str) -> Option<&StreamEntry> {
+        self.accounts.get(account)?.streams.get(name)
+    }
+
+    /// A stream by its id.
+    pub fn by_id(&self, id: StreamId) -> Option<(&str, &StreamEntry)> {
+        let found = self.accounts.iter().find_map(|(name, a)| Some((name, a.by_id(id)?)))?;
+        Some((found.0.as_str(), found.1))
+    }
+
+    /// An account's streams, by name.
+    pub fn streams(&self, account: &str) -> impl Iterator<Item = &StreamEntry> {
+        self.accounts.get(account).into_iter().flat_map(|account| account.streams.values())
+    }
+
+    /// Deleted streams that their shard has not yet confirmed: after recovery they are deleted again.
+    pub fn deleted(&self) -> impl Iterator<Item = (StreamId, ShardId)> {
+        self.deleted.iter().map(|(&id, &shard)| (id, shard))
+    }
+
+    /// The names of a STREAM.NAMES.
+    pub fn names(&self, account: &str, request: &StreamsRequest) -> StreamNamesResponse {
+        let page = self.page(account, request, NAMES_LIMIT);
+        let names: Vec<String> = page.streams.iter().map(|s| s.config.name.clone()).collect();
+        StreamNamesResponse {
+            total: page.total,
+            offset: page.offset,
+            limit: page.limit,
+            streams: (!names.is_empty()).then_some(names),
+        }
+    }
+
+    /// The streams of a STREAM.LIST.
+    pub fn list(&self, account: &str, request: &StreamsRequest) -> StreamPage<'_> {
+        self.page(account, request, LIST_LIMIT)
+    }
+
+    fn page(&self, account: &str, request: &StreamsRequest, limit: usize) -> StreamPage<'_> {
+        let mut page = StreamPage { total: 0, offset: 0, limit: limit as u64, streams: vec![] };
+        let Some(account) = self.accounts.get(account) else { return page };
+        let wanted = usize::try_from(request.offset).unwrap_or(0);
+        let (total, offset);
+        if request.subject.is_empty() {
+            total = account.streams.len();
+            offset = wanted.min(total);
+            page.streams = account.streams.values().skip(offset).take(limit).collect();
+        } else {
+            let mut names = BTreeSet::new();
+            account.subjects.overlapping(request.subject.as_bytes(), |id| {
+                names.extend(account.names.get(&id));
+                true
+            });
+            total = names.len();
+            offset = wanted.min(total);
+            let chosen = names.into_iter().skip(offset).take(limit);
+            page.streams = chosen.filter_map(|name| account.streams.get(name)).collect();
+        }
+        page.total = total as u64;
+        page.offset = offset as u64;
+        page
+    }
+
+    /// Records that rebuild the catalogue: a checkpoint.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let next = std::iter::once(Record::NextId(StreamId(self.next_id)));
+        let creates = self.accounts.iter().flat_map(|(name, account)| {
+            account
+                .streams
+                .values()
+                .map(|entry| Record::Create { account: name.clone(), entry: entry.clone() })
+        });
+        let deletes = self.deleted.iter().map(|(&id, &shard)| Record::Delete { id, shard });
+        next.chain(creates).chain(deletes)
+    }
+}

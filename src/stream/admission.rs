@@ -1,0 +1,431 @@
+//! Whether a publish is stored: nats-server's checks, in the order of a stand-alone server, against the committed state and
+//! the overlay of what is admitted and not yet committed.
+//!
+//! Three operations move the overlay: [`Admission::admit`] adds to it, [`Admission::commit`] takes a prefix away because the
+//! [`StreamView`] shows it now, [`Admission::drop_uncommitted`] forgets the rest. An answer that rests on the overlay
+//! (a duplicate, a refusal) may be sent only when all that was admitted before it is durable; the caller sees to that by
+//! queueing it behind.
+
+use std::collections::VecDeque;
+
+use crate::api::error::{ApiError, kinds};
+use crate::api::types::{DiscardPolicy, StorageType, StreamConfig};
+use crate::stream::dedupe::{DedupeTable, hash_id};
+use crate::stream::headers::PublishHeaders;
+use crate::stream::overlay::Overlay;
+use crate::types::Timestamp;
+
+/// Most bytes of a header block that a stream stores.
+pub const HEADERS_BYTES_MAX: usize = 65_535;
+
+/// The committed messages of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubjectState {
+    /// The last one's sequence, 0 for none.
+    pub last_seq: u64,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// The committed state of a stream, as admission and retention see it.
+pub trait StreamView {
+    /// The first sequence that is there; `last_seq() + 1` when empty.
+    fn first_seq(&self) -> u64;
+    /// The last sequence used; the first one to be used less 1 when there was none.
+    fn last_seq(&self) -> u64;
+    /// The time of the last sequence used; 0 when there was none.
+    fn last_time(&self) -> Timestamp;
+    /// Messages.
+    fn messages(&self) -> u64;
+    /// Bytes, each message counted by [`stored_size`].
+    fn bytes(&self) -> u64;
+    /// The messages of a literal subject.
+    fn subject(&self, subject: &[u8]) -> SubjectState;
+    /// The last sequence of a subject that matches the filter, 0 for none.
+    fn last_matching(&self, filter: &[u8]) -> u64;
+    /// The stored size of the `nth` message of a subject, from the oldest (0). Asked only of streams that have discard new,
+    /// max_bytes and max_msgs_per_subject.
+    fn nth_size(&self, subject: &[u8], nth: u64) -> u64;
+}
+
+/// Bytes that a message counts for, as nats-server counts them.
+pub fn stored_size(storage: StorageType, subject: usize, headers: usize, payload: usize) -> u64 {
+    let bytes = subject + headers + payload;
+    let overhead = match storage {
+        StorageType::File if headers > 0 => 34,
+        StorageType::File => 30,
+        StorageType::Memory => 16,
+    };
+    (bytes + overhead) as u64
+}
+
+/// A message that asks to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    /// Where it was published.
+    pub subject: &'a [u8],
+    /// Where the answer goes; empty for none.
+    pub reply: &'a [u8],
+    /// Its header block, empty for none.
+    pub headers: &'a [u8],
+    /// The length of its payload.
+    pub payload_len: usize,
+}
+
+/// What becomes of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is stored.
+    Store {
+        /// As this sequence.
+        seq: u64,
+        /// With this time.
+        at: Timestamp,
+    },
+    /// It was stored before, as this sequence.
+    Duplicate {
+        /// The sequence.
+        seq: u64,
+    },
+    /// It is refused.
+    Refuse(ApiError),
+}
+
+/// The rules of a configuration that admission needs.
+#[derive(Clone, Debug)]
+struct Rules {
+    name: Vec<u8>,
+    storage: StorageType,
+    sealed: bool,
+    discard_new: bool,
+    discard_new_per_subject: bool,
+    max_msgs: u64,
+    max_bytes: u64,
+    max_per_subject: u64,
+    max_msg_size: u64,
+    window: i64,
+}
+
+impl Rules {
+    /// Absent limits become the greatest number.
+    fn new(config: &StreamConfig) -> Self {
+        let limit = |value: i64| u64::try_from(value).ok().filter(|&v| v > 0).unwrap_or(u64::MAX);
+        let size = u64::try_from(config.max_msg_size).unwrap_or(u64::MAX);
+        Rules {
+            name: config.name.clone().into_bytes(),
+            storage: config.storage,
+            sealed: config.sealed,
+            discard_new: config.discard == DiscardPolicy::New,
+            discard_new_per_subject: config.discard_new_per_subject,
+            max_msgs: limit(config.max_msgs),
+            max_bytes: limit(config.max_bytes),
+            max_per_subject: limit(config.max_msgs_per_subject),
+            max_msg_size: size,
+            window: config.duplicate_window,
+        }
+    }
+}
+
+/// The gate of one stream.
+#[derive(Debug)]
+pub struct Admission {
+    rules: Rules,
+    overlay: Overlay,
+    dedupe: DedupeTable,
+    /// The id of the last message admitted; empty if it has none.
+    last_id: Vec<u8>,
+    /// The id of the last message committed.
+    committed_last_id: Vec<u8>,
+    /// Sequence and length of the ids in flight; those of messages that have one or follow one that has.
+    ids: VecDeque<(u64, usize)>,
+    /// The bytes of `ids`.
+    id_bytes: VecDeque<u8>,
+}
+
+impl Admission {
+    /// For a stream without messages, or before its state is restored.
+    pub fn new(config: &StreamConfig) -> Self {
+        Admission {
+            rules: Rules::new(config),
+            overlay: Overlay::default(),
+            dedupe: DedupeTable::default(),
+            last_id: Vec::new(),
+            committed_last_id: Vec::new(),
+            ids: VecDeque::new(),
+            id_bytes: VecDeque::new(),
+        }
+    }
+
+    /// Follows an update of the configuration.
+    pub fn update(&mut self, config: &StreamConfig) {
+        self.rules = Rules::new(config);
+    }
+
+    /// Messages admitted and not committed.
+    pub fn in_flight(&self) -> usize {
+        self.overlay.len()
+    }
+
+    /// The sequence that the next message gets.
+    pub fn next_seq(&self, view: &impl StreamView) -> u64 {
+        self.last_seq(view) + 1
+    }
+
+    fn last_seq(&self, view: &impl StreamView) -> u64 {
+        self.overlay.last().map_or_else(|| view.last_seq(), |last| last.seq)
+    }
+
+    /// Decides about one publish, and adds it to the overlay if it is to be stored.
+    pub fn admit(&mut self, view: &impl StreamView, now: Timestamp, publish: &Publish) -> Admitted {
+        match self.try_admit(view, now, publish) {
+            Ok(admitted) => admitted,
+            Err(error) => Admitted::Refuse(error),
+        }
+    }
+
+    fn try_admit(
+        &mut self,
+        view: &impl StreamView,
+        now: Timestamp,
+        publish: &Publish,
+    ) -> Result<Admitted, ApiError> {
+        self.check_size(publish)?;
+        let mut id_hash = None;
+        let mut msg_id: &[u8] = b"";
+        if !publish.headers.is_empty() {
+            let headers = PublishHeaders::parse(publish.headers);
+            self.check_expectations(view, publish, &headers)?;
+            if !headers.msg_id.is_empty() && self.rules.window > 0 {
+                let hash = hash_id(headers.msg_id);
+                self.dedupe.expire(now, self.rules.window);
+                if let Some(seq) = self.dedupe.find(hash, now, self.rules.window) {
+                    return Ok(Admitted::Duplicate { seq });
+                }
+                id_hash = Some(hash);
+            }
+            self.check_last_id_and_rollup(&headers)?;
+            msg_id = headers.msg_id;
+        }
+        let header_len = publish.headers.len();
+        let size =
+            stored_size(self.rules.storage, publish.subject.len(), header_len, publish.payload_len);
+        let grow = self.check_limits(view, publish.subject, size)?;
+        let seq = self.next_seq(view);
+        let last_time = self.overlay.last().map_or_else(|| view.last_time(), |last| last.at);
+        let at = now.max(last_time);
+        self.overlay.push(seq, at, publish.subject, size, grow);
+        if let Some(hash) = id_hash {
+            self.dedupe.insert(hash, seq, at);
+        }
+        self.note_id(seq, msg_id);
+        Ok(Admitted::Store { seq, at })
+    }
+
+    fn check_size(&self, publish: &Publish) -> Result<(), ApiError> {
+        if self.rules.sealed {
+            return Err(kinds::STREAM_SEALED.error());
+        }
+        if (publish.headers.len() + publish.payload_len) as u64 > self.rules.max_msg_size {
+            return Err(kinds::STREAM_MESSAGE_EXCEEDS_MAXIMUM.error());
+        }
+        if publish.headers.len() > HEADERS_BYTES_MAX {
+            return Err(kinds::STREAM_HEADER_EXCEEDS_MAXIMUM.error());
+        }
+        if super::headers::is_fast_batch(publish.reply) {
+            return Err(kinds::BATCH_PUBLISH_DISABLED.error());
+        }
+        Ok(())
+    }
+
+    /// The checks of headers that come before the duplicate window.
+    fn check_expectations(
+        &mut self,
+        view: &impl StreamView,
+        publish: &Publish,
+        headers: &PublishHeaders,
+    ) -> Result<(), ApiError> {
+        if headers.batch {
+            return Err(kinds::ATOMIC_PUBLISH_DISABLED.error());
+        }
+        headers.check_counter()?;
+        if !headers.expected_stream.is_empty() && headers.expected_stream != self.rules.name {
+            return Err(kinds::STREAM_NOT_MATCH.error());
+        }
+        headers.check_ttl()?;
+        if let Some(expected) = headers.expected_last_subject_seq {
+            let subject = match headers.expected_subject {
+                b"" => publish.subject,
+                named => named,
+            };
+            let actual = self.last_of_subject(view, subject);
+            if !expected.is(actual) {
+                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual));
+            }
+        } else if !headers.expected_subject.is_empty() {
+            return Err(kinds::EXPECTED_LAST_SUBJECT_SEQUENCE_MISSING.error());
+        }
+        if let Some(expected) = headers.expected_last_seq {
+            let actual = self.last_seq(view);
+            if !expected.is(actual) {
+                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual));
+            }
+        }
+        headers.check_schedule(publish.subject)?;
+        if headers.stream_source {
+            return Err(kinds::STREAM_SOURCE_HEADER_NOT_ALLOWED.error());
+        }
+        Ok(())
+    }
+
+    fn last_of_subject(&mut self, view: &impl StreamView, subject: &[u8]) -> u64 {
+        if crate::subject::has_wildcards(subject) {
+            match self.overlay.last_matching(subject) {
+                0 => view.last_matching(subject),
+                seq => seq,
+            }
+        } else {
+            match self.overlay.of_subject(subject).last_seq {
+                0 => view.subject(subject).last_seq,
+                seq => seq,
+            }
+        }
+    }
+
+    /// The checks that come after the duplicate window.
+    fn check_last_id_and_rollup(&self, headers: &PublishHeaders) -> Result<(), ApiError> {
+        let expected = headers.expected_last_msg_id;
+        if !expected.is_empty() && expected != self.last_id {
+            let actual = String::from_utf8_lossy(&self.last_id);
+            return Err(kinds::WRONG_LAST_MSG_ID.with(actual));
+        }
+        if !headers.rollup.is_empty() {
+            return Err(kinds::STREAM_ROLLUP_FAILED.with("rollup not permitted"));
+        }
+        Ok(())
+    }
+
+    /// Discard new: refuses at a limit. By how many messages and bytes the stream would grow.
+    fn check_limits(
+        &mut self,
+        view: &impl StreamView,
+        subject: &[u8],
+        size: u64,
+    ) -> Result<(i64, i64), ApiError> {
+        let mut grow = (1, size as i64);
+        if !self.rules.discard_new {
+            return Ok(grow);
+        }
+        let mut replaced = None;
+        if self.rules.max_per_subject != u64::MAX {
+            let committed = view.subject(subject).count;
+            let in_flight = self.overlay.of_subject(subject).count;
+            if committed + in_flight >= self.rules.max_per_subject {
+                if self.rules.discard_new_per_subject {
+                    let text = "maximum messages per subject exceeded";
+                    return Err(kinds::STREAM_STORE_FAILED.with(text));
+                }
+                let nth = committed + in_flight - self.rules.max_per_subject;
+                replaced = Some(self.replaced_size(view, subject, nth, committed));
+            }
+        }
+        let messages = view.messages().saturating_add_signed(self.overlay.grow_msgs());
+        if messages >= self.rules.max_msgs && replaced.is_none() {
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum messages exceeded"));
+        }
+        let bytes = view.bytes().saturating_add_signed(self.overlay.grow_bytes());
+        let over = bytes.saturating_add(size) > self.rules.max_bytes;
+        if over && replaced.is_none_or(|old| old < size) {
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum bytes exceeded"));
+        }
+        if let Some(old) = replaced {
+            grow = (0, size as i64 - old as i64);
+        }
+        Ok(grow)
+    }
+
+    /// The size of the message that gives way: the `nth` of its subject when in-flight ones are counted too.
+    fn replaced_size(
+        &self,
+        view: &impl StreamView,
+        subject: &[u8],
+        nth: u64,
+        committed: u64,
+    ) -> u64 {
+        if self.rules.max_bytes == u64::MAX {
+            return 0;
+        }
+        match nth.checked_sub(committed) {
+            None => view.nth_size(subject, nth),
+            Some(nth) => self.overlay.nth_size(subject, nth).unwrap_or(0),
+        }
+    }
+
+    fn note_id(&mut self, seq: u64, id: &[u8]) {
+        if id.is_empty() && self.last_id.is_empty() {
+            return;
+        }
+        self.last_id.clear();
+        self.last_id.extend_from_slice(id);
+        self.ids.push_back((seq, id.len()));
+        self.id_bytes.extend(id);
+    }
+
+    /// All up to `seq` is in the committed state that the view shows from now on.
+    pub fn commit(&mut self, seq: u64) {
+        self.overlay.commit(seq);
+        while let Some(&(_, len)) = self.ids.front().filter(|(at, _)| *at <= seq) {
+            self.ids.pop_front();
+            self.committed_last_id.clear();
+            self.committed_last_id.extend(self.id_bytes.drain(..len));
+        }
+    }
+
+    /// Forgets all that is not committed. `committed` is the last committed sequence.
+    pub fn drop_uncommitted(&mut self, committed: u64) {
+        self.overlay.clear();
+        self.dedupe.drop_after(committed);
+        self.ids.clear();
+        self.id_bytes.clear();
+        self.last_id.clone_from(&self.committed_last_id);
+    }
+
+    /// Replays a committed message, in order: rebuilds what is remembered of message ids.
+    pub fn replay(&mut self, seq: u64, at: Timestamp, headers: &[u8]) {
+        let mut id: &[u8] = b"";
+        if !headers.is_empty() {
+            id = PublishHeaders::parse(headers).msg_id;
+        }
+        if !id.is_empty() && self.rules.window > 0 {
+            self.dedupe.insert(hash_id(id), seq, at);
+            self.dedupe.expire(at, self.rules.window);
+        }
+        self.restore_last_id(id);
+    }
+
+    /// The id of the last committed message, empty if it has none: part of a checkpoint.
+    pub fn last_committed_id(&self) -> &[u8] {
+        &self.committed_last_id
+    }
+
+    /// Sets the id of the last committed message, from a checkpoint.
+    pub fn restore_last_id(&mut self, id: &[u8]) {
+        self.committed_last_id.clear();
+        self.committed_last_id.extend_from_slice(id);
+        self.last_id.clone_from(&self.committed_last_id);
+    }
+
+    /// Forgets expired ids, a bounded number. True if there may be more.
+    pub fn expire_ids(&mut self, now: Timestamp) -> bool {
+        self.dedupe.expire(now, self.rules.window)
+    }
+
+    /// The duplicate window, for checkpoints.
+    pub fn dedupe(&self) -> &DedupeTable {
+        &self.dedupe
+    }
+
+    /// The duplicate window, to be restored.
+    pub fn dedupe_mut(&mut self) -> &mut DedupeTable {
+        &mut self.dedupe
+    }
+}

@@ -1,0 +1,340 @@
+//! What a stream's configuration may be: defaults, limits and updates, checked in nats-server's order with its words.
+
+use crate::api::error::{ApiError, kinds};
+use crate::api::types::{
+    Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StreamConfig,
+    StreamConfigRequest,
+};
+use crate::api::{metadata, names};
+use crate::subject;
+
+/// Most bytes of a description.
+pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
+/// Most replicas, in any cluster.
+pub const REPLICAS_MAX: i64 = 5;
+/// Nanoseconds of the duplicate window when it is not told: two minutes.
+pub const DUPLICATE_WINDOW_DEFAULT: i64 = 120_000_000_000;
+/// Least nanoseconds of ages and windows.
+pub const AGE_MIN: i64 = 100_000_000;
+
+/// The server's limits for streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Most nanoseconds of a duplicate window, 0 for any.
+    pub duplicate_window: i64,
+}
+
+/// The configuration of a STREAM.CREATE request whose subject names `stream`: checked and filled in.
+pub fn check_create(
+    request: StreamConfigRequest,
+    stream: &str,
+    limits: &StreamLimits,
+) -> Result<StreamConfig, ApiError> {
+    let config = request.config;
+    if config.name != stream {
+        return Err(kinds::STREAM_MISMATCH.error());
+    }
+    if config.name.contains(['/', '\\']) {
+        return Err(kinds::STREAM_NAME_PATH_SEPARATORS.error());
+    }
+    if config.sealed {
+        return Err(invalid("stream configuration for create can not be sealed"));
+    }
+    check(config, request.pedantic, limits)
+}
+
+/// The configuration of a STREAM.UPDATE request whose subject names `stream`: checked and filled in, but not yet compared
+/// with what is there (that is [`check_update`]).
+pub fn check_update_request(
+    request: StreamConfigRequest,
+    stream: &str,
+    limits: &StreamLimits,
+) -> Result<StreamConfig, ApiError> {
+    let config = check(request.config, request.pedantic, limits)?;
+    if config.name != stream {
+        return Err(kinds::STREAM_MISMATCH.error());
+    }
+    Ok(config)
+}
+
+/// The configuration after an update of `old` by `new`, which is checked already.
+pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+    if new.name != old.name {
+        return Err(invalid("stream configuration name must match original"));
+    }
+    if new.storage != old.storage {
+        return Err(invalid("stream configuration update can not change storage type"));
+    }
+    for (refused, what) in [
+        (old.sealed && !new.sealed, "unseal a sealed stream"),
+        (old.deny_delete && !new.deny_delete, "cancel deny message deletes"),
+        (old.deny_purge && !new.deny_purge, "cancel deny purge"),
+    ] {
+        if refused {
+            return Err(invalid(format_args!("stream configuration update can not {what}")));
+        }
+    }
+    if new.sealed {
+        new.max_age = 0;
+        new.discard = DiscardPolicy::New;
+        new.deny_delete = true;
+        new.deny_purge = true;
+        new.allow_rollup_hdrs = false;
+    }
+    Ok(new)
+}
+
+/// True if a create with `new` finds what it asks for in `old`.
+pub fn is_same(old: &StreamConfig, new: &StreamConfig) -> bool {
+    old == new
+}
+
+fn invalid(text: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid_config(text)
+}
+
+fn check(
+    mut config: StreamConfig,
+    pedantic: bool,
+    limits: &StreamLimits,
+) -> Result<StreamConfig, ApiError> {
+    if config.mirror_direct && config.mirror.is_none() {
+        return Err(invalid("stream has no mirror but does have mirror direct"));
+    }
+    let level = required_level(&config);
+    metadata::store_level(&mut config.metadata, level);
+    check_texts(&config)?;
+    check_supported(&config)?;
+    check_replicas(&mut config)?;
+    for limit in [
+        &mut config.max_msgs,
+        &mut config.max_bytes,
+        &mut config.max_msgs_per_subject,
+        &mut config.max_consumers,
+    ] {
+        *limit = if *limit <= 0 { -1 } else { *limit };
+    }
+    config.max_msg_size = if config.max_msg_size <= 0 { -1 } else { config.max_msg_size };
+    check_times(&mut config, pedantic, limits)?;
+    check_discard(&config)?;
+    if config.subjects.is_empty() {
+        config.subjects.push(config.name.clone());
+    }
+    check_subjects(&config)?;
+    if let Some(placement) = &config.placement {
+        if !placement.preferred.is_empty() {
+            return Err(invalid("preferred server not permitted in placement"));
+        }
+        if *placement == Placement::default() {
+            config.placement = None;
+        }
+    }
+    if config.num_replicas > 1 {
+        return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
+    }
+    Ok(config)
+}
+
+/// The API level that nats-server would ask for.
+fn required_level(config: &StreamConfig) -> u32 {
+    match (config.allow_batched, config.allow_atomic) {
+        (true, _) => 4,
+        (_, true) => 2,
+        _ => 0,
+    }
+}
+
+fn check_texts(config: &StreamConfig) -> Result<(), ApiError> {
+    if !names::is_valid(&config.name) {
+        return Err(invalid(
+            "stream name is required and can not contain '.', '*', '>', '\\', '/'",
+        ));
+    }
+    if config.name.len() > names::BYTES_MAX {
+        let max = names::BYTES_MAX;
+        return Err(invalid(format_args!("stream name is too long, maximum allowed is {max}")));
+    }
+    if config.description.len() > DESCRIPTION_BYTES_MAX {
+        let max = DESCRIPTION_BYTES_MAX;
+        let text = format_args!("stream description is too long, maximum allowed is {max}");
+        return Err(invalid(text));
+    }
+    if metadata::size(&config.metadata) > metadata::BYTES_MAX {
+        let max = metadata::BYTES_MAX;
+        return Err(invalid(format_args!("stream metadata exceeds maximum size of {max} bytes")));
+    }
+    Ok(())
+}
+
+/// Refuses what is not built, by the name of its field.
+fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
+    for (set, field) in [
+        (config.retention != RetentionPolicy::Limits, "retention"),
+        (config.mirror.is_some(), "mirror"),
+        (!config.sources.is_empty(), "sources"),
+        (config.compression != Compression::None, "compression"),
+        (config.subject_transform.is_some(), "subject_transform"),
+        (config.republish.is_some(), "republish"),
+        (config.allow_rollup_hdrs && !config.deny_purge, "allow_rollup_hdrs"),
+        (config.allow_msg_ttl, "allow_msg_ttl"),
+        (config.subject_delete_marker_ttl != 0, "subject_delete_marker_ttl"),
+        (config.allow_msg_counter, "allow_msg_counter"),
+        (config.allow_msg_schedules, "allow_msg_schedules"),
+        (config.persist_mode != PersistMode::Default, "persist_mode"),
+    ] {
+        if set {
+            return Err(ApiError::field_not_supported(field));
+        }
+    }
+    Ok(())
+}
+
+fn check_replicas(config: &mut StreamConfig) -> Result<(), ApiError> {
+    if config.num_replicas == 0 {
+        config.num_replicas = 1;
+    }
+    if config.num_replicas > REPLICAS_MAX {
+        return Err(invalid(format_args!("maximum replicas is {REPLICAS_MAX}")));
+    }
+    if config.num_replicas < 0 {
+        return Err(kinds::REPLICAS_CANNOT_BE_NEGATIVE.error());
+    }
+    Ok(())
+}
+
+fn check_times(
+    config: &mut StreamConfig,
+    pedantic: bool,
+    limits: &StreamLimits,
+) -> Result<(), ApiError> {
+    if config.max_age < 0 {
+        return Err(invalid("max age can not be negative"));
+    }
+    if config.max_age > 0 && config.max_age < AGE_MIN {
+        return Err(invalid("max age needs to be >= 100ms"));
+    }
+    if config.duplicate_window == 0 {
+        let mut window = DUPLICATE_WINDOW_DEFAULT;
+        if limits.duplicate_window > 0 {
+            window = window.min(limits.duplicate_window);
+        }
+        if config.max_age > 0 && config.max_age < window {
+            if pedantic {
+                let text = "duplicate window cannot be bigger than max age";
+                return Err(kinds::PEDANTIC.with(text));
+            }
+            window = config.max_age;
+        }
+        config.duplicate_window = window;
+    }
+    if config.duplicate_window < 0 {
+        return Err(invalid("duplicates window can not be negative"));
+    }
+    if config.max_age > 0 && config.duplicate_window > config.max_age {
+        return Err(invalid("duplicates window can not be larger then max age"));
+    }
+    if config.duplicate_window < AGE_MIN {
+        return Err(invalid("duplicates window needs to be >= 100ms"));
+    }
+    if limits.duplicate_window > 0 && config.duplicate_window > limits.duplicate_window {
+        let text = go_duration(limits.duplicate_window);
+        let text = format_args!("duplicates window can not be larger then server limit of {text}");
+        return Err(invalid(text));
+    }
+    Ok(())
+}
+
+fn check_discard(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.deny_purge && config.allow_rollup_hdrs {
+        return Err(invalid("roll-ups require the purge permission"));
+    }
+    if config.discard_new_per_subject {
+        if config.discard != DiscardPolicy::New {
+            return Err(invalid("discard new per subject requires discard new policy to be set"));
+        }
+        if config.max_msgs_per_subject <= 0 {
+            return Err(invalid("discard new per subject requires max msgs per subject > 0"));
+        }
+    }
+    Ok(())
+}
+
+fn check_subjects(config: &StreamConfig) -> Result<(), ApiError> {
+    for (i, subject) in config.subjects.iter().enumerate() {
+        if !subject::is_valid_filter(subject.as_bytes()) {
+            return Err(invalid("invalid subject"));
+        }
+        check_reserved(config, subject.as_bytes())?;
+        for other in &config.subjects[i + 1..] {
+            if subject::overlaps(subject.as_bytes(), other.as_bytes()) {
+                return Err(invalid(format_args!(
+                    "subject \"{subject}\" overlaps with \"{other}\""
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_reserved(config: &StreamConfig, subject: &[u8]) -> Result<(), ApiError> {
+    if subject == b">" {
+        if !config.no_ack {
+            return Err(invalid("capturing all subjects requires no-ack to be true"));
+        }
+        if config.num_replicas > 1 {
+            return Err(invalid("capturing all subjects requires replicas of 1"));
+        }
+    }
+    if config.no_ack {
+        return Ok(());
+    }
+    let reserved: [&[u8]; 3] = [b"$JS.>", b"$JSC.>", b"$NRG.>"];
+    if reserved.iter().any(|prefix| subject::overlaps(subject, prefix))
+        && !subject::is_subset(subject, b"$JS.EVENT.>")
+    {
+        let text = "subjects that overlap with jetstream api require no-ack to be true";
+        return Err(invalid(text));
+    }
+    if subject::overlaps(subject, b"$SYS.>") && !subject::is_subset(subject, b"$SYS.ACCOUNT.>") {
+        return Err(invalid("subjects that overlap with system api require no-ack to be true"));
+    }
+    Ok(())
+}
+
+/// A duration as Go prints it.
+pub fn go_duration(ns: i64) -> String {
+    if ns == 0 {
+        return "0s".to_owned();
+    }
+    let sign = if ns < 0 { "-" } else { "" };
+    let total = ns.unsigned_abs();
+    let (seconds, nanos) = (total / 1_000_000_000, total % 1_000_000_000);
+    if seconds == 0 {
+        let (unit, scale) = match total {
+            1_000_000.. => ("ms", 1_000_000),
+            1_000.. => ("\u{b5}s", 1_000),
+            _ => ("ns", 1),
+        };
+        return format!("{sign}{}{unit}", decimal(total / scale, total % scale, scale));
+    }
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let mut text = sign.to_owned();
+    if hours > 0 {
+        text.push_str(&format!("{hours}h"));
+    }
+    if hours > 0 || minutes > 0 {
+        text.push_str(&format!("{minutes}m"));
+    }
+    text.push_str(&decimal(seconds % 60, nanos, 1_000_000_000));
+    text.push('s');
+    text
+}
+
+fn decimal(whole: u64, fraction: u64, scale: u64) -> String {
+    if fraction == 0 {
+        return whole.to_string();
+    }
+    let digits = scale.ilog10() as usize;
+    let text = format!("{whole}.{fraction:0digits$}");
+    text.trim_end_matches('0').to_owned()
+}

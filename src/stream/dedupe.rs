@@ -1,0 +1,251 @@
+//! The message ids of the duplicate window.
+//!
+//! Ids are kept as 128-bit hashes in the order of their sequences, in one queue: what expires leaves at the front, what is
+//! admitted enters at the back, and what is dropped leaves at the back. A hash table finds an entry's place in the queue.
+//! For checkpoints the queue is cut into pages of [`PAGE_ENTRIES`]: entries never move, so only pages at the ends change.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use hashbrown::HashTable;
+
+use crate::types::Timestamp;
+
+/// Entries of a page.
+pub const PAGE_ENTRIES: u64 = 4_096;
+/// Expired entries that one call removes at most, so that no turn pays for a whole window.
+pub const EXPIRE_BATCH: usize = 256;
+/// Type and version in front of an encoded page.
+const PAGE_HEADER: [u8; 8] = *b"dedp\x01\0\0\0";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Entry {
+    hash: u128,
+    seq: u64,
+    at: i64,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Page {
+    /// The place of the first entry.
+    start: u64,
+    entries: Vec<Entry>,
+}
+
+/// Message ids and the sequences they were stored as.
+#[derive(Debug, Default)]
+pub struct DedupeTable {
+    /// The place of `queue`'s first entry, counted since the stream was created.
+    start: u64,
+    queue: VecDeque<Entry>,
+    /// Places of the entries, found by hash.
+    places: HashTable<u64>,
+}
+
+/// The hash of a message id.
+pub fn hash_id(id: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(id)
+}
+
+impl DedupeTable {
+    /// Entries, expired ones that are still there included.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True without entries.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The sequence under which a message with this id was stored in the last `window` nanoseconds.
+    pub fn find(&self, hash: u128, now: Timestamp, window: i64) -> Option<u64> {
+        let (start, queue) = (self.start, &self.queue);
+        let place =
+            self.places.find(hash as u64, |&place| entry(queue, start, place).hash == hash)?;
+        let found = entry(queue, start, *place);
+        (now.since(Timestamp(found.at)) < window).then_some(found.seq)
+    }
+
+    /// Adds an id. A previous entry of the same id, expired by now, is forgotten.
+    pub fn insert(&mut self, hash: u128, seq: u64, at: Timestamp) {
+        let place = self.start + self.queue.len() as u64;
+        self.queue.push_back(Entry { hash, seq, at: at.0 });
+        let (start, queue) = (self.start, &self.queue);
+        let old = self.places.find_mut(hash as u64, |&p| entry(queue, start, p).hash == hash);
+        if let Some(old) = old {
+            *old = place;
+            return;
+        }
+        let rehash = |&place: &u64| entry(queue, start, place).hash as u64;
+        self.places.insert_unique(hash as u64, place, rehash);
+    }
+
+    /// Removes up to [`EXPIRE_BATCH`] entries older than `window` nanoseconds. True if there may be more.
+    pub fn expire(&mut self, now: Timestamp, window: i64) -> bool {
+        for _ in 0..EXPIRE_BATCH {
+            match self.queue.front() {
+                Some(first) if now.since(Timestamp(first.at)) >= window => {
+                    let place = self.start;
+                    self.forget(first.hash, place);
+                    self.queue.pop_front();
+                    self.start += 1;
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// When the oldest entry expires.
+    pub fn next_expiry(&self, window: i64) -> Option<Timestamp> {
+        self.queue.front().map(|first| Timestamp(first.at).plus(window))
+    }
+
+    /// Removes the entries of sequences above `seq`: they were never committed.
+    pub fn drop_after(&mut self, seq: u64) {
+        while let Some(last) = self.queue.back().filter(|last| last.seq > seq) {
+            let place = self.start + self.queue.len() as u64 - 1;
+            self.forget(last.hash, place);
+            self.queue.pop_back();
+        }
+    }
+
+    fn forget(&mut self, hash: u128, place: u64) {
+        if let Ok(found) = self.places.find_entry(hash as u64, |&p| p == place) {
+            found.remove();
+        }
+    }
+
+    /// The pages that hold entries.
+    pub fn pages(&self) -> Range<u64> {
+        let end = self.start + self.queue.len() as u64;
+        self.start / PAGE_ENTRIES..end.div_ceil(PAGE_ENTRIES)
+    }
+
+    /// Appends the page's entries with sequences up to `committed`, encoded. False if it has none.
+    pub fn encode_page(&self, page: u64, committed: u64, out: &mut Vec<u8>) -> bool {
+        let start = (page * PAGE_ENTRIES).max(self.start);
+        let end = ((page + 1) * PAGE_ENTRIES).min(self.start + self.queue.len() as u64);
+        if start >= end {
+            return false;
+        }
+        let range = (start - self.start) as usize..(end - self.start) as usize;
+        let entries: Vec<Entry> =
+            self.queue.range(range).copied().filter(|entry| entry.seq <= committed).collect();
+        if entries.is_empty() {
+            return false;
+        }
+        let Ok(bytes) = rkyv::to_bytes::<rkyv::rancor::Error>(&Page { start, entries }) else {
+            return false;
+        };
+        out.extend_from_slice(&PAGE_HEADER);
+        out.extend_from_slice(&bytes);
+        true
+    }
+
+    /// Adds an encoded page. Pages are given in their order, to an empty table first. False for what is none, or does not
+    /// follow.
+    pub fn restore_page(&mut self, bytes: &[u8]) -> bool {
+        let Some(body) = bytes.strip_prefix(&PAGE_HEADER) else { return false };
+        let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(body.len());
+        aligned.extend_from_slice(body);
+        let Ok(page) = rkyv::from_bytes::<Page, rkyv::rancor::Error>(&aligned) else {
+            return false;
+        };
+        if self.queue.is_empty() {
+            self.start = page.start;
+        } else if page.start != self.start + self.queue.len() as u64 {
+            return false;
+        }
+        for entry in page.entries {
+            self.insert(entry.hash, entry.seq, Timestamp(entry.at));
+        }
+        true
+    }
+}
+
+fn entry(queue: &VecDeque<Entry>, start: u64, place: u64) -> Entry {
+    queue[(place - start) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: i64 = 1_000;
+
+    #[test]
+    fn finds_within_the_window_only() {
+        let mut table = DedupeTable::default();
+        table.insert(1, 10, Timestamp(0));
+        table.insert(2, 11, Timestamp(500));
+        for (hash, now, want) in
+            [(1, 999, Some(10)), (1, 1_000, None), (2, 1_000, Some(11)), (3, 0, None)]
+        {
+            assert_eq!(table.find(hash, Timestamp(now), WINDOW), want, "{hash} at {now}");
+        }
+        assert_eq!(table.next_expiry(WINDOW), Some(Timestamp(1_000)));
+        assert!(!table.expire(Timestamp(1_000), WINDOW));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn an_expired_id_may_come_again() {
+        let mut table = DedupeTable::default();
+        table.insert(1, 10, Timestamp(0));
+        table.insert(1, 20, Timestamp(5_000));
+        assert!(!table.expire(Timestamp(5_000), WINDOW));
+        assert_eq!(table.find(1, Timestamp(5_001), WINDOW), Some(20));
+        table.drop_after(19);
+        assert_eq!(table.find(1, Timestamp(5_001), WINDOW), None);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn expiry_is_bounded_by_call() {
+        let mut table = DedupeTable::default();
+        for i in 0..1_000 {
+            table.insert(i, i as u64 + 1, Timestamp(0));
+        }
+        let mut calls = 1;
+        while table.expire(Timestamp(WINDOW), WINDOW) {
+            calls += 1;
+        }
+        assert_eq!(calls, 1_000 / EXPIRE_BATCH + 1);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn pages_round_trip() {
+        let mut table = DedupeTable::default();
+        let count = 2 * PAGE_ENTRIES + 100;
+        for i in 0..count {
+            table.insert(hash_id(&i.to_le_bytes()), i + 1, Timestamp(i as i64));
+        }
+        assert!(!table.expire(Timestamp(WINDOW + 9), WINDOW));
+        assert_eq!(table.pages(), 0..3);
+        let committed = count - 20;
+        let mut restored = DedupeTable::default();
+        for page in table.pages() {
+            let mut bytes = Vec::new();
+            assert!(table.encode_page(page, committed, &mut bytes));
+            assert!(restored.restore_page(&bytes));
+        }
+        for i in 0..count {
+            let want = (10..committed).contains(&i).then_some(i + 1);
+            let got = restored.find(hash_id(&i.to_le_bytes()), Timestamp(0), WINDOW);
+            assert_eq!(got, want, "{i}");
+        }
+        assert_eq!(restored.pages(), 0..3);
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        let mut table = DedupeTable::default();
+        for bytes in [&b""[..], b"dedp\x02\0\0\0", b"dedp\x01\0\0\0", b"dedp\x01\0\0\0abcdefgh"] {
+            assert!(!table.restore_page(bytes));
+        }
+        assert!(table.is_empty());
+    }
+}

@@ -1,0 +1,78 @@
+//! What must leave a stream after something was applied to it: decisions over the committed state, which the caller
+//! executes on its index.
+//!
+//! Removal by count or size follows from what is applied and needs no record of its own. Removal by age rests on a clock,
+//! so it is a decision of the leader that goes through the log.
+
+use crate::api::types::StreamConfig;
+use crate::stream::admission::{StreamView, SubjectState};
+use crate::types::Timestamp;
+
+/// The limits of a configuration that evict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    max_msgs: u64,
+    max_bytes: u64,
+    max_per_subject: u64,
+    /// Nanoseconds, `i64::MAX` for none.
+    max_age: i64,
+}
+
+/// The next message to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evict {
+    /// Nothing.
+    Nothing,
+    /// The first message of the stream.
+    First,
+}
+
+impl Retention {
+    /// The limits of a configuration.
+    pub fn new(config: &StreamConfig) -> Self {
+        let limit = |value: i64| u64::try_from(value).ok().filter(|&v| v > 0).unwrap_or(u64::MAX);
+        Retention {
+            max_msgs: limit(config.max_msgs),
+            max_bytes: limit(config.max_bytes),
+            max_per_subject: limit(config.max_msgs_per_subject),
+            max_age: if config.max_age > 0 { config.max_age } else { i64::MAX },
+        }
+    }
+
+    /// How many of the subject's oldest messages must leave, after one was stored under it.
+    pub fn of_subject(&self, subject: SubjectState) -> u64 {
+        subject.count.saturating_sub(self.max_per_subject)
+    }
+
+    /// True if subjects are limited at all.
+    pub fn limits_subjects(&self) -> bool {
+        self.max_per_subject != u64::MAX
+    }
+
+    /// Whether the first message must leave for a limit of count or size. Asked again after each removal: a message of
+    /// which nobody knows the size may leave only one at a time.
+    pub fn by_limits(&self, view: &impl StreamView) -> Evict {
+        if view.messages() == 0 {
+            return Evict::Nothing;
+        }
+        if view.messages() > self.max_msgs || view.bytes() > self.max_bytes {
+            return Evict::First;
+        }
+        Evict::Nothing
+    }
+
+    /// How many of the oldest messages must leave for the limit of count alone.
+    pub fn excess_messages(&self, view: &impl StreamView) -> u64 {
+        view.messages().saturating_sub(self.max_msgs)
+    }
+
+    /// When a message of this time must leave; `None` without a limit of age.
+    pub fn deadline(&self, stored_at: Timestamp) -> Option<Timestamp> {
+        (self.max_age != i64::MAX).then(|| stored_at.plus(self.max_age))
+    }
+
+    /// Messages stored at or before this time must leave now.
+    pub fn expired_at_or_before(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.max_age != i64::MAX).then(|| now.plus(-self.max_age))
+    }
+}

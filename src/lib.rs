@@ -3,8 +3,8 @@
 //! Reading order: `config`, `subject`, `protocol`, `auth`, `interest`, `client`, `stream`, `consumer`, `replication`, `meta`, `api`,
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
-pub mod consumer;
 pub mod api;
+pub mod consumer;
 pub mod meta;
 pub mod stream;
 pub mod subject;

@@ -1,7 +1,7 @@
 //! One JetStream consumer: a pure state machine beside its stream.
 //!
 //! Purpose: decide what is delivered to whom and when, what is owed, and what of it is durable. It must not know connections,
-//! sockets, JSON, the stream's index or the log: the shard owns those, asks [`Consumer::wants`], looks the
+//! sockets, the stream's index or the log (and JSON only where `from_config` reads settings): the shard owns those, asks [`Consumer::wants`], looks the
 //! message up and offers it with [`Consumer::deliver`]. It exists once per consumer, on the shard of its stream;
 //! [`pending::FilterGroups`] exists once per stream.
 //!
@@ -20,6 +20,7 @@
 //! `Wait`, then `progress` (to the groups), `take_delta` (to the log), `deadline` (to the timer).
 
 mod codec;
+mod from_config;
 mod inputs;
 mod json;
 mod ledger;
@@ -38,6 +39,7 @@ mod waiting;
 mod tests;
 
 pub use codec::Corrupt;
+pub use from_config::filters;
 pub use machine::{Consumer, DeltaMark, Info, Meta, Outcome, Progress, Want};
 pub use request::{AckKind, AckSubject, PullRequest, duration_text, parse_duration};
 pub use settings::{

@@ -268,3 +268,61 @@ impl Unacked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With few messages owed, neither slots nor timers nor the queue grow with what passed.
+    #[test]
+    fn nothing_grows_with_what_passed() {
+        let mut u = Unacked::default();
+        u.insert(1, 1, i64::MAX, 1);
+        for seq in 2..100_000u64 {
+            u.insert(seq, seq, seq as i64 + 1_000_000, 1);
+            u.queue(seq);
+            u.set_due(seq, seq as i64 + 2_000_000);
+            u.queue(seq);
+            assert_eq!(u.next_ready(), Some(seq));
+            assert!(u.remove(seq).is_some());
+        }
+        assert_eq!((u.len(), u.queued(), u.redelivered()), (1, 0, 0));
+        assert!(u.slots.len() < 200 && u.timers.len() < 200 && u.ready.len() < 200);
+    }
+
+    #[test]
+    fn a_million() {
+        let mut u = Unacked::default();
+        for seq in 1..=1_000_000u64 {
+            u.insert(seq, seq, seq as i64, 1);
+        }
+        for step in 0..1_000_000u64 {
+            // Every sequence once, far from in order.
+            let seq = 1 + (step * 617_459) % 1_000_000;
+            assert!(u.remove(seq).is_some(), "{seq}");
+        }
+        assert!(u.is_empty() && u.slots.is_empty() && u.timers.is_empty());
+    }
+
+    #[test]
+    fn timers_fire_by_time_and_then_sequence() {
+        let mut u = Unacked::default();
+        for (seq, due) in [(1, 30), (2, 10), (3, 10), (4, 20), (5, 50)] {
+            u.insert(seq, seq, due, 1);
+        }
+        u.set_due(2, 40);
+        u.remove(4);
+        let mut fired = Vec::new();
+        while let Some(slot) = u.pop_due(45) {
+            fired.push(slot.seq);
+            u.queue(slot.seq);
+        }
+        assert_eq!(fired, [3, 1, 2]);
+        assert_eq!(u.next_due(), Some(50));
+        assert_eq!(u.next_ready(), Some(3));
+        u.redeliver(3, 100);
+        assert_eq!((u.next_ready(), u.redelivered()), (Some(1), 1));
+        assert_eq!(u.remove_through(3), Some(3));
+        assert_eq!((u.len(), u.queued(), u.redelivered()), (1, 0, 0));
+    }
+}

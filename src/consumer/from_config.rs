@@ -6,8 +6,8 @@ use super::settings::{
 use crate::api::types::{self, ConsumerConfig};
 
 impl ConsumerSettings {
-    /// Settings from a checked configuration whose defaults are filled in. `rate_burst_bytes` is the stream's `max_msg_size`
-    /// or the server's `max_payload`.
+    /// Settings from a checked configuration whose defaults are filled in. `rate_burst_bytes` is
+    /// the stream's `max_msg_size` or the server's `max_payload`.
     pub fn from_config(
         stream: &str,
         name: &str,

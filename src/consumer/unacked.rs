@@ -1,8 +1,10 @@
-//! Messages that were delivered and not yet acknowledged, with their timers and the redelivery queue.
+//! Messages that were delivered and not yet acknowledged, with their timers and the redelivery
+//! queue.
 //!
-//! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an acknowledgement is a binary
-//! search and marks its slot dead, and dead slots leave at the front or when they outnumber the living. Timers are a heap
-//! whose stale entries are skipped, and dropped when they outnumber the living. Nothing allocates in steady state.
+//! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an
+//! acknowledgement is a binary search and marks its slot dead, and dead slots leave at the front or
+//! when they outnumber the living. Timers are a heap whose stale entries are skipped, and dropped
+//! when they outnumber the living. Nothing allocates in steady state.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -97,7 +99,8 @@ impl Unacked {
         self.get(seq).is_some_and(|s| s.state == State::Queued)
     }
 
-    /// Adds a message that was just delivered. One that is there already keeps its consumer sequence.
+    /// Adds a message that was just delivered. One that is there already keeps its consumer
+    /// sequence.
     pub fn insert(&mut self, seq: u64, consumer_seq: u64, due: i64, deliveries: u32) {
         let slot = Slot { seq, consumer_seq, due, deliveries, state: State::Waiting };
         if self.slots.back().is_none_or(|last| last.seq < seq) {
@@ -165,7 +168,8 @@ impl Unacked {
         Some(slot)
     }
 
-    /// Removes every message up to and including `seq`; says the highest consumer sequence among them.
+    /// Removes every message up to and including `seq`; says the highest consumer sequence among
+    /// them.
     pub fn remove_through(&mut self, seq: u64) -> Option<u64> {
         let mut highest = None;
         while self.slots.front().is_some_and(|s| s.seq <= seq) {
@@ -180,7 +184,8 @@ impl Unacked {
         highest
     }
 
-    /// The next message of the redelivery queue, which stays there until it is delivered or removed.
+    /// The next message of the redelivery queue, which stays there until it is delivered or
+    /// removed.
     pub fn next_ready(&mut self) -> Option<u64> {
         while let Some(&seq) = self.ready.front() {
             if self.is_queued(seq) {
@@ -191,7 +196,8 @@ impl Unacked {
         None
     }
 
-    /// When the next timer fires; a lower bound, as the message may have been acknowledged meanwhile.
+    /// When the next timer fires; a lower bound, as the message may have been acknowledged
+    /// meanwhile.
     pub fn next_due(&self) -> Option<i64> {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
@@ -249,7 +255,8 @@ impl Unacked {
 
     fn sweep_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
-        // A message may stand there twice, when it was delivered and queued again; its first place counts.
+        // A message may stand there twice, when it was delivered and queued again; its first place
+        // counts.
         let mut kept = std::collections::BTreeSet::new();
         ready.retain(|&seq| self.is_queued(seq) && kept.insert(seq));
         self.ready = ready;

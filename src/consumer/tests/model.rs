@@ -273,7 +273,7 @@ impl Run {
 
 #[test]
 fn random_runs() {
-    for seed in 0..400 {
+    for seed in 0..1_000 {
         let mut run = Run::new(seed);
         for _ in 0..400 {
             run.step();

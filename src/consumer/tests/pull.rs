@@ -15,8 +15,8 @@ fn limits(change: impl FnOnce(&mut PullSettings)) -> ConsumerSettings {
     })
 }
 
-/// Requests to a consumer with messages pending, and all that is sent. Recorded from nats-server 2.15.1 (with other
-/// timestamps, which make the sizes differ).
+/// Requests to a consumer with messages pending, and all that is sent. Recorded from nats-server
+/// 2.15.1 (with other timestamps, which make the sizes differ).
 #[test]
 fn requests_at_once() {
     for (messages, body, want) in [

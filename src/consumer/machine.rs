@@ -268,6 +268,14 @@ impl Consumer {
         self.ledger.watched()
     }
 
+    /// Appends every stream sequence it keeps something about. Recovery looks each of them up, and
+    /// says `removed` for those that the recovered stream does not have.
+    pub fn kept(&self, out: &mut Vec<u64>) {
+        out.extend(self.ledger.unacked.iter().map(|slot| slot.seq));
+        out.extend(self.ledger.dropped.keys());
+        out.extend(self.ledger.start.members());
+    }
+
     /// What `CONSUMER.INFO` shows.
     pub fn info(&self) -> Info {
         Info {

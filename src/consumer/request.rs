@@ -394,6 +394,26 @@ mod tests {
         }
     }
 
+    /// Whatever a client sends is an answer or an error, in bounded stack.
+    #[test]
+    fn any_body_is_read() {
+        let deep = "{\"a\":".repeat(10_000);
+        assert_eq!(PullRequest::parse(deep.as_bytes()), Err("exceeded max depth".to_owned()));
+        let good =
+            br#"{"batch":5,"x":[1,-2.5e3,"\u00e9\"",{"y":null}],"no_wait":true,"expires":10}"#;
+        assert!(PullRequest::parse(good).is_ok());
+        for at in 0..good.len() {
+            let _ = PullRequest::parse(&good[..at]);
+            for b in 0..=255 {
+                let mut body = good.to_vec();
+                body[at] = b;
+                let _ = PullRequest::parse(&body);
+                body.insert(0, b' ');
+                let _ = AckKind::parse(&body);
+            }
+        }
+    }
+
     #[test]
     fn ack_payloads() {
         for (payload, want) in [

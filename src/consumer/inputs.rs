@@ -1,4 +1,5 @@
-//! What happens to a consumer: requests, acknowledgements, interest, removals, time and configuration.
+//! What happens to a consumer: requests, acknowledgements, interest, removals, time and
+//! configuration.
 
 use super::ledger::Op;
 use super::machine::Consumer;
@@ -10,7 +11,8 @@ use super::unacked::EXPIRE_MAX;
 use crate::types::Timestamp;
 
 impl Consumer {
-    /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with `origin`.
+    /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with
+    /// `origin`.
     pub fn pull(
         &mut self,
         now: Timestamp,
@@ -56,8 +58,8 @@ impl Consumer {
         self.waiting.add(now.0, &request, inbox, origin);
     }
 
-    /// An acknowledgement. `reply` may be empty. False if nobody listens for it, as the consumer takes no
-    /// acknowledgements: the publisher is told that there are no responders.
+    /// An acknowledgement. `reply` may be empty. False if nobody listens for it, as the consumer
+    /// takes no acknowledgements: the publisher is told that there are no responders.
     pub fn ack(
         &mut self,
         now: Timestamp,
@@ -115,7 +117,8 @@ impl Consumer {
         true
     }
 
-    /// An acknowledgement above the position: of a delivery made before a crash and not recorded, or nonsense.
+    /// An acknowledgement above the position: of a delivery made before a crash and not recorded,
+    /// or nonsense.
     fn done_ahead(&mut self, now: Timestamp, ack: &AckSubject) -> bool {
         let (last_cseq, last_seq) = self.earlier;
         if ack.seq > last_seq || ack.consumer_seq > last_cseq {
@@ -201,8 +204,8 @@ impl Consumer {
         }
     }
 
-    /// Everything below `below` left the stream at once (a purge, or what recovery found gone). `below` is the first sequence
-    /// that is there, or the last sequence + 1.
+    /// Everything below `below` left the stream at once (a purge, or what recovery found gone).
+    /// `below` is the first sequence that is there, or the last sequence + 1.
     pub fn purged_below(&mut self, below: u64) {
         let watched = self.watched().is_some_and(|(first, _)| first < below);
         if watched || self.ledger.next_seq < below || self.ledger.floor_seq + 1 < below {
@@ -210,8 +213,8 @@ impl Consumer {
         }
     }
 
-    /// Time has passed: redeliveries, expiries, heartbeats, inactivity. To be called when `deadline` is reached, and followed by
-    /// a drive.
+    /// Time has passed: redeliveries, expiries, heartbeats, inactivity. To be called when
+    /// `deadline` is reached, and followed by a drive.
     pub fn tick(&mut self, now: Timestamp, sink: &mut dyn Sink) {
         if self.deleted {
             return;
@@ -264,8 +267,8 @@ impl Consumer {
         self.push.delivered_at(now.0, push);
     }
 
-    /// Follows new settings (what may not change was refused before). Another deliver subject gets everything
-    /// unacknowledged again, once it has interest; say `interest` for it.
+    /// Follows new settings (what may not change was refused before). Another deliver subject gets
+    /// everything unacknowledged again, once it has interest; say `interest` for it.
     pub fn update(&mut self, now: Timestamp, settings: ConsumerSettings) {
         let old = std::mem::replace(&mut self.settings, settings);
         let new = &self.settings;

@@ -1,8 +1,8 @@
 //! A reader for one flat JSON object, with the error texts that clients know from nats-server.
 //!
-//! Pull requests arrive once per batch, so they are read without allocating. The whole body is checked first, then fields are
-//! taken in order; the first field of a wrong type is the error. Unknown fields are ignored, names match
-//! whatever their case.
+//! Pull requests arrive once per batch, so they are read without allocating. The whole body is
+//! checked first, then fields are taken in order; the first field of a wrong type is the error.
+//! Unknown fields are ignored, names match whatever their case.
 
 /// Why a body is not acceptable: the text after `Bad Request - `.
 pub type JsonError = String;
@@ -48,8 +48,9 @@ impl Value<'_> {
         match self {
             Value::Null => Ok(None),
             Value::Number(text) => text.parse().map(Some).map_err(|_| {
+                let number = format!("number {text}");
                 format!(
-                    "json: cannot unmarshal number {text} into Go struct field {field} of type {want}"
+                    "json: cannot unmarshal {number} into Go struct field {field} of type {want}"
                 )
             }),
             other => Err(other.wrong(field, want)),

@@ -1,7 +1,8 @@
 //! The durable state of a consumer: what was delivered, what was acknowledged, what is owed.
 //!
-//! Every change is an [`Op`]. `Ledger::change` carries it out and notes it for the next delta; replay carries out the same ops
-//! in the same order, so a replayed ledger is equal by construction.
+//! Every change is an [`Op`]. `Ledger::change` carries it out and notes it for the next delta;
+//! replay carries out the same ops in the same order, so a replayed ledger is equal by
+//! construction.
 //!
 //! # Delta (version 1)
 //!
@@ -10,12 +11,12 @@
 //! | 1 | version: 1 |
 //! | ops | until the end of the body |
 //!
-//! An op is a tag byte and LEB128 numbers; `step` is the signed difference (zigzag) to the last stream sequence (or due time)
-//! in this delta, 0 at first.
+//! An op is a tag byte and LEB128 numbers; `step` is the signed difference (zigzag) to the last
+//! stream sequence (or due time) in this delta, 0 at first.
 //!
 //! | tag | op | numbers |
 //! |---|---|---|
-//! | 1 | delivered | step to the first sequence, count of consecutive sequences, step to the due time |
+//! | 1 | delivered | step to the first sequence, count of consecutive ones, step of due |
 //! | 2 | acknowledged | step to the first sequence, count of consecutive sequences |
 //! | 3 | acknowledged all up to | step, consumer sequence |
 //! | 4 | delivered again | step, step to the due time |
@@ -26,7 +27,7 @@
 //! | 9 | position | next stream sequence, next consumer sequence, last stream sequence delivered |
 //! | 10 | acknowledged ahead of the position | step |
 //! | 11 | all acknowledged ahead of the position up to | step |
-//! | 12 | start | next sequence, last sequence of the stream, count, step to each member of the start set |
+//! | 12 | start | next sequence, stream's last, count, step to each of the start set |
 
 use super::codec::{Corrupt, Reader, put, put_step};
 use super::settings::{AckPolicy, SEQ_AHEAD_MAX, StartPosition};
@@ -168,7 +169,8 @@ pub struct Ledger {
     pub next_seq: u64,
     /// The consumer sequence of the next delivery.
     pub next_cseq: u64,
-    /// The stream sequence that was delivered last for the first time (or the end of what was purged).
+    /// The stream sequence that was delivered last for the first time (or the end of what was
+    /// purged).
     pub delivered_seq: u64,
     /// All up to here is done, in stream sequences.
     pub floor_seq: u64,
@@ -248,7 +250,8 @@ impl Ledger {
         self.unacked.redelivered() + self.dropped.len()
     }
 
-    /// True if the message was acknowledged in an earlier life, although its delivery was not recorded.
+    /// True if the message was acknowledged in an earlier life, although its delivery was not
+    /// recorded.
     pub fn is_ahead(&self, seq: u64) -> bool {
         seq <= self.ahead_all || self.ahead.contains(&seq)
     }
@@ -258,7 +261,8 @@ impl Ledger {
         (self.ahead.len() as u64) < SEQ_AHEAD_MAX
     }
 
-    /// The stream sequences whose removal concerns this consumer: from the first to the last, if any.
+    /// The stream sequences whose removal concerns this consumer: from the first to the last, if
+    /// any.
     pub fn watched(&self) -> Option<(u64, u64)> {
         let unacked = self.unacked.first().zip(self.unacked.last()).map(|(a, b)| (a.seq, b.seq));
         let start = self.start.next().zip(self.start.seqs.last().copied());
@@ -479,7 +483,8 @@ fn read_start(r: &mut Reader<'_>) -> Result<StartPosition, Corrupt> {
     Ok(StartPosition { next_seq, last_seq, start_set })
 }
 
-/// What changed since the last delta, already encoded; a run of consecutive deliveries or acknowledgements stays open.
+/// What changed since the last delta, already encoded; a run of consecutive deliveries or
+/// acknowledgements stays open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Delta {
     body: Vec<u8>,

@@ -22,7 +22,8 @@ pub enum Want {
     Nothing,
     /// Nothing before this time, which [`Consumer::deadline`] names too.
     Wait(Timestamp),
-    /// This message: one that is delivered again, or a member of the start set. If it is gone, say `skip`.
+    /// This message: one that is delivered again, or a member of the start set. If it is gone, say
+    /// `skip`.
     Exactly(u64),
     /// The first matching message at or after this sequence. If there is none, say `exhausted`.
     Next {
@@ -104,7 +105,8 @@ pub struct Consumer {
     pub(super) ledger: Ledger,
     pub(super) waiting: Waiting,
     pub(super) push: Push,
-    /// Matching messages from the position on (after the start set), as the counts by filter have it.
+    /// Matching messages from the position on (after the start set), as the counts by filter have
+    /// it.
     pub(super) counted: u64,
     passed: u64,
     /// The stream had nothing more when it was asked last.
@@ -128,8 +130,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A new consumer. Its first delta tells where it starts, so take it together with the record that creates it.
-    /// `seed` feeds the tokens of flow-control subjects.
+    /// A new consumer. Its first delta tells where it starts, so take it together with the record
+    /// that creates it. `seed` feeds the tokens of flow-control subjects.
     pub fn new(
         settings: ConsumerSettings,
         now: Timestamp,
@@ -140,8 +142,8 @@ impl Consumer {
         Self::with(settings, now, ledger, seed)
     }
 
-    /// A consumer to replay into: from a snapshot, or from nothing if its first delta follows. Apply the deltas that are
-    /// newer than the snapshot, then say `recovered`.
+    /// A consumer to replay into: from a snapshot, or from nothing if its first delta follows.
+    /// Apply the deltas that are newer than the snapshot, then say `recovered`.
     pub fn restore(
         settings: ConsumerSettings,
         now: Timestamp,
@@ -189,8 +191,8 @@ impl Consumer {
 
     // ---- durability ----
 
-    /// Appends what changed since the last call as the body of one record; `None` if nothing did. Say `delta_durable` with the
-    /// mark once the record is.
+    /// Appends what changed since the last call as the body of one record; `None` if nothing did.
+    /// Say `delta_durable` with the mark once the record is.
     pub fn take_delta(&mut self, out: &mut Vec<u8>) -> Option<DeltaMark> {
         let at = self.ledger.position();
         self.ledger.delta.take(at, out).then_some(DeltaMark(at.1 - 1))
@@ -201,7 +203,8 @@ impl Consumer {
         self.ledger.delta.is_dirty()
     }
 
-    /// A delta is durable: deliveries may run ahead of it by [`SEQ_AHEAD_MAX`]. May let `wants` want again.
+    /// A delta is durable: deliveries may run ahead of it by [`SEQ_AHEAD_MAX`]. May let `wants`
+    /// want again.
     pub fn delta_durable(&mut self, mark: DeltaMark) {
         self.durable_cseq = self.durable_cseq.max(mark.0);
     }
@@ -213,15 +216,17 @@ impl Consumer {
         Ok(())
     }
 
-    /// Appends the whole durable state. The delta must have been taken, and belong to the log before the snapshot.
+    /// Appends the whole durable state. The delta must have been taken, and belong to the log
+    /// before the snapshot.
     pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
         assert!(!self.is_dirty(), "a delta that is not taken would be applied twice");
         self.ledger.encode(out);
     }
 
-    /// Recovery is over; `stream_last` is the stream's recovered last sequence. After a crash (`clean` is false) deliveries may
-    /// have been made that are not recorded: the consumer sequence jumps over them, and their acknowledgements are
-    /// accepted. Take the delta and make it durable; until then nothing is delivered.
+    /// Recovery is over; `stream_last` is the stream's recovered last sequence. After a crash
+    /// (`clean` is false) deliveries may have been made that are not recorded: the consumer
+    /// sequence jumps over them, and their acknowledgements are accepted. Take the delta and make
+    /// it durable; until then nothing is delivered.
     pub fn recovered(&mut self, now: Timestamp, stream_last: u64, clean: bool) {
         self.active_at = now.0;
         self.durable_cseq = self.ledger.next_cseq - 1;
@@ -240,8 +245,8 @@ impl Consumer {
 
     // ---- counts ----
 
-    /// Tells how many matching messages lie at or after the position that `progress` told last. To be called before
-    /// `pull`, `ack`, a drive or `info`, with what the counts by filter say.
+    /// Tells how many matching messages lie at or after the position that `progress` told last. To
+    /// be called before `pull`, `ack`, a drive or `info`, with what the counts by filter say.
     pub fn set_counted(&mut self, counted: u64) {
         self.counted = counted;
         self.passed = 0;
@@ -261,6 +266,14 @@ impl Consumer {
     /// The stream sequences whose removal must be told to this consumer, first and last, if any.
     pub fn watched(&self) -> Option<(u64, u64)> {
         self.ledger.watched()
+    }
+
+    /// Appends every stream sequence it keeps something about. Recovery looks each of them up, and
+    /// says `removed` for those that the recovered stream does not have.
+    pub fn kept(&self, out: &mut Vec<u64>) {
+        out.extend(self.ledger.unacked.iter().map(|slot| slot.seq));
+        out.extend(self.ledger.dropped.keys());
+        out.extend(self.ledger.start.members());
     }
 
     /// What `CONSUMER.INFO` shows.
@@ -291,8 +304,8 @@ impl Consumer {
 
     // ---- drive ----
 
-    /// What the consumer wants next. Drops messages that were delivered as often as allowed, and closes `no_wait` requests
-    /// when there is nothing more.
+    /// What the consumer wants next. Drops messages that were delivered as often as allowed, and
+    /// closes `no_wait` requests when there is nothing more.
     pub fn wants(&mut self, now: Timestamp, sink: &mut dyn Sink) -> Want {
         if self.deleted || !self.has_taker() {
             return Want::Nothing;
@@ -517,8 +530,8 @@ impl Consumer {
         self.removed(seq);
     }
 
-    /// There is no matching message from the position on: `next` is the stream's last sequence + 1. The consumer wants nothing
-    /// new until `arrived`.
+    /// There is no matching message from the position on: `next` is the stream's last sequence + 1.
+    /// The consumer wants nothing new until `arrived`.
     pub fn exhausted(&mut self, next: u64) {
         self.caught_up = true;
         if self.ledger.start_next().is_none() && next > self.ledger.next_seq {
@@ -527,8 +540,8 @@ impl Consumer {
         }
     }
 
-    /// True if the consumer was told that there is nothing more: worth telling when a matching message is appended, if
-    /// somebody waits.
+    /// True if the consumer was told that there is nothing more: worth telling when a matching
+    /// message is appended, if somebody waits.
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
     }

@@ -1,14 +1,15 @@
 //! Counts of pending messages for all consumers of a stream, kept once per distinct set of filters.
 //!
-//! A *group* is the consumers with the same filters. An append costs one increment for each group that matches (found through
-//! a memo by subject), and nothing for a consumer. A consumer's count is
-//! `appended + base - removals at or above its position`. Removals are marks in an ordered list of positions: a mark on an
-//! entry says "one less for this one and all before it", so a removal is a binary search and an increment whatever the
-//! number of consumers, and reading or moving a consumer sums the marks after it (at most a bucket and the list of
-//! buckets).
+//! A *group* is the consumers with the same filters. An append costs one increment for each group
+//! that matches (found through a memo by subject), and nothing for a consumer. A consumer's count
+//! is `appended + base - removals at or above its position`. Removals are marks in an ordered list
+//! of positions: a mark on an entry says "one less for this one and all before it", so a removal is
+//! a binary search and an increment whatever the number of consumers, and reading or moving a
+//! consumer sums the marks after it (at most a bucket and the list of buckets).
 //!
-//! Also here, since they answer "whom does this sequence concern": the consumers that wait for the next matching append, and
-//! those that keep something about a range of stored sequences (unacknowledged messages, a start set).
+//! Also here, since they answer "whom does this sequence concern": the consumers that wait for the
+//! next matching append, and those that keep something about a range of stored sequences
+//! (unacknowledged messages, a start set).
 
 use super::machine::Progress;
 use crate::subject;
@@ -100,7 +101,8 @@ impl Positions {
     fn remove(&mut self, key: (u64, u32)) -> Option<i64> {
         let (b, i) = self.find(key)?;
         let value = self.buckets[b].entries[i].base - self.marks_from(b, i);
-        // Its removals concern those before it: in this bucket, for the buckets before have their own mark.
+        // Its removals concern those before it: in this bucket, for the buckets before have their
+        // own mark.
         let mark = self.buckets[b].entries.remove(i).mark;
         if i > 0 {
             self.buckets[b].entries[i - 1].mark += mark;
@@ -266,8 +268,8 @@ impl FilterGroups {
         Self::default()
     }
 
-    /// Adds a consumer. No filter means everything. `position` is its first sequence that counts, `pending` the matching messages
-    /// stored from there on, `last_seq` the stream's last sequence.
+    /// Adds a consumer. No filter means everything. `position` is its first sequence that counts,
+    /// `pending` the matching messages stored from there on, `last_seq` the stream's last sequence.
     pub fn add(
         &mut self,
         filters: &[Vec<u8>],
@@ -414,8 +416,9 @@ impl FilterGroups {
         from..kept
     }
 
-    /// A message was appended; `subject_id` is the stream's own number for the subject and is never given to another one while
-    /// these groups live. Calls `wake` for each parked consumer that it matches, who is parked no more.
+    /// A message was appended; `subject_id` is the stream's own number for the subject and is never
+    /// given to another one while these groups live. Calls `wake` for each parked consumer that it
+    /// matches, who is parked no more.
     pub fn appended(
         &mut self,
         subject_id: u32,
@@ -463,9 +466,10 @@ impl FilterGroups {
         }
     }
 
-    /// All messages below `below` left the stream at once, instead of a `removed` for each. `count` tells how many messages
-    /// matching some filters are stored at or after `below`; it is asked once per group that has a consumer below. Positions
-    /// stay; consumers move theirs by `purged_below`.
+    /// All messages below `below` left the stream at once, instead of a `removed` for each. `count`
+    /// tells how many messages matching some filters are stored at or after `below`; it is asked
+    /// once per group that has a consumer below. Positions stay; consumers move theirs by
+    /// `purged_below`.
     pub fn purged_below(&mut self, below: u64, mut count: impl FnMut(&[Vec<u8>]) -> u64) {
         for group in &mut self.groups {
             let mut left = None;
@@ -489,7 +493,8 @@ impl FilterGroups {
         }
     }
 
-    /// Notes which removals concern a consumer ([`super::Consumer::watched`]); to be told after it was driven or acknowledged.
+    /// Notes which removals concern a consumer ([`super::Consumer::watched`]); to be told after it
+    /// was driven or acknowledged.
     pub fn watch(&mut self, handle: Handle, range: Option<(u64, u64)>) {
         let Some(member) = self.members.get_mut(handle.0 as usize).filter(|m| m.live) else {
             return;
@@ -505,7 +510,8 @@ impl FilterGroups {
         member.watch = range;
     }
 
-    /// Appends the consumers that the removal of `seq` concerns. Costs nothing for consumers that keep nothing that old.
+    /// Appends the consumers that the removal of `seq` concerns. Costs nothing for consumers that
+    /// keep nothing that old.
     pub fn watchers(&self, seq: u64, out: &mut Vec<Handle>) {
         for &(_, m) in self.watched.range(..=(seq, u32::MAX)) {
             if self.members[m as usize].watch.is_some_and(|(_, last)| last >= seq) {
@@ -514,7 +520,8 @@ impl FilterGroups {
         }
     }
 
-    /// Appends the consumers that a purge below `below` concerns: those that keep something older, or stand below it.
+    /// Appends the consumers that a purge below `below` concerns: those that keep something older,
+    /// or stand below it.
     pub fn concerned_below(&self, below: u64, out: &mut Vec<Handle>) {
         for (m, member) in self.members.iter().enumerate().filter(|(_, m)| m.live) {
             if member.position < below || member.watch.is_some_and(|(first, _)| first < below) {

@@ -1,4 +1,5 @@
-//! What a push consumer keeps besides the ledger: interest, the flow-control window, heartbeats and the rate limit.
+//! What a push consumer keeps besides the ledger: interest, the flow-control window, heartbeats and
+//! the rate limit.
 
 use super::settings::{ConsumerSettings, FLOW_WINDOW_BYTES_MAX, PushSettings, SECOND};
 
@@ -46,7 +47,8 @@ impl Push {
         &self.request
     }
 
-    /// Notes `bytes` under way; true if a flow-control request is to be sent now (then [`Push::request`] is its reply).
+    /// Notes `bytes` under way; true if a flow-control request is to be sent now (then
+    /// [`Push::request`] is its reply).
     pub fn sent(&mut self, bytes: u64, settings: &ConsumerSettings) -> bool {
         if self.window == 0 {
             return false;
@@ -82,7 +84,8 @@ impl Push {
         }
     }
 
-    /// The client answered on `subject`: the window grows, and what it covers has arrived. False for an old answer.
+    /// The client answered on `subject`: the window grows, and what it covers has arrived. False
+    /// for an old answer.
     pub fn answered(&mut self, subject: &[u8]) -> bool {
         if self.request.is_empty() || subject != self.request {
             return false;
@@ -94,8 +97,8 @@ impl Push {
         true
     }
 
-    /// When `bytes` may be sent by the rate limit; `now` or earlier if at once. A message larger than the bucket waits for a
-    /// full one.
+    /// When `bytes` may be sent by the rate limit; `now` or earlier if at once. A message larger
+    /// than the bucket waits for a full one.
     pub fn allowed_at(&self, bytes: u64, settings: &PushSettings) -> i64 {
         if settings.rate_limit_bps == 0 {
             return i64::MIN;

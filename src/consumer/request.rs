@@ -19,7 +19,8 @@ pub struct PullRequest {
 }
 
 impl PullRequest {
-    /// Reads a request body: empty, a number, or a JSON object. Any other text asks for one message.
+    /// Reads a request body: empty, a number, or a JSON object. Any other text asks for one
+    /// message.
     ///
     /// The error is the text after `400 Bad Request - `.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
@@ -119,7 +120,8 @@ impl<'a> AckKind<'a> {
     }
 }
 
-/// The delay of a `-NAK`: a duration, or an object with `delay` in nanoseconds. What cannot be read is no delay.
+/// The delay of a `-NAK`: a duration, or an object with `delay` in nanoseconds. What cannot be read
+/// is no delay.
 fn nak_delay(argument: &[u8]) -> Option<i64> {
     if argument.is_empty() {
         return None;
@@ -255,8 +257,9 @@ pub struct AckSubject {
 }
 
 impl AckSubject {
-    /// Splits `$JS.ACK.<stream>.<consumer>.…` (9 tokens) or `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` (11 or more)
-    /// into stream, consumer and numbers. `None` for any other shape.
+    /// Splits `$JS.ACK.<stream>.<consumer>.…` (9 tokens) or
+    /// `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` (11 or more) into stream, consumer and
+    /// numbers. `None` for any other shape.
     pub fn parse(subject: &[u8]) -> Option<(&[u8], &[u8], AckSubject)> {
         let rest = subject.strip_prefix(b"$JS.ACK.")?;
         let count = rest.split(|&b| b == b'.').count();
@@ -388,6 +391,26 @@ mod tests {
             ),
         ] {
             assert_eq!(PullRequest::parse(body.as_bytes()), Err(want.to_owned()), "{body}");
+        }
+    }
+
+    /// Whatever a client sends is an answer or an error, in bounded stack.
+    #[test]
+    fn any_body_is_read() {
+        let deep = "{\"a\":".repeat(10_000);
+        assert_eq!(PullRequest::parse(deep.as_bytes()), Err("exceeded max depth".to_owned()));
+        let good =
+            br#"{"batch":5,"x":[1,-2.5e3,"\u00e9\"",{"y":null}],"no_wait":true,"expires":10}"#;
+        assert!(PullRequest::parse(good).is_ok());
+        for at in 0..good.len() {
+            let _ = PullRequest::parse(&good[..at]);
+            for b in 0..=255 {
+                let mut body = good.to_vec();
+                body[at] = b;
+                let _ = PullRequest::parse(&body);
+                body.insert(0, b' ');
+                let _ = AckKind::parse(&body);
+            }
         }
     }
 

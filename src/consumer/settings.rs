@@ -5,8 +5,9 @@ pub use crate::types::Origin;
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
 
-/// How far deliveries may run ahead of the durable record of them. After a crash the consumer sequence jumps by
-/// this much, so that no consumer sequence a client has seen is ever given to another message.
+/// How far deliveries may run ahead of the durable record of them. After a crash the consumer
+/// sequence jumps by this much, so that no consumer sequence a client has seen is ever given to
+/// another message.
 pub const SEQ_AHEAD_MAX: u64 = 16_384;
 
 /// The largest flow-control window, in bytes. It starts at a sixteenth.
@@ -45,7 +46,8 @@ pub struct PushSettings {
     pub idle_heartbeat: i64,
     /// Bits a second; 0 for no limit.
     pub rate_limit_bps: u64,
-    /// What the rate limit lets pass at once, in bytes: the stream's `max_msg_size` or the server's `max_payload`.
+    /// What the rate limit lets pass at once, in bytes: the stream's `max_msg_size` or the server's
+    /// `max_payload`.
     pub rate_burst_bytes: u64,
 }
 
@@ -134,6 +136,7 @@ pub struct StartPosition {
     pub next_seq: u64,
     /// The stream's last sequence at creation: `replay: original` keeps its gaps up to here.
     pub last_seq: u64,
-    /// `last_per_subject`: the last sequence of each matching subject, ascending, all below `next_seq`.
+    /// `last_per_subject`: the last sequence of each matching subject, ascending, all below
+    /// `next_seq`.
     pub start_set: Vec<u64>,
 }

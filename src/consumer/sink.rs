@@ -11,7 +11,8 @@ pub struct Dispatch<'a> {
     pub consumer_seq: u64,
     /// Which delivery of the message this is, from 1.
     pub deliveries: u32,
-    /// The inbox of the pull request or the deliver subject. The message carries its stored subject all the same.
+    /// The inbox of the pull request or the deliver subject. The message carries its stored subject
+    /// all the same.
     pub to: &'a [u8],
     /// The requester of a pull; `None` for push.
     pub origin: Option<Origin>,
@@ -25,11 +26,11 @@ pub struct Dispatch<'a> {
 pub trait Sink {
     /// A message is to be sent.
     fn message(&mut self, dispatch: &Dispatch<'_>);
-    /// A message without payload whose header block is `head`: a status, a heartbeat, a flow-control request. `reply` may be
-    /// empty. `origin` is `None` for push.
+    /// A message without payload whose header block is `head`: a status, a heartbeat, a
+    /// flow-control request. `reply` may be empty. `origin` is `None` for push.
     fn status(&mut self, to: &[u8], origin: Option<Origin>, head: &[u8], reply: &[u8]);
-    /// The empty answer to an acknowledgement. It must be held until the next delta of this consumer is durable (at once if
-    /// there is none to take and none under way).
+    /// The empty answer to an acknowledgement. It must be held until the next delta of this
+    /// consumer is durable (at once if there is none to take and none under way).
     fn ack_reply(&mut self, to: &[u8], origin: Origin);
     /// A message that was delivered as often as allowed and was never acknowledged.
     fn max_deliveries(&mut self, seq: u64, deliveries: u32) {

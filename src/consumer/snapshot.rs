@@ -6,8 +6,11 @@
 //! |---|---|
 //! | 1 | type: 0x43 |
 //! | 1 | version: 1 |
-//! | LEB128 × 8 | next stream and consumer sequence, last delivered stream sequence, floors (stream, consumer), last sequence at creation, acknowledged ahead up to, resume position |
-//! | LEB128 | count of unacknowledged messages; each: step of stream sequence, step of consumer sequence, step of due time, deliveries |
+//! | LEB128 × 3 | next stream sequence, next consumer sequence, last delivered stream sequence |
+//! | LEB128 × 2 | floors: stream sequence, consumer sequence |
+//! | LEB128 × 3 | last sequence at creation, acknowledged ahead up to, resume position |
+//! | LEB128 | count of unacknowledged messages; each as below |
+//! | LEB128 × 4 | step of stream sequence, of consumer sequence, of due time; deliveries |
 //! | LEB128 | count of dropped messages; each: step of stream sequence, deliveries |
 //! | LEB128 | count of messages acknowledged ahead; each: step |
 //! | LEB128 | count of the start set's members that are left; each: step |

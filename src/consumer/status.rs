@@ -43,11 +43,13 @@ pub fn closing(out: &mut Vec<u8>, kind: Closing, messages: i64, bytes: i64) {
     // Writing to a Vec cannot fail.
     let _ = write!(
         out,
-        "NATS/1.0 {line}\r\nNats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {bytes}\r\n\r\n"
+        "NATS/1.0 {line}\r\nNats-Pending-Messages: {messages}\r\n\
+         Nats-Pending-Bytes: {bytes}\r\n\r\n"
     );
 }
 
-/// Writes a heartbeat: the last consumer and stream sequences, and the flow-control subject when stalled on it.
+/// Writes a heartbeat: the last consumer and stream sequences, and the flow-control subject when
+/// stalled on it.
 pub fn heartbeat(out: &mut Vec<u8>, consumer_seq: u64, stream_seq: u64, stalled: &[u8]) {
     out.clear();
     let _ = write!(
@@ -100,7 +102,8 @@ mod tests {
     fn recorded_blocks() {
         assert_eq!(
             text(|o| closing(o, Closing::RequestTimeout, -5, 0)),
-            "NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: -5\r\nNats-Pending-Bytes: 0\r\n\r\n"
+            "NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: -5\r\n\
+             Nats-Pending-Bytes: 0\r\n\r\n"
         );
         assert_eq!(
             text(|o| closing(o, Closing::MaxBytes, 5, 10)),
@@ -109,7 +112,8 @@ mod tests {
         );
         assert_eq!(
             text(|o| closing(o, Closing::BatchCompleted, 0, 953)),
-            "NATS/1.0 409 Batch Completed\r\nNats-Pending-Messages: 0\r\nNats-Pending-Bytes: 953\r\n\r\n"
+            "NATS/1.0 409 Batch Completed\r\nNats-Pending-Messages: 0\r\n\
+             Nats-Pending-Bytes: 953\r\n\r\n"
         );
         assert_eq!(
             text(|o| heartbeat(o, 7, 7, b"")),

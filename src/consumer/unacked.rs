@@ -1,8 +1,10 @@
-//! Messages that were delivered and not yet acknowledged, with their timers and the redelivery queue.
+//! Messages that were delivered and not yet acknowledged, with their timers and the redelivery
+//! queue.
 //!
-//! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an acknowledgement is a binary
-//! search and marks its slot dead, and dead slots leave at the front or when they outnumber the living. Timers are a heap
-//! whose stale entries are skipped, and dropped when they outnumber the living. Nothing allocates in steady state.
+//! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an
+//! acknowledgement is a binary search and marks its slot dead, and dead slots leave at the front or
+//! when they outnumber the living. Timers are a heap whose stale entries are skipped, and dropped
+//! when they outnumber the living. Nothing allocates in steady state.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -97,7 +99,8 @@ impl Unacked {
         self.get(seq).is_some_and(|s| s.state == State::Queued)
     }
 
-    /// Adds a message that was just delivered. One that is there already keeps its consumer sequence.
+    /// Adds a message that was just delivered. One that is there already keeps its consumer
+    /// sequence.
     pub fn insert(&mut self, seq: u64, consumer_seq: u64, due: i64, deliveries: u32) {
         let slot = Slot { seq, consumer_seq, due, deliveries, state: State::Waiting };
         if self.slots.back().is_none_or(|last| last.seq < seq) {
@@ -165,7 +168,8 @@ impl Unacked {
         Some(slot)
     }
 
-    /// Removes every message up to and including `seq`; says the highest consumer sequence among them.
+    /// Removes every message up to and including `seq`; says the highest consumer sequence among
+    /// them.
     pub fn remove_through(&mut self, seq: u64) -> Option<u64> {
         let mut highest = None;
         while self.slots.front().is_some_and(|s| s.seq <= seq) {
@@ -180,7 +184,8 @@ impl Unacked {
         highest
     }
 
-    /// The next message of the redelivery queue, which stays there until it is delivered or removed.
+    /// The next message of the redelivery queue, which stays there until it is delivered or
+    /// removed.
     pub fn next_ready(&mut self) -> Option<u64> {
         while let Some(&seq) = self.ready.front() {
             if self.is_queued(seq) {
@@ -191,7 +196,8 @@ impl Unacked {
         None
     }
 
-    /// When the next timer fires; a lower bound, as the message may have been acknowledged meanwhile.
+    /// When the next timer fires; a lower bound, as the message may have been acknowledged
+    /// meanwhile.
     pub fn next_due(&self) -> Option<i64> {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
@@ -249,7 +255,8 @@ impl Unacked {
 
     fn sweep_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
-        // A message may stand there twice, when it was delivered and queued again; its first place counts.
+        // A message may stand there twice, when it was delivered and queued again; its first place
+        // counts.
         let mut kept = std::collections::BTreeSet::new();
         ready.retain(|&seq| self.is_queued(seq) && kept.insert(seq));
         self.ready = ready;
@@ -266,5 +273,63 @@ impl Unacked {
             self.timers.clear();
             self.ready.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With few messages owed, neither slots nor timers nor the queue grow with what passed.
+    #[test]
+    fn nothing_grows_with_what_passed() {
+        let mut u = Unacked::default();
+        u.insert(1, 1, i64::MAX, 1);
+        for seq in 2..100_000u64 {
+            u.insert(seq, seq, seq as i64 + 1_000_000, 1);
+            u.queue(seq);
+            u.set_due(seq, seq as i64 + 2_000_000);
+            u.queue(seq);
+            assert_eq!(u.next_ready(), Some(seq));
+            assert!(u.remove(seq).is_some());
+        }
+        assert_eq!((u.len(), u.queued(), u.redelivered()), (1, 0, 0));
+        assert!(u.slots.len() < 200 && u.timers.len() < 200 && u.ready.len() < 200);
+    }
+
+    #[test]
+    fn a_million() {
+        let mut u = Unacked::default();
+        for seq in 1..=1_000_000u64 {
+            u.insert(seq, seq, seq as i64, 1);
+        }
+        for step in 0..1_000_000u64 {
+            // Every sequence once, far from in order.
+            let seq = 1 + (step * 617_459) % 1_000_000;
+            assert!(u.remove(seq).is_some(), "{seq}");
+        }
+        assert!(u.is_empty() && u.slots.is_empty() && u.timers.is_empty());
+    }
+
+    #[test]
+    fn timers_fire_by_time_and_then_sequence() {
+        let mut u = Unacked::default();
+        for (seq, due) in [(1, 30), (2, 10), (3, 10), (4, 20), (5, 50)] {
+            u.insert(seq, seq, due, 1);
+        }
+        u.set_due(2, 40);
+        u.remove(4);
+        let mut fired = Vec::new();
+        while let Some(slot) = u.pop_due(45) {
+            fired.push(slot.seq);
+            u.queue(slot.seq);
+        }
+        assert_eq!(fired, [3, 1, 2]);
+        assert_eq!(u.next_due(), Some(50));
+        assert_eq!(u.next_ready(), Some(3));
+        u.redeliver(3, 100);
+        assert_eq!((u.next_ready(), u.redelivered()), (Some(1), 1));
+        assert_eq!(u.remove_through(3), Some(3));
+        assert_eq!((u.len(), u.queued(), u.redelivered()), (1, 0, 0));
     }
 }

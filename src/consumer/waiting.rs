@@ -1,7 +1,8 @@
 //! The queue of pull requests: one message to each in turn.
 //!
-//! Requests live in reused slots; the round and the timers refer to them by slot and generation, and what is stale is skipped,
-//! or dropped when it outnumbers the living. A request allocates only while the queue grows.
+//! Requests live in reused slots; the round and the timers refer to them by slot and generation,
+//! and what is stale is skipped, or dropped when it outnumbers the living. A request allocates only
+//! while the queue grows.
 
 use super::request::PullRequest;
 use super::settings::Origin;
@@ -138,7 +139,8 @@ impl Waiting {
         &self.slots[at as usize]
     }
 
-    /// Notes a message of `size` bytes for the front request and moves it to the end; true if that was its last.
+    /// Notes a message of `size` bytes for the front request and moves it to the end; true if that
+    /// was its last.
     pub fn served(&mut self, now: i64, at: u32, size: i64) -> bool {
         let slot = &mut self.slots[at as usize];
         slot.served += 1;

@@ -79,7 +79,7 @@ pub enum UpdateDecision {
 #[derive(Clone, Debug)]
 pub enum DeleteDecision {
     /// Apply and log the record, delete it on its shard.
-    Delete(Record),
+    Delete(Box<Record>),
     /// No.
     Refuse(ApiError),
 }
@@ -243,7 +243,8 @@ impl Catalogue {
     pub fn decide_delete(&self, account: &str, stream: &str) -> DeleteDecision {
         match self.stream(account, stream) {
             Some(entry) => {
-                DeleteDecision::Delete(Record::Delete { id: entry.id, shard: entry.shard })
+                let record = Record::Delete { id: entry.id, shard: entry.shard };
+                DeleteDecision::Delete(Box::new(record))
             }
             None => DeleteDecision::Refuse(kinds::STREAM_NOT_FOUND.error()),
         }

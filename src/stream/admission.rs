@@ -421,7 +421,7 @@ impl Admission {
     }
 
     /// The id of the last committed message, empty if it has none: part of a checkpoint.
-    pub fn last_id(&self) -> &[u8] {
+    pub fn last_committed_id(&self) -> &[u8] {
         &self.committed_last_id
     }
 

@@ -18,16 +18,10 @@ pub const DUPLICATE_WINDOW_DEFAULT: i64 = 120_000_000_000;
 pub const AGE_MIN: i64 = 100_000_000;
 
 /// The server's limits for streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Most nanoseconds of a duplicate window, 0 for any.
     pub duplicate_window: i64,
-}
-
-impl Default for StreamLimits {
-    fn default() -> Self {
-        StreamLimits { duplicate_window: 0 }
-    }
 }
 
 /// The configuration of a STREAM.CREATE request whose subject names `stream`: checked and filled in.

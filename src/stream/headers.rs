@@ -124,11 +124,11 @@ impl<'a> PublishHeaders<'a> {
         if self.ttl.is_empty() {
             return Ok(());
         }
-        Err(if is_valid_ttl(self.ttl) {
-            kinds::PER_MESSAGE_TTL_DISABLED.error()
-        } else {
-            kinds::INVALID_PER_MESSAGE_TTL.error()
-        })
+        match parse_ttl(self.ttl) {
+            Some(0) => Ok(()),
+            Some(_) => Err(kinds::PER_MESSAGE_TTL_DISABLED.error()),
+            None => Err(kinds::INVALID_PER_MESSAGE_TTL.error()),
+        }
     }
 
     /// The error of schedule headers on a stream without schedules.
@@ -167,19 +167,20 @@ fn find_crlf(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// True for `never`, whole seconds above 0, or a Go duration of at least a second.
-fn is_valid_ttl(value: &[u8]) -> bool {
+/// Seconds of a TTL, -1 for `never`: a Go duration of at least a second, or a whole number, of which 0 means none.
+fn parse_ttl(value: &[u8]) -> Option<i64> {
     if value == b"never" {
-        return true;
+        return Some(-1);
     }
-    if value.iter().all(u8::is_ascii_digit) {
-        return value.iter().any(|&b| b != b'0') && value.len() < 19;
+    if let Some(ns) = go_duration(value) {
+        return (ns >= 1e9).then_some((ns / 1e9) as i64);
     }
-    go_duration(value).is_some_and(|ns| ns >= 1e9)
+    let seconds: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (seconds >= 0).then_some(seconds)
 }
 
-/// Nanoseconds of a Go duration such as `1m30s` (a fraction is allowed, a sign is not).
-fn go_duration(mut value: &[u8]) -> Option<f64> {
+/// Nanoseconds of a Go duration such as `1m30s`; `0` needs no unit.
+fn go_duration(value: &[u8]) -> Option<f64> {
     const UNITS: [(&[u8], f64); 8] = [
         (b"ns", 1.0),
         (b"us", 1e3),
@@ -190,16 +191,27 @@ fn go_duration(mut value: &[u8]) -> Option<f64> {
         (b"m", 60e9),
         (b"h", 3600e9),
     ];
-    let mut total = 0.0;
-    while !value.is_empty() {
-        let digits = value.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-        let number: f64 = std::str::from_utf8(&value[..digits]).ok()?.parse().ok()?;
-        value = &value[digits..];
-        let (unit, ns) = UNITS.iter().find(|(unit, _)| value.starts_with(unit))?;
-        total += number * ns;
-        value = &value[unit.len()..];
+    let (sign, mut rest) = match value.split_first()? {
+        (b'-', rest) => (-1.0, rest),
+        (b'+', rest) => (1.0, rest),
+        _ => (1.0, value),
+    };
+    if rest == b"0" {
+        return Some(0.0);
     }
-    (total < i64::MAX as f64).then_some(total)
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+        let number: f64 = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        rest = &rest[digits..];
+        let (unit, ns) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit))?;
+        total += number * ns;
+        rest = &rest[unit.len()..];
+    }
+    (total < i64::MAX as f64).then_some(sign * total)
 }
 
 /// True for a reply subject of the fast batch protocol.

@@ -14,3 +14,5 @@ pub mod dedupe;
 pub mod headers;
 mod overlay;
 pub mod retention;
+#[cfg(test)]
+mod tests;

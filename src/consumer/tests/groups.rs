@@ -178,7 +178,31 @@ fn watchers_of_a_removal() {
     assert_eq!(look(&g, 9), [a]);
     g.watch(a, Some((9, 12)));
     assert_eq!(look(&g, 7), [b]);
+    let mut below = Vec::new();
+    g.concerned_below(8, &mut below);
+    assert_eq!(below, [a, b]);
+    below.clear();
+    g.moved(a, Progress { position: 9, passed: 0 });
+    g.concerned_below(9, &mut below);
+    assert_eq!(below, [b]);
     g.watch(b, None);
     g.remove(a);
     assert_eq!(look(&g, 9), []);
+}
+
+/// Appends and removals do not touch consumers: with a step for each, this would take minutes.
+#[test]
+fn ten_thousand_idle_consumers_cost_nothing() {
+    let mut g = FilterGroups::new();
+    let handles: Vec<_> = (0..10_000).map(|_| g.add(&[b"a.>".to_vec()], 1, 0, 0)).collect();
+    for seq in 1..=200_000u64 {
+        g.appended(1, b"a.b", seq, |_| {});
+        if seq > 1_000 {
+            // The oldest leaves, and now and then one from the middle.
+            g.removed(1, b"a.b", if seq.is_multiple_of(2) { seq - 500 } else { seq - 1_000 });
+        }
+    }
+    for h in handles {
+        assert_eq!(g.pending(h), 1_000);
+    }
 }

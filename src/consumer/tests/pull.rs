@@ -15,8 +15,8 @@ fn limits(change: impl FnOnce(&mut PullSettings)) -> ConsumerSettings {
     })
 }
 
-/// Requests to a consumer with messages pending, and all that is sent. Recorded from nats-server 2.15.1 (with other
-/// timestamps, which make the sizes differ).
+/// Requests to a consumer with messages pending, and all that is sent. Recorded from nats-server
+/// 2.15.1 (with other timestamps, which make the sizes differ).
 #[test]
 fn requests_at_once() {
     for (messages, body, want) in [
@@ -303,6 +303,9 @@ fn backoff_and_the_last_delivery() {
         b.until(at * MS);
         assert_eq!(b.lines(), want, "{at}");
     }
+    let mut purged = b.consumer.clone();
+    purged.purged_below(2);
+    assert_eq!(purged.info().redelivered, 0);
     // The floor waits for a later acknowledgement.
     assert_eq!(b.numbers(), [4, 2, 0, 0, 0, 1, 1, 0]);
     b.append(b"s.a");

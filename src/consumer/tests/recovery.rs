@@ -52,7 +52,8 @@ fn a_crash_reuses_no_consumer_sequence_and_takes_late_acknowledgements() {
     assert_eq!(b.numbers()[7], 8);
     b.ack(4, 4, "");
     assert_eq!(b.lines(), ["ar ack"]);
-    // Never delivered by anyone: the consumer sequence lies outside of what an earlier life can have used.
+    // Never delivered by anyone: the consumer sequence lies outside of what an earlier life can
+    // have used.
     b.ack(9, 2 + SEQ_AHEAD_MAX + 1, "");
     b.ack(11, 4, "");
     assert!(b.lines().is_empty());

@@ -1,0 +1,93 @@
+//! The one place where a consumer's configuration, as NATS writes it, gets its meaning.
+
+use super::settings::{
+    AckPolicy, ConsumerSettings, Mode, PullSettings, PushSettings, ReplayPolicy,
+};
+use crate::api::types::{self, ConsumerConfig};
+
+impl ConsumerSettings {
+    /// Settings from a checked configuration whose defaults are filled in. `rate_burst_bytes` is
+    /// the stream's `max_msg_size` or the server's `max_payload`.
+    pub fn from_config(
+        stream: &str,
+        name: &str,
+        c: &ConsumerConfig,
+        rate_burst_bytes: u64,
+    ) -> Self {
+        let mode = if c.is_push() {
+            Mode::Push(PushSettings {
+                deliver_subject: c.deliver_subject.clone().into_bytes(),
+                flow_control: c.flow_control,
+                idle_heartbeat: c.idle_heartbeat,
+                rate_limit_bps: c.rate_limit_bps,
+                rate_burst_bytes,
+            })
+        } else {
+            Mode::Pull(PullSettings {
+                max_waiting: limit(c.max_waiting) as usize,
+                max_batch: c.max_batch,
+                max_expires: c.max_expires,
+                max_bytes: c.max_bytes,
+            })
+        };
+        ConsumerSettings {
+            stream: stream.as_bytes().to_vec(),
+            name: name.as_bytes().to_vec(),
+            mode,
+            ack_policy: match c.ack_policy {
+                types::AckPolicy::None => AckPolicy::None,
+                types::AckPolicy::All => AckPolicy::All,
+                // Flow-control acknowledgements are refused before.
+                _ => AckPolicy::Explicit,
+            },
+            ack_wait: c.ack_wait,
+            backoff: c.backoff.clone(),
+            max_deliver: u32::try_from(limit(c.max_deliver)).unwrap_or(u32::MAX),
+            max_ack_pending: limit(c.max_ack_pending) as usize,
+            headers_only: c.headers_only,
+            replay: match c.replay_policy {
+                types::ReplayPolicy::Instant => ReplayPolicy::Instant,
+                types::ReplayPolicy::Original => ReplayPolicy::Original,
+            },
+            inactive_threshold: c.inactive_threshold,
+            volatile: c.mem_storage,
+        }
+    }
+}
+
+/// A limit as NATS writes it, -1 or 0 for none; here 0.
+fn limit(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// The filters of a configuration; none means everything.
+pub fn filters(c: &ConsumerConfig) -> Vec<Vec<u8>> {
+    let one = Some(&c.filter_subject).filter(|f| !f.is_empty());
+    one.into_iter().chain(&c.filter_subjects).map(|f| f.as_bytes().to_vec()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_and_modes() {
+        let c = ConsumerConfig {
+            ack_policy: types::AckPolicy::Explicit,
+            max_deliver: -1,
+            max_ack_pending: -1,
+            max_waiting: 512,
+            filter_subject: "a.*".to_owned(),
+            mem_storage: true,
+            ..Default::default()
+        };
+        let s = ConsumerSettings::from_config("S", "C", &c, 7);
+        assert_eq!((s.max_deliver, s.max_ack_pending, s.volatile), (0, 0, true));
+        assert_eq!(s.pull().map(|p| p.max_waiting), Some(512));
+        assert_eq!(filters(&c), [b"a.*".to_vec()]);
+        let push = ConsumerConfig { deliver_subject: "d".to_owned(), max_deliver: 3, ..c };
+        let s = ConsumerSettings::from_config("S", "C", &push, 7);
+        assert_eq!(s.max_deliver, 3);
+        assert_eq!(s.push().map(|p| p.rate_burst_bytes), Some(7));
+    }
+}

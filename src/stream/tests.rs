@@ -1,0 +1,425 @@
+//! Admission and retention against answers captured from nats-server 2.15.1, and against a model that commits at once.
+
+use std::collections::VecDeque;
+
+use crate::api::cases::{parse, text};
+use crate::api::types::{DiscardPolicy, StorageType, StreamConfig, StreamConfigRequest};
+use crate::stream::ack::AckTemplate;
+use crate::stream::admission::*;
+use crate::stream::config::{StreamLimits, check_create, check_update, check_update_request};
+use crate::stream::retention::{Evict, Retention};
+use crate::types::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Message {
+    seq: u64,
+    at: Timestamp,
+    subject: Vec<u8>,
+    size: u64,
+}
+
+/// A stream's committed state, by the simplest means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Model {
+    messages: Vec<Message>,
+    last_seq: u64,
+    last_time: Timestamp,
+    retention: Retention,
+}
+
+impl Model {
+    fn new(config: &StreamConfig) -> Self {
+        Model {
+            messages: Vec::new(),
+            last_seq: config.first_seq.saturating_sub(1),
+            last_time: Timestamp(0),
+            retention: Retention::new(config),
+        }
+    }
+
+    fn apply(&mut self, message: Message) {
+        assert_eq!(message.seq, self.last_seq + 1);
+        assert!(message.at >= self.last_time);
+        (self.last_seq, self.last_time) = (message.seq, message.at);
+        let subject = message.subject.clone();
+        self.messages.push(message);
+        for _ in 0..self.retention.of_subject(self.subject(&subject)) {
+            let first = self.messages.iter().position(|m| m.subject == subject);
+            self.messages.remove(first.expect("counted"));
+        }
+        while self.retention.by_limits(self) == Evict::First {
+            self.messages.remove(0);
+        }
+        assert_eq!(self.retention.excess_messages(self), 0);
+    }
+}
+
+impl StreamView for Model {
+    fn first_seq(&self) -> u64 {
+        self.messages.first().map_or(self.last_seq + 1, |m| m.seq)
+    }
+    fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+    fn last_time(&self) -> Timestamp {
+        self.last_time
+    }
+    fn messages(&self) -> u64 {
+        self.messages.len() as u64
+    }
+    fn bytes(&self) -> u64 {
+        self.messages.iter().map(|m| m.size).sum()
+    }
+    fn subject(&self, subject: &[u8]) -> SubjectState {
+        let of = || self.messages.iter().filter(|m| m.subject == subject);
+        SubjectState { last_seq: of().next_back().map_or(0, |m| m.seq), count: of().count() as u64 }
+    }
+    fn last_matching(&self, filter: &[u8]) -> u64 {
+        let matching = |m: &&Message| crate::subject::matches(filter, &m.subject);
+        self.messages.iter().rev().find(matching).map_or(0, |m| m.seq)
+    }
+    fn nth_size(&self, subject: &[u8], nth: u64) -> u64 {
+        let mut of = self.messages.iter().filter(|m| m.subject == subject);
+        of.nth(nth as usize).expect("there").size
+    }
+}
+
+/// A stream whose commits may lag behind its admissions.
+struct Stream {
+    config: StreamConfig,
+    admission: Admission,
+    model: Model,
+    waiting: VecDeque<Message>,
+}
+
+impl Stream {
+    fn new(config: StreamConfig) -> Self {
+        Stream {
+            admission: Admission::new(&config),
+            model: Model::new(&config),
+            waiting: VecDeque::new(),
+            config,
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp, publish: &Publish) -> Admitted {
+        let admitted = self.admission.admit(&self.model, now, publish);
+        if let Admitted::Store { seq, at } = admitted {
+            let storage = self.config.storage;
+            let headers = publish.headers.len();
+            let size = stored_size(storage, publish.subject.len(), headers, publish.payload_len);
+            let subject = publish.subject.to_vec();
+            self.waiting.push_back(Message { seq, at, subject, size });
+        }
+        assert_eq!(self.admission.in_flight(), self.waiting.len());
+        admitted
+    }
+
+    fn commit(&mut self, count: usize) {
+        for message in self.waiting.drain(..count) {
+            let seq = message.seq;
+            self.model.apply(message);
+            self.admission.commit(seq);
+        }
+        assert_eq!(self.admission.in_flight(), self.waiting.len());
+    }
+
+    fn lose_uncommitted(&mut self) {
+        self.waiting.clear();
+        self.admission.drop_uncommitted(self.model.last_seq);
+    }
+}
+
+fn config(body: &[u8]) -> StreamConfig {
+    let request = StreamConfigRequest::decode(body).expect("json");
+    let name = request.config.name.clone();
+    check_create(request, &name, &StreamLimits::default()).expect("a configuration")
+}
+
+/// Answers of a stream with up to `lag` publishes in flight.
+fn captured(lag: usize) {
+    let cases = parse(include_str!("testdata/publish.txt"));
+    let mut stream = Stream::new(StreamConfig::default());
+    let mut now = Timestamp(1_000);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        now = now.plus(1_000);
+        match text(&case[0]) {
+            "STREAM" => stream = Stream::new(config(&case[1])),
+            "SEAL" => {
+                let mut request = StreamConfigRequest::decode(&case[1]).expect("json");
+                request.config.sealed = true;
+                let name = stream.config.name.clone();
+                let limits = StreamLimits::default();
+                let new = check_update_request(request, &name, &limits).expect("valid");
+                stream.config = check_update(&stream.config, new).expect("sealable");
+                stream.admission.update(&stream.config);
+            }
+            _ => {
+                let [_, subject, headers, payload, want] = &case[..] else { panic!("{case:?}") };
+                let publish =
+                    Publish { subject, reply: b"_I.1", headers, payload_len: payload.len() };
+                let admitted = stream.publish(now, &publish);
+                let ack = AckTemplate::new(&stream.config.name, "");
+                let mut got = Vec::new();
+                match admitted {
+                    Admitted::Store { seq, .. } => ack.write_stored(&mut got, seq),
+                    Admitted::Duplicate { seq } => ack.write_duplicate(&mut got, seq),
+                    Admitted::Refuse(error) => ack.write_refused(&mut got, &error),
+                }
+                if got != *want {
+                    wrong.push(format!(
+                        "{} {:.200}\n   got {}\n  want {}",
+                        text(subject),
+                        String::from_utf8_lossy(headers),
+                        text(&got),
+                        text(want)
+                    ));
+                }
+                let excess = stream.waiting.len().saturating_sub(lag);
+                stream.commit(excess);
+            }
+        }
+    }
+    assert!(cases.len() > 200);
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn captured_answers() {
+    captured(0);
+}
+
+#[test]
+fn captured_answers_with_some_in_flight() {
+    captured(3);
+}
+
+#[test]
+fn fast_batches_are_refused() {
+    let mut stream = Stream::new(config(br#"{"name":"S","allow_batched":true}"#));
+    let publish = Publish {
+        subject: b"S",
+        reply: b"_I.u1.10.ok.1.0.$FI",
+        headers: b"NATS/1.0\r\nNats-Expected-Stream: Z\r\n\r\n",
+        payload_len: 1,
+    };
+    let admitted = stream.publish(Timestamp(1), &publish);
+    assert!(matches!(admitted, Admitted::Refuse(error) if error.err_code == 10205));
+}
+
+#[test]
+fn times_never_go_back() {
+    let mut stream = Stream::new(config(br#"{"name":"S"}"#));
+    let publish = Publish { subject: b"S", reply: b"", headers: b"", payload_len: 1 };
+    let mut seen = Vec::new();
+    for now in [5, 3, 9, 8] {
+        match stream.publish(Timestamp(now), &publish) {
+            Admitted::Store { at, .. } => seen.push(at.0),
+            other => panic!("{other:?}"),
+        }
+        if now == 9 {
+            stream.commit(3);
+        }
+    }
+    assert_eq!(seen, [5, 5, 9, 9]);
+}
+
+#[test]
+fn first_sequence() {
+    let mut stream = Stream::new(config(br#"{"name":"S","first_seq":10}"#));
+    let publish = Publish { subject: b"S", reply: b"", headers: b"", payload_len: 1 };
+    let admitted = stream.publish(Timestamp(1), &publish);
+    assert!(matches!(admitted, Admitted::Store { seq: 10, .. }));
+}
+
+#[test]
+fn ages() {
+    let config = config(br#"{"name":"S","max_age":1000000000}"#);
+    let retention = Retention::new(&config);
+    assert_eq!(retention.deadline(Timestamp(5)), Some(Timestamp(1_000_000_005)));
+    let now = Timestamp(1_000_000_005);
+    assert_eq!(retention.expired_at_or_before(now), Some(Timestamp(5)));
+    let none = Retention::new(&StreamConfig::default());
+    assert_eq!((none.deadline(now), none.expired_at_or_before(now)), (None, None));
+}
+
+/// A small seeded generator, so that the tests need no dependency.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 11) % bound
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.below(one_in) == 0
+    }
+}
+
+/// A configuration whose refusals the overlay foresees exactly: discard old has no limits of count or size, since what they
+/// will evict is not foreseen.
+fn random_config(random: &mut Random) -> StreamConfig {
+    let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
+    config.max_msg_size = -1;
+    config.duplicate_window = 50;
+    config.max_msgs_per_subject = random.below(4) as i64;
+    if random.chance(2) {
+        config.storage = StorageType::Memory;
+    }
+    if random.chance(3) {
+        return config;
+    }
+    config.discard = DiscardPolicy::New;
+    config.max_msgs = random.below(3) as i64 * 7;
+    config.max_bytes = random.below(3) as i64 * 150;
+    config.discard_new_per_subject = config.max_msgs_per_subject > 0 && random.chance(3);
+    config
+}
+
+fn random_headers(random: &mut Random, last_seq: u64) -> Vec<u8> {
+    let mut headers = Vec::new();
+    let near = |random: &mut Random| last_seq.saturating_sub(random.below(4));
+    if random.chance(3) {
+        headers.push(format!("Nats-Msg-Id: {}", random.below(6)));
+    }
+    if random.chance(8) {
+        headers.push(format!("Nats-Expected-Last-Sequence: {}", near(random)));
+    }
+    if random.chance(4) {
+        let seq = if random.chance(3) { 0 } else { near(random) };
+        headers.push(format!("Nats-Expected-Last-Subject-Sequence: {seq}"));
+        if random.chance(3) {
+            let subject = ["s.*", "s.1", "*.2", ">"][random.below(4) as usize];
+            headers.push(format!("Nats-Expected-Last-Subject-Sequence-Subject: {subject}"));
+        }
+    }
+    if random.chance(9) {
+        headers.push(format!("Nats-Expected-Last-Msg-Id: {}", random.below(6)));
+    }
+    if headers.is_empty() {
+        return Vec::new();
+    }
+    format!("NATS/1.0\r\n{}\r\n\r\n", headers.join("\r\n")).into_bytes()
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    stored: u32,
+    duplicates: u32,
+    refused: std::collections::BTreeMap<u16, u32>,
+    lost: u32,
+}
+
+/// Publishes the same to a stream that lags and to one that commits at once: the answers must be the same.
+fn run_seed(seed: u64, counts: &mut Counts) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for _ in 0..8 {
+        random.next();
+    }
+    let config = random_config(&mut random);
+    let mut lagging = Stream::new(config.clone());
+    let mut prompt = Stream::new(config);
+    let mut now = Timestamp(100);
+    for _ in 0..300 {
+        now = now.plus(random.below(5) as i64);
+        let subject = format!("s.{}", random.below(4));
+        let headers = random_headers(&mut random, prompt.model.last_seq);
+        let publish = Publish {
+            subject: subject.as_bytes(),
+            reply: b"",
+            headers: &headers,
+            payload_len: random.below(12) as usize,
+        };
+        let got = lagging.publish(now, &publish);
+        let want = prompt.publish(now, &publish);
+        assert_eq!(got, want, "seed {seed}: {subject} {}", String::from_utf8_lossy(&headers));
+        prompt.commit(prompt.waiting.len());
+        match got {
+            Admitted::Store { .. } => counts.stored += 1,
+            Admitted::Duplicate { .. } => counts.duplicates += 1,
+            Admitted::Refuse(error) => *counts.refused.entry(error.err_code).or_default() += 1,
+        }
+        if random.chance(4) {
+            let some = random.below(lagging.waiting.len() as u64 + 1) as usize;
+            lagging.commit(some);
+        }
+        if random.chance(60) {
+            counts.lost += 1;
+            lagging.lose_uncommitted();
+            prompt.model = lagging.model.clone();
+            restart(&mut prompt, &lagging);
+        }
+    }
+    lagging.commit(lagging.waiting.len());
+    assert_eq!(lagging.model, prompt.model, "seed {seed}");
+}
+
+/// Gives `stream` the memory of what `of` has committed, the way a checkpoint does.
+fn restart(stream: &mut Stream, of: &Stream) {
+    stream.admission = Admission::new(&stream.config);
+    let committed = of.model.last_seq;
+    for page in of.admission.dedupe().pages() {
+        let mut bytes = Vec::new();
+        if of.admission.dedupe().encode_page(page, committed, &mut bytes) {
+            assert!(stream.admission.dedupe_mut().restore_page(&bytes));
+        }
+    }
+    stream.admission.restore_last_id(of.admission.last_committed_id());
+}
+
+#[test]
+fn overlay_equals_committing_at_once() {
+    let mut counts = Counts::default();
+    for seed in 0..1_500 {
+        run_seed(seed, &mut counts);
+    }
+    assert!(counts.stored > 50_000, "{counts:?}");
+    assert!(counts.duplicates > 5_000 && counts.lost > 1_000, "{counts:?}");
+    for code in [10_071, 10_070, 10_077] {
+        let seen = counts.refused.get(&code).copied().unwrap_or(0);
+        assert!(seen > 1_000, "{code} {counts:?}");
+    }
+}
+
+#[test]
+fn replay_rebuilds_what_is_remembered() {
+    let mut config = config(br#"{"name":"S"}"#);
+    config.duplicate_window = 1_000;
+    let mut stream = Stream::new(config.clone());
+    let mut replayed = Admission::new(&config);
+    for i in 0..50u64 {
+        let headers = match i % 3 {
+            0 => Vec::new(),
+            _ => format!("NATS/1.0\r\nNats-Msg-Id: {i}\r\n\r\n").into_bytes(),
+        };
+        let publish = Publish { subject: b"S", reply: b"", headers: &headers, payload_len: 0 };
+        let now = Timestamp(i as i64 * 100);
+        match stream.publish(now, &publish) {
+            Admitted::Store { seq, at } => replayed.replay(seq, at, &headers),
+            other => panic!("{other:?}"),
+        }
+    }
+    stream.commit(50);
+    assert_eq!(replayed.last_committed_id(), b"49");
+    assert_eq!(replayed.last_committed_id(), stream.admission.last_committed_id());
+    for i in 30..50u64 {
+        let headers = format!("NATS/1.0\r\nNats-Msg-Id: {i}\r\n\r\n").into_bytes();
+        let publish = Publish { subject: b"S", reply: b"", headers: &headers, payload_len: 0 };
+        let now = Timestamp(5_000);
+        let want = match i % 3 != 0 && i * 100 > 4_000 {
+            true => Admitted::Duplicate { seq: i + 1 },
+            false => Admitted::Store { seq: 51, at: now },
+        };
+        let got = replayed.admit(&stream.model, now, &publish);
+        assert_eq!(got, want, "{i}");
+        replayed.drop_uncommitted(50);
+    }
+}

@@ -1,0 +1,42 @@
+//! What can be measured. Each scenario takes a server's address, its arguments and who to watch, and
+//! returns outcomes. Scenarios know the wire and the driver, not what the numbers are compared with.
+
+pub mod core;
+pub mod latency;
+pub mod request;
+pub mod window;
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+
+use crate::{args::Command, outcome::Outcome, run::Watch};
+
+/// How many threads the generator uses at most by itself.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs a scenario.
+pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Outcome>> {
+    match command {
+        Command::CorePubSub(args) => {
+            let shape = (args.pairs, usize::from(!args.no_subscriber));
+            let one = |&size: &usize| {
+                core::settle()?;
+                core::run("core-pub-sub", server, &args.load, watch, shape, size)
+            };
+            args.size.iter().map(one).collect()
+        }
+        Command::Fanout(args) => {
+            let one = |&size: &usize| {
+                core::settle()?;
+                core::run("fanout", server, &args.load, watch, (1, args.subscribers), size)
+            };
+            args.size.iter().map(one).collect()
+        }
+        Command::Request(args) => Ok(vec![request::run(server, args, watch)?]),
+        Command::Latency(args) => Ok(vec![latency::run(server, args, watch)?]),
+        _ => bail!("not a scenario that one server runs"),
+    }
+}

@@ -4,7 +4,6 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -77,6 +76,9 @@ pub fn drive<C: Client>(connections: Vec<(Conn, C)>, shared: &Shared) -> Result<
     let mut open = slots.len();
     while open > 0 && !shared.has_failed() {
         let now = clock::now();
+        if shared.is_overdue(now) {
+            break;
+        }
         let mut busy = false;
         let mut wake_at = now + SLEEP_MAX;
         for slot in slots.iter_mut().filter(|slot| !slot.done) {
@@ -213,6 +215,3 @@ impl<C: Client> Slot<C> {
         }
     }
 }
-
-/// How long a scenario waits for the last answers after its end.
-pub const GRACE: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ pub mod args;
 pub mod clock;
 pub mod conn;
 pub mod driver;
+pub mod jetstream;
 pub mod outcome;
 pub mod proc;
 pub mod run;

@@ -18,6 +18,9 @@ use crate::{
     proc,
 };
 
+/// How long the last answers may take after a run was stopped.
+const GRACE: Nanos = 5_000_000_000;
+
 /// Set by SIGINT and SIGTERM; every wait looks at it.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -78,6 +81,7 @@ impl Meter {
 pub struct Shared {
     meters: Vec<Meter>,
     stop: AtomicBool,
+    stopped_at: AtomicU64,
     recording: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -89,6 +93,7 @@ impl Shared {
         Self {
             meters: (0..meters).map(|_| Meter::default()).collect(),
             stop: AtomicBool::new(false),
+            stopped_at: AtomicU64::new(0),
             recording: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -104,6 +109,22 @@ impl Shared {
     #[inline]
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks the clients to come to an end.
+    pub fn stop(&self) {
+        let _ = self.stopped_at.compare_exchange(
+            0,
+            clock::now().max(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the clients were asked so long ago that what is still missing will not come.
+    pub fn is_overdue(&self, now: Nanos) -> bool {
+        self.is_stopped() && now.saturating_sub(self.stopped_at.load(Ordering::Relaxed)) > GRACE
     }
 
     /// Whether latencies count: the warm-up is over.
@@ -222,7 +243,7 @@ pub fn run<R: Send>(
         let end = Moment::now(shared, watch);
         let late = plan.until_received.is_some() && !finished();
         shared.recording.store(false, Ordering::Relaxed);
-        shared.stop.store(true, Ordering::Relaxed);
+        shared.stop();
         let mut results = Vec::new();
         for thread in threads {
             results.extend(thread.join().map_err(|_| anyhow!("a thread panicked"))?);

@@ -1,8 +1,14 @@
 //! What can be measured. Each scenario takes a server's address, its arguments and who to watch, and
 //! returns outcomes. Scenarios know the wire and the driver, not what the numbers are compared with.
 
+pub mod ack_latency;
 pub mod core;
+pub mod device;
 pub mod latency;
+pub mod many;
+pub mod publish;
+pub mod purge;
+pub mod replay;
 pub mod request;
 pub mod window;
 
@@ -37,6 +43,17 @@ pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Ou
         }
         Command::Request(args) => Ok(vec![request::run(server, args, watch)?]),
         Command::Latency(args) => Ok(vec![latency::run(server, args, watch)?]),
+        Command::JsPublish(args) => {
+            args.size.iter().map(|&size| publish::run(server, args, watch, size)).collect()
+        }
+        Command::JsAckLatency(args) => Ok(vec![ack_latency::run(server, args, watch)?]),
+        Command::JsRestartFill(args) => Ok(vec![publish::run_fill(server, args, watch)?]),
+        Command::JsReplay(args) => replay::run(server, args, watch),
+        Command::JsSustained(args) => Ok(vec![replay::run_sustained(server, args, watch)?]),
+        Command::JsSlowStreams(args) => Ok(vec![many::run_streams(server, args, watch)?]),
+        Command::IdleConnections(args) => Ok(vec![many::run_idle(server, args, watch)?]),
+        Command::JsPurgeInterference(args) => Ok(vec![purge::run(server, args, watch)?]),
+        Command::Device(args) => Ok(vec![device::run(args)?]),
         _ => bail!("not a scenario that one server runs"),
     }
 }

@@ -114,6 +114,11 @@ impl<'a> Window<'a> {
         true
     }
 
+    /// The answer just taken was a refusal: it does not count as received.
+    pub fn refuse(&mut self) {
+        self.batch = self.batch.saturating_sub(1);
+    }
+
     /// Counts the answers of one read.
     pub fn end_of_read(&mut self) {
         self.meter.add_received(std::mem::take(&mut self.batch));

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod proc;
 pub mod run;
 pub mod scenario;
+pub mod sink;
 pub mod stats;
 pub mod template;
 pub mod wire;

@@ -29,7 +29,8 @@ fn start() -> Result<()> {
         server_pid: cli.common.server_pid,
         progress: !cli.common.no_progress && std::io::stderr().is_terminal(),
     };
-    let outcomes = scenario::run(&cli.command, cli.common.server, watch)?;
+    let run = if cli.common.ceiling { scenario::run_with_ceiling } else { scenario::run };
+    let outcomes = run(&cli.command, cli.common.server, watch)?;
     for outcome in &outcomes {
         println!("{}", outcome.to_text());
     }

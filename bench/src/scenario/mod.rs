@@ -12,15 +12,36 @@ pub mod replay;
 pub mod request;
 pub mod window;
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::atomic::AtomicBool,
+};
 
 use anyhow::{Result, bail};
 
-use crate::{args::Command, outcome::Outcome, run::Watch};
+use crate::{args::Command, outcome::Outcome, run::Watch, sink};
 
 /// How many threads the generator uses at most by itself.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs a scenario, first against the built-in sink if its rate is to be told as the ceiling.
+pub fn run_with_ceiling(
+    command: &Command,
+    server: SocketAddr,
+    watch: Watch,
+) -> Result<Vec<Outcome>> {
+    let sink = sink::Background::start()?;
+    let unwatched = Watch { server_pid: None, ..watch };
+    let ceilings = run(command, sink.address, unwatched)?;
+    drop(sink);
+    let mut outcomes = run(command, server, watch)?;
+    for (outcome, ceiling) in outcomes.iter_mut().zip(&ceilings) {
+        let Some(rate) = ceiling.value("rate") else { continue };
+        outcome.figure("ceiling", rate, "msgs/s");
+    }
+    Ok(outcomes)
 }
 
 /// Runs a scenario.
@@ -54,6 +75,12 @@ pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Ou
         Command::IdleConnections(args) => Ok(vec![many::run_idle(server, args, watch)?]),
         Command::JsPurgeInterference(args) => Ok(vec![purge::run(server, args, watch)?]),
         Command::Device(args) => Ok(vec![device::run(args)?]),
+        Command::Sink(args) => {
+            let listener = TcpListener::bind(("127.0.0.1", args.port))?;
+            eprintln!("listening on {}", listener.local_addr()?);
+            sink::serve(&listener, &AtomicBool::new(false))?;
+            Ok(Vec::new())
+        }
         _ => bail!("not a scenario that one server runs"),
     }
 }

@@ -30,10 +30,8 @@ pub struct Publisher<'a> {
 
 impl Client for Publisher<'_> {
     fn on_msg(&mut self, msg: &Msg<'_>, at: Nanos) {
-        if self.window.answer(msg.subject, at) && !jetstream::is_acknowledged(msg, &mut self.errors)
-        {
-            self.window.refuse();
-        }
+        let good = jetstream::is_acknowledged(msg, &mut self.errors);
+        self.window.answer(msg.subject, at, good);
     }
 
     fn end_of_read(&mut self) {

@@ -78,9 +78,10 @@ pub fn run(server: SocketAddr, args: &JsPurgeInterference, watch: Watch) -> Resu
     outcome.latency("disturbed", &disturbed.latencies);
     for published in [&quiet, &disturbed] {
         outcome.errors(&published.errors);
-        if published.unanswered > 0 {
-            outcome.figure("unanswered", published.unanswered as f64, "msgs");
-        }
+    }
+    let unanswered = quiet.unanswered + disturbed.unanswered;
+    if unanswered > 0 {
+        outcome.figure("unanswered", unanswered as f64, "msgs");
     }
     if !args.stream.keep {
         let mut conn = Conn::open(server)?;

@@ -368,13 +368,14 @@ pub fn run_sustained(server: SocketAddr, args: &JsSustained, watch: Watch) -> Re
     outcome.figure("consumer_rate", per_consumer, "msgs/s each");
     let mib = per_consumer * args.size as f64 / f64::from(1 << 20);
     outcome.figure("consumer_volume", mib, "MiB/s each");
-    let mut published = Published::default();
-    for hand in &hands {
+    let (mut published, mut readers) = (Published::default(), Vec::new());
+    for hand in hands {
         match hand {
-            Hand::Publishers(hand) => published.add(hand),
-            Hand::Readers(hand) => finish(server, hand, &mut outcome)?,
+            Hand::Publishers(hand) => published.add(&hand),
+            Hand::Readers(hand) => readers.extend(hand),
         }
     }
+    finish(server, &readers, &mut outcome)?;
     published.report(&mut outcome);
     publish::drop_stream(server, &args.stream)?;
     Ok(outcome)

@@ -28,11 +28,11 @@ struct Requester<'a> {
 
 impl Client for Requester<'_> {
     fn on_msg(&mut self, msg: &Msg<'_>, at: Nanos) {
-        if self.window.answer(msg.subject, at)
-            && let Some((code, _)) = msg.status()
-        {
+        let status = msg.status();
+        if let Some((code, _)) = status {
             self.errors.add(&format!("status {code}"));
         }
+        self.window.answer(msg.subject, at, status.is_none());
     }
 
     fn end_of_read(&mut self) {

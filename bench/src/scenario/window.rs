@@ -91,10 +91,10 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Takes the answer to the request whose number ends `subject`. Returns whether it was one that
-    /// was waited for.
+    /// Takes the answer to the request whose number ends `subject`; a refusal counts neither as
+    /// received nor as a latency. Returns whether it was one that was waited for.
     #[inline]
-    pub fn answer(&mut self, subject: &[u8], at: Nanos) -> bool {
+    pub fn answer(&mut self, subject: &[u8], at: Nanos, good: bool) -> bool {
         let number = subject.len().checked_sub(TOKEN_LEN).and_then(|n| read_token(&subject[n..]));
         let Some(number) = number.filter(|&number| number < self.sent) else {
             self.unexpected += 1;
@@ -107,16 +107,11 @@ impl<'a> Window<'a> {
             return false;
         }
         self.answered += 1;
-        self.batch += 1;
-        if self.shared.is_recording() {
+        self.batch += u64::from(good);
+        if good && self.shared.is_recording() {
             self.latencies.record(at.saturating_sub(sent_at));
         }
         true
-    }
-
-    /// The answer just taken was a refusal: it does not count as received.
-    pub fn refuse(&mut self) {
-        self.batch = self.batch.saturating_sub(1);
     }
 
     /// Counts the answers of one read.
@@ -218,20 +213,20 @@ mod tests {
         let mut window = window(&shared, 3, Pace::Closed, 5);
         assert_eq!(window.prepare(10).2, 3);
         assert_eq!(window.prepare(10).0, 0);
-        assert!(window.answer(&subject(1), 20));
-        assert!(!window.answer(&subject(1), 20), "twice");
-        assert!(!window.answer(&subject(9), 20), "never asked");
-        assert!(!window.answer(b"in.x", 20), "no number");
+        assert!(window.answer(&subject(1), 20, true));
+        assert!(!window.answer(&subject(1), 20, true), "twice");
+        assert!(!window.answer(&subject(9), 20, true), "never asked");
+        assert!(!window.answer(b"in.x", 20, true), "no number");
         assert_eq!(window.unexpected(), 3);
         let (_, first, count) = window.prepare(30);
         assert_eq!((first, count), (3, 1));
         for number in [0, 2, 3] {
-            assert!(window.answer(&subject(number), 40));
+            assert!(window.answer(&subject(number), 40, true));
         }
         assert_eq!(window.prepare(50).2, 1, "the quota is five");
         assert!(!window.is_done());
         assert_eq!(window.unanswered(), 1);
-        assert!(window.answer(&subject(4), 60));
+        assert!(window.answer(&subject(4), 60, true));
         assert!(window.is_done());
         window.end_of_read();
         assert_eq!((shared.meter(0).sent(), shared.meter(0).received()), (5, 5));

@@ -83,6 +83,8 @@ pub enum Command {
     Sink(Sink),
     /// Two servers in the same run
     Compare(Compare),
+    /// Lists what `compare` can run
+    Runs,
 }
 
 /// Arguments of `core-pub-sub`.
@@ -407,15 +409,15 @@ pub struct Compare {
     /// What it is compared with, written in the same way
     #[arg(long, value_name = "SERVER")]
     pub b: String,
-    /// Which sets of runs, or which single ones by name (`--list` shows them)
+    /// Which sets of runs, or which single ones by name (`runs` lists them)
     #[arg(long = "set", value_delimiter = ',', default_value = "bars")]
     pub sets: Vec<String>,
-    /// Show the sets and the runs in them
-    #[arg(long)]
-    pub list: bool,
     /// Runs of each server per measurement, in turn
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
+    /// The `nats` command line, for the run that uses its own bench
+    #[arg(long)]
+    pub nats: Option<PathBuf>,
     /// Where the servers keep their data (default: a temporary directory); removed afterwards
     #[arg(long)]
     pub dir: Option<PathBuf>,

@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod compare;
 pub mod conn;
 pub mod driver;
 pub mod jetstream;

@@ -5,7 +5,8 @@ use std::{fs, io::IsTerminal, process::ExitCode, sync::Arc, sync::atomic::Atomic
 use anyhow::{Context, Result};
 use clap::Parser;
 use corelane_bench::{
-    args::Cli,
+    args::{Cli, Command},
+    compare,
     outcome::Outcome,
     run::{self, Watch},
     scenario,
@@ -29,13 +30,26 @@ fn start() -> Result<()> {
         server_pid: cli.common.server_pid,
         progress: !cli.common.no_progress && std::io::stderr().is_terminal(),
     };
-    let run = if cli.common.ceiling { scenario::run_with_ceiling } else { scenario::run };
-    let outcomes = run(&cli.command, cli.common.server, watch)?;
-    for outcome in &outcomes {
-        println!("{}", outcome.to_text());
-    }
+    let json = match &cli.command {
+        Command::Compare(args) => {
+            let report = compare::run(args, watch.progress)?;
+            println!("{}", report.to_text());
+            report.to_json()
+        }
+        Command::Runs => {
+            print!("{}", compare::list());
+            Value::Null
+        }
+        command => {
+            let run = if cli.common.ceiling { scenario::run_with_ceiling } else { scenario::run };
+            let outcomes = run(command, cli.common.server, watch)?;
+            for outcome in &outcomes {
+                println!("{}", outcome.to_text());
+            }
+            outcomes.iter().map(Outcome::to_json).collect()
+        }
+    };
     if let Some(file) = &cli.common.json {
-        let json: Value = outcomes.iter().map(Outcome::to_json).collect();
         fs::write(file, serde_json::to_vec_pretty(&json)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }

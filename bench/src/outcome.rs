@@ -35,6 +35,8 @@ pub struct Outcome {
     pub errors: BTreeMap<String, u64>,
     /// What a reader should know.
     pub notes: Vec<String>,
+    /// Tables for people, which hold nothing that the rest does not tell.
+    pub tables: Vec<String>,
 }
 
 impl Outcome {
@@ -157,6 +159,9 @@ impl Outcome {
         }
         for note in &self.notes {
             text.push_str(&format!("  note: {note}\n"));
+        }
+        for table in &self.tables {
+            text.push_str(&format!("\n{table}"));
         }
         text
     }

@@ -10,6 +10,7 @@ pub mod publish;
 pub mod purge;
 pub mod replay;
 pub mod request;
+pub mod whitepaper;
 pub mod window;
 
 use std::{
@@ -74,6 +75,7 @@ pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Ou
         Command::JsSlowStreams(args) => Ok(vec![many::run_streams(server, args, watch)?]),
         Command::IdleConnections(args) => Ok(vec![many::run_idle(server, args, watch)?]),
         Command::JsPurgeInterference(args) => Ok(vec![purge::run(server, args, watch)?]),
+        Command::Whitepaper(args) => whitepaper::run(server, args, watch),
         Command::Device(args) => Ok(vec![device::run(args)?]),
         Command::Sink(args) => {
             let listener = TcpListener::bind(("127.0.0.1", args.port))?;
@@ -81,6 +83,6 @@ pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Ou
             sink::serve(&listener, &AtomicBool::new(false))?;
             Ok(Vec::new())
         }
-        _ => bail!("not a scenario that one server runs"),
+        Command::Compare(_) | Command::Runs => bail!("not a scenario that one server runs"),
     }
 }

@@ -55,7 +55,9 @@ pub fn encode(text: &str, vars: &Vars) -> Vec<u8> {
 pub fn show(frame: &Frame) -> String {
     let body = escape(&frame.body);
     match &frame.headers {
-        Some(lines) => format!("{} | {} || {body}", frame.line, lines.join(" | ")).trim_end().into(),
+        Some(lines) => {
+            format!("{} | {} || {body}", frame.line, lines.join(" | ")).trim_end().into()
+        }
         None if frame.line.starts_with("MSG ") => match body.as_str() {
             "" => frame.line.clone(),
             body => format!("{} | {body}", frame.line),

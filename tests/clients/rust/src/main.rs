@@ -14,8 +14,8 @@ async fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let url = args.next().ok_or("the address of a broker is needed")?;
     let count: usize = args.next().ok_or("a count is needed")?.parse()?;
-    let options = async_nats::ConnectOptions::new()
-        .reconnect_delay_callback(|_| Duration::from_millis(100));
+    let options =
+        async_nats::ConnectOptions::new().reconnect_delay_callback(|_| Duration::from_millis(100));
     let client = options.connect(&url).await?;
     core(&client).await?;
     tokio::time::timeout(Duration::from_secs(300), durable(&client, count)).await?
@@ -89,11 +89,8 @@ async fn fetch(consumer: &Pull, seen: &mut Vec<usize>, wanted: usize) {
 
 async fn durable(client: &async_nats::Client, count: usize) -> Result<(), Error> {
     let js = jetstream::new(client.clone());
-    let config = stream::Config {
-        name: "RS".into(),
-        subjects: vec!["rs.>".into()],
-        ..Default::default()
-    };
+    let config =
+        stream::Config { name: "RS".into(), subjects: vec!["rs.>".into()], ..Default::default() };
     let mut stream = js.create_stream(config).await?;
     let mut acked = BTreeMap::new();
     for start in (0..count / 2).step_by(200) {

@@ -7,8 +7,21 @@ use serde_json::{Map, Value};
 
 /// Members whose values are never the same twice.
 const VOLATILE: [&str; 15] = [
-    "server_id", "server_name", "git_commit", "go", "xkey", "client_id", "port", "leader", "_nats.ver",
-    "_nats.level", "version", "level", "host", "build", "api_lvl",
+    "server_id",
+    "server_name",
+    "git_commit",
+    "go",
+    "xkey",
+    "client_id",
+    "port",
+    "leader",
+    "_nats.ver",
+    "_nats.level",
+    "version",
+    "level",
+    "host",
+    "build",
+    "api_lvl",
 ];
 
 /// Where a written line is broken.

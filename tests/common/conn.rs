@@ -79,7 +79,8 @@ pub struct Conn {
 impl Conn {
     /// Connects and reads nothing yet.
     pub fn open(port: u16, answer_pings: bool) -> Result<Conn, String> {
-        let socket = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
+        let socket =
+            TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
         socket.set_nodelay(true).map_err(|e| e.to_string())?;
         let (input, frames) = (Vec::new(), VecDeque::new());
         Ok(Conn { socket, input, frames, closed: false, answer_pings })

@@ -55,7 +55,9 @@ pub fn encode(text: &str, vars: &Vars) -> Vec<u8> {
 pub fn show(frame: &Frame) -> String {
     let body = escape(&frame.body);
     match &frame.headers {
-        Some(lines) => format!("{} | {} || {body}", frame.line, lines.join(" | ")).trim_end().into(),
+        Some(lines) => {
+            format!("{} | {} || {body}", frame.line, lines.join(" | ")).trim_end().into()
+        }
         None if frame.line.starts_with("MSG ") => match body.as_str() {
             "" => frame.line.clone(),
             body => format!("{} | {body}", frame.line),
@@ -150,10 +152,10 @@ pub fn answer_matches(
         Ok(have) if want.starts_with(['{', '!', '[']) || want == "ok" => have,
         _ => return body_matches(want, &frame.body, vars),
     };
-    if let (Some(kind), Some(members)) = (api_type(subject), have.as_object_mut()) {
-        if members.shift_remove("type") != Some(Value::from(kind.as_str())) {
-            return Err(format!("expected type {kind}, got {}", escape(&frame.body)));
-        }
+    if let (Some(kind), Some(members)) = (api_type(subject), have.as_object_mut())
+        && members.shift_remove("type") != Some(Value::from(kind.as_str()))
+    {
+        return Err(format!("expected type {kind}, got {}", escape(&frame.body)));
     }
     if let Some(error) = want.strip_prefix('!') {
         return error_matches(error, &have, vars);
@@ -171,8 +173,9 @@ fn error_matches(want: &str, have: &Value, vars: &mut Vars) -> Result<(), String
     let (code, err_code) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let text = words.next().unwrap_or("");
     let error = &have["error"];
-    let same = error["code"].to_string() == code
-        && error["err_code"].to_string() == err_code
+    let number = |key: &str| error[key].as_u64();
+    let same = number("code") == code.parse().ok()
+        && number("err_code") == err_code.parse().ok()
         && text_matches(text, error["description"].as_str().unwrap_or_default(), vars);
     if same { Ok(()) } else { Err(format!("expected error {want}, got {have}")) }
 }

@@ -168,19 +168,16 @@ pub fn parse_json(pattern: &str) -> Result<Value, String> {
 }
 
 /// Compares JSON; members may come in any order. `Err` says where and how they differ.
-pub fn json_matches(
-    want: &Value,
-    have: &Value,
-    at: &str,
-    vars: &mut Vars,
-) -> Result<(), String> {
+pub fn json_matches(want: &Value, have: &Value, at: &str, vars: &mut Vars) -> Result<(), String> {
     let differ = || Err(format!("{at}: expected {want}, got {have}"));
     match (want, have) {
         (Value::Object(want), Value::Object(have)) => {
             for (key, value) in want.iter().filter(|(key, _)| *key != "...") {
                 let at = format!("{at}.{key}");
                 match have.get(key) {
-                    Some(_) if value == "{absent}" => return Err(format!("{at}: should be absent")),
+                    Some(_) if value == "{absent}" => {
+                        return Err(format!("{at}: should be absent"));
+                    }
                     Some(found) => json_matches(value, found, &at, vars)?,
                     None if value == "{absent}" => {}
                     None => return Err(format!("{at}: missing, expected {value}")),
@@ -192,11 +189,11 @@ pub fn json_matches(
                 None => Ok(()),
             }
         }
-        (Value::Array(want), Value::Array(have)) if want.len() == have.len() => want
-            .iter()
-            .zip(have)
-            .enumerate()
-            .try_for_each(|(i, (want, have))| json_matches(want, have, &format!("{at}[{i}]"), vars)),
+        (Value::Array(want), Value::Array(have)) if want.len() == have.len() => {
+            want.iter().zip(have).enumerate().try_for_each(|(i, (want, have))| {
+                json_matches(want, have, &format!("{at}[{i}]"), vars)
+            })
+        }
         (Value::String(text), _) if hole_len(text) == text.len() && !text.is_empty() => {
             let kind_is_any = text == "{any}" || text.ends_with("=any}");
             let scalar = match have {

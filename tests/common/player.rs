@@ -53,7 +53,16 @@ pub fn play(kind: Kind, script: &Script) -> Outcome {
     for section in script.sections.iter().filter(|s| applies(&s.only)) {
         outcome.sections += 1;
         let start = Instant::now();
-        let result = player.section(section);
+        let blessed = player.blessed.len();
+        let mut result = player.section(section);
+        // nats-server has races of its own, so that it may try again; corelane may not.
+        for _ in 0..if kind == Kind::NatsServer { 2 } else { 0 } {
+            if result.is_ok() || player.server.wait_exit(Duration::ZERO).is_some() {
+                break;
+            }
+            player.blessed.truncate(blessed);
+            result = player.section(section);
+        }
         if start.elapsed() > outcome.longest.1 {
             outcome.longest = (section.title.clone(), start.elapsed());
         }
@@ -97,7 +106,7 @@ impl Player {
         let mut result = Ok(());
         for step in &section.steps {
             result = self.step(step, &step.action).map_err(|why| {
-                format!("{}: [{}] {:?}\n       {why}", step.line, section.title, step.action)
+                format!("{}: [{}] {}\n       {why}", step.line, section.title, step.text)
             });
             if result.is_err() {
                 break;

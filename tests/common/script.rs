@@ -69,6 +69,8 @@ pub struct Step {
     pub line: usize,
     /// How many lines it takes.
     pub lines: usize,
+    /// The start of what stands there.
+    pub text: String,
     /// What to do.
     pub action: Action,
 }
@@ -134,7 +136,8 @@ pub fn parse(text: &str) -> Result<Script, String> {
             continue;
         }
         let action = action(&text).ok_or_else(|| format!("line {line}: {text}"))?;
-        section.steps.push(Step { line, lines, action });
+        let text = text.chars().take(100).collect();
+        section.steps.push(Step { line, lines, text, action });
     }
     Ok(script)
 }

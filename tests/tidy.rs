@@ -1,0 +1,251 @@
+//! The rules that the compiler does not know: which part may know which, which calls the pure parts
+//! must not make, where `unsafe` may stand, and how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders of `src` that decide purely: no clock, no randomness, no I/O, no locks.
+const PURE: [&str; 11] = [
+    "subject",
+    "protocol",
+    "stream",
+    "consumer",
+    "replication",
+    "shard",
+    "interest",
+    "client",
+    "meta",
+    "api",
+    "turn",
+];
+/// What a pure part must not say outside its tests.
+const BANNED: [&str; 14] = [
+    "Instant::now",
+    "SystemTime::now",
+    "thread_rng",
+    "rand::rng",
+    "std::fs",
+    "std::net",
+    "Mutex<",
+    "RwLock<",
+    "std::thread",
+    "io_uring",
+    "glommio",
+    "libc::",
+    "println!",
+    "eprintln!",
+];
+/// Where `unsafe` may stand.
+const UNSAFE: [&str; 9] = [
+    "ringbuf/",
+    "storage/src/device/",
+    "storage/src/buffer",
+    "storage/src/log/flush.rs",
+    "storage/src/log/checkpoint.rs",
+    "src/reactor/",
+    "src/control/",
+    "src/main.rs",
+    "bench/src/",
+];
+const LINES_MAX: usize = 800;
+const COLUMNS_MAX: usize = 100;
+
+/// Pairs of a part and what it must not use: dependencies point one way.
+fn forbidden_edges() -> Vec<(&'static str, Vec<&'static str>)> {
+    let shells = ["reactor", "control"];
+    let mut edges = Vec::new();
+    for part in PURE {
+        edges.push((part, shells.to_vec()));
+    }
+    edges.push(("subject", vec!["shard", "stream", "consumer", "turn", "client", "protocol"]));
+    edges.push(("protocol", vec!["shard", "stream", "consumer", "turn", "client", "interest"]));
+    edges.push(("interest", vec!["shard", "stream", "consumer", "turn", "client"]));
+    edges.push(("stream", vec!["shard", "turn", "client", "consumer", "meta", "api"]));
+    edges.push(("consumer", vec!["shard", "turn", "client", "meta"]));
+    edges.push(("client", vec!["shard", "turn"]));
+    edges.push(("shard", vec!["turn", "client"]));
+    edges
+}
+
+struct Source {
+    /// Path from the root of the repository.
+    name: String,
+    /// Lines before the file's test module, without comments.
+    code: Vec<(usize, String)>,
+    lines: usize,
+    longest: usize,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && name != ".git" {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn read(path: &Path) -> Source {
+    let text = fs::read_to_string(path).expect("a source file is text");
+    let name = path.strip_prefix(root()).expect("inside the repository").display().to_string();
+    let in_tests = |line: &str| line.trim_start().starts_with("#[cfg(test)]");
+    // A `#[cfg(test)]` on one item hides the rest only where a module follows.
+    let lines: Vec<&str> = text.lines().collect();
+    let end = (0..lines.len())
+        .find(|&i| {
+            let next = lines.get(i + 1).map_or("", |line| line.trim_start());
+            in_tests(lines[i]) && next.starts_with("mod ") && next.ends_with('{')
+        })
+        .unwrap_or(lines.len());
+    let code = lines[..end]
+        .iter()
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.split("//").next().unwrap_or_default().to_owned()))
+        .collect();
+    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    Source { name, code, lines: lines.len(), longest }
+}
+
+fn sources() -> Vec<Source> {
+    let mut paths = Vec::new();
+    rust_files(root(), &mut paths);
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+/// The folder or file of `src` that a source belongs to.
+fn part(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("src/")?;
+    Some(rest.split('/').next().unwrap_or(rest).trim_end_matches(".rs"))
+}
+
+fn is_test(name: &str) -> bool {
+    name.contains("/tests/") || name.starts_with("tests/") || name.ends_with("tests.rs")
+}
+
+fn fail_with(rule: &str, found: &[String]) {
+    assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
+}
+
+/// Whether a line uses `crate::part` (or several parts in braces).
+fn uses(line: &str, part: &str) -> bool {
+    ["crate::", "corelane::"].iter().any(|prefix| {
+        line.match_indices(prefix).any(|(at, _)| {
+            let rest = &line[at + prefix.len()..];
+            let names = rest.strip_prefix('{').map_or(rest, |inner| inner);
+            let whole = |text: &str| {
+                let name: String =
+                    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                name == part
+            };
+            match rest.starts_with('{') {
+                true => names.split(['{', ',', '}']).any(|name| whole(name.trim())),
+                false => whole(names),
+            }
+        })
+    })
+}
+
+#[test]
+fn parts_know_only_what_lies_below_them() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|s| !is_test(&s.name)) {
+        for (_, forbidden) in
+            forbidden_edges().iter().filter(|(p, _)| part(&source.name) == Some(p))
+        {
+            for (line, text) in &source.code {
+                for other in forbidden.iter().filter(|other| uses(text, other)) {
+                    found.push(format!("{}:{line} uses {other}", source.name));
+                }
+            }
+        }
+        let storage_pure = source.name.starts_with("storage/src/")
+            && !source.name.starts_with("storage/src/device");
+        if storage_pure {
+            for (line, text) in &source.code {
+                if text.contains("io_uring") || text.contains("std::fs") || text.contains("glommio")
+                {
+                    found.push(format!("{}:{line}: {}", source.name, text.trim()));
+                }
+            }
+        }
+    }
+    fail_with("a part uses what it must not know", &found);
+}
+
+#[test]
+fn pure_parts_make_no_banned_calls() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|s| !is_test(&s.name)) {
+        if !part(&source.name).is_some_and(|part| PURE.contains(&part)) {
+            continue;
+        }
+        for (line, text) in &source.code {
+            for call in BANNED.iter().filter(|call| text.contains(**call)) {
+                found.push(format!("{}:{line}: {call}", source.name));
+            }
+        }
+    }
+    fail_with("clock, randomness, I/O or locks inside what decides purely", &found);
+}
+
+#[test]
+fn unsafe_stands_where_it_may() {
+    let mut found = Vec::new();
+    let tools = ["sim/", "tests/", "tuning/"];
+    for source in sources().iter().filter(|s| !is_test(&s.name)) {
+        let allowed = UNSAFE.iter().chain(&tools).any(|prefix| source.name.starts_with(prefix));
+        for (line, text) in source.code.iter().filter(|_| !allowed) {
+            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            if words.contains(&"unsafe") {
+                found.push(format!("{}:{line}", source.name));
+            }
+        }
+    }
+    fail_with("unsafe outside the files that may have it", &found);
+}
+
+#[test]
+fn files_and_lines_are_short() {
+    let mut found = Vec::new();
+    for source in sources() {
+        if source.lines > LINES_MAX {
+            found.push(format!("{}: {} lines", source.name, source.lines));
+        }
+        if source.longest > COLUMNS_MAX {
+            found.push(format!("{}: a line of {} columns", source.name, source.longest));
+        }
+    }
+    fail_with("files of at most 800 lines, lines of at most 100 columns", &found);
+}
+
+#[test]
+fn folders_say_what_they_are_for() {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join("src")).into_iter().flatten().flatten() {
+        let file = entry.path().join("mod.rs");
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if file.is_file() && !text.starts_with("//!") {
+            found.push(file.display().to_string());
+        }
+    }
+    fail_with("a folder's mod.rs opens with its purpose", &found);
+}
+
+#[test]
+fn the_rules_can_be_broken() {
+    assert!(uses("use crate::reactor::Ring;", "reactor"));
+    assert!(uses("    crate::{shard, turn::Turn};", "turn"));
+    assert!(!uses("use crate::reactors::Ring;", "reactor"));
+    assert!(!uses("use super::reactor;", "reactor"));
+    assert_eq!(part("src/stream/mod.rs"), Some("stream"));
+    assert_eq!(part("src/types.rs"), Some("types"));
+    assert_eq!(part("storage/src/lib.rs"), None);
+}

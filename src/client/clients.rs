@@ -616,6 +616,10 @@ impl Clients {
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Vec<u8>> {
         let conn = self.conns.remove(slot as usize);
         self.ids.remove(&conn.id);
+        self.slow.retain(|&other| other != slot);
+        if conn.closing.is_some() && !self.closing.is_empty() {
+            self.closing.retain(|closing| closing.conn != conn.id);
+        }
         conn.out.into_lent(&mut self.spares)
     }
 

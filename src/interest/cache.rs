@@ -33,6 +33,7 @@ pub struct Cache {
     free: Vec<u32>,
     index: HashTable<u32>,
     hand: usize,
+    last: u32,
     every: u64,
     generations: Vec<u64>,
     seen: Vec<u32>,
@@ -60,6 +61,7 @@ impl Cache {
             free: Vec::new(),
             index: HashTable::new(),
             hand: 0,
+            last: 0,
             every: 0,
             generations: vec![0; GENERATIONS + 1],
             seen: vec![0; SEEN],
@@ -96,12 +98,24 @@ impl Cache {
         beginning.map_or(GENERATIONS as u16, |b| (self.hash(b) % GENERATIONS as u64) as u16)
     }
 
+    /// The slot asked for last, if its plan is that of `key` and current.
+    #[inline]
+    pub fn again(&self, key: &[u8]) -> Option<u32> {
+        let found = &self.slots[self.last as usize];
+        let same = *found.key == *key && found.stamp == self.stamp(found.generations);
+        (same && self.last != 0).then_some(self.last)
+    }
+
     /// The slot with a current plan for `key`.
     #[inline]
-    pub fn get(&self, hash: u64, key: &[u8]) -> Option<u32> {
+    pub fn get(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
         let slot = *self.index.find(hash, |&id| *self.slots[id as usize].key == *key)?;
         let found = &self.slots[slot as usize];
-        (found.stamp == self.stamp(found.generations)).then_some(slot)
+        if found.stamp != self.stamp(found.generations) {
+            return None;
+        }
+        self.last = slot;
+        Some(slot)
     }
 
     /// Remembers the scratch plan for `key`, if the key was asked for before, and returns its slot.

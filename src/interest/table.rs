@@ -224,7 +224,17 @@ impl Table {
     }
 
     /// The slot of the plan for `subject`.
+    #[inline]
     fn plan(&mut self, own: ReactorId, name: &[u8]) -> u32 {
+        if let Some(slot) = self.cache.again(name)
+            && name.last() != Some(&b'.')
+        {
+            return slot;
+        }
+        self.search(own, name)
+    }
+
+    fn search(&mut self, own: ReactorId, name: &[u8]) -> u32 {
         if name.last() == Some(&b'.') {
             // Such a key stands for all that follows the dot.
             self.cache.plan_mut(0).clear();

@@ -230,7 +230,7 @@ impl Net {
             // What it sent behind the barrier counts although nobody waits for the PONG any more.
             self.release_hold(now, slot, js);
         }
-        self.close(slot, CloseReason::ClientClosed, true);
+        self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
         self.clients.remove(slot)
     }
@@ -246,12 +246,13 @@ impl Net {
     pub fn lame_duck(&mut self, now: Timestamp, how: LameDuck) {
         for slot in self.clients.slots() {
             let conn = self.clients.conn(slot);
-            if conn.is_open() && conn.connected && conn.flags.protocol >= 1 {
+            if conn.is_open() && conn.first_pong_sent && conn.flags.protocol >= 1 {
                 self.clients.write_info(slot, &self.settings.template, InfoKind::LameDuck);
             }
         }
         self.lame_duck_step = (how.duration / (self.clients.len().max(1) as i64)).max(1);
         self.timers.set(now.plus(how.grace), Timer::LameDuck);
+        self.settle();
     }
 
     // ---- Inputs: other reactors ----
@@ -316,6 +317,7 @@ impl Net {
                 Timer::LameDuck => self.lame_duck_due(now),
             }
         }
+        self.settle();
     }
 
     fn with(&mut self, conn: ConnId, act: impl FnOnce(&mut Self, u32)) {

@@ -409,8 +409,8 @@ impl Net {
         }
         let id = self.interest.plan(message.account, message.reply);
         let plan = self.interest.get(id);
-        let members = plan.groups.iter().flat_map(|g| g.local.iter());
-        let own = plan.plain.iter().chain(members).find(|s| self.clients.sub(**s).conn == slot);
+        // Members of queue groups do not count, as in NATS.
+        let own = plan.plain.iter().find(|s| self.clients.sub(**s).conn == slot);
         if let Some(&sub) = own {
             self.clients.deliver_no_responders(sub, message.reply, message.subject);
         }
@@ -445,11 +445,16 @@ impl Net {
         }
     }
 
-    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or `at_once`.
-    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+    /// Removes all subscriptions of a connection.
+    pub(super) fn unsubscribe_all(&mut self, slot: u32) {
         while let Some(sub) = self.clients.first_sub(slot) {
             self.unsubscribe(sub);
         }
+    }
+
+    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or `at_once`.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+        self.unsubscribe_all(slot);
         self.clients.close(slot, reason, at_once);
     }
 

@@ -179,6 +179,20 @@ const CASES: &[Case] = &[
          -ERR 'Permissions Violation for Publish to \"$GR.x\"'\r\nPONG\r\n",
         None,
     ),
+    (DEFAULT, "SUB a 1\r\nSUB a..b 1\r\nPING\r\n", "PONG\r\n", None),
+    (DEFAULT, "SUB r q 1\r\nPUB a r 1\r\nx\r\nPING\r\n", "PONG\r\n", None),
+    (
+        "SUB a 1\r\nCONNECT {\"verbose\":false}\r\n",
+        "PUB a 1\r\nx\r\nPING\r\n",
+        "+OK\r\nMSG a 1 1\r\nx\r\nPONG\r\n",
+        None,
+    ),
+    (
+        "CONNECT {\"verbose\":false}\r\nSUB a 1\r\nCONNECT {}\r\n",
+        "PUB a 1\r\nx\r\nSUB a 1\r\nPUB a 1\r\ny\r\nPING\r\n",
+        "MSG a 1 1\r\ny\r\nPONG\r\n",
+        None,
+    ),
     (
         NO_ECHO,
         "SUB a 1\r\nSUB r 2\r\nPUB a r 1\r\nx\r\nSUB q1 q 3\r\nPUB q1 r 1\r\nx\r\nPING\r\n",

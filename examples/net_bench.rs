@@ -1,4 +1,5 @@
-//! Nanoseconds per operation of the core protocol, without sockets: `cargo run --release --example net_bench`.
+//! Nanoseconds per operation of the core protocol, without sockets: `cargo run --release
+//! --example net_bench`.
 
 use corelane::client::{Limits, ServerInfo};
 use corelane::turn::{Net, NetConfig, NoJetStream, Settings};

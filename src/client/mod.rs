@@ -1,10 +1,11 @@
 //! Connections of clients: their state, their subscriptions by sid, their outbounds.
 //!
-//! Purpose: everything that belongs to one connection. It must not know routing, other reactors or the kernel: it appends to
-//! outbounds and notes which connections want attention. Exists once per reactor (`Clients`), with one `Connection` each.
+//! Purpose: everything that belongs to one connection. It must not know routing, other reactors
+//! or the kernel: it appends to outbounds and notes which connections want attention. Exists once
+//! per reactor (`Clients`), with one `Connection` each.
 //!
-//! Invariants: a connection that closes has no subscriptions any more; bytes lent to a send neither move nor change; a
-//! connection at rest holds no buffers.
+//! Invariants: a connection that closes has no subscriptions any more; bytes lent to a send
+//! neither move nor change; a connection at rest holds no buffers.
 
 mod clients;
 mod connect;

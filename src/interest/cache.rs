@@ -1,11 +1,13 @@
 //! Plans remembered per subject.
 //!
-//! A key is a subject, or a subject without its last token (it then ends in a dot) where that token does not matter. A
-//! change of a literal filter drops exactly the keys it can concern. A change of a wildcard filter advances the
-//! generation of its literal beginning (none, one or two tokens), and plans under that beginning are stale. So inboxes that
-//! come and go leave the plans of other subjects alone.
+//! A key is a subject, or a subject without its last token (it then ends in a dot) where that
+//! token does not matter. A change of a literal filter drops exactly the keys it can concern. A
+//! change of a wildcard filter advances the generation of its literal beginning (none, one or two
+//! tokens), and plans under that beginning are stale. So inboxes that come and go leave the plans
+//! of other subjects alone.
 //!
-//! A subject is remembered only when it is asked for a second time, so that subjects used once do not push others out.
+//! A subject is remembered only when it is asked for a second time, so that subjects used once do
+//! not push others out.
 
 use super::table::Plan;
 use foldhash::fast::FixedState;
@@ -98,12 +100,21 @@ impl Cache {
         beginning.map_or(GENERATIONS as u16, |b| (self.hash(b) % GENERATIONS as u64) as u16)
     }
 
-    /// The slot asked for last, if its plan is that of `key` and current.
+    /// The slot asked for last, if its plan is current and that of `subject`.
     #[inline]
-    pub fn again(&self, key: &[u8]) -> Option<u32> {
+    pub fn again(&self, subject: &[u8]) -> Option<u32> {
         let found = &self.slots[self.last as usize];
-        let same = *found.key == *key && found.stamp == self.stamp(found.generations);
-        (same && self.last != 0).then_some(self.last)
+        if self.last == 0 || found.stamp != self.stamp(found.generations) {
+            return None;
+        }
+        let same = match subject.strip_prefix(&*found.key) {
+            Some(rest) if found.key.ends_with(b".") => {
+                !rest.is_empty() && memchr::memchr(b'.', rest).is_none()
+            }
+            Some(rest) => rest.is_empty(),
+            None => false,
+        };
+        same.then_some(self.last)
     }
 
     /// The slot with a current plan for `key`.

@@ -204,7 +204,8 @@ impl Node {
         }
     }
 
-    /// One turn of a reactor: notes how far message lanes reach, drains control lanes, then handles the messages noted.
+    /// One turn of a reactor: notes how far message lanes reach, drains control lanes, then
+    /// handles the messages noted.
     pub fn turn(&mut self, reactor: usize) -> bool {
         let mut work = false;
         let froms: Vec<usize> = (0..self.nets.len()).filter(|&r| r != reactor).collect();

@@ -1,5 +1,5 @@
-//! What nats-server 2.15.1 answered to these bytes, on one connection, checked at 1, 2 and 4 reactors and however the
-//! bytes are split.
+//! What nats-server 2.15.1 answered to these bytes, on one connection, checked at 1, 2 and 4
+//! reactors and however the bytes are split.
 
 use super::*;
 

@@ -1,13 +1,12 @@
 //! The connections and subscriptions of one reactor.
 
 use super::{
-    ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Outbound,
-    Spares,
+    ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
+    Outbound, Spares,
 };
 use crate::auth::Permissions;
 use crate::interest::SubId;
 use crate::protocol::{Parser, format};
-use crate::turn::entry::Message;
 use crate::types::{ConnId, Timestamp};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};

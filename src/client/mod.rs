@@ -10,12 +10,14 @@
 mod clients;
 mod connect;
 mod info;
+mod message;
 mod outbound;
 
 pub(crate) use clients::Delivered;
 pub use clients::{Clients, Closing, ConnStats, Connection, NetStats, PauseReason, ReadFlow};
 pub use connect::{ClientName, ConnectFlags, parse as parse_connect};
 pub use info::{InfoKind, InfoTemplate, ServerInfo};
+pub use message::Message;
 pub use outbound::{Outbound, Spares};
 
 /// Nanoseconds of a second.

@@ -11,11 +11,13 @@
 
 mod cache;
 mod catalogue;
+mod random;
 mod table;
 mod trie;
 mod watch;
 
 pub use catalogue::{Catalogue, Destination, StreamPlace, Target};
+pub use random::Random;
 pub use table::{Change, GroupPlan, Interest, Plan, PlanId, StreamTarget};
 pub use watch::{WatchEvent, WatchId, Watches};
 

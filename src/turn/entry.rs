@@ -19,6 +19,7 @@
 //!
 //! Numbers are little-endian. Entries are packed without gaps; a batch is a run of whole entries.
 
+pub use crate::client::Message;
 use crate::interest::AccountId;
 use crate::types::{ConnId, ReactorId, ShardId};
 
@@ -48,37 +49,6 @@ pub struct Origin {
     pub reactor: ReactorId,
     /// The publishing connection; `ConnId(0)` for the server itself.
     pub conn: ConnId,
-}
-
-/// A message as it is routed. Everything is borrowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// The account it belongs to.
-    pub account: AccountId,
-    /// The subject it is routed by.
-    pub subject: &'a [u8],
-    /// The subject that subscribers are shown, when it differs from `subject`; else empty.
-    pub shown: &'a [u8],
-    /// The reply subject, or empty.
-    pub reply: &'a [u8],
-    /// The header block, or empty.
-    pub headers: &'a [u8],
-    /// The payload without the header block.
-    pub payload: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// The subject subscribers see.
-    #[inline]
-    pub fn shown_subject(&self) -> &'a [u8] {
-        if self.shown.is_empty() { self.subject } else { self.shown }
-    }
-
-    /// Header block and payload together, in bytes.
-    #[inline]
-    pub fn body_bytes(&self) -> usize {
-        self.headers.len() + self.payload.len()
-    }
 }
 
 /// A decoded entry.

@@ -14,7 +14,6 @@ pub mod entry;
 pub mod jetstream;
 mod mesh;
 pub mod net;
-mod random;
 mod route;
 mod session;
 mod timers;
@@ -24,11 +23,6 @@ pub use control::Control;
 pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};
-
-#[cfg(test)]
-pub(crate) fn random_for_tests(seed: u64) -> random::Random {
-    random::Random::new(seed)
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,13 @@ use super::control::Control;
 use super::entry::Message;
 use super::jetstream::JetStream;
 use super::mesh::Mesh;
-use super::random::Random;
 use super::route::Source;
 use super::timers::{Timer, Timers};
 use crate::client::{
     Clients, CloseReason, Closing, ConnStats, InfoKind, InfoTemplate, Limits, NetStats,
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
-use crate::interest::{AccountId, Interest, StreamPlace, WatchEvent, WatchId};
+use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
 use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! Permission checks, as calls.
 //!
-//! Purpose: the one place that says whether a connection may publish, subscribe or receive. Today everything is allowed
-//! that NATS does not reserve for itself; users and their permissions come later behind the same calls. It must not know
-//! connections or the network. Exists once per connection.
+//! Purpose: the one place that says whether a connection may publish, subscribe or receive. Today
+//! everything is allowed that NATS does not reserve for itself; users and their permissions come
+//! later behind the same calls. It must not know connections or the network. Exists once per
+//! connection.
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,13 +1,12 @@
 //! The connections and subscriptions of one reactor.
 
 use super::{
-    ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Outbound,
-    Spares,
+    ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
+    Outbound, Spares,
 };
 use crate::auth::Permissions;
 use crate::interest::SubId;
 use crate::protocol::{Parser, format};
-use crate::turn::entry::Message;
 use crate::types::{ConnId, Timestamp};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
@@ -377,7 +376,8 @@ impl Clients {
         conn
     }
 
-    /// Appends a message to the outbound of a subscription. `publisher` is the connection it came from, if it is here.
+    /// Appends a message to the outbound of a subscription. `publisher` is the connection it came
+    /// from, if it is here.
     #[inline]
     pub(crate) fn deliver(
         &mut self,
@@ -482,7 +482,8 @@ impl Clients {
         self.subs[sub.0 as usize].at = at;
     }
 
-    /// UNSUB: limits a subscription to `max` messages in all. Returns it if it is to be removed now.
+    /// UNSUB: limits a subscription to `max` messages in all. Returns it if it is to be removed
+    /// now.
     pub(crate) fn limit_sub(&mut self, slot: u32, sid: &[u8], max: Option<u64>) -> Option<SubId> {
         let id = self.find_sub(slot, sid)?;
         let sub = &mut self.subs[id.0 as usize];
@@ -612,10 +613,15 @@ impl Clients {
         }
     }
 
-    /// Forgets a connection, which has no subscriptions any more. Returns the buffer a send in flight still reads.
+    /// Forgets a connection, which has no subscriptions any more. Returns the buffer a send in
+    /// flight still reads.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Vec<u8>> {
         let conn = self.conns.remove(slot as usize);
         self.ids.remove(&conn.id);
+        self.slow.retain(|&other| other != slot);
+        if conn.closing.is_some() && !self.closing.is_empty() {
+            self.closing.retain(|closing| closing.conn != conn.id);
+        }
         conn.out.into_lent(&mut self.spares)
     }
 

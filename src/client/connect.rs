@@ -59,8 +59,8 @@ fn text(value: &Value) -> Option<String> {
     Some(text)
 }
 
-/// Reads a CONNECT's JSON. As in NATS, keys are compared without regard to case, unknown ones are ignored, `null` leaves a
-/// field alone and a wrong type closes the connection.
+/// Reads a CONNECT's JSON. As in NATS, keys are compared without regard to case, unknown ones are
+/// ignored, `null` leaves a field alone and a wrong type closes the connection.
 pub fn parse(
     json: &[u8],
     mut flags: ConnectFlags,

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// The server as its INFO shows it. Fields that are empty, zero or false are left out where NATS leaves them out.
+/// The server as its INFO shows it. Fields that are empty, zero or false are left out where NATS
+/// leaves them out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct ServerInfo {

@@ -1,20 +1,23 @@
 //! Connections of clients: their state, their subscriptions by sid, their outbounds.
 //!
-//! Purpose: everything that belongs to one connection. It must not know routing, other reactors or the kernel: it appends to
-//! outbounds and notes which connections want attention. Exists once per reactor (`Clients`), with one `Connection` each.
+//! Purpose: everything that belongs to one connection. It must not know routing, other reactors
+//! or the kernel: it appends to outbounds and notes which connections want attention. Exists once
+//! per reactor (`Clients`), with one `Connection` each.
 //!
-//! Invariants: a connection that closes has no subscriptions any more; bytes lent to a send neither move nor change; a
-//! connection at rest holds no buffers.
+//! Invariants: a connection that closes has no subscriptions any more; bytes lent to a send
+//! neither move nor change; a connection at rest holds no buffers.
 
 mod clients;
 mod connect;
 mod info;
+mod message;
 mod outbound;
 
 pub(crate) use clients::Delivered;
 pub use clients::{Clients, Closing, ConnStats, Connection, NetStats, PauseReason, ReadFlow};
 pub use connect::{ClientName, ConnectFlags, parse as parse_connect};
 pub use info::{InfoKind, InfoTemplate, ServerInfo};
+pub use message::Message;
 pub use outbound::{Outbound, Spares};
 
 /// Nanoseconds of a second.

@@ -78,8 +78,8 @@ impl Outbound {
         self.in_flight
     }
 
-    /// The bytes for the next send, or `None` if one is in flight or nothing is pending. They stay where they are until
-    /// `complete`.
+    /// The bytes for the next send, or `None` if one is in flight or nothing is pending. They
+    /// stay where they are until `complete`.
     pub fn start(&mut self) -> Option<&[u8]> {
         if self.in_flight {
             return None;

@@ -1,11 +1,13 @@
 //! Plans remembered per subject.
 //!
-//! A key is a subject, or a subject without its last token (it then ends in a dot) where that token does not matter. A
-//! change of a literal filter drops exactly the keys it can concern. A change of a wildcard filter advances the
-//! generation of its literal beginning (none, one or two tokens), and plans under that beginning are stale. So inboxes that
-//! come and go leave the plans of other subjects alone.
+//! A key is a subject, or a subject without its last token (it then ends in a dot) where that
+//! token does not matter. A change of a literal filter drops exactly the keys it can concern. A
+//! change of a wildcard filter advances the generation of its literal beginning (none, one or two
+//! tokens), and plans under that beginning are stale. So inboxes that come and go leave the plans
+//! of other subjects alone.
 //!
-//! A subject is remembered only when it is asked for a second time, so that subjects used once do not push others out.
+//! A subject is remembered only when it is asked for a second time, so that subjects used once do
+//! not push others out.
 
 use super::table::Plan;
 use foldhash::fast::FixedState;
@@ -33,6 +35,7 @@ pub struct Cache {
     free: Vec<u32>,
     index: HashTable<u32>,
     hand: usize,
+    last: u32,
     every: u64,
     generations: Vec<u64>,
     seen: Vec<u32>,
@@ -60,6 +63,7 @@ impl Cache {
             free: Vec::new(),
             index: HashTable::new(),
             hand: 0,
+            last: 0,
             every: 0,
             generations: vec![0; GENERATIONS + 1],
             seen: vec![0; SEEN],
@@ -96,12 +100,33 @@ impl Cache {
         beginning.map_or(GENERATIONS as u16, |b| (self.hash(b) % GENERATIONS as u64) as u16)
     }
 
+    /// The slot asked for last, if its plan is current and that of `subject`.
+    #[inline]
+    pub fn again(&self, subject: &[u8]) -> Option<u32> {
+        let found = &self.slots[self.last as usize];
+        if self.last == 0 || found.stamp != self.stamp(found.generations) {
+            return None;
+        }
+        let same = match subject.strip_prefix(&*found.key) {
+            Some(rest) if found.key.ends_with(b".") => {
+                !rest.is_empty() && memchr::memchr(b'.', rest).is_none()
+            }
+            Some(rest) => rest.is_empty(),
+            None => false,
+        };
+        same.then_some(self.last)
+    }
+
     /// The slot with a current plan for `key`.
     #[inline]
-    pub fn get(&self, hash: u64, key: &[u8]) -> Option<u32> {
+    pub fn get(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
         let slot = *self.index.find(hash, |&id| *self.slots[id as usize].key == *key)?;
         let found = &self.slots[slot as usize];
-        (found.stamp == self.stamp(found.generations)).then_some(slot)
+        if found.stamp != self.stamp(found.generations) {
+            return None;
+        }
+        self.last = slot;
+        Some(slot)
     }
 
     /// Remembers the scratch plan for `key`, if the key was asked for before, and returns its slot.

@@ -1,4 +1,5 @@
-//! The replica of the stream catalogue, as far as routing needs it, and the table of JetStream's own subjects.
+//! The replica of the stream catalogue, as far as routing needs it, and the table of JetStream's
+//! own subjects.
 
 use super::AccountId;
 use crate::types::{ReactorId, ShardId, StreamId};
@@ -76,8 +77,8 @@ pub struct Destination {
     pub target: Target,
 }
 
-/// API requests that the shard of an existing stream answers: the stream's name follows. The rest, and all that makes,
-/// changes or removes streams, goes to shard 0.
+/// API requests that the shard of an existing stream answers: the stream's name follows. The
+/// rest, and all that makes, changes or removes streams, goes to shard 0.
 const STREAM_REQUESTS: [&[u8]; 21] = [
     b"CONSUMER.MSG.NEXT.",
     b"CONSUMER.CREATE.",

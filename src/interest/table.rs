@@ -224,7 +224,15 @@ impl Table {
     }
 
     /// The slot of the plan for `subject`.
+    #[inline]
     fn plan(&mut self, own: ReactorId, name: &[u8]) -> u32 {
+        if let Some(slot) = self.cache.again(name) {
+            return slot;
+        }
+        self.search(own, name)
+    }
+
+    fn search(&mut self, own: ReactorId, name: &[u8]) -> u32 {
         if name.last() == Some(&b'.') {
             // Such a key stands for all that follows the dot.
             self.cache.plan_mut(0).clear();
@@ -289,7 +297,8 @@ impl Interest {
         self.watches.touch(filter);
     }
 
-    /// Adds a local subscription. Returns where it hangs, for `unsubscribe`, and what others must be told.
+    /// Adds a local subscription. Returns where it hangs, for `unsubscribe`, and what others must
+    /// be told.
     pub fn subscribe(
         &mut self,
         account: AccountId,

@@ -1,7 +1,8 @@
 //! A trie of subject filters, by token.
 //!
-//! Nodes live in one vector; the literal children of all nodes share one hash table keyed by (parent, token), so a node
-//! without siblings costs no table of its own. A node carries the index of what its owner keeps for the filter.
+//! Nodes live in one vector; the literal children of all nodes share one hash table keyed by
+//! (parent, token), so a node without siblings costs no table of its own. A node carries the
+//! index of what its owner keeps for the filter.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -184,8 +185,9 @@ impl Trie {
         filter
     }
 
-    /// Calls `visit` with the value of every filter that matches the literal `subject`, which has no empty token.
-    /// Returns whether any other last token in its place would match the same filters.
+    /// Calls `visit` with the value of every filter that matches the literal `subject`, which has
+    /// no empty token. Returns whether any other last token in its place would match the same
+    /// filters.
     pub fn walk(&mut self, subject: &[u8], mut visit: impl FnMut(u32)) -> bool {
         let mut frontier = std::mem::take(&mut self.frontier);
         let mut next = std::mem::take(&mut self.next);

@@ -86,7 +86,8 @@ pub trait Handler {
     fn give_buffer(&mut self, _buffer: Vec<u8>) {}
 }
 
-/// The state between two reads of one connection: the beginning of an operation that is not whole yet.
+/// The state between two reads of one connection: the beginning of an operation that is not whole
+/// yet.
 #[derive(Debug, Default)]
 pub struct Parser {
     assembly: Vec<u8>,
@@ -97,7 +98,8 @@ pub struct Parser {
 enum Step {
     /// An operation of so many bytes was handed over.
     Done(usize, Flow),
-    /// The operation is not whole. Its first `keep` bytes matter; it will have `need` bytes, if that is known already.
+    /// The operation is not whole. Its first `keep` bytes matter; it will have `need` bytes, if
+    /// that is known already.
     Partial { keep: usize, need: usize },
 }
 
@@ -112,8 +114,8 @@ impl Parser {
         self.assembly.capacity()
     }
 
-    /// Parses `input` and hands whole operations to `handler`. Returns how many bytes were taken: all of them, unless the
-    /// handler stopped.
+    /// Parses `input` and hands whole operations to `handler`. Returns how many bytes were taken:
+    /// all of them, unless the handler stopped.
     pub fn parse<H: Handler>(&mut self, input: &[u8], handler: &mut H) -> Result<usize, Violation> {
         let mut at = 0;
         if !self.assembly.is_empty() {

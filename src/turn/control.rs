@@ -6,7 +6,8 @@ use crate::types::{ConnId, ShardId, StreamId};
 /// One entry of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// The sender's interest in a filter, as an absolute count: for plain interest 0 or 1, for a queue group its members.
+    /// The sender's interest in a filter, as an absolute count: for plain interest 0 or 1, for a
+    /// queue group its members.
     Interest {
         /// The account.
         account: AccountId,
@@ -42,7 +43,8 @@ pub enum Control {
         /// How many.
         bytes: u64,
     },
-    /// A connection of the receiver publishes into an outbound that is nearly full: do not read it for a while.
+    /// A connection of the receiver publishes into an outbound that is nearly full: do not read
+    /// it for a while.
     Stall {
         /// The publisher.
         conn: ConnId,

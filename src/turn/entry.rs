@@ -19,6 +19,7 @@
 //!
 //! Numbers are little-endian. Entries are packed without gaps; a batch is a run of whole entries.
 
+pub use crate::client::Message;
 use crate::interest::AccountId;
 pub use crate::types::Origin;
 use crate::types::{ConnId, ReactorId, ShardId};
@@ -42,6 +43,7 @@ pub enum Kind {
     Queue = 4,
 }
 
+<<<<<<< HEAD
 /// A message as it is routed. Everything is borrowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -71,6 +73,15 @@ impl<'a> Message<'a> {
     pub fn body_bytes(&self) -> usize {
         self.headers.len() + self.payload.len()
     }
+=======
+/// Who published a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The reactor on which it was published.
+    pub reactor: ReactorId,
+    /// The publishing connection; `ConnId(0)` for the server itself.
+    pub conn: ConnId,
+>>>>>>> net
 }
 
 /// A decoded entry.

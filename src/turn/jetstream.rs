@@ -22,12 +22,13 @@ pub struct Captured<'a> {
     pub headers: &'a [u8],
     /// The payload.
     pub payload: &'a [u8],
-    /// Bytes to give back through `Net::credit_return(origin.reactor, shard, bytes)` once this message is durable or
-    /// refused; 0 when none were taken.
+    /// Bytes to give back through `Net::credit_return(origin.reactor, shard, bytes)` once this
+    /// message is durable or refused; 0 when none were taken.
     pub credit_bytes: u32,
 }
 
-/// The shards of a reactor, as routing sees them. What they answer goes through `Net::deliver` after the call.
+/// The shards of a reactor, as routing sees them. What they answer goes through `Net::deliver`
+/// after the call.
 pub trait JetStream {
     /// A message for a shard on this reactor.
     fn capture(&mut self, now: Timestamp, message: &Captured<'_>);

@@ -1,4 +1,5 @@
-//! What waits for the other reactors: control and message batches, barriers, and the credit of publishes.
+//! What waits for the other reactors: control and message batches, barriers, and the credit of
+//! publishes.
 
 use super::control::Control;
 use super::entry::{self, Entry};
@@ -125,7 +126,8 @@ impl Mesh {
             .unwrap_or_default()
     }
 
-    /// Takes the message batch for `to` and leaves `empty` in its place; `blocked` gets those who waited for it.
+    /// Takes the message batch for `to` and leaves `empty` in its place; `blocked` gets those who
+    /// waited for it.
     pub fn take_messages(
         &mut self,
         to: ReactorId,

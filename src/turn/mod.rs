@@ -1,12 +1,13 @@
-//! One turn of a reactor, without the reactor: connections, interest, routing and the batches for other reactors.
+//! One turn of a reactor, without the reactor: connections, interest, routing and the batches for
+//! other reactors.
 //!
-//! Purpose: `Net`, the pure state machine that a reactor drives and the simulator too. It must not know sockets, rings,
-//! clocks or the insides of streams: it is handed bytes, times and batches, and keeps what is to be done until it is asked
-//! for it. Exists once per reactor.
+//! Purpose: `Net`, the pure state machine that a reactor drives and the simulator too. It must
+//! not know sockets, rings, clocks or the insides of streams: it is handed bytes, times and
+//! batches, and keeps what is to be done until it is asked for it. Exists once per reactor.
 //!
-//! Invariants: interest that a connection added is in the control batch before any message of the same read is in a
-//! message batch; entries of one publisher to one reactor stay in order; nothing is dropped between reactors: what cannot
-//! be delivered comes back and is answered.
+//! Invariants: interest that a connection added is in the control batch before any message of the
+//! same read is in a message batch; entries of one publisher to one reactor stay in order;
+//! nothing is dropped between reactors: what cannot be delivered comes back and is answered.
 
 pub mod control;
 pub mod core;
@@ -26,11 +27,6 @@ pub use core::{Command, Core, Ctl, Effects};
 pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};
-
-#[cfg(test)]
-pub(crate) fn random_for_tests(seed: u64) -> random::Random {
-    random::Random::new(seed)
-}
 
 #[cfg(test)]
 mod tests;

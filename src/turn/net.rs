@@ -4,14 +4,13 @@ use super::control::Control;
 use super::entry::Message;
 use super::jetstream::JetStream;
 use super::mesh::Mesh;
-use super::random::Random;
 use super::route::Source;
 use super::timers::{Timer, Timers};
 use crate::client::{
     Clients, CloseReason, Closing, ConnStats, InfoKind, InfoTemplate, Limits, NetStats,
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
-use crate::interest::{AccountId, Interest, StreamPlace, WatchEvent, WatchId};
+use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
 use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
 use std::sync::Arc;
 
@@ -153,7 +152,8 @@ impl Net {
 
     // ---- Inputs: connections ----
 
-    /// A connection was accepted. `full` means that the node has as many as it may have: it is told and closed.
+    /// A connection was accepted. `full` means that the node has as many as it may have: it is
+    /// told and closed.
     pub fn accept(&mut self, now: Timestamp, conn: ConnId, address: &str, full: bool) {
         let slot = self.clients.add(now, conn, address);
         self.clients.write_info(slot, &self.settings.template, InfoKind::First);
@@ -186,7 +186,8 @@ impl Net {
         self.feed(now, slot, bytes, js);
     }
 
-    /// Goes on with connections whose barrier is confirmed. To be called after the control lanes were drained.
+    /// Goes on with connections whose barrier is confirmed. To be called after the control lanes
+    /// were drained.
     pub fn run<J: JetStream>(&mut self, now: Timestamp, js: &mut J) {
         for conn in std::mem::take(&mut self.runnable) {
             let Some(slot) = self.clients.slot(conn) else { continue };
@@ -211,14 +212,16 @@ impl Net {
         self.feed(now, slot, &held, js);
     }
 
-    /// A send that `start_send` began took `bytes` bytes. If there is more, the connection is touched again.
+    /// A send that `start_send` began took `bytes` bytes. If there is more, the connection is
+    /// touched again.
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.sent(now, slot, bytes);
         }
     }
 
-    /// The socket is gone. Returns the buffer that a send in flight still reads, to be kept until it completes.
+    /// The socket is gone. Returns the buffer that a send in flight still reads, to be kept until
+    /// it completes.
     pub fn closed<J: JetStream>(
         &mut self,
         now: Timestamp,
@@ -230,7 +233,7 @@ impl Net {
             // What it sent behind the barrier counts although nobody waits for the PONG any more.
             self.release_hold(now, slot, js);
         }
-        self.close(slot, CloseReason::ClientClosed, true);
+        self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
         self.clients.remove(slot)
     }
@@ -242,16 +245,18 @@ impl Net {
         }
     }
 
-    /// Begins lame duck mode: clients are told, and closed one after the other once the grace is over.
+    /// Begins lame duck mode: clients are told, and closed one after the other once the grace is
+    /// over.
     pub fn lame_duck(&mut self, now: Timestamp, how: LameDuck) {
         for slot in self.clients.slots() {
             let conn = self.clients.conn(slot);
-            if conn.is_open() && conn.connected && conn.flags.protocol >= 1 {
+            if conn.is_open() && conn.first_pong_sent && conn.flags.protocol >= 1 {
                 self.clients.write_info(slot, &self.settings.template, InfoKind::LameDuck);
             }
         }
         self.lame_duck_step = (how.duration / (self.clients.len().max(1) as i64)).max(1);
         self.timers.set(now.plus(how.grace), Timer::LameDuck);
+        self.settle();
     }
 
     // ---- Inputs: other reactors ----
@@ -316,6 +321,7 @@ impl Net {
                 Timer::LameDuck => self.lame_duck_due(now),
             }
         }
+        self.settle();
     }
 
     fn with(&mut self, conn: ConnId, act: impl FnOnce(&mut Self, u32)) {
@@ -410,7 +416,8 @@ impl Net {
 
     // ---- Inputs: shards ----
 
-    /// Routes an answer of a shard: by this reactor's interest, or by that of the reactor the request came from.
+    /// Routes an answer of a shard: by this reactor's interest, or by that of the reactor the
+    /// request came from.
     pub fn deliver<J: JetStream>(&mut self, now: Timestamp, delivery: &Delivery<'_>, js: &mut J) {
         if delivery.to == self.own {
             self.route(now, Source::default(), &delivery.message, js);
@@ -419,8 +426,8 @@ impl Net {
         }
     }
 
-    /// Publishes a message of a shard with ordinary routing: plain subscriptions anywhere, one member of each queue
-    /// group. Returns whether anybody took it.
+    /// Publishes a message of a shard with ordinary routing: plain subscriptions anywhere, one
+    /// member of each queue group. Returns whether anybody took it.
     pub fn publish<J: JetStream>(
         &mut self,
         now: Timestamp,
@@ -476,7 +483,8 @@ impl Net {
         }
     }
 
-    /// A stream exists from now on, or changed: here, and on the other reactors by way of their control batches.
+    /// A stream exists from now on, or changed: here, and on the other reactors by way of their
+    /// control batches.
     pub fn announce_stream(&mut self, place: &StreamPlace) {
         self.tell_all(&Control::StreamAdded(place.clone()));
         self.interest.set_stream(place.clone());
@@ -499,12 +507,14 @@ impl Net {
 
     // ---- What there is to do ----
 
-    /// Appends the connections that have something to send and were not reported since their last `start_send`.
+    /// Appends the connections that have something to send and were not reported since their last
+    /// `start_send`.
     pub fn take_touched(&mut self, into: &mut Vec<ConnId>) {
         self.clients.take_touched(into);
     }
 
-    /// Begins a send: the bytes stay in place until `sent`. `None` if a send is in flight or there is nothing.
+    /// Begins a send: the bytes stay in place until `sent`. `None` if a send is in flight or
+    /// there is nothing.
     pub fn start_send(&mut self, now: Timestamp, conn: ConnId) -> Option<&[u8]> {
         let slot = self.clients.slot(conn)?;
         self.arm_write(now, slot);
@@ -526,8 +536,9 @@ impl Net {
         self.mesh.take_control(to)
     }
 
-    /// Takes what the message lane to `to` is to carry, and leaves `empty` (an empty buffer) in its place. To be called
-    /// only when it can be pushed, and when nothing is left of the control batch.
+    /// Takes what the message lane to `to` is to carry, and leaves `empty` (an empty buffer) in
+    /// its place. To be called only when it can be pushed, and when nothing is left of the
+    /// control batch.
     pub fn take_messages(&mut self, to: ReactorId, empty: Vec<u8>) -> Vec<u8> {
         let mut blocked = Vec::new();
         let batch = self.mesh.take_messages(to, empty, &mut blocked);

@@ -81,8 +81,8 @@ fn deliver_one(
     })
 }
 
-/// Gives the message to the member with the number `choice` among all members of the node, or to another one here if that
-/// one does not want its own messages back.
+/// Gives the message to the member with the number `choice` among all members of the node, or to
+/// another one here if that one does not want its own messages back.
 fn pick(
     clients: &mut Clients,
     group: &GroupPlan,
@@ -105,8 +105,9 @@ fn pick(
 }
 
 impl Net {
-    /// Routes a message by this reactor's interest: to subscriptions here, to one member of each queue group anywhere, to
-    /// other reactors, to streams and to JetStream's API. Returns whether anybody takes it.
+    /// Routes a message by this reactor's interest: to subscriptions here, to one member of each
+    /// queue group anywhere, to other reactors, to streams and to JetStream's API. Returns
+    /// whether anybody takes it.
     #[inline]
     pub(super) fn route<J: JetStream>(
         &mut self,
@@ -240,8 +241,8 @@ impl Net {
         self.mesh.send(to, &entry);
     }
 
-    /// A batch of a message lane, in order. The control lanes were drained as far as they reached when this batch was
-    /// seen.
+    /// A batch of a message lane, in order. The control lanes were drained as far as they reached
+    /// when this batch was seen.
     ///
     /// # Panics
     /// If the batch is malformed: it was written by another reactor of this process.
@@ -272,7 +273,8 @@ impl Net {
         }
     }
 
-    /// An entry that another reactor routed here: to subscriptions and streams on this reactor only.
+    /// An entry that another reactor routed here: to subscriptions and streams on this reactor
+    /// only.
     fn arrived<J: JetStream>(
         &mut self,
         now: Timestamp,
@@ -337,8 +339,8 @@ impl Net {
         self.settle();
     }
 
-    /// An entry of this reactor came back: nobody was left there, or no member of the named groups. What made it come back
-    /// is known here by now, because it was told before.
+    /// An entry of this reactor came back: nobody was left there, or no member of the named
+    /// groups. What made it come back is known here by now, because it was told before.
     fn returned<J: JetStream>(&mut self, now: Timestamp, entry: &Entry<'_>, js: &mut J) {
         let slot = match entry.origin.reactor == self.own {
             true => self.clients.slot(entry.origin.conn),
@@ -409,14 +411,15 @@ impl Net {
         }
         let id = self.interest.plan(message.account, message.reply);
         let plan = self.interest.get(id);
-        let members = plan.groups.iter().flat_map(|g| g.local.iter());
-        let own = plan.plain.iter().chain(members).find(|s| self.clients.sub(**s).conn == slot);
+        // Members of queue groups do not count, as in NATS.
+        let own = plan.plain.iter().find(|s| self.clients.sub(**s).conn == slot);
         if let Some(&sub) = own {
             self.clients.deliver_no_responders(sub, message.reply, message.subject);
         }
     }
 
-    /// Does what deliveries left behind: removes subscriptions that got their last message, closes slow consumers.
+    /// Does what deliveries left behind: removes subscriptions that got their last message,
+    /// closes slow consumers.
     #[inline]
     pub(super) fn settle(&mut self) {
         if self.clients.expired.is_empty() && self.clients.slow.is_empty() {
@@ -445,11 +448,17 @@ impl Net {
         }
     }
 
-    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or `at_once`.
-    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+    /// Removes all subscriptions of a connection.
+    pub(super) fn unsubscribe_all(&mut self, slot: u32) {
         while let Some(sub) = self.clients.first_sub(slot) {
             self.unsubscribe(sub);
         }
+    }
+
+    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or
+    /// `at_once`.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
+        self.unsubscribe_all(slot);
         self.clients.close(slot, reason, at_once);
     }
 

@@ -165,9 +165,6 @@ impl<J: JetStream> Handler for Session<'_, J> {
 
     fn subscribe(&mut self, filter: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow {
         let (slot, limits) = (self.slot, self.net.clients.limits);
-        if !subject::is_valid_filter(filter) {
-            return self.refuse(&[b"Invalid Subject"]);
-        }
         if !self.net.clients.conn(slot).permissions.may_subscribe(filter, queue) {
             let quoted = format::quoted(filter);
             let queue = format::quoted(queue.unwrap_or_default());
@@ -184,7 +181,11 @@ impl<J: JetStream> Handler for Session<'_, J> {
         if most > 0 && self.net.clients.sub_count(slot) >= most {
             return self.refuse(&[b"maximum subscriptions exceeded"]);
         }
+        // The order of the checks is that of NATS: a sid that is known hides a bad subject.
         if !self.net.clients.has_sub(slot, sid) {
+            if !subject::is_valid_filter(filter) {
+                return self.refuse(&[b"Invalid Subject"]);
+            }
             let sub = self.net.clients.add_sub(slot, sid);
             let (at, change) = self.net.interest.subscribe(ACCOUNT, filter, queue, sub);
             self.net.clients.hang_sub(sub, at);
@@ -220,6 +221,9 @@ impl<J: JetStream> Handler for Session<'_, J> {
         conn.name = Some(Box::new(name));
         if first {
             self.net.arm_first_ping(self.now, self.slot);
+        } else {
+            // A second CONNECT starts over, as in NATS.
+            self.net.unsubscribe_all(self.slot);
         }
         self.ok();
         Flow::Continue

@@ -1,5 +1,5 @@
-//! Deadlines of connections, in a heap. A connection at rest has one entry; entries of connections that are gone are
-//! skipped when they come up.
+//! Deadlines of connections, in a heap. A connection at rest has one entry; entries of
+//! connections that are gone are skipped when they come up.
 
 use crate::types::{ConnId, Timestamp};
 use std::cmp::Reverse;

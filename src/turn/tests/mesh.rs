@@ -139,7 +139,8 @@ fn a_message_whose_member_left_goes_to_another() {
         let (left, stayed) = (node.read(leaver), node.read(stayer));
         let (left, stayed) = (count(&left, "MSG work"), count(&stayed, "MSG work"));
         assert_eq!(left, 0);
-        // The publisher's reactor may learn of the new member after the message came back: then nobody is left.
+        // The publisher's reactor may learn of the new member after the message came back: then
+        // nobody is left.
         assert!(stayed == 5 || stayed == 0, "{stayed}");
     }
 }

@@ -3,12 +3,13 @@
 mod core;
 mod jetstream;
 mod mesh;
+mod model;
 mod transcript;
 
 use super::jetstream::{Captured, JetStream, Target};
 use super::*;
 use crate::client::{CloseReason, Limits, ReadFlow, ServerInfo};
-use crate::interest::AccountId;
+use crate::interest::{AccountId, Random};
 use crate::types::{ConnId, ReactorId, ShardId, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub(crate) struct Node {
     home: BTreeMap<ConnId, usize>,
     pub seen: BTreeMap<ConnId, Seen>,
     pub now: Timestamp,
-    random: random::Random,
+    random: Random,
     next: u64,
     /// Message lanes that are full: nothing is taken for them.
     pub full: bool,
@@ -113,7 +114,7 @@ impl Node {
             home: BTreeMap::new(),
             seen: BTreeMap::new(),
             now: Timestamp(1_000_000_000),
-            random: random::Random::new(seed),
+            random: Random::new(seed),
             next: 0,
             full: false,
         }
@@ -204,7 +205,8 @@ impl Node {
         }
     }
 
-    /// One turn of a reactor: notes how far message lanes reach, drains control lanes, then handles the messages noted.
+    /// One turn of a reactor: notes how far message lanes reach, drains control lanes, then
+    /// handles the messages noted.
     pub fn turn(&mut self, reactor: usize) -> bool {
         let mut work = false;
         let froms: Vec<usize> = (0..self.nets.len()).filter(|&r| r != reactor).collect();

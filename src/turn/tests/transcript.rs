@@ -1,5 +1,5 @@
-//! What nats-server 2.15.1 answered to these bytes, on one connection, checked at 1, 2 and 4 reactors and however the
-//! bytes are split.
+//! What nats-server 2.15.1 answered to these bytes, on one connection, checked at 1, 2 and 4
+//! reactors and however the bytes are split.
 
 use super::*;
 
@@ -177,6 +177,20 @@ const CASES: &[Case] = &[
         "+OK\r\n+OK\r\n-ERR 'Invalid Publish Subject'\r\n+OK\r\n-ERR 'Invalid Publish Subject'\r\n\
          +OK\r\nMSG a.* 1 1\r\ny\r\n-ERR 'Invalid Subject'\r\n+OK\r\n+OK\r\n\
          -ERR 'Permissions Violation for Publish to \"$GR.x\"'\r\nPONG\r\n",
+        None,
+    ),
+    (DEFAULT, "SUB a 1\r\nSUB a..b 1\r\nPING\r\n", "PONG\r\n", None),
+    (DEFAULT, "SUB r q 1\r\nPUB a r 1\r\nx\r\nPING\r\n", "PONG\r\n", None),
+    (
+        "SUB a 1\r\nCONNECT {\"verbose\":false}\r\n",
+        "PUB a 1\r\nx\r\nPING\r\n",
+        "+OK\r\nMSG a 1 1\r\nx\r\nPONG\r\n",
+        None,
+    ),
+    (
+        "CONNECT {\"verbose\":false}\r\nSUB a 1\r\nCONNECT {}\r\n",
+        "PUB a 1\r\nx\r\nSUB a 1\r\nPUB a 1\r\ny\r\nPING\r\n",
+        "MSG a 1 1\r\ny\r\nPONG\r\n",
         None,
     ),
     (

@@ -22,7 +22,7 @@ fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
         ApiRequest::StreamInfo(_) => StreamInfoRequest::decode_info(body).err(),
         ApiRequest::StreamPurge(_) => PurgeRequest::decode_purge(body).err(),
         ApiRequest::MsgGet(_) => MsgGetRequest::decode(body).err(),
-        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode(body).err(),
+        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode_delete(body).err(),
         ApiRequest::ConsumerCreate(_) => CreateConsumerRequest::decode(body).err(),
         ApiRequest::ConsumerNames(_) | ApiRequest::ConsumerList(_) => {
             ConsumersRequest::decode_list(body).err()

@@ -89,6 +89,39 @@ pub fn is_same(old: &StreamConfig, new: &StreamConfig) -> bool {
     old == new
 }
 
+/// Whether messages may be purged.
+pub fn check_purge(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.sealed {
+        return Err(kinds::STREAM_SEALED.error());
+    }
+    if config.deny_purge {
+        return Err(kinds::STREAM_PURGE_NOT_PERMITTED.with("stream purge not permitted"));
+    }
+    Ok(())
+}
+
+/// Whether a message may be deleted. `exists` tells whether it is there.
+pub fn check_msg_delete(
+    config: &StreamConfig,
+    seq: u64,
+    last_seq: u64,
+    exists: bool,
+) -> Result<(), ApiError> {
+    if config.sealed {
+        return Err(kinds::STREAM_SEALED.error());
+    }
+    let failed = |text| Err(kinds::STREAM_MSG_DELETE_FAILED.with(text));
+    if config.deny_delete {
+        return failed("message delete not permitted");
+    }
+    match seq {
+        0 => failed("no message found"),
+        _ if seq > last_seq => failed("stream store EOF"),
+        _ if !exists => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
+        _ => Ok(()),
+    }
+}
+
 fn invalid(text: impl std::fmt::Display) -> ApiError {
     ApiError::invalid_config(text)
 }

@@ -6,7 +6,7 @@ use crate::api::cases::{parse, text};
 use crate::api::types::{DiscardPolicy, StorageType, StreamConfig, StreamConfigRequest};
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::*;
-use crate::stream::config::{StreamLimits, check_create, check_update, check_update_request};
+use crate::stream::config::*;
 use crate::stream::retention::{Evict, Retention};
 use crate::types::Timestamp;
 
@@ -421,5 +421,43 @@ fn replay_rebuilds_what_is_remembered() {
         let got = replayed.admit(&stream.model, now, &publish);
         assert_eq!(got, want, "{i}");
         replayed.drop_uncommitted(50);
+    }
+}
+
+#[test]
+fn purges_and_deletes() {
+    let open = StreamConfig::default();
+    let denied = StreamConfig { deny_delete: true, deny_purge: true, ..open.clone() };
+    let sealed = StreamConfig { sealed: true, ..denied.clone() };
+    for (config, seq, exists, want) in [
+        (&open, 5, true, None),
+        (&open, 5, false, Some((10_043, "sequence 5 not found"))),
+        (&open, 0, false, Some((10_057, "no message found"))),
+        (&open, 10, false, Some((10_057, "stream store EOF"))),
+        (&denied, 10, false, Some((10_057, "message delete not permitted"))),
+        (&sealed, 10, false, Some((10_109, "invalid operation on sealed stream"))),
+    ] {
+        let got = check_msg_delete(config, seq, 9, exists).err();
+        let got = got.as_ref().map(|e| (e.err_code, e.description.as_ref()));
+        assert_eq!(got, want, "{seq}");
+    }
+    let codes = [&open, &denied, &sealed].map(|c| check_purge(c).err().map(|e| e.err_code));
+    assert_eq!(codes, [None, Some(10_110), Some(10_109)]);
+}
+
+#[test]
+fn durations_as_go_prints_them() {
+    for (ns, want) in [
+        (0, "0s"),
+        (5, "5ns"),
+        (1_500, "1.5\u{b5}s"),
+        (2_000_000, "2ms"),
+        (10_000_000_000, "10s"),
+        (60_000_000_000, "1m0s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_500_000_000, "1h0m0.5s"),
+        (-1_000_000_000, "-1s"),
+    ] {
+        assert_eq!(go_duration(ns), want);
     }
 }

@@ -2,12 +2,14 @@
 
 mod consumer;
 mod enums;
+mod lookup;
 mod request;
 mod response;
 mod stream;
 
 pub use consumer::*;
 pub use enums::*;
+pub use lookup::*;
 pub use request::*;
 pub use response::*;
 pub use stream::*;

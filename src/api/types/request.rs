@@ -3,7 +3,7 @@
 use super::consumer::ConsumerConfig;
 use super::enums::{self, ConsumerAction};
 use super::stream::StreamConfig;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, kinds};
 use crate::api::json::{self, Kind, Object, Path, Value};
 use crate::api::time::{GoTime, optional_time};
 use crate::json_object;
@@ -282,9 +282,23 @@ impl StreamInfoRequest {
 }
 
 impl PurgeRequest {
-    /// Decodes the body of STREAM.PURGE. What is not JSON is ignored.
+    /// Decodes and checks the body of STREAM.PURGE. What is not JSON is ignored.
     pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+        let request = if is_json(body) { Self::decode(body)? } else { Self::default() };
+        if request.seq > 0 && request.keep > 0 {
+            return Err(kinds::BAD_REQUEST.error());
+        }
+        Ok(request)
+    }
+}
+
+impl MsgDeleteRequest {
+    /// Decodes and checks the body of STREAM.MSG.DELETE.
+    pub fn decode_delete(body: &[u8]) -> Result<Self, ApiError> {
+        if is_empty_request(body) {
+            return Err(kinds::BAD_REQUEST.error());
+        }
+        Self::decode(body)
     }
 }
 

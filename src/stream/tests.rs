@@ -1,4 +1,5 @@
-//! Admission and retention against answers captured from nats-server 2.15.1, and against a model that commits at once.
+//! Admission and retention against answers captured from nats-server 2.15.1, and against a model
+//! that commits at once.
 
 use std::collections::VecDeque;
 
@@ -264,8 +265,8 @@ impl Random {
     }
 }
 
-/// A configuration whose refusals the overlay foresees exactly: discard old has no limits of count or size, since what they
-/// will evict is not foreseen.
+/// A configuration whose refusals the overlay foresees exactly: discard old has no limits of count
+/// or size, since what they will evict is not foreseen.
 fn random_config(random: &mut Random) -> StreamConfig {
     let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
     config.max_msg_size = -1;
@@ -318,7 +319,8 @@ struct Counts {
     lost: u32,
 }
 
-/// Publishes the same to a stream that lags and to one that commits at once: the answers must be the same.
+/// Publishes the same to a stream that lags and to one that commits at once: the answers must be
+/// the same.
 fn run_seed(seed: u64, counts: &mut Counts) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..8 {
@@ -443,21 +445,4 @@ fn purges_and_deletes() {
     }
     let codes = [&open, &denied, &sealed].map(|c| check_purge(c).err().map(|e| e.err_code));
     assert_eq!(codes, [None, Some(10_110), Some(10_109)]);
-}
-
-#[test]
-fn durations_as_go_prints_them() {
-    for (ns, want) in [
-        (0, "0s"),
-        (5, "5ns"),
-        (1_500, "1.5\u{b5}s"),
-        (2_000_000, "2ms"),
-        (10_000_000_000, "10s"),
-        (60_000_000_000, "1m0s"),
-        (90_000_000_000, "1m30s"),
-        (3_600_500_000_000, "1h0m0.5s"),
-        (-1_000_000_000, "-1s"),
-    ] {
-        assert_eq!(go_duration(ns), want);
-    }
 }

@@ -36,12 +36,14 @@ pub trait Object {
     /// Its Go type, such as `server.Placement`.
     const GO_TYPE: &'static str;
 
-    /// Decodes `value` into the member that `key` names (letter case is ignored). `Ok(false)` when there is none.
+    /// Decodes `value` into the member that `key` names (letter case is ignored). `Ok(false)` when
+    /// there is none.
     fn member(&mut self, key: &str, value: &Value, path: &mut Path) -> Result<bool, String>;
 }
 
-/// Decodes a request's body into `request`, which keeps what the body does not name. An empty body changes nothing; several
-/// values follow each other. With `strict`, an unknown member is an error. The error is the text after `invalid JSON: `.
+/// Decodes a request's body into `request`, which keeps what the body does not name. An empty body
+/// changes nothing; several values follow each other. With `strict`, an unknown member is an error.
+/// The error is the text after `invalid JSON: `.
 pub fn decode_body<T: Object>(
     body: &[u8],
     root: &'static str,

@@ -45,8 +45,8 @@ impl Kind<'_> {
     }
 }
 
-/// Reads the next value of `data` from `*at` on and moves `*at` behind it. `None` when only white space is left.
-/// The error is Go's text.
+/// Reads the next value of `data` from `*at` on and moves `*at` behind it. `None` when only white
+/// space is left. The error is Go's text.
 pub fn parse<'a>(data: &'a [u8], at: &mut usize) -> Result<Option<Value<'a>>, String> {
     let mut scan = Scan { data, at: *at, depth: 0 };
     scan.skip_space();

@@ -109,7 +109,8 @@ impl MsgGetRequest {
     }
 }
 
-/// Appends the header block of a direct get's answer: the message's own headers, then where it was stored.
+/// Appends the header block of a direct get's answer: the message's own headers, then where it was
+/// stored.
 pub fn write_direct_headers(
     out: &mut Vec<u8>,
     own: &[u8],

@@ -1,4 +1,5 @@
-//! The JSON objects of the API. Members serialise in nats-server's order and with its rules for what is left out.
+//! The JSON objects of the API. Members serialise in nats-server's order and with its rules for
+//! what is left out.
 
 mod consumer;
 mod enums;

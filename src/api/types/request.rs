@@ -222,7 +222,8 @@ macro_rules! roots {
             }
 
             impl $type {
-                /// Decodes a body strictly: unknown members are errors. An empty body is the default.
+                /// Decodes a body strictly: unknown members are errors. An empty body is the
+                /// default.
                 pub fn decode(body: &[u8]) -> Result<Self, ApiError> {
                     decode_strict(body, Self::ROOT)
                 }
@@ -248,7 +249,8 @@ fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiEr
     Ok(request)
 }
 
-/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or `[`.
+/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or
+/// `[`.
 fn is_json(body: &[u8]) -> bool {
     let first = body.iter().find(|b| !b.is_ascii_whitespace());
     matches!(first, Some(b'{' | b'['))
@@ -310,7 +312,8 @@ impl ConsumersRequest {
 }
 
 impl MsgGetRequest {
-    /// Decodes the body of a direct get: unknown members are ignored. The error has no words a client sees.
+    /// Decodes the body of a direct get: unknown members are ignored. The error has no words a
+    /// client sees.
     pub fn decode_direct(body: &[u8]) -> Result<Self, String> {
         let mut request = Self::default();
         json::decode_body(body, "JSApiMsgGetRequest", false, &mut request)?;
@@ -319,7 +322,8 @@ impl MsgGetRequest {
 }
 
 impl PullRequest {
-    /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are ignored.
+    /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are
+    /// ignored.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
         let mut request = PullRequest { batch: 1, ..Self::default() };

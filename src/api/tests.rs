@@ -253,21 +253,35 @@ fn infos() {
     );
 }
 
+/// As nats-server 2.15.1 answers.
 #[test]
 fn pull_requests() {
     let one = PullRequest { batch: 1, ..PullRequest::default() };
+    let batch = |batch| Ok(PullRequest { batch, ..one.clone() });
+    let type_error = "json: cannot unmarshal string into Go struct field .batch of type int";
     for (body, want) in [
-        ("", Some(one.clone())),
-        ("5", Some(PullRequest { batch: 5, ..one.clone() })),
-        ("{}", Some(one.clone())),
-        (r#"{"batch":3,"zz":1}"#, Some(PullRequest { batch: 3, ..one.clone() })),
+        ("", batch(1)),
+        ("5", batch(5)),
+        (" 5 ", batch(5)),
+        ("+3", batch(3)),
+        ("-5", batch(1)),
+        ("0", batch(1)),
+        ("abc", batch(1)),
+        ("2.5", batch(1)),
+        ("[]", batch(1)),
+        ("{}", batch(1)),
+        (r#"{"batch":-1}"#, batch(1)),
+        (r#"{"batch":3,"zz":1}"#, batch(3)),
         (r#"{"expires":5,"no_wait":true}"#, {
-            Some(PullRequest { expires: 5, no_wait: true, ..one.clone() })
+            Ok(PullRequest { expires: 5, no_wait: true, ..one.clone() })
         }),
-        (r#"{"batch":"x"}"#, None),
-        ("{", None),
+        (r#"{"batch":"x"}"#, Err(type_error)),
+        ("{bad", Err("invalid character 'b' looking for beginning of object key string")),
+        (r#"{"batch":"x"} x"#, Err("invalid character 'x' after top-level value")),
+        (r#"{"batch":1"#, Err("unexpected end of JSON input")),
+        (r#"{"priority":10}"#, Err("Priority must be between 0 and 9")),
     ] {
-        assert_eq!(PullRequest::decode(body.as_bytes()).ok(), want, "{body}");
+        assert_eq!(PullRequest::decode(body.as_bytes()), want.map_err(str::to_owned), "{body}");
     }
 }
 

@@ -9,7 +9,7 @@ mod decode;
 mod encode;
 mod scan;
 
-pub use decode::{Object, Path, decode_body};
+pub use decode::{Object, Path, decode_body, decode_value};
 pub use decode::{
     boolean, duration, durations, integer, integer32, integer64, optional, quoted, string,
     string_map, strings, struct_value, structs, unsigned, wrong_type,

@@ -2,7 +2,7 @@
 
 use super::request::MsgGetRequest;
 use crate::api::error::{ApiError, kinds};
-use crate::api::json::write_u64;
+use crate::api::json::{self, write_u64};
 use crate::api::time::{GoTime, write_time};
 
 /// Which message a get asks for.
@@ -71,26 +71,32 @@ impl MsgGetRequest {
         self.single().map_err(|_| kinds::BAD_REQUEST.error())
     }
 
-    /// What a direct get asks for, by the rest of its subject and its body.
-    pub fn direct_lookup(subject: Option<&str>, body: &[u8]) -> Result<Lookup, LookupError> {
-        if let Some(subject) = subject {
-            if body.is_empty() {
-                return Ok(Lookup::Last(subject.to_owned()));
-            }
-            let decoded = Self::decode_direct(body);
-            return Err(if decoded.is_ok() { LookupError::Bad } else { LookupError::Malformed });
+    /// Decodes a direct get: the rest of its subject and its body, whose unknown members are ignored.
+    pub fn decode_direct(subject: Option<&str>, body: &[u8]) -> Result<Self, LookupError> {
+        let mut request = Self::default();
+        if !body.is_empty() {
+            let decoded = json::decode_value(body, "JSApiMsgGetRequest", &mut request);
+            decoded.map_err(|_| LookupError::Malformed)?;
         }
-        let request = Self::decode_direct(body).map_err(|_| LookupError::Malformed)?;
-        if !request.multi_last.is_empty() {
+        if let Some(subject) = subject {
+            subject.clone_into(&mut request.last_by_subj);
+        }
+        Ok(request)
+    }
+
+    /// What a direct get asks for.
+    pub fn direct_lookup(&self) -> Result<Lookup, LookupError> {
+        if !self.multi_last.is_empty() {
             return Err(LookupError::NotSupported("multi_last"));
         }
-        if request.batch > 0 {
-            if !request.last_by_subj.is_empty() {
-                return Err(LookupError::Bad);
-            }
-            return Err(LookupError::NotSupported("batch"));
+        let lookup = self.single();
+        if self.batch > 0 {
+            return Err(match lookup {
+                Ok(Lookup::Last(_)) => LookupError::Bad,
+                _ => LookupError::NotSupported("batch"),
+            });
         }
-        request.single()
+        lookup
     }
 
     fn single(&self) -> Result<Lookup, LookupError> {
@@ -146,7 +152,7 @@ mod tests {
     }
 
     fn direct(subject: Option<&str>, body: &str) -> Result<Lookup, LookupError> {
-        MsgGetRequest::direct_lookup(subject, body.as_bytes())
+        MsgGetRequest::decode_direct(subject, body.as_bytes())?.direct_lookup()
     }
 
     /// As nats-server 2.15.1 answers.
@@ -199,6 +205,11 @@ mod tests {
             (None, "", Err(LookupError::Empty)),
             (Some("a.>"), "", Ok(Lookup::Last("a.>".to_owned()))),
             (Some("a"), r#"{"seq":7}"#, Err(LookupError::Bad)),
+            (Some("a"), r#"{"no_hdr":true}"#, Ok(Lookup::Last("a".to_owned()))),
+            (Some("a"), "x", Err(LookupError::Malformed)),
+            (None, "[]", Err(LookupError::Malformed)),
+            (None, "null", Err(LookupError::Empty)),
+            (None, "{} {}", Err(LookupError::Malformed)),
         ] {
             assert_eq!(direct(subject, body), want, "{body}");
         }

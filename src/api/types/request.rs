@@ -311,36 +311,27 @@ impl ConsumersRequest {
     }
 }
 
-impl MsgGetRequest {
-    /// Decodes the body of a direct get: unknown members are ignored. The error has no words a
-    /// client sees.
-    pub fn decode_direct(body: &[u8]) -> Result<Self, String> {
-        let mut request = Self::default();
-        json::decode_body(body, "JSApiMsgGetRequest", false, &mut request)?;
-        Ok(request)
-    }
-}
-
 impl PullRequest {
     /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are
-    /// ignored.
+    /// ignored. The error is what follows `400 Bad Request - `.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
         let mut request = PullRequest { batch: 1, ..Self::default() };
-        if body.is_empty() {
-            return Ok(request);
+        match body.first() {
+            None => {}
+            Some(b'{') => {
+                json::decode_value(body, "", &mut request)?;
+                if !(0..=9).contains(&request.priority) {
+                    return Err("Priority must be between 0 and 9".to_owned());
+                }
+            }
+            // What is not a number asks for one message.
+            Some(_) => {
+                let text = std::str::from_utf8(body).unwrap_or_default();
+                request.batch = text.parse().unwrap_or(1);
+            }
         }
-        if body[0] != b'{' {
-            // A plain number; what is none asks for one message.
-            let text = std::str::from_utf8(body).unwrap_or_default();
-            request.batch = text.parse().ok().filter(|&n| n > 0).unwrap_or(1);
-            return Ok(request);
-        }
-        request.batch = 0;
-        json::decode_body(body, "JSApiConsumerGetNextRequest", false, &mut request)?;
-        if request.batch == 0 {
-            request.batch = 1;
-        }
+        request.batch = request.batch.max(1);
         Ok(request)
     }
 }

@@ -1,6 +1,7 @@
 //! Captured cases for tests: lines of fields separated by tabs.
 
-/// The fields of each line; lines that start with `#` are comments. `\xNN` is a byte, `\\` a backslash, `\*N:c;` a run.
+/// The fields of each line; lines that start with `#` are comments. `\xNN` is a byte, `\\` a
+/// backslash, `\*N:c;` a run.
 pub(crate) fn parse(text: &str) -> Vec<Vec<Vec<u8>>> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split('\t').map(unescape).collect()).collect()

@@ -1,18 +1,21 @@
-//! What a consumer's configuration may be: names, defaults, limits and updates, checked in nats-server's order with its
-//! words.
+//! What a consumer's configuration may be: names, defaults, limits and updates, checked in
+//! nats-server's order with its words.
 //!
-//! A create goes through three steps: [`check_request`] holds subject and body together, [`check`] fills in defaults and
-//! checks the configuration, [`decide`] compares it with the consumer that is there.
+//! A create goes through three steps: [`check_request`] holds subject and body together, [`check`]
+//! fills in defaults and checks the configuration, [`decide`] compares it with the consumer that is
+//! there.
 
 use crate::api::error::{ApiError, ErrorKind, kinds};
+use crate::api::filter_index::FilterIndex;
 use crate::api::json::go_quote;
+use crate::api::names::DESCRIPTION_BYTES_MAX;
 use crate::api::subject::ConsumerCreateSubject;
+use crate::api::time::go_duration;
 use crate::api::types::{
     AckPolicy, ConsumerAction, ConsumerConfig, ConsumerLimits, CreateConsumerRequest,
     DeliverPolicy, PriorityPolicy, StreamConfig,
 };
 use crate::api::{metadata, names};
-use crate::stream::config::{DESCRIPTION_BYTES_MAX, go_duration};
 use crate::subject;
 
 /// Nanoseconds until a delivery is repeated, when it is not told: 30 s.
@@ -134,8 +137,9 @@ fn check_name(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Fills in defaults and checks the configuration for a consumer of `stream`. The time after which an inactive ephemeral
-/// consumer goes is filled in later, by [`decide`], because nats-server compares configurations before.
+/// Fills in defaults and checks the configuration for a consumer of `stream`. The time after which
+/// an inactive ephemeral consumer goes is filled in later, by [`decide`], because nats-server
+/// compares configurations before.
 pub fn check(
     mut config: ConsumerConfig,
     stream: &StreamConfig,
@@ -186,7 +190,8 @@ pub fn check(
     Ok(config)
 }
 
-/// Replaces negative numbers by what they mean. The first replacement, in the words of pedantic mode.
+/// Replaces negative numbers by what they mean. The first replacement, in the words of pedantic
+/// mode.
 fn fix_negatives(config: &mut ConsumerConfig) -> Option<&'static str> {
     let mut first = None;
     for (value, meaning, text) in [
@@ -313,13 +318,14 @@ fn check_filters(config: &ConsumerConfig) -> Result<(), ApiError> {
     if filters.iter().any(String::is_empty) {
         return Err(kinds::CONSUMER_EMPTY_FILTER.error());
     }
-    for (i, filter) in filters.iter().enumerate() {
-        let overlaps = |other: &String| subject::overlaps(filter.as_bytes(), other.as_bytes());
-        if filters[i + 1..].iter().any(overlaps) {
+    let mut index = FilterIndex::default();
+    for filter in filters {
+        if index.overlaps(filter.as_bytes(), None) {
             return Err(kinds::CONSUMER_OVERLAPPING_SUBJECT_FILTERS.error());
         }
+        index.insert(filter.as_bytes(), ());
     }
-    if config.filters().iter().any(|filter| !subject::is_valid_filter(filter.as_bytes())) {
+    if config.filters().iter().any(|filter| !names::is_valid_filter(filter)) {
         return Err(ApiError::invalid_config("invalid subject"));
     }
     Ok(())
@@ -400,8 +406,8 @@ fn check_supported(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Decides about a create for a consumer of `stream`, which has `consumers` of them now; `existing` is the one with the
-/// create's name.
+/// Decides about a create for a consumer of `stream`, which has `consumers` of them now; `existing`
+/// is the one with the create's name.
 pub fn decide(
     create: &ConsumerCreate,
     existing: Option<ExistingConsumer>,
@@ -476,8 +482,8 @@ fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiErr
     Ok(())
 }
 
-/// 10069 if an update of a stream to these limits leaves consumers beyond them. `consumers` are names and configurations,
-/// by name.
+/// 10069 if an update of a stream to these limits leaves consumers beyond them. `consumers` are
+/// names and configurations, by name.
 pub fn check_stream_limits<'a>(
     limits: &ConsumerLimits,
     consumers: impl Iterator<Item = (&'a str, &'a ConsumerConfig)>,

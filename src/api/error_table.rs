@@ -5,7 +5,7 @@
 use super::error::ErrorKind;
 
 macro_rules! errors {
-    ($($err_code:literal $code:literal $name:ident $text:literal;)*) => {
+    ($($err_code:literal $code:literal $name:ident $text:expr;)*) => {
         $(
             #[doc = $text]
             pub const $name: ErrorKind =
@@ -229,7 +229,10 @@ errors! {
         "Provided priority group does not exist for this consumer";
     10161 400 GROUP_NAME_CANNOT_EMPTY_STRING "Group name cannot be an empty string";
     10162 400 PRIORITY_GROUP_NAME_INVALID
-        "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters";
+        concat!(
+            "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not ",
+            "exceed 16 characters"
+        );
     10163 503 EXPECTED_LAST_SEQUENCE_PER_SUBJECT_TEMPORARILY_UNAVAILABLE
         "expected last sequence per subject temporarily unavailable";
     10164 400 WRONG_LAST_SEQUENCE_CONSTANT "wrong last sequence";

@@ -16,7 +16,8 @@ pub fn size(metadata: &BTreeMap<String, String>) -> usize {
     metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
-/// Replaces what a client wrote under the server's keys by the level that the asset requires: what is stored and listed.
+/// Replaces what a client wrote under the server's keys by the level that the asset requires: what
+/// is stored and listed.
 pub fn store_level(metadata: &mut BTreeMap<String, String>, level: u32) {
     metadata.remove(LEVEL);
     metadata.remove(VERSION);

@@ -35,7 +35,8 @@ pub enum ApiRequest<'a> {
         /// The subject whose last message is asked for; without it the body says what.
         subject: Option<&'a str>,
     },
-    /// `CONSUMER.CREATE.<stream>[.<consumer>[.<filter>]]` and `CONSUMER.DURABLE.CREATE.<stream>.<consumer>`
+    /// `CONSUMER.CREATE.<stream>[.<consumer>[.<filter>]]` and
+    /// `CONSUMER.DURABLE.CREATE.<stream>.<consumer>`
     ConsumerCreate(ConsumerCreateSubject<'a>),
     /// `CONSUMER.NAMES.<stream>`
     ConsumerNames(&'a str),

@@ -22,7 +22,7 @@ fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
         ApiRequest::StreamInfo(_) => StreamInfoRequest::decode_info(body).err(),
         ApiRequest::StreamPurge(_) => PurgeRequest::decode_purge(body).err(),
         ApiRequest::MsgGet(_) => MsgGetRequest::decode(body).err(),
-        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode(body).err(),
+        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode_delete(body).err(),
         ApiRequest::ConsumerCreate(_) => CreateConsumerRequest::decode(body).err(),
         ApiRequest::ConsumerNames(_) | ApiRequest::ConsumerList(_) => {
             ConsumersRequest::decode_list(body).err()
@@ -192,7 +192,8 @@ fn responses() {
         text(&out),
         concat!(
             r#"{"type":"io.nats.jetstream.api.v1.stream_msg_get_response","message":"#,
-            r#"{"subject":"s.x","seq":1,"data":"aGVsbG8=","time":"2026-11-23T02:24:06.278797458Z"}}"#
+            r#"{"subject":"s.x","seq":1,"data":"aGVsbG8=","#,
+            r#""time":"2026-11-23T02:24:06.278797458Z"}}"#
         )
     );
     out.clear();
@@ -229,7 +230,8 @@ fn infos() {
     assert_eq!(
         text(&to_json(&state)),
         concat!(
-            r#"{"messages":1,"bytes":38,"first_seq":1,"first_ts":"2026-11-23T02:24:06.278797458Z","#,
+            r#"{"messages":1,"bytes":38,"first_seq":1,"#,
+            r#""first_ts":"2026-11-23T02:24:06.278797458Z","#,
             r#""last_seq":1,"last_ts":"2026-11-23T02:24:06.278797458Z","num_subjects":1,"#,
             r#""subjects":{"s.\u003e":1},"consumer_count":4}"#
         )
@@ -251,21 +253,35 @@ fn infos() {
     );
 }
 
+/// As nats-server 2.15.1 answers.
 #[test]
 fn pull_requests() {
     let one = PullRequest { batch: 1, ..PullRequest::default() };
+    let batch = |batch| Ok(PullRequest { batch, ..one.clone() });
+    let type_error = "json: cannot unmarshal string into Go struct field .batch of type int";
     for (body, want) in [
-        ("", Some(one.clone())),
-        ("5", Some(PullRequest { batch: 5, ..one.clone() })),
-        ("{}", Some(one.clone())),
-        (r#"{"batch":3,"zz":1}"#, Some(PullRequest { batch: 3, ..one.clone() })),
+        ("", batch(1)),
+        ("5", batch(5)),
+        (" 5 ", batch(5)),
+        ("+3", batch(3)),
+        ("-5", batch(1)),
+        ("0", batch(1)),
+        ("abc", batch(1)),
+        ("2.5", batch(1)),
+        ("[]", batch(1)),
+        ("{}", batch(1)),
+        (r#"{"batch":-1}"#, batch(1)),
+        (r#"{"batch":3,"zz":1}"#, batch(3)),
         (r#"{"expires":5,"no_wait":true}"#, {
-            Some(PullRequest { expires: 5, no_wait: true, ..one.clone() })
+            Ok(PullRequest { expires: 5, no_wait: true, ..one.clone() })
         }),
-        (r#"{"batch":"x"}"#, None),
-        ("{", None),
+        (r#"{"batch":"x"}"#, Err(type_error)),
+        ("{bad", Err("invalid character 'b' looking for beginning of object key string")),
+        (r#"{"batch":"x"} x"#, Err("invalid character 'x' after top-level value")),
+        (r#"{"batch":1"#, Err("unexpected end of JSON input")),
+        (r#"{"priority":10}"#, Err("Priority must be between 0 and 9")),
     ] {
-        assert_eq!(PullRequest::decode(body.as_bytes()).ok(), want, "{body}");
+        assert_eq!(PullRequest::decode(body.as_bytes()), want.map_err(str::to_owned), "{body}");
     }
 }
 
@@ -284,4 +300,46 @@ fn empty_requests() {
     ] {
         assert_eq!(is_empty_request(body.as_bytes()), want, "{body:?}");
     }
+}
+
+/// Captured from nats-server 2.15.1, but for the API level.
+#[test]
+fn stream_infos() {
+    let body = br#"{"name":"S","subjects":["s.>"]}"#;
+    let request = StreamConfigRequest::decode(body).expect("json");
+    let mut config = check_create(request, "S", &StreamLimits::default()).expect("valid");
+    metadata::show_server(&mut config.metadata);
+    let at = |text| super::time::parse_time(text).expect("a time");
+    let mut info = StreamInfo {
+        config,
+        created: at("2026-11-23T02:24:06.269407318Z"),
+        ts: at("2026-11-23T02:24:06.270432627Z"),
+        ..StreamInfo::default()
+    };
+    let config = concat!(
+        r#""config":{"name":"S","subjects":["s.\u003e"],"retention":"limits","#,
+        r#""max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"#,
+        r#""max_msgs_per_subject":-1,"max_msg_size":-1,"discard":"old","storage":"file","#,
+        r#""num_replicas":1,"duplicate_window":120000000000,"compression":"none","#,
+        r#""allow_direct":false,"mirror_direct":false,"sealed":false,"deny_delete":false,"#,
+        r#""deny_purge":false,"allow_rollup_hdrs":false,"consumer_limits":{},"#,
+        r#""allow_msg_ttl":false,"metadata":{"_nats.level":"0","_nats.req.level":"0","#,
+        r#""_nats.ver":"2.15.1"}},"created":"2026-11-23T02:24:06.269407318Z","#,
+        r#""state":{"messages":0,"bytes":0,"first_seq":0,"first_ts":"0001-01-01T00:00:00Z","#,
+        r#""last_seq":0,"last_ts":"0001-01-01T00:00:00Z","consumer_count":0}"#
+    );
+    let ts = r#""ts":"2026-11-23T02:24:06.270432627Z""#;
+    let mut out = Vec::new();
+    let created = StreamCreated { info: &info, did_create: true };
+    write_response(&mut out, ResponseType::StreamCreate, &created);
+    let head = r#"{"type":"io.nats.jetstream.api.v1.stream_create_response","#;
+    assert_eq!(text(&out), format!(r#"{head}{config},{ts},"did_create":true}}"#));
+    out.clear();
+    info.cluster = Some(ClusterInfo { leader: "srv".to_owned() });
+    let shown = StreamInfoResponse { total: 0, offset: 0, limit: 0, info: &info };
+    write_response(&mut out, ResponseType::StreamInfo, &shown);
+    let head = r#"{"type":"io.nats.jetstream.api.v1.stream_info_response","#;
+    let totals = r#""total":0,"offset":0,"limit":0"#;
+    let cluster = r#""cluster":{"leader":"srv"}"#;
+    assert_eq!(text(&out), format!("{head}{totals},{config},{cluster},{ts}}}"));
 }

@@ -1,4 +1,5 @@
-//! Times as Go prints and parses them: RFC 3339 with up to nine digits of a second, trailing zeros trimmed.
+//! Times as Go prints and parses them: RFC 3339 with up to nine digits of a second, trailing zeros
+//! trimmed.
 
 use crate::api::json::{Kind, Path, Value, wrong_type};
 use crate::types::Timestamp;
@@ -265,6 +266,44 @@ pub fn optional_time(
     Ok(())
 }
 
+/// A duration as Go prints it.
+pub fn go_duration(ns: i64) -> String {
+    if ns == 0 {
+        return "0s".to_owned();
+    }
+    let sign = if ns < 0 { "-" } else { "" };
+    let total = ns.unsigned_abs();
+    let (seconds, nanos) = (total / 1_000_000_000, total % 1_000_000_000);
+    if seconds == 0 {
+        let (unit, scale) = match total {
+            1_000_000.. => ("ms", 1_000_000),
+            1_000.. => ("\u{b5}s", 1_000),
+            _ => ("ns", 1),
+        };
+        return format!("{sign}{}{unit}", decimal(total / scale, total % scale, scale));
+    }
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let mut text = sign.to_owned();
+    if hours > 0 {
+        text.push_str(&format!("{hours}h"));
+    }
+    if hours > 0 || minutes > 0 {
+        text.push_str(&format!("{minutes}m"));
+    }
+    text.push_str(&decimal(seconds % 60, nanos, 1_000_000_000));
+    text.push('s');
+    text
+}
+
+fn decimal(whole: u64, fraction: u64, scale: u64) -> String {
+    if fraction == 0 {
+        return whole.to_string();
+    }
+    let digits = scale.ilog10() as usize;
+    let text = format!("{whole}.{fraction:0digits$}");
+    text.trim_end_matches('0').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +358,23 @@ mod tests {
             ("2024-01-01T00:00:00+25:00", ": time zone offset hour out of range".to_owned()),
         ] {
             assert_eq!(parse_time(text), Err(format!("parsing time \"{text}\"{tail}")));
+        }
+    }
+
+    #[test]
+    fn durations_as_go_prints_them() {
+        for (ns, want) in [
+            (0, "0s"),
+            (5, "5ns"),
+            (1_500, "1.5\u{b5}s"),
+            (2_000_000, "2ms"),
+            (10_000_000_000, "10s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_500_000_000, "1h0m0.5s"),
+            (-1_000_000_000, "-1s"),
+        ] {
+            assert_eq!(go_duration(ns), want);
         }
     }
 }

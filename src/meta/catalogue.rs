@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::error::{ApiError, kinds};
+use crate::api::filter_index::FilterIndex;
 use crate::api::types::{
     AccountLimits, LIST_LIMIT, NAMES_LIMIT, StorageType, StreamConfig, StreamConfigRequest,
-    StreamNamesResponse, StreamsRequest,
+    StreamNamesResponse, StreamsRequest, page_range,
 };
 use crate::stream::config::{self, StreamLimits};
 use crate::types::{ShardId, StreamId, Timestamp};
 
-use super::index::SubjectIndex;
 use super::record::Record;
 
 /// A stream of the catalogue.
@@ -101,7 +101,7 @@ pub struct StreamPage<'a> {
 struct Account {
     streams: BTreeMap<String, StreamEntry>,
     names: BTreeMap<StreamId, String>,
-    subjects: SubjectIndex,
+    subjects: FilterIndex<StreamId>,
     reserved_memory: i64,
     reserved_storage: i64,
 }
@@ -192,7 +192,7 @@ impl Catalogue {
             }
             return Err(kinds::STREAM_NAME_EXIST.error());
         }
-        let count = self.accounts.get(account).map_or(0, |a| a.streams.len());
+        let count = self.stream_count(account);
         let max = limits.account.max_streams;
         if max >= 0 && count as u64 >= max as u64 {
             return Err(kinds::MAXIMUM_STREAMS_LIMIT.error());
@@ -327,8 +327,12 @@ impl Catalogue {
         match record {
             Record::Create { account, entry } => {
                 self.next_id = self.next_id.max(entry.id.0 + 1);
-                self.count(entry.shard, 1);
-                self.accounts.entry(account.clone()).or_default().insert(entry.clone());
+                let account = self.accounts.entry(account.clone()).or_default();
+                let known = account.remove(entry.id).is_some();
+                account.insert(entry.clone());
+                if !known {
+                    self.count(entry.shard, 1);
+                }
             }
             Record::Update { account, id, config } => {
                 if let Some(account) = self.accounts.get_mut(account)
@@ -376,7 +380,8 @@ impl Catalogue {
         self.accounts.get(account).into_iter().flat_map(|account| account.streams.values())
     }
 
-    /// Deleted streams that their shard has not yet confirmed: after recovery they are deleted again.
+    /// Deleted streams that their shard has not yet confirmed: after recovery they are deleted
+    /// again.
     pub fn deleted(&self) -> impl Iterator<Item = (StreamId, ShardId)> {
         self.deleted.iter().map(|(&id, &shard)| (id, shard))
     }
@@ -401,26 +406,30 @@ impl Catalogue {
     fn page(&self, account: &str, request: &StreamsRequest, limit: usize) -> StreamPage<'_> {
         let mut page = StreamPage { total: 0, offset: 0, limit: limit as u64, streams: vec![] };
         let Some(account) = self.accounts.get(account) else { return page };
-        let wanted = usize::try_from(request.offset).unwrap_or(0);
-        let (total, offset);
+        let range;
         if request.subject.is_empty() {
-            total = account.streams.len();
-            offset = wanted.min(total);
-            page.streams = account.streams.values().skip(offset).take(limit).collect();
+            let total = account.streams.len();
+            page.total = total as u64;
+            range = page_range(request.offset, total, limit);
+            page.streams = account.streams.values().skip(range.start).take(range.len()).collect();
         } else {
             let mut names = BTreeSet::new();
             account.subjects.overlapping(request.subject.as_bytes(), |id| {
                 names.extend(account.names.get(&id));
                 true
             });
-            total = names.len();
-            offset = wanted.min(total);
-            let chosen = names.into_iter().skip(offset).take(limit);
+            page.total = names.len() as u64;
+            range = page_range(request.offset, names.len(), limit);
+            let chosen = names.into_iter().skip(range.start).take(range.len());
             page.streams = chosen.filter_map(|name| account.streams.get(name)).collect();
         }
-        page.total = total as u64;
-        page.offset = offset as u64;
+        page.offset = range.start as u64;
         page
+    }
+
+    /// How many streams an account has.
+    pub fn stream_count(&self, account: &str) -> usize {
+        self.accounts.get(account).map_or(0, |account| account.streams.len())
     }
 
     /// Records that rebuild the catalogue: a checkpoint.

@@ -1,15 +1,16 @@
 //! The catalogue: which streams there are, whose, where, and with what configuration.
 //!
-//! Purpose: serialise what concerns all streams of an account: names, overlapping subjects, account limits, placement on
-//! shards, listing. It is pure; it must not know streams' contents, logs or connections. It exists once per node, on shard 0.
+//! Purpose: serialise what concerns all streams of an account: names, overlapping subjects, account
+//! limits, placement on shards, listing. It is pure; it must not know streams' contents, logs or
+//! connections. It exists once per node, on shard 0.
 //!
-//! Invariants: a stream's id is never used again; no two streams of an account have overlapping subjects; a decision says
-//! what may be done and changes nothing, [`Catalogue::apply`] does it. A record is applied when it is decided, so that the
-//! next request sees it, and answered when it is durable; a log that fails to write it stops the node. A deleted stream
-//! stays in the list of what must still be removed until its shard has confirmed.
+//! Invariants: a stream's id is never used again; no two streams of an account have overlapping
+//! subjects; a decision says what may be done and changes nothing, [`Catalogue::apply`] does it. A
+//! record is applied when it is decided, so that the next request sees it, and answered when it is
+//! durable; a log that fails to write it stops the node. A deleted stream stays in the list of what
+//! must still be removed until its shard has confirmed.
 
 mod catalogue;
-mod index;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -17,5 +18,4 @@ mod tests;
 pub use catalogue::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, StreamEntry, StreamPage, UpdateDecision,
 };
-pub use index::SubjectIndex;
 pub use record::{Record, RecordError};

@@ -8,7 +8,8 @@
 //! | 6..8 | 0 |
 //! | 8.. | an rkyv archive (little-endian), aligned to 16 when read |
 //!
-//! A checkpoint of the catalogue is a sequence of records that rebuilds it: next id, creates, deletes not yet forgotten.
+//! A checkpoint of the catalogue is a sequence of records that rebuilds it: next id, creates,
+//! deletes not yet forgotten.
 
 use crate::api::types::StreamConfig;
 use crate::types::{ShardId, StreamId, Timestamp};

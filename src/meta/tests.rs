@@ -265,6 +265,43 @@ fn golden_record() {
     assert_eq!(bytes, want);
 }
 
+/// The bytes of a record with a whole configuration, written by the first version.
+#[test]
+fn golden_create() {
+    let golden = include_bytes!("testdata/create.v1");
+    let mut request = request("ORDERS", &["orders.>", "returns.*"]);
+    let config = &mut request.config;
+    config.description = "what was ordered".to_owned();
+    config.max_msgs = 5;
+    config.max_age = 3_600_000_000_000;
+    config.allow_direct = true;
+    config.consumer_limits.max_ack_pending = 7;
+    config.metadata.insert("owner".to_owned(), "us".to_owned());
+    config.placement = Some(crate::api::types::Placement {
+        cluster: "C".to_owned(),
+        tags: vec!["t".to_owned()],
+        ..Default::default()
+    });
+    let catalogue = Catalogue::new(1);
+    let now = Timestamp(1_700_000_000_000_000_000);
+    let decision = catalogue.decide_create(ACCOUNT, "ORDERS", request, &limits(), now);
+    let CreateDecision::New(record) = decision else { panic!("{decision:?}") };
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    assert_eq!(Record::decode(golden).as_ref(), Ok(&*record));
+    assert!(bytes == golden, "the encoding of records has changed");
+}
+
+#[test]
+fn a_create_applied_twice_counts_once() {
+    let mut catalogue = Catalogue::new(2);
+    let entry = create(&mut catalogue, request("A", &[])).expect("new");
+    apply(&mut catalogue, &Record::Create { account: ACCOUNT.to_owned(), entry: entry.clone() });
+    assert_eq!(catalogue.stream_count(ACCOUNT), 1);
+    delete(&mut catalogue, "A");
+    assert_eq!(create(&mut catalogue, request("B", &[])).expect("new").shard, entry.shard);
+}
+
 #[test]
 fn refusals_have_the_shape_of_their_answer() {
     let mut out = Vec::new();
@@ -284,4 +321,21 @@ fn refusals_have_the_shape_of_their_answer() {
         text(&got),
         r#"error {"code":500,"err_code":10052,"description":"retention is not supported yet"}"#
     );
+}
+
+/// Requests that would be deep or square to check.
+#[test]
+fn hostile_subjects() {
+    let mut catalogue = Catalogue::new(1);
+    let deep = vec!["a"; 400_000].join(".");
+    assert_eq!(create(&mut catalogue, request("A", &[&deep])), Err(10052));
+    let longest = vec!["a"; 2_048].join(".");
+    assert!(create(&mut catalogue, request("A", &[&longest])).is_ok());
+    assert_eq!(create(&mut catalogue, request("B", &["a.>"])), Err(10065));
+    delete(&mut catalogue, "A");
+    let many: Vec<String> = (0..50_000).map(|i| format!("in.{i}")).collect();
+    let mut all: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(create(&mut catalogue, request("C", &all)).is_ok());
+    all.push("in.49999");
+    assert_eq!(create(&mut catalogue, request("D", &all)), Err(10052));
 }

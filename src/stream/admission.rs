@@ -1,10 +1,10 @@
-//! Whether a publish is stored: nats-server's checks, in the order of a stand-alone server, against the committed state and
-//! the overlay of what is admitted and not yet committed.
+//! Whether a publish is stored: nats-server's checks, in the order of a stand-alone server, against
+//! the committed state and the overlay of what is admitted and not yet committed.
 //!
-//! Three operations move the overlay: [`Admission::admit`] adds to it, [`Admission::commit`] takes a prefix away because the
-//! [`StreamView`] shows it now, [`Admission::drop_uncommitted`] forgets the rest. An answer that rests on the overlay
-//! (a duplicate, a refusal) may be sent only when all that was admitted before it is durable; the caller sees to that by
-//! queueing it behind.
+//! Three operations move the overlay: [`Admission::admit`] adds to it, [`Admission::commit`] takes
+//! a prefix away because the [`StreamView`] shows it now, [`Admission::drop_uncommitted`] forgets
+//! the rest. An answer that rests on the overlay (a duplicate, a refusal) may be sent only when all
+//! that was admitted before it is durable; the caller sees to that by queueing it behind.
 
 use std::collections::VecDeque;
 
@@ -43,8 +43,8 @@ pub trait StreamView {
     fn subject(&self, subject: &[u8]) -> SubjectState;
     /// The last sequence of a subject that matches the filter, 0 for none.
     fn last_matching(&self, filter: &[u8]) -> u64;
-    /// The stored size of the `nth` message of a subject, from the oldest (0). Asked only of streams that have discard new,
-    /// max_bytes and max_msgs_per_subject.
+    /// The stored size of the `nth` message of a subject, from the oldest (0). Asked only of
+    /// streams that have discard new, max_bytes and max_msgs_per_subject.
     fn nth_size(&self, subject: &[u8], nth: u64) -> u64;
 }
 
@@ -136,7 +136,8 @@ pub struct Admission {
     last_id: Vec<u8>,
     /// The id of the last message committed.
     committed_last_id: Vec<u8>,
-    /// Sequence and length of the ids in flight; those of messages that have one or follow one that has.
+    /// Sequence and length of the ids in flight; those of messages that have one or follow one that
+    /// has.
     ids: VecDeque<(u64, usize)>,
     /// The bytes of `ids`.
     id_bytes: VecDeque<u8>,
@@ -343,7 +344,8 @@ impl Admission {
         Ok(grow)
     }
 
-    /// The size of the message that gives way: the `nth` of its subject when in-flight ones are counted too.
+    /// The size of the message that gives way: the `nth` of its subject when in-flight ones are
+    /// counted too.
     fn replaced_size(
         &self,
         view: &impl StreamView,

@@ -1,6 +1,10 @@
-//! What a stream's configuration may be: defaults, limits and updates, checked in nats-server's order with its words.
+//! What a stream's configuration may be: defaults, limits and updates, checked in nats-server's
+//! order with its words.
 
 use crate::api::error::{ApiError, kinds};
+use crate::api::filter_index::FilterIndex;
+use crate::api::names::DESCRIPTION_BYTES_MAX;
+use crate::api::time::go_duration;
 use crate::api::types::{
     Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StreamConfig,
     StreamConfigRequest,
@@ -8,12 +12,12 @@ use crate::api::types::{
 use crate::api::{metadata, names};
 use crate::subject;
 
-/// Most bytes of a description.
-pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
 /// Most replicas, in any cluster.
 pub const REPLICAS_MAX: i64 = 5;
 /// Nanoseconds of the duplicate window when it is not told: two minutes.
 pub const DUPLICATE_WINDOW_DEFAULT: i64 = 120_000_000_000;
+/// Most filters of a stream among which the overlapping pair is named as nats-server does.
+pub const SUBJECTS_COMPARED_MAX: usize = 1_000;
 /// Least nanoseconds of ages and windows.
 pub const AGE_MIN: i64 = 100_000_000;
 
@@ -24,7 +28,8 @@ pub struct StreamLimits {
     pub duplicate_window: i64,
 }
 
-/// The configuration of a STREAM.CREATE request whose subject names `stream`: checked and filled in.
+/// The configuration of a STREAM.CREATE request whose subject names `stream`: checked and filled
+/// in.
 pub fn check_create(
     request: StreamConfigRequest,
     stream: &str,
@@ -43,8 +48,8 @@ pub fn check_create(
     check(config, request.pedantic, limits)
 }
 
-/// The configuration of a STREAM.UPDATE request whose subject names `stream`: checked and filled in, but not yet compared
-/// with what is there (that is [`check_update`]).
+/// The configuration of a STREAM.UPDATE request whose subject names `stream`: checked and filled
+/// in, but not yet compared with what is there (that is [`check_update`]).
 pub fn check_update_request(
     request: StreamConfigRequest,
     stream: &str,
@@ -87,6 +92,39 @@ pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamC
 /// True if a create with `new` finds what it asks for in `old`.
 pub fn is_same(old: &StreamConfig, new: &StreamConfig) -> bool {
     old == new
+}
+
+/// Whether messages may be purged.
+pub fn check_purge(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.sealed {
+        return Err(kinds::STREAM_SEALED.error());
+    }
+    if config.deny_purge {
+        return Err(kinds::STREAM_PURGE_NOT_PERMITTED.with("stream purge not permitted"));
+    }
+    Ok(())
+}
+
+/// Whether a message may be deleted. `exists` tells whether it is there.
+pub fn check_msg_delete(
+    config: &StreamConfig,
+    seq: u64,
+    last_seq: u64,
+    exists: bool,
+) -> Result<(), ApiError> {
+    if config.sealed {
+        return Err(kinds::STREAM_SEALED.error());
+    }
+    let failed = |text| Err(kinds::STREAM_MSG_DELETE_FAILED.with(text));
+    if config.deny_delete {
+        return failed("message delete not permitted");
+    }
+    match seq {
+        0 => failed("no message found"),
+        _ if seq > last_seq => failed("stream store EOF"),
+        _ if !exists => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
+        _ => Ok(()),
+    }
 }
 
 fn invalid(text: impl std::fmt::Display) -> ApiError {
@@ -260,20 +298,45 @@ fn check_discard(config: &StreamConfig) -> Result<(), ApiError> {
 }
 
 fn check_subjects(config: &StreamConfig) -> Result<(), ApiError> {
+    let overlap = find_overlap(&config.subjects);
     for (i, subject) in config.subjects.iter().enumerate() {
-        if !subject::is_valid_filter(subject.as_bytes()) {
+        if !names::is_valid_filter(subject) {
             return Err(invalid("invalid subject"));
         }
         check_reserved(config, subject.as_bytes())?;
-        for other in &config.subjects[i + 1..] {
-            if subject::overlaps(subject.as_bytes(), other.as_bytes()) {
-                return Err(invalid(format_args!(
-                    "subject \"{subject}\" overlaps with \"{other}\""
-                )));
-            }
+        if let Some((_, j)) = overlap.filter(|&(first, _)| first == i) {
+            let other = &config.subjects[j];
+            return Err(invalid(format_args!("subject \"{subject}\" overlaps with \"{other}\"")));
         }
     }
     Ok(())
+}
+
+/// The first pair of filters that overlap: the least first one, and the least second one for it.
+/// Among more than [`SUBJECTS_COMPARED_MAX`] filters any pair will do, so that no request costs the
+/// square of its length.
+fn find_overlap(subjects: &[String]) -> Option<(usize, usize)> {
+    let mut index = FilterIndex::default();
+    let mut any = None;
+    for (j, subject) in subjects.iter().enumerate() {
+        index.overlapping(subject.as_bytes(), |i| {
+            any = Some((i, j));
+            false
+        });
+        if any.is_some() {
+            break;
+        }
+        index.insert(subject.as_bytes(), j);
+    }
+    if any.is_none() || subjects.len() > SUBJECTS_COMPARED_MAX {
+        return any;
+    }
+    let overlaps = |a: &String, b: &String| subject::overlaps(a.as_bytes(), b.as_bytes());
+    let mut pairs = subjects.iter().enumerate().filter_map(|(i, subject)| {
+        let rest = subjects[i + 1..].iter().position(|other| overlaps(subject, other));
+        rest.map(|at| (i, i + 1 + at))
+    });
+    pairs.next()
 }
 
 fn check_reserved(config: &StreamConfig, subject: &[u8]) -> Result<(), ApiError> {
@@ -299,42 +362,4 @@ fn check_reserved(config: &StreamConfig, subject: &[u8]) -> Result<(), ApiError>
         return Err(invalid("subjects that overlap with system api require no-ack to be true"));
     }
     Ok(())
-}
-
-/// A duration as Go prints it.
-pub fn go_duration(ns: i64) -> String {
-    if ns == 0 {
-        return "0s".to_owned();
-    }
-    let sign = if ns < 0 { "-" } else { "" };
-    let total = ns.unsigned_abs();
-    let (seconds, nanos) = (total / 1_000_000_000, total % 1_000_000_000);
-    if seconds == 0 {
-        let (unit, scale) = match total {
-            1_000_000.. => ("ms", 1_000_000),
-            1_000.. => ("\u{b5}s", 1_000),
-            _ => ("ns", 1),
-        };
-        return format!("{sign}{}{unit}", decimal(total / scale, total % scale, scale));
-    }
-    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
-    let mut text = sign.to_owned();
-    if hours > 0 {
-        text.push_str(&format!("{hours}h"));
-    }
-    if hours > 0 || minutes > 0 {
-        text.push_str(&format!("{minutes}m"));
-    }
-    text.push_str(&decimal(seconds % 60, nanos, 1_000_000_000));
-    text.push('s');
-    text
-}
-
-fn decimal(whole: u64, fraction: u64, scale: u64) -> String {
-    if fraction == 0 {
-        return whole.to_string();
-    }
-    let digits = scale.ilog10() as usize;
-    let text = format!("{whole}.{fraction:0digits$}");
-    text.trim_end_matches('0').to_owned()
 }

@@ -1,8 +1,9 @@
 //! The message ids of the duplicate window.
 //!
-//! Ids are kept as 128-bit hashes in the order of their sequences, in one queue: what expires leaves at the front, what is
-//! admitted enters at the back, and what is dropped leaves at the back. A hash table finds an entry's place in the queue.
-//! For checkpoints the queue is cut into pages of [`PAGE_ENTRIES`]: entries never move, so only pages at the ends change.
+//! Ids are kept as 128-bit hashes in the order of their sequences, in one queue: what expires
+//! leaves at the front, what is admitted enters at the back, and what is dropped leaves at the
+//! back. A hash table finds an entry's place in the queue. For checkpoints the queue is cut into
+//! pages of [`PAGE_ENTRIES`]: entries never move, so only pages at the ends change.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -81,7 +82,8 @@ impl DedupeTable {
         self.places.insert_unique(hash as u64, place, rehash);
     }
 
-    /// Removes up to [`EXPIRE_BATCH`] entries older than `window` nanoseconds. True if there may be more.
+    /// Removes up to [`EXPIRE_BATCH`] entries older than `window` nanoseconds. True if there may be
+    /// more.
     pub fn expire(&mut self, now: Timestamp, window: i64) -> bool {
         for _ in 0..EXPIRE_BATCH {
             match self.queue.front() {
@@ -144,8 +146,8 @@ impl DedupeTable {
         true
     }
 
-    /// Adds an encoded page. Pages are given in their order, to an empty table first. False for what is none, or does not
-    /// follow.
+    /// Adds an encoded page. Pages are given in their order, to an empty table first. False for
+    /// what is none, or does not follow.
     pub fn restore_page(&mut self, bytes: &[u8]) -> bool {
         let Some(body) = bytes.strip_prefix(&PAGE_HEADER) else { return false };
         let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(body.len());
@@ -238,6 +240,22 @@ mod tests {
             assert_eq!(got, want, "{i}");
         }
         assert_eq!(restored.pages(), 0..3);
+    }
+
+    /// The bytes of a page are what later versions must read.
+    #[test]
+    fn golden_page() {
+        let mut table = DedupeTable::default();
+        table.insert(0x0102, 7, Timestamp(9));
+        let mut bytes = Vec::new();
+        assert!(table.encode_page(0, 7, &mut bytes));
+        let mut want = b"dedp\x01\0\0\0".to_vec();
+        want.extend_from_slice(&[2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        want.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        want.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0]);
+        want.extend_from_slice(&(-40i32).to_le_bytes());
+        want.extend_from_slice(&1u32.to_le_bytes());
+        assert_eq!(bytes, want);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The headers of a publish that a stream obeys, parsed in one pass.
 //!
-//! A header counts when its name is spelled exactly and its value is not empty; the first of several wins; spaces before a
-//! value are skipped, those behind it belong to it.
+//! A header counts when its name is spelled exactly and its value is not empty; the first of
+//! several wins; spaces before a value are skipped, those behind it belong to it.
 
 use crate::api::error::{ApiError, kinds};
 
@@ -167,7 +167,8 @@ fn find_crlf(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Seconds of a TTL, -1 for `never`: a Go duration of at least a second, or a whole number, of which 0 means none.
+/// Seconds of a TTL, -1 for `never`: a Go duration of at least a second, or a whole number, of
+/// which 0 means none.
 fn parse_ttl(value: &[u8]) -> Option<i64> {
     if value == b"never" {
         return Some(-1);

@@ -1,7 +1,8 @@
 //! What is admitted and not yet committed.
 //!
-//! A plain publish costs an entry in a queue and a copy of its subject. Subjects are looked up only when a per-subject rule
-//! or header asks: then the queue is read into a table, which follows the queue from there on until the queue is empty.
+//! A plain publish costs an entry in a queue and a copy of its subject. Subjects are looked up only
+//! when a per-subject rule or header asks: then the queue is read into a table, which follows the
+//! queue from there on until the queue is empty.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,8 @@ pub(super) struct InFlight {
     pub at: Timestamp,
     /// Bytes it will count for in the stream's state.
     pub size: u64,
-    /// By how much it will change the number of messages and bytes, evictions within its subject included.
+    /// By how much it will change the number of messages and bytes, evictions within its subject
+    /// included.
     pub grow_msgs: i64,
     pub grow_bytes: i64,
     subject_start: u64,

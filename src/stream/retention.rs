@@ -1,8 +1,8 @@
-//! What must leave a stream after something was applied to it: decisions over the committed state, which the caller
-//! executes on its index.
+//! What must leave a stream after something was applied to it: decisions over the committed state,
+//! which the caller executes on its index.
 //!
-//! Removal by count or size follows from what is applied and needs no record of its own. Removal by age rests on a clock,
-//! so it is a decision of the leader that goes through the log.
+//! Removal by count or size follows from what is applied and needs no record of its own. Removal by
+//! age rests on a clock, so it is a decision of the leader that goes through the log.
 
 use crate::api::types::StreamConfig;
 use crate::stream::admission::{StreamView, SubjectState};
@@ -54,8 +54,8 @@ impl Retention {
         self.max_per_subject != u64::MAX
     }
 
-    /// Whether the first message must leave for a limit of count or size. Asked again after each removal: a message of
-    /// which nobody knows the size may leave only one at a time.
+    /// Whether the first message must leave for a limit of count or size. Asked again after each
+    /// removal: a message of which nobody knows the size may leave only one at a time.
     pub fn by_limits(&self, view: &impl StreamView) -> Evict {
         if view.messages() == 0 {
             return Evict::Nothing;

@@ -1,4 +1,5 @@
-//! Admission and retention against answers captured from nats-server 2.15.1, and against a model that commits at once.
+//! Admission and retention against answers captured from nats-server 2.15.1, and against a model
+//! that commits at once.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use crate::api::cases::{parse, text};
 use crate::api::types::{DiscardPolicy, StorageType, StreamConfig, StreamConfigRequest};
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::*;
-use crate::stream::config::{StreamLimits, check_create, check_update, check_update_request};
+use crate::stream::config::*;
 use crate::stream::retention::{Evict, Retention};
 use crate::types::Timestamp;
 
@@ -264,8 +265,8 @@ impl Random {
     }
 }
 
-/// A configuration whose refusals the overlay foresees exactly: discard old has no limits of count or size, since what they
-/// will evict is not foreseen.
+/// A configuration whose refusals the overlay foresees exactly: discard old has no limits of count
+/// or size, since what they will evict is not foreseen.
 fn random_config(random: &mut Random) -> StreamConfig {
     let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
     config.max_msg_size = -1;
@@ -318,7 +319,8 @@ struct Counts {
     lost: u32,
 }
 
-/// Publishes the same to a stream that lags and to one that commits at once: the answers must be the same.
+/// Publishes the same to a stream that lags and to one that commits at once: the answers must be
+/// the same.
 fn run_seed(seed: u64, counts: &mut Counts) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..8 {
@@ -422,4 +424,25 @@ fn replay_rebuilds_what_is_remembered() {
         assert_eq!(got, want, "{i}");
         replayed.drop_uncommitted(50);
     }
+}
+
+#[test]
+fn purges_and_deletes() {
+    let open = StreamConfig::default();
+    let denied = StreamConfig { deny_delete: true, deny_purge: true, ..open.clone() };
+    let sealed = StreamConfig { sealed: true, ..denied.clone() };
+    for (config, seq, exists, want) in [
+        (&open, 5, true, None),
+        (&open, 5, false, Some((10_043, "sequence 5 not found"))),
+        (&open, 0, false, Some((10_057, "no message found"))),
+        (&open, 10, false, Some((10_057, "stream store EOF"))),
+        (&denied, 10, false, Some((10_057, "message delete not permitted"))),
+        (&sealed, 10, false, Some((10_109, "invalid operation on sealed stream"))),
+    ] {
+        let got = check_msg_delete(config, seq, 9, exists).err();
+        let got = got.as_ref().map(|e| (e.err_code, e.description.as_ref()));
+        assert_eq!(got, want, "{seq}");
+    }
+    let codes = [&open, &denied, &sealed].map(|c| check_purge(c).err().map(|e| e.err_code));
+    assert_eq!(codes, [None, Some(10_110), Some(10_109)]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::encode::go_quote;
-use super::scan::{Kind, Value, parse};
+use super::scan::{EOF, Kind, Value, expect_end, parse};
 
 /// Where in a request the decoder is: the root's Go type and the keys as they were written.
 #[derive(Debug)]
@@ -36,12 +36,14 @@ pub trait Object {
     /// Its Go type, such as `server.Placement`.
     const GO_TYPE: &'static str;
 
-    /// Decodes `value` into the member that `key` names (letter case is ignored). `Ok(false)` when there is none.
+    /// Decodes `value` into the member that `key` names (letter case is ignored). `Ok(false)` when
+    /// there is none.
     fn member(&mut self, key: &str, value: &Value, path: &mut Path) -> Result<bool, String>;
 }
 
-/// Decodes a request's body into `request`, which keeps what the body does not name. An empty body changes nothing; several
-/// values follow each other. With `strict`, an unknown member is an error. The error is the text after `invalid JSON: `.
+/// Decodes a request's body into `request`, which keeps what the body does not name. An empty body
+/// changes nothing; several values follow each other. With `strict`, an unknown member is an error.
+/// The error is the text after `invalid JSON: `.
 pub fn decode_body<T: Object>(
     body: &[u8],
     root: &'static str,
@@ -56,6 +58,30 @@ pub fn decode_body<T: Object>(
         struct_value_with(request, &value, &mut Path::new(root), strict)?;
     }
     Ok(())
+}
+
+/// Decodes a body that is one value, as Go's `Unmarshal` does: unknown members are ignored, and
+/// errors of syntax do not tell their offset.
+pub fn decode_value<T: Object>(
+    body: &[u8],
+    root: &'static str,
+    request: &mut T,
+) -> Result<(), String> {
+    let mut at = 0;
+    let value = parse(body, &mut at).map_err(without_offset)?;
+    let Some(value) = value else { return Err(END.to_owned()) };
+    expect_end(body, at).map_err(without_offset)?;
+    struct_value_with(request, &value, &mut Path::new(root), false)
+}
+
+const END: &str = "unexpected end of JSON input";
+
+fn without_offset(error: String) -> String {
+    match error.rsplit_once(" at offset ") {
+        Some((text, _)) => text.to_owned(),
+        None if error == EOF => END.to_owned(),
+        None => error,
+    }
 }
 
 /// Decodes an object; `null` changes nothing.

@@ -45,8 +45,8 @@ impl Kind<'_> {
     }
 }
 
-/// Reads the next value of `data` from `*at` on and moves `*at` behind it. `None` when only white space is left.
-/// The error is Go's text.
+/// Reads the next value of `data` from `*at` on and moves `*at` behind it. `None` when only white
+/// space is left. The error is Go's text.
 pub fn parse<'a>(data: &'a [u8], at: &mut usize) -> Result<Option<Value<'a>>, String> {
     let mut scan = Scan { data, at: *at, depth: 0 };
     scan.skip_space();
@@ -58,13 +58,23 @@ pub fn parse<'a>(data: &'a [u8], at: &mut usize) -> Result<Option<Value<'a>>, St
     Ok(Some(value))
 }
 
+/// An error unless only white space follows.
+pub(super) fn expect_end(data: &[u8], at: usize) -> Result<(), String> {
+    let mut scan = Scan { data, at, depth: 0 };
+    scan.skip_space();
+    if scan.at == data.len() {
+        return Ok(());
+    }
+    Err(scan.unexpected("after top-level value"))
+}
+
 struct Scan<'a> {
     data: &'a [u8],
     at: usize,
     depth: usize,
 }
 
-const EOF: &str = "unexpected EOF";
+pub(super) const EOF: &str = "unexpected EOF";
 
 impl<'a> Scan<'a> {
     fn peek(&self) -> Result<u8, String> {

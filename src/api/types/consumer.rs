@@ -11,7 +11,8 @@ use crate::api::json;
 use crate::api::time::{GoTime, optional_time};
 use crate::json_object;
 
-/// A consumer's configuration. As decoded it is what the client wrote; `api::consumer_config` fills in defaults.
+/// A consumer's configuration. As decoded it is what the client wrote; `api::consumer_config` fills
+/// in defaults.
 #[derive(
     Clone,
     Debug,

@@ -3,7 +3,7 @@
 use super::consumer::ConsumerConfig;
 use super::enums::{self, ConsumerAction};
 use super::stream::StreamConfig;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, kinds};
 use crate::api::json::{self, Kind, Object, Path, Value};
 use crate::api::time::{GoTime, optional_time};
 use crate::json_object;
@@ -222,7 +222,8 @@ macro_rules! roots {
             }
 
             impl $type {
-                /// Decodes a body strictly: unknown members are errors. An empty body is the default.
+                /// Decodes a body strictly: unknown members are errors. An empty body is the
+                /// default.
                 pub fn decode(body: &[u8]) -> Result<Self, ApiError> {
                     decode_strict(body, Self::ROOT)
                 }
@@ -248,7 +249,8 @@ fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiEr
     Ok(request)
 }
 
-/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or `[`.
+/// False for a body that INFO, NAMES, LIST and PURGE requests ignore: it does not start with `{` or
+/// `[`.
 fn is_json(body: &[u8]) -> bool {
     let first = body.iter().find(|b| !b.is_ascii_whitespace());
     matches!(first, Some(b'{' | b'['))
@@ -282,9 +284,23 @@ impl StreamInfoRequest {
 }
 
 impl PurgeRequest {
-    /// Decodes the body of STREAM.PURGE. What is not JSON is ignored.
+    /// Decodes and checks the body of STREAM.PURGE. What is not JSON is ignored.
     pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+        let request = if is_json(body) { Self::decode(body)? } else { Self::default() };
+        if request.seq > 0 && request.keep > 0 {
+            return Err(kinds::BAD_REQUEST.error());
+        }
+        Ok(request)
+    }
+}
+
+impl MsgDeleteRequest {
+    /// Decodes and checks the body of STREAM.MSG.DELETE.
+    pub fn decode_delete(body: &[u8]) -> Result<Self, ApiError> {
+        if is_empty_request(body) {
+            return Err(kinds::BAD_REQUEST.error());
+        }
+        Self::decode(body)
     }
 }
 
@@ -295,34 +311,27 @@ impl ConsumersRequest {
     }
 }
 
-impl MsgGetRequest {
-    /// Decodes the body of a direct get: unknown members are ignored. The error has no words a client sees.
-    pub fn decode_direct(body: &[u8]) -> Result<Self, String> {
-        let mut request = Self::default();
-        json::decode_body(body, "JSApiMsgGetRequest", false, &mut request)?;
-        Ok(request)
-    }
-}
-
 impl PullRequest {
-    /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are ignored.
+    /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are
+    /// ignored. The error is what follows `400 Bad Request - `.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
         let mut request = PullRequest { batch: 1, ..Self::default() };
-        if body.is_empty() {
-            return Ok(request);
+        match body.first() {
+            None => {}
+            Some(b'{') => {
+                json::decode_value(body, "", &mut request)?;
+                if !(0..=9).contains(&request.priority) {
+                    return Err("Priority must be between 0 and 9".to_owned());
+                }
+            }
+            // What is not a number asks for one message.
+            Some(_) => {
+                let text = std::str::from_utf8(body).unwrap_or_default();
+                request.batch = text.parse().unwrap_or(1);
+            }
         }
-        if body[0] != b'{' {
-            // A plain number; what is none asks for one message.
-            let text = std::str::from_utf8(body).unwrap_or_default();
-            request.batch = text.parse().ok().filter(|&n| n > 0).unwrap_or(1);
-            return Ok(request);
-        }
-        request.batch = 0;
-        json::decode_body(body, "JSApiConsumerGetNextRequest", false, &mut request)?;
-        if request.batch == 0 {
-            request.batch = 1;
-        }
+        request.batch = request.batch.max(1);
         Ok(request)
     }
 }

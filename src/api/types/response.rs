@@ -1,4 +1,5 @@
-//! Answers: an envelope with the type, then either the members or the error with the members that stay at zero.
+//! Answers: an envelope with the type, then either the members or the error with the members that
+//! stay at zero.
 
 use serde::Serialize;
 
@@ -242,6 +243,13 @@ pub const NAMES_LIMIT: usize = 1_024;
 pub const LIST_LIMIT: usize = 256;
 /// Most subjects in STREAM.INFO's answer.
 pub const SUBJECTS_LIMIT: usize = 100_000;
+
+/// The part of `total` sorted items that an answer holds. A negative offset is 0, one beyond the end
+/// is the end; the answer's `offset` is the range's start.
+pub fn page_range(offset: i64, total: usize, limit: usize) -> std::ops::Range<usize> {
+    let start = usize::try_from(offset.max(0)).unwrap_or(usize::MAX).min(total);
+    start..start.saturating_add(limit).min(total)
+}
 
 /// A message as STREAM.MSG.GET shows it.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,8 @@ use crate::api::json;
 use crate::api::time::{GoTime, optional_time};
 use crate::json_object;
 
-/// A stream's configuration. As decoded it is what the client wrote; `stream::config` fills in defaults.
+/// A stream's configuration. As decoded it is what the client wrote; `stream::config` fills in
+/// defaults.
 #[derive(
     Clone,
     Debug,

@@ -1,51 +1,72 @@
-//! The filters of an account's streams, as a trie of tokens: finds overlaps without visiting every stream.
+//! Subject filters as a trie of tokens: finds overlaps without comparing with every filter.
 
 use std::collections::BTreeMap;
 
+use super::names::FILTER_BYTES_MAX;
 use crate::subject::tokens;
-use crate::types::StreamId;
 
-/// Subject filters and the streams they belong to. Filters in it do not overlap, so each ends at a node of its own.
-#[derive(Debug, Default)]
-pub struct SubjectIndex {
-    root: Node,
+/// Subject filters and whose they are. Filters in it do not overlap, so each ends at a node of its
+/// own.
+#[derive(Debug)]
+pub struct FilterIndex<T> {
+    root: Node<T>,
 }
 
-#[derive(Debug, Default)]
-struct Node {
+impl<T> Default for FilterIndex<T> {
+    fn default() -> Self {
+        FilterIndex { root: Node::default() }
+    }
+}
+
+#[derive(Debug)]
+struct Node<T> {
     /// By token; `*` and `>` are tokens like others here.
-    children: BTreeMap<Box<[u8]>, Node>,
-    stream: Option<StreamId>,
+    children: BTreeMap<Box<[u8]>, Node<T>>,
+    owner: Option<T>,
 }
 
-impl SubjectIndex {
-    /// Adds a stream's filter.
-    pub fn insert(&mut self, filter: &[u8], stream: StreamId) {
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Node { children: BTreeMap::new(), owner: None }
+    }
+}
+
+impl<T: Copy + PartialEq> FilterIndex<T> {
+    /// Adds a filter. One longer than [`FILTER_BYTES_MAX`] is not valid, and ignored everywhere.
+    pub fn insert(&mut self, filter: &[u8], owner: T) {
+        if filter.len() > FILTER_BYTES_MAX {
+            return;
+        }
         let mut node = &mut self.root;
         for token in tokens(filter) {
             node = node.children.entry(token.into()).or_default();
         }
-        node.stream = Some(stream);
+        node.owner = Some(owner);
     }
 
-    /// Removes a stream's filter.
-    pub fn remove(&mut self, filter: &[u8], stream: StreamId) {
+    /// Removes a filter.
+    pub fn remove(&mut self, filter: &[u8], owner: T) {
+        if filter.len() > FILTER_BYTES_MAX {
+            return;
+        }
         let path: Vec<&[u8]> = tokens(filter).collect();
-        remove(&mut self.root, &path, stream);
+        remove(&mut self.root, &path, &owner);
     }
 
-    /// Calls `found` with each stream that has a filter overlapping `filter`, a stream once per such filter, until it says
-    /// false.
-    pub fn overlapping(&self, filter: &[u8], mut found: impl FnMut(StreamId) -> bool) {
+    /// Calls `found` with the owner of each filter that overlaps `filter` until it says false.
+    pub fn overlapping(&self, filter: &[u8], mut found: impl FnMut(T) -> bool) {
+        if filter.len() > FILTER_BYTES_MAX {
+            return;
+        }
         let path: Vec<&[u8]> = tokens(filter).collect();
         overlapping(&self.root, &path, &mut found);
     }
 
-    /// True if a stream other than `except` has a filter overlapping `filter`.
-    pub fn overlaps(&self, filter: &[u8], except: Option<StreamId>) -> bool {
+    /// True if `filter` overlaps a filter of another owner than `except`.
+    pub fn overlaps(&self, filter: &[u8], except: Option<T>) -> bool {
         let mut overlaps = false;
-        self.overlapping(filter, |stream| {
-            overlaps = Some(stream) != except;
+        self.overlapping(filter, |owner| {
+            overlaps = Some(owner) != except;
             !overlaps
         });
         overlaps
@@ -53,33 +74,33 @@ impl SubjectIndex {
 }
 
 /// True if the node is of no use any more.
-fn remove(node: &mut Node, path: &[&[u8]], stream: StreamId) -> bool {
+fn remove<T: PartialEq>(node: &mut Node<T>, path: &[&[u8]], owner: &T) -> bool {
     match path.split_first() {
         None => {
-            if node.stream == Some(stream) {
-                node.stream = None;
+            if node.owner.as_ref() == Some(owner) {
+                node.owner = None;
             }
         }
         Some((token, rest)) => {
-            let empty = node.children.get_mut(*token).is_some_and(|c| remove(c, rest, stream));
+            let empty = node.children.get_mut(*token).is_some_and(|c| remove(c, rest, owner));
             if empty {
                 node.children.remove(*token);
             }
         }
     }
-    node.stream.is_none() && node.children.is_empty()
+    node.owner.is_none() && node.children.is_empty()
 }
 
 /// False if `found` has had enough.
-fn overlapping(node: &Node, path: &[&[u8]], found: &mut impl FnMut(StreamId) -> bool) -> bool {
+fn overlapping<T: Copy>(node: &Node<T>, path: &[&[u8]], found: &mut impl FnMut(T) -> bool) -> bool {
     let Some((&token, rest)) = path.split_first() else {
-        return node.stream.is_none_or(found);
+        return node.owner.is_none_or(found);
     };
     if token == b">" {
         return all_below(node, found);
     }
     if let Some(full) = node.children.get(&b">"[..])
-        && !full.stream.is_none_or(&mut *found)
+        && !full.owner.is_none_or(&mut *found)
     {
         return false;
     }
@@ -102,10 +123,10 @@ fn overlapping(node: &Node, path: &[&[u8]], found: &mut impl FnMut(StreamId) -> 
     true
 }
 
-fn all_below(node: &Node, found: &mut impl FnMut(StreamId) -> bool) -> bool {
+fn all_below<T: Copy>(node: &Node<T>, found: &mut impl FnMut(T) -> bool) -> bool {
     node.children
         .values()
-        .all(|child| child.stream.is_none_or(&mut *found) && all_below(child, found))
+        .all(|child| child.owner.is_none_or(&mut *found) && all_below(child, found))
 }
 
 #[cfg(test)]
@@ -141,8 +162,8 @@ mod tests {
     #[test]
     fn agrees_with_comparing_all() {
         let mut state = 0x9e37_79b9_7f4a_7c15;
-        let mut index = SubjectIndex::default();
-        let mut filters: Vec<(String, StreamId)> = Vec::new();
+        let mut index = FilterIndex::default();
+        let mut filters: Vec<(String, u32)> = Vec::new();
         let (mut added, mut refused, mut removed) = (0, 0, 0);
         for i in 0..20_000 {
             if filters.len() > 12 || next(&mut state).is_multiple_of(4) && !filters.is_empty() {
@@ -153,10 +174,10 @@ mod tests {
                 continue;
             }
             let filter = random_filter(&mut state);
-            let overlaps = |(other, _): &&(String, StreamId)| {
+            let overlaps = |(other, _): &&(String, u32)| {
                 crate::subject::overlaps(filter.as_bytes(), other.as_bytes())
             };
-            let mut want: Vec<StreamId> = filters.iter().filter(overlaps).map(|f| f.1).collect();
+            let mut want: Vec<u32> = filters.iter().filter(overlaps).map(|f| f.1).collect();
             let mut got = Vec::new();
             index.overlapping(filter.as_bytes(), |id| {
                 got.push(id);
@@ -167,8 +188,8 @@ mod tests {
             assert_eq!(got, want, "{filter} among {filters:?}");
             assert_eq!(index.overlaps(filter.as_bytes(), None), !want.is_empty());
             if want.is_empty() {
-                index.insert(filter.as_bytes(), StreamId(i));
-                filters.push((filter, StreamId(i)));
+                index.insert(filter.as_bytes(), i);
+                filters.push((filter, i));
                 added += 1;
             } else {
                 if let [only] = want[..] {

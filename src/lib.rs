@@ -4,5 +4,6 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod config;
+pub mod control;
 pub mod subject;
 pub mod types;

@@ -19,6 +19,7 @@ pub mod replication;
 pub mod consumer;
 pub mod meta;
 pub mod stream;
+pub mod control;
 pub mod subject;
 pub mod turn;
 pub mod types;

@@ -1,0 +1,294 @@
+//! The HTTP server: glommio's sockets under hyper.
+
+use super::http::{Answer, Endpoint, Facts, answer};
+use super::process::Meter;
+use super::status::{Site, Snapshot, StatusSource};
+use crate::config::options::HttpOptions;
+use crate::types::Timestamp;
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::{TcpListener, TcpStream};
+use glommio::timer::{sleep, timeout};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::rt::ReadBufCursor;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream, ToSocketAddrs};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Connections served at once; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 64;
+/// How long one connection may last.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the reactors have to answer.
+const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How old a snapshot may be to be shown again.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(50);
+/// Time between two looks for the answer.
+const SNAPSHOT_POLL: Duration = Duration::from_millis(1);
+/// Memory that the executor sets aside for direct I/O, of which there is none.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+/// Submissions at once.
+const RING_DEPTH: usize = 32;
+/// Bytes of a request's line and headers.
+const REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Bytes read at once.
+const READ_BYTES: usize = 2 << 10;
+
+/// The running server.
+pub struct Control {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: ExecutorJoinHandle<()>,
+}
+
+impl Control {
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops serving and waits for the thread's end.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        // The accept that is under way sees the flag when it ends, so give it something.
+        drop(StdStream::connect_timeout(&reachable(self.address), Duration::from_secs(1)));
+        // A thread that panicked has stopped as well.
+        drop(self.thread.join());
+    }
+}
+
+/// Where a listener on this address can be reached from here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Starts the server on a thread of its own and returns once it listens.
+///
+/// `site` is told the port through `options.http`, which is set to the one that was bound.
+pub fn start(
+    http: &HttpOptions,
+    mut site: Site,
+    source: Box<dyn StatusSource>,
+) -> io::Result<Control> {
+    let address = free_address(&http.host, http.port)?;
+    site.options.http = Some(HttpOptions { port: address.port(), ..http.clone() });
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let (ready, bound) = mpsc::channel();
+    let thread = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("control")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .spawn(move || serve(address, Rc::new(Shared::new(site, source)), seen, ready))
+        .map_err(io_error)?;
+    match bound.recv() {
+        Ok(Ok(())) => Ok(Control { address, stop, thread }),
+        Ok(Err(e)) => Err(e),
+        Err(_) => Err(io::Error::other("the control thread ended at once")),
+    }
+}
+
+/// The address to listen on. glommio shares a port that is taken by another that shares, so this
+/// looks first whether it is free; and it is here that port 0 becomes a port.
+fn free_address(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let address = (host, port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
+    StdListener::bind(address)?.local_addr()
+}
+
+fn io_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(e) => e,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// What the connections share.
+struct Shared {
+    site: Site,
+    source: RefCell<Box<dyn StatusSource>>,
+    /// The last snapshot, and when it came.
+    last: RefCell<Option<(Instant, Rc<Snapshot>)>>,
+    /// Since when one has been asked for, if one is.
+    asked: Cell<Option<Instant>>,
+    meter: RefCell<Meter>,
+    requests: RefCell<BTreeMap<String, u64>>,
+    connections: Cell<usize>,
+}
+
+impl Shared {
+    fn new(site: Site, source: Box<dyn StatusSource>) -> Shared {
+        Shared {
+            site,
+            source: RefCell::new(source),
+            last: RefCell::new(None),
+            asked: Cell::new(None),
+            meter: RefCell::new(Meter::new()),
+            requests: RefCell::new(BTreeMap::new()),
+            connections: Cell::new(0),
+        }
+    }
+
+    /// A snapshot no older than allowed; `None` if nobody answers in time.
+    async fn snapshot(&self) -> Option<Rc<Snapshot>> {
+        let begun = Instant::now();
+        loop {
+            if let Some((at, snapshot)) = &*self.last.borrow()
+                && (at.elapsed() <= SNAPSHOT_AGE_MAX || *at >= begun)
+            {
+                return Some(snapshot.clone());
+            }
+            if begun.elapsed() > SNAPSHOT_TIME_MAX {
+                return None;
+            }
+            self.look();
+            let fresh = self.last.borrow().as_ref().is_some_and(|(at, _)| *at >= begun);
+            if !fresh {
+                sleep(SNAPSHOT_POLL).await;
+            }
+        }
+    }
+
+    /// Asks, unless a question is under way, and takes the answer if it is there.
+    fn look(&self) {
+        let mut source = self.source.borrow_mut();
+        if self.asked.get().is_none_or(|at| at.elapsed() > SNAPSHOT_TIME_MAX) {
+            source.ask();
+            self.asked.set(Some(Instant::now()));
+        }
+        if let Some(snapshot) = source.poll() {
+            *self.last.borrow_mut() = Some((Instant::now(), Rc::new(snapshot)));
+            self.asked.set(None);
+        }
+    }
+
+    async fn respond(&self, path: &str) -> Answer {
+        let base = self.site.options.http.as_ref().map_or("", |http| http.base_path.as_str());
+        let endpoint = Endpoint::of(path, base);
+        if let Some(name) = endpoint.counted_as() {
+            *self.requests.borrow_mut().entry(name.to_owned()).or_default() += 1;
+        }
+        let snapshot = if endpoint.needs_snapshot() { self.snapshot().await } else { None };
+        let usage = self.meter.borrow_mut().read();
+        let requests = self.requests.borrow();
+        let facts = Facts { site: &self.site, usage, requests: &requests, now: now() };
+        answer(endpoint, &facts, snapshot.as_deref())
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+async fn serve(
+    address: SocketAddr,
+    shared: Rc<Shared>,
+    stop: Arc<AtomicBool>,
+    ready: mpsc::Sender<io::Result<()>>,
+) {
+    let listener = match TcpListener::bind(address).map_err(io_error) {
+        Ok(listener) => listener,
+        Err(e) => return drop(ready.send(Err(e))),
+    };
+    if ready.send(Ok(())).is_err() {
+        return;
+    }
+    drop(ready);
+    while !stop.load(Ordering::Acquire) {
+        if shared.connections.get() >= CONNECTIONS_MAX {
+            sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        let Ok(stream) = listener.accept().await else {
+            // Out of files, most likely: that passes.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        shared.connections.set(shared.connections.get() + 1);
+        let shared = shared.clone();
+        glommio::spawn_local(async move {
+            // A connection that fails or lasts too long is closed, and that is all there is to do.
+            let _ = timeout(CONNECTION_TIME_MAX, connection(stream, &shared)).await;
+            shared.connections.set(shared.connections.get() - 1);
+        })
+        .detach();
+    }
+}
+
+async fn connection(stream: TcpStream, shared: &Rc<Shared>) -> Result<(), GlommioError<()>> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let shared = shared.clone();
+        async move {
+            let answer = shared.respond(request.uri().path()).await;
+            Ok::<_, Infallible>(response(answer))
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.max_buf_size(REQUEST_BYTES_MAX).header_read_timeout(None).title_case_headers(true);
+    let served = builder.serve_connection(Socket(stream), service).await;
+    served.map_err(|e| GlommioError::IoError(io::Error::other(e)))
+}
+
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.headers {
+        response = response.header(*name, *value);
+    }
+    // The parts are all constants, so this cannot fail; an empty answer stands for what cannot be.
+    response.body(Full::new(Bytes::from(answer.body))).unwrap_or_default()
+}
+
+/// A glommio socket as hyper reads and writes one.
+struct Socket(TcpStream);
+
+impl hyper::rt::Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; READ_BYTES];
+        let room = buf.remaining().min(READ_BYTES);
+        Pin::new(&mut self.0).poll_read(cx, &mut bytes[..room]).map_ok(|read| {
+            buf.put_slice(&bytes[..read]);
+        })
+    }
+}
+
+impl hyper::rt::Write for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}

@@ -1,0 +1,239 @@
+//! The server over loopback, with a source that is not there.
+
+use super::{
+    Control, Health, JetStreamStatus, ReactorStatus, ShardStatus, Site, Snapshot, StatusSource,
+    start,
+};
+use crate::config::options::{HttpOptions, JetStreamOptions, Options, Persona};
+use crate::types::Timestamp;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Answers at the poll that it is told to.
+struct Fake {
+    snapshot: Snapshot,
+    polls: u32,
+    /// Polls until the answer; `None` never answers.
+    after: Option<u32>,
+}
+
+impl StatusSource for Fake {
+    fn ask(&mut self) {
+        self.polls = 0;
+    }
+
+    fn poll(&mut self) -> Option<Snapshot> {
+        self.polls += 1;
+        self.after.filter(|after| self.polls > *after).map(|_| self.snapshot.clone())
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let reactor = ReactorStatus {
+        connections: 2,
+        in_msgs: 10,
+        in_bytes: 1000,
+        slow_consumers: 1,
+        ..ReactorStatus::default()
+    };
+    Snapshot {
+        health: Health::Ok,
+        reactors: vec![reactor, ReactorStatus { subscriptions: 5, ..reactor }],
+        shards: vec![ShardStatus { flushes: 7, ..ShardStatus::default() }],
+        jetstream: Some(JetStreamStatus { streams: 3, api_total: 9, ..Default::default() }),
+    }
+}
+
+fn site() -> Site {
+    let mut options = Options::defaults(Persona::Corelane);
+    options.jetstream = Some(JetStreamOptions::defaults(Persona::Corelane));
+    options.config_digest = "sha256:00".to_owned();
+    options.server_tags = vec!["a".to_owned()];
+    Site {
+        options,
+        server_id: "NID".to_owned(),
+        server_name: "here".to_owned(),
+        client_port: 4222,
+        start: Timestamp(1_787_308_800_000_000_000),
+        cores: 2,
+        api_level: 0,
+        memory_bytes_max: 1000,
+        store_bytes_max: 2000,
+    }
+}
+
+fn run(after: Option<u32>, snapshot: Snapshot, base: &str) -> Control {
+    let http = HttpOptions { host: "127.0.0.1".to_owned(), port: 0, base_path: base.to_owned() };
+    start(&http, site(), Box::new(Fake { snapshot, polls: 0, after })).unwrap()
+}
+
+/// Head and body of the answer to one request.
+fn request(control: &Control, method: &str, path: &str) -> (String, String) {
+    let mut socket = TcpStream::connect(control.address()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let text = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+#[test]
+fn health_is_nats_servers() {
+    let control = run(Some(2), snapshot(), "");
+    let (head, body) = request(&control, "GET", "/healthz?js-enabled-only=true");
+    assert_eq!(body, r#"{"status":"ok"}"#);
+    let lines: Vec<&str> = head.split("\r\n").collect();
+    assert_eq!(lines[0], "HTTP/1.1 200 OK");
+    for line in
+        ["Access-Control-Allow-Origin: *", "Content-Type: application/json", "Content-Length: 15"]
+    {
+        assert!(lines.contains(&line), "{head}");
+    }
+    let (head, body) = request(&control, "HEAD", "/healthz");
+    assert!(head.contains("Content-Length: 15") && body.is_empty(), "{head}");
+    control.stop();
+}
+
+#[test]
+fn ill_health_and_silence_are_503() {
+    let ill = Snapshot { health: Health::Unavailable("not \"up\"".to_owned()), ..snapshot() };
+    let control = run(Some(0), ill, "");
+    let (head, body) = request(&control, "GET", "/healthz");
+    assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+    assert_eq!(body, r#"{"status":"unavailable","error":"not \"up\""}"#);
+    control.stop();
+    let control = run(None, snapshot(), "");
+    let begun = Instant::now();
+    let (head, body) = request(&control, "GET", "/healthz");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!(body, r#"{"status":"unavailable","error":"reactors do not answer"}"#);
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    control.stop();
+}
+
+/// Top-level keys of pretty JSON, in their order.
+fn keys(json: &str) -> Vec<&str> {
+    json.lines()
+        .filter_map(|line| line.strip_prefix("  \"")?.split_once('"').map(|(key, _)| key))
+        .collect()
+}
+
+#[test]
+fn varz_has_nats_servers_keys_in_their_order() {
+    // As nats-server 2.15.1 gives them, but for feature_flags and disk_io_wait_stats.
+    const KEYS: &str = "server_id server_name version proto git_commit go host port \
+        max_connections ping_interval ping_max http_host http_port http_base_path https_port \
+        auth_timeout max_control_line max_payload max_pending cluster gateway leaf mqtt websocket \
+        jetstream tls_timeout write_deadline start now uptime mem cores gomaxprocs cpu \
+        connections total_connections routes remotes leafnodes in_msgs in_bytes in_client_msgs \
+        in_client_bytes out_msgs out_bytes out_client_msgs out_client_bytes slow_consumers \
+        stale_connections stalled_clients subscriptions http_req_stats config_load_time \
+        config_digest tags system_account slow_consumer_stats stale_connection_stats corelane";
+    let control = run(Some(0), snapshot(), "");
+    request(&control, "GET", "/nope");
+    let (_, body) = request(&control, "GET", "/varz");
+    assert_eq!(keys(&body), KEYS.split_whitespace().collect::<Vec<_>>());
+    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["version"], "2.15.1");
+    assert_eq!(json["corelane"]["version"], "0.1.0");
+    assert_eq!(json["http_port"], control.address().port());
+    assert_eq!(json["connections"], 4);
+    assert_eq!(json["in_bytes"], 2000);
+    assert_eq!(json["subscriptions"], 5);
+    assert_eq!(json["slow_consumer_stats"]["clients"], 2);
+    assert_eq!(json["start"], "2026-08-21T10:40:00Z");
+    assert_eq!(json["http_req_stats"], serde_json::json!({ "/varz": 1 }));
+    assert_eq!(json["jetstream"]["config"]["sync_always"], true);
+    assert_eq!(json["jetstream"]["stats"]["api"]["total"], 9);
+    assert!(json["mem"].as_u64().unwrap() > 0);
+    control.stop();
+}
+
+#[test]
+fn metrics_are_prometheus_text() {
+    let control = run(Some(0), snapshot(), "");
+    let (head, body) = request(&control, "GET", "/metrics");
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
+    for line in [
+        "# TYPE corelane_in_msgs_total counter",
+        "corelane_in_msgs_total{reactor=\"1\"} 10",
+        "corelane_log_flushes_total{shard=\"0\"} 7",
+        "corelane_jetstream_streams 3",
+        "corelane_healthy 1",
+        "corelane_start_time_seconds 1787308800",
+    ] {
+        assert!(body.lines().any(|known| known == line), "{line} is not in\n{body}");
+    }
+    // Every sample belongs to the family told just before it.
+    let mut family = "";
+    for line in body.lines() {
+        match line.strip_prefix("# TYPE ") {
+            Some(rest) => family = rest.split(' ').next().unwrap(),
+            None if line.starts_with('#') => {}
+            None => assert_eq!(line.split(['{', ' ']).next(), Some(family)),
+        }
+    }
+    control.stop();
+}
+
+#[test]
+fn a_base_path_stands_before_every_endpoint() {
+    let control = run(Some(0), snapshot(), "/x");
+    for (path, status) in [
+        ("/x/varz", 200),
+        ("/x/healthz", 200),
+        ("/x", 200),
+        ("/x/", 200),
+        ("/varz", 404),
+        ("/xvarz", 404),
+        ("/x/varz/", 404),
+    ] {
+        let (head, _) = request(&control, "GET", path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+    }
+    let (head, body) = request(&control, "GET", "/nope");
+    assert_eq!(body, "404 page not found\n");
+    assert!(head.contains("X-Content-Type-Options: nosniff"), "{head}");
+    control.stop();
+}
+
+#[test]
+fn a_taken_port_is_an_error() {
+    let first = run(Some(0), snapshot(), "");
+    let http = HttpOptions {
+        host: "127.0.0.1".to_owned(),
+        port: first.address().port(),
+        base_path: String::new(),
+    };
+    let source = Fake { snapshot: snapshot(), polls: 0, after: Some(0) };
+    let error = start(&http, site(), Box::new(source)).err().expect("the port is taken");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    first.stop();
+}
+
+#[test]
+fn one_connection_serves_many_requests_and_garbage_is_refused() {
+    let control = run(Some(0), snapshot(), "");
+    let mut socket = TcpStream::connect(control.address()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for _ in 0..3 {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut bytes = [0; 1024];
+        let mut text = String::new();
+        while !text.ends_with("{\"status\":\"ok\"}") {
+            let read = socket.read(&mut bytes).unwrap();
+            assert!(read > 0, "closed after {text}");
+            text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+    }
+    let mut socket = TcpStream::connect(control.address()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.write_all(b"CONNECT {}\r\nPING\r\n").unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 400"), "{text}");
+    control.stop();
+}

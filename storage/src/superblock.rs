@@ -155,8 +155,10 @@ impl Superblock {
         if get_u32(b, 20) as usize != b.len() || get_u64(b, 0) != xxh3_64(&b[8..]) {
             return None;
         }
-        let position =
-            |b: &[u8], at| Position { segment: SegmentId(get_u32(b, at)), offset: get_u32(b, at + 4) };
+        let position = |b: &[u8], at| Position {
+            segment: SegmentId(get_u32(b, at)),
+            offset: get_u32(b, at + 4),
+        };
         let mut store = [0; 16];
         store.copy_from_slice(&b[32..48]);
         Some(Superblock {

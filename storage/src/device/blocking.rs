@@ -55,8 +55,7 @@ impl Directory {
     fn file(&mut self, file: File) -> Result<&fs::File, DeviceError> {
         if !self.open.contains_key(&file) {
             let path = file_path(&self.path, file);
-            let opened =
-                open_file(&self.path, file).map_err(|e| failed(&e, "open", &path))?;
+            let opened = open_file(&self.path, file).map_err(|e| failed(&e, "open", &path))?;
             self.open.insert(file, opened);
         }
         Ok(&self.open[&file])

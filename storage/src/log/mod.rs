@@ -1,7 +1,7 @@
 //! One shard's log: what is appended, written, durable, kept in memory, read and freed.
 //!
 //! A synchronous state machine. Inputs: `append`, `seal` once a turn, `complete` for each device
-//! completion, `tick` at its `deadline`. Outputs: device operations pushed to `ops`, and `Progress`.
+//! completion, `tick` at its `deadline`. Outputs: device operations pushed to `ops`, `Progress`.
 //!
 //! Must not know: what records mean, clocks, files. Exists: one per shard, after recovery.
 //!
@@ -28,9 +28,6 @@ mod read;
 mod scan;
 mod space;
 mod tail;
-
-#[cfg(test)]
-mod tests;
 
 pub use checkpoint::Commit;
 pub use options::{LogOptions, OptionsError, SyncPolicy};

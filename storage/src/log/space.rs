@@ -287,7 +287,10 @@ impl Log {
                 return Err(AppendError::NoSpace);
             }
         }
-        if waits || self.spares.len() <= reserve && !self.space.full {
+        // One that is being written over with zeroes comes back: it counts for the reserve, and
+        // nobody waits for it.
+        let spares = self.spares.len() + self.space.zeroing as usize;
+        if waits || spares <= reserve && !self.space.full {
             return Ok(None);
         }
         Ok(self.take_spare())
@@ -358,8 +361,9 @@ impl Log {
                     self.space_found(progress);
                 }
             }
-            // Zeroes can be refused where blocks are shared or compressed; the file stays usable.
-            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed: false }),
+            // Zeroes can be refused where blocks are shared or compressed: the file stays usable,
+            // and is not tried again.
+            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed }),
             Err(DeviceError::NoSpace) => self.space_refused(),
             Err(e) => return Err(self.fail("creating a segment", &e)),
         }
@@ -430,12 +434,12 @@ impl Log {
     }
 
     pub(super) fn space_retry_due(&self) -> Option<i64> {
-        self.space.full.then_some(self.space.retry_at)
+        (self.space.full && self.space.creating == 0).then_some(self.space.retry_at)
     }
 
-    /// Tries again after a full disk: the next `seal` asks for a file.
+    /// Tries again after a full disk.
     pub(super) fn retry_space(&mut self, ops: &mut Vec<Op>) {
-        if !self.space.full || self.now < self.space.retry_at || self.space.creating > 0 {
+        if self.space_retry_due().is_none_or(|at| self.now < at) {
             return;
         }
         self.space.retry_at = self.now.saturating_add(self.options.space_retry_ns);
@@ -446,15 +450,23 @@ impl Log {
         ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
     }
 
+    /// When a spare may be written over with zeroes, if nothing happens until then.
+    pub(super) fn zero_due(&self) -> Option<i64> {
+        let idle = self.unflushed_bytes() == 0
+            && self.space.creating == 0
+            && self.waiting.is_empty()
+            && !self.space.zeroing
+            && !self.space.full;
+        let enough = self.spares.len() > self.options.reserve_segments as usize;
+        let any = self.spares.iter().any(|s| !s.zeroed);
+        let idle_ns = self.options.idle_mark_ns.saturating_mul(ZERO_AFTER_IDLE_MARKS);
+        (self.options.zero_spares && idle && enough && any)
+            .then(|| self.flush.durable_at.saturating_add(idle_ns))
+    }
+
     /// Writes zeroes over one spare when nothing else is to be done.
     pub(super) fn zero_a_spare(&mut self, ops: &mut Vec<Op>) {
-        let idle_ns = self.options.idle_mark_ns.saturating_mul(ZERO_AFTER_IDLE_MARKS);
-        let idle = self.unflushed_bytes() == 0
-            && self.now >= self.flush.durable_at.saturating_add(idle_ns)
-            && self.space.creating == 0
-            && self.waiting.is_empty();
-        let enough = self.spares.len() > self.options.reserve_segments as usize;
-        if !self.options.zero_spares || self.space.zeroing || self.space.full || !idle || !enough {
+        if self.zero_due().is_none_or(|at| self.now < at) {
             return;
         }
         let Some(at) = self.spares.iter().position(|s| !s.zeroed) else { return };

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! both kinds
-//!   0  8  checksum     chain of two xxh3-64: of the bytes 8..tail, and of tail..length, where the
-//!                      tail is the payload or the body
+//!   0  8  checksum     chain of two xxh3-64: of the bytes 8..tail, and of tail..length, where
+//!                      the tail is the payload or the body
 //!   8  4  length
 //!  12  1  kind         1 message, 2 meta
 //!  13  1  flags        bit 0: relocated (state, no longer an entry); other bits are zero
@@ -25,11 +25,11 @@
 //!  32     body (what is left of length)
 //! ```
 //!
-//! chain(a, b) = rotate_left(fold((a ^ 0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93), 29) ^ b, where fold
-//! takes the exclusive or of both halves of the 128-bit product.
+//! chain(a, b) = rotate_left(fold((a ^ 0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93), 29) ^ b, where
+//! fold takes the exclusive or of both halves of the 128-bit product.
 //!
-//! The tail is hashed where it comes from, before it is copied: hashing the copy measured 80 ns more
-//! for 1 KiB, because loads that straddle stores still under way must wait for them.
+//! The tail is hashed where it comes from, before it is copied: hashing the copy measured 80 ns
+//! more for 1 KiB, because loads that straddle stores still under way must wait for them.
 
 use crate::bytes::{chain, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use crate::types::StreamId;

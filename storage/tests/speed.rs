@@ -1,4 +1,5 @@
-//! Figures, not checks: `cargo test --release -p corelane-storage --test speed -- --ignored --nocapture`.
+//! Figures, not checks:
+//! `cargo test --release -p corelane-storage --test speed -- --ignored --nocapture`.
 
 use corelane_storage::device::blocking::Directory;
 use corelane_storage::device::{Blocking, Done, File, Op};

@@ -122,10 +122,17 @@ impl Log {
         }
     }
 
-    /// After recovery: what the checkpoint said lives in a segment. Followed by replay.
+    /// Sets what lives in a segment: after recovery, what the checkpoint said (replay then goes on
+    /// from that); and 0 when a whole scan found no damage and nothing that the index points to,
+    /// which happens to copies whose relocation a crash cut short.
     pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
         match self.segments.get_mut(&segment) {
-            Some(found) => found.live = bytes,
+            Some(found) => {
+                found.live = bytes;
+                if bytes == 0 && !found.open {
+                    self.space.dead.push((segment, self.hot.appended));
+                }
+            }
             None if bytes > 0 => {
                 self.space.missing.insert(segment, bytes);
             }

@@ -134,7 +134,7 @@ enum LaneId {
     Cold,
 }
 
-/// One shard's log. Made by `recovery::Recovery::finish`.
+/// One shard's log. Told of the time by `tick` before anything else. Made by `recovery::Recovery::finish`.
 pub struct Log {
     options: LogOptions,
     failed: Option<LogFailure>,
@@ -339,6 +339,11 @@ impl Drop for Log {
         }
     }
 }
+
+const _: () = {
+    const fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<Log>();
+};
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use super::{AppendError, Log, LogFailure, Pending, Progress, RecoveredSegment};
 use crate::device::{DeviceError, Fill, Op, Slot};
 use crate::segment::SegmentKind;
 use crate::types::{Lsn, SegmentId};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Files being created at once.
@@ -59,11 +60,11 @@ pub(super) struct Space {
     creating: usize,
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
-    dead: Vec<(SegmentId, Lsn)>,
+    dead: BTreeMap<SegmentId, Lsn>,
     /// The shard has counted what lives.
     restored: bool,
     /// Live bytes of segments that have no file: more was lost than is known otherwise.
-    missing: std::collections::BTreeMap<SegmentId, u64>,
+    missing: BTreeMap<SegmentId, u64>,
 }
 
 /// Whether messages can be appended.
@@ -118,7 +119,7 @@ impl Log {
         debug_assert!(found.live >= len as u64, "more died than lived in {segment:?}");
         found.live = found.live.saturating_sub(len as u64);
         if found.live == 0 && !found.open {
-            self.space.dead.push((segment, self.hot.appended));
+            self.space.dead.insert(segment, self.hot.appended);
         }
     }
 
@@ -130,7 +131,7 @@ impl Log {
             Some(found) => {
                 found.live = bytes;
                 if bytes == 0 && !found.open {
-                    self.space.dead.push((segment, self.hot.appended));
+                    self.space.dead.insert(segment, self.hot.appended);
                 }
             }
             None if bytes > 0 => {
@@ -174,23 +175,19 @@ impl Log {
             return 0;
         }
         let mut freed = 0;
-        let mut kept = Vec::new();
         for (id, lsn) in std::mem::take(&mut self.space.dead) {
             let Some(segment) = self.segments.get(&id).filter(|s| s.live == 0) else { continue };
-            let tail = &self.tails[segment.kind as usize];
             let done = self.below_replay(id, segment)
                 && lsn <= self.hot.durable
                 && segment.readers == 0
-                && !tail.busy(id);
+                && !self.tails[segment.kind as usize].busy(id);
             if done {
                 self.free(id, ops);
                 freed += 1;
-            } else if !kept.iter().any(|(k, _)| *k == id) {
-                kept.push((id, lsn));
+            } else {
+                self.space.dead.insert(id, lsn);
             }
         }
-        kept.append(&mut self.space.dead);
-        self.space.dead = kept;
         freed
     }
 
@@ -280,7 +277,7 @@ impl Log {
         segment.open = false;
         segment.last_write = last_write;
         if segment.live == 0 {
-            self.space.dead.push((id, self.hot.appended));
+            self.space.dead.insert(id, self.hot.appended);
         }
     }
 

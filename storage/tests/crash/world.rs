@@ -3,8 +3,8 @@
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{Blocking, DeviceError, File, Fill, Op, Slot};
 use corelane_storage::log::{
-    AppendError, Commit, Log, LogOptions, Progress, Read, ReadHint, Scan, ScanStep, SpaceState,
-    SyncPolicy,
+    AppendError, Commit, Log, LogOptions, Progress, Read, ReadError, ReadHint, Scan, ScanStep,
+    SpaceState, SyncPolicy,
 };
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn, RecordView};
 use corelane_storage::recovery::{Recovery, Replayed, open};
@@ -158,6 +158,7 @@ impl World {
             slow_flush_ppm: if rng.below(3) == 0 { 100_000 } else { 0 },
             failed_flush_ppm: if rng.below(8) == 0 { 10_000 } else { 0 },
             failed_write_ppm: if rng.below(8) == 0 { 10_000 } else { 0 },
+            failed_read_ppm: if rng.below(8) == 0 { 50_000 } else { 0 },
             ..SimFaults::default()
         };
         World::with(rng, options, faults)
@@ -425,6 +426,7 @@ impl World {
         match self.log.read(entry.at, entry.len, hint, ops) {
             Ok(Read::Ready(view)) => check(&view, &entry),
             Ok(_) => {}
+            Err(ReadError::Device { .. }) => assert!(self.disk.faults.failed_read_ppm > 0),
             Err(e) => panic!("{entry:?}: {e}"),
         }
     }
@@ -436,6 +438,7 @@ impl World {
         }
         self.disk.faults.failed_flush_ppm = 0;
         self.disk.faults.failed_write_ppm = 0;
+        self.disk.faults.failed_read_ppm = 0;
         self.log.request_flush();
         for _ in 0..10_000 {
             let mut ops = Vec::new();
@@ -477,6 +480,7 @@ impl World {
                     true
                 }
                 Ok(_) => false,
+                Err(ReadError::Device { .. }) => false, // from before the disk was made good
                 Err(e) => panic!("{entry:?}: {e}"),
             };
             self.submit(ops);

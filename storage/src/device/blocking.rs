@@ -44,6 +44,8 @@ impl Directory {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
+        // A process that was killed may have left files that are not in the directory for good.
+        sync_directory(path)?;
         Ok(Directory { path: path.to_path_buf(), open: BTreeMap::new() })
     }
 

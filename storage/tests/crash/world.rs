@@ -497,7 +497,10 @@ impl World {
     /// Stops the machine, recovers, and compares.
     pub fn crash(&mut self) {
         self.tally.crashes += 1;
-        self.disk.crash();
+        match self.rng.below(2) {
+            0 => self.disk.crash(),
+            _ => self.disk.kill(),
+        }
         while self.rng.below(3) == 0 {
             // A recovery that is stopped itself.
             let (seed, left) = (self.rng.bits(), self.rng.below(60));

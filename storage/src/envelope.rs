@@ -5,7 +5,7 @@
 //! where they lie; the envelope's do. All numbers are little-endian.
 //!
 //! ```text
-//! envelope (96 bytes)
+//! envelope (96 bytes; `chain` is defined with the record)
 //!   0  8  checksum         xxh3-64 of the bytes 8..96, seeded with the segment's key
 //!   8  4  magic            "CLW1"
 //!  12  2  version          1
@@ -335,8 +335,13 @@ mod tests {
             bytes.resize(start + FRAME_HEADER_BYTES as usize, 0);
             let mut sums = 0;
             for id in 0..group {
-                let record =
-                    RecordIn::Meta(MetaIn { kind: 1, stream: 2, id, body: b"8 bytes.", relocated: false });
+                let record = RecordIn::Meta(MetaIn {
+                    kind: 1,
+                    stream: 2,
+                    id,
+                    body: b"8 bytes.",
+                    relocated: false,
+                });
                 let length = record.length() as usize;
                 let at = bytes.len();
                 bytes.resize(at + padded(length), 0);

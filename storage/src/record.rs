@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! both kinds
-//!   0  8  checksum     xxh3-64 of the bytes 8..length
+//!   0  8  checksum     chain of two xxh3-64: of the bytes 8..tail, and of tail..length, where
+//!                      the tail is the payload or the body
 //!   8  4  length
 //!  12  1  kind         1 message, 2 meta
 //!  13  1  flags        bit 0: relocated (state, no longer an entry); other bits are zero
@@ -23,8 +24,14 @@
 //!  24  8  id           chosen by the shard
 //!  32     body (what is left of length)
 //! ```
+//!
+//! chain(a, b) = rotate_left(fold((a ^ 0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93), 29) ^ b, where
+//! fold takes the exclusive or of both halves of the 128-bit product.
+//!
+//! The tail is hashed where it comes from, before it is copied: hashing the copy measured 80 ns
+//! more for 1 KiB, because loads that straddle stores still under way must wait for them.
 
-use crate::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use crate::bytes::{chain, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use crate::types::StreamId;
 use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
@@ -139,7 +146,7 @@ impl RecordIn<'_> {
         debug_assert_eq!(length as u64, self.length());
         debug_assert_eq!(padded(length), out.len());
         put_u32(out, 8, length as u32);
-        match self {
+        let (tail, to) = match self {
             RecordIn::Message(m) => {
                 out[12] = KIND_MESSAGE;
                 out[13] = m.relocated as u8 * FLAG_RELOCATED;
@@ -153,7 +160,7 @@ impl RecordIn<'_> {
                 subject.copy_from_slice(m.subject);
                 let (headers, rest) = rest.split_at_mut(m.headers.len());
                 headers.copy_from_slice(m.headers);
-                rest[..m.payload.len()].copy_from_slice(m.payload);
+                (m.payload, rest)
             }
             RecordIn::Meta(m) => {
                 out[12] = KIND_META;
@@ -161,13 +168,14 @@ impl RecordIn<'_> {
                 put_u16(out, 14, m.kind);
                 put_u64(out, 16, m.stream);
                 put_u64(out, 24, m.id);
-                out[META_HEADER_BYTES..META_HEADER_BYTES + m.body.len()].copy_from_slice(m.body);
+                (m.body, &mut out[META_HEADER_BYTES..])
             }
-        }
-        out[length..].fill(0);
-        // The bytes are in the first-level cache now: hashing them there measures no slower than
-        // hashing while copying.
-        let checksum = xxh3_64(&out[8..length]);
+        };
+        let hashed = xxh3_64(tail);
+        let (to, padding) = to.split_at_mut(tail.len());
+        to.copy_from_slice(tail);
+        padding.fill(0);
+        let checksum = chain(xxh3_64(&out[8..length - tail.len()]), hashed);
         put_u64(out, 0, checksum);
         checksum
     }
@@ -219,10 +227,22 @@ impl<'a> RecordView<'a> {
 
     /// Checks the content against the checksum.
     pub fn verify(&self) -> Result<(), RecordError> {
-        if xxh3_64(&self.bytes[8..]) == self.checksum() {
+        let (head, tail) = self.bytes.split_at(self.tail_at());
+        if chain(xxh3_64(&head[8..]), xxh3_64(tail)) == self.checksum() {
             Ok(())
         } else {
             Err(RecordError::Checksum)
+        }
+    }
+
+    /// Where the payload or body starts.
+    fn tail_at(&self) -> usize {
+        if self.bytes[12] == KIND_META {
+            META_HEADER_BYTES
+        } else {
+            MESSAGE_HEADER_BYTES
+                + get_u16(self.bytes, 14) as usize
+                + get_u32(self.bytes, 40) as usize
         }
     }
 
@@ -365,8 +385,8 @@ mod tests {
         assert_eq!(hex(&bytes[..8]), META_SUM);
     }
 
-    const MESSAGE_SUM: &str = "90c88be9aa7d6f01";
-    const META_SUM: &str = "7c06667919657939";
+    const MESSAGE_SUM: &str = "8879eb0015865431";
+    const META_SUM: &str = "4d5a9b721f31ead7";
 
     #[test]
     fn what_is_written_is_read() {

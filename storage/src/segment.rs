@@ -148,7 +148,8 @@ impl SegmentHeader {
         match copies.into_iter().flatten().max_by_key(|h| h.segment) {
             Some(header) => HeaderState::Valid(header),
             None => {
-                let blank = |at: usize| bytes[at..at + SEGMENT_HEADER_BYTES].iter().all(|b| *b == 0);
+                let blank =
+                    |at: usize| bytes[at..at + SEGMENT_HEADER_BYTES].iter().all(|b| *b == 0);
                 if blank(0) && blank(second) { HeaderState::Blank } else { HeaderState::Corrupt }
             }
         }

@@ -155,8 +155,10 @@ impl Superblock {
         if get_u32(b, 20) as usize != b.len() || get_u64(b, 0) != xxh3_64(&b[8..]) {
             return None;
         }
-        let position =
-            |b: &[u8], at| Position { segment: SegmentId(get_u32(b, at)), offset: get_u32(b, at + 4) };
+        let position = |b: &[u8], at| Position {
+            segment: SegmentId(get_u32(b, at)),
+            offset: get_u32(b, at + 4),
+        };
         let mut store = [0; 16];
         store.copy_from_slice(&b[32..48]);
         Some(Superblock {
@@ -224,10 +226,11 @@ mod tests {
         superblock().encode(&mut bytes);
         assert_eq!(superblock().length(), 152);
         let hex: String = bytes[8..152].iter().map(|b| format!("{b:02x}")).collect();
-        let want = "434c5355504552310100000098000000010000000000000002000000000000000000000000000000\
-                    0300000004000000050000000100000009000000000000000a000000000000000b00000010000000\
-                    0c000000100000000d0000000e0000000f0000000000000000000000000000000000000000000000\
-                    040000000600000007000000000000000800000000000000";
+        let want = "434c535550455231010000009800000001000000000000000200000000000000\
+                    0000000000000000030000000400000005000000010000000900000000000000\
+                    0a000000000000000b000000100000000c000000100000000d0000000e000000\
+                    0f00000000000000000000000000000000000000000000000400000006000000\
+                    07000000000000000800000000000000";
         assert_eq!(hex, want);
         assert_eq!(get_u64(&bytes, 0), SUPERBLOCK_SUM);
         assert_eq!(Superblock::decode(&bytes), Some(superblock()));

@@ -15,7 +15,7 @@ number!(
     ShardId(u16)
 );
 number!(
-    /// A segment file of one shard. Never reused for different content without a new generation in its header.
+    /// A segment of one shard. Names one content for ever: a file that is used again gets a new id.
     SegmentId(u32)
 );
 number!(
@@ -39,7 +39,8 @@ number!(
     LogIndex(u64)
 );
 number!(
-    /// A count of appends to one shard's log since it was opened: the order in which things become durable.
+    /// A count of appends to one shard's log since it was opened: the order in which things become
+    /// durable.
     Lsn(u64)
 );
 

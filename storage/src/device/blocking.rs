@@ -44,6 +44,8 @@ impl Directory {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
+        // A process that was killed may have left files that are not in the directory for good.
+        sync_directory(path)?;
         Ok(Directory { path: path.to_path_buf(), open: BTreeMap::new() })
     }
 
@@ -55,8 +57,7 @@ impl Directory {
     fn file(&mut self, file: File) -> Result<&fs::File, DeviceError> {
         if !self.open.contains_key(&file) {
             let path = file_path(&self.path, file);
-            let opened =
-                open_file(&self.path, file).map_err(|e| failed(&e, "open", &path))?;
+            let opened = open_file(&self.path, file).map_err(|e| failed(&e, "open", &path))?;
             self.open.insert(file, opened);
         }
         Ok(&self.open[&file])

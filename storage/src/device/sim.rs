@@ -9,6 +9,7 @@
 //!   so too for the sectors of writes in flight. A crash can also keep all, or none. Sectors that
 //!   were flushed keep their content.
 //! - A file created or removed is so for good at the completion; before it, either may be.
+//! - A killed process (`kill`) loses what was in flight in the same way, but nothing of the cache.
 //! - Bit rot flips bits of flushed data (`rot`).
 //! - Writes and flushes fail as often as told; what a failed flush should have covered may or may
 //!   not be there after a crash. Flushes can be slow. The disk can be full: creating a file beyond
@@ -254,20 +255,28 @@ impl SimDisk {
         self.after(if slow { 100 } else { 1 }, Event::Flushed { token, file, stamp, len });
     }
 
-    /// The machine stops and starts again: see the fault model.
-    pub fn crash(&mut self) {
-        // How much of what was not flushed remains, and in what pieces.
-        let keep_ppm = [0, 100_000, 500_000, 900_000, 1_000_000][self.rng.below(5) as usize];
-        let piece = if self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
+    /// The process stops and starts again: what was in flight is done, partly done or not done,
+    /// and the cache stays, volatile as it is.
+    pub fn kill(&mut self) {
+        let keep_ppm = self.keep_ppm();
+        self.drop_events(keep_ppm);
+    }
+
+    /// How much of what was not flushed remains.
+    fn keep_ppm(&mut self) -> u32 {
+        [0, 100_000, 500_000, 900_000, 1_000_000][self.rng.below(5) as usize]
+    }
+
+    fn drop_events(&mut self, keep_ppm: u32) {
+        self.count += 1;
+        let stamp = self.count;
         for event in std::mem::take(&mut self.events).into_values() {
             match event {
                 Event::Write { file, offset, data, .. } => {
                     let Some(found) = self.files.get_mut(&file) else { continue };
-                    // The sectors are dirty now, and chosen with the others below; some of them
-                    // never arrived at all.
                     for (nth, sector) in data.chunks(SECTOR).enumerate() {
                         if self.rng.chance(keep_ppm) {
-                            found.write(offset as usize + nth * SECTOR, sector, u64::MAX);
+                            found.write(offset as usize + nth * SECTOR, sector, stamp);
                         }
                     }
                 }
@@ -280,6 +289,14 @@ impl SimDisk {
                 _ => {}
             }
         }
+    }
+
+    /// The machine stops and starts again: see the fault model.
+    pub fn crash(&mut self) {
+        let keep_ppm = self.keep_ppm();
+        self.drop_events(keep_ppm);
+        // In what pieces it remains.
+        let piece = if self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
         for file in self.files.values_mut() {
             let mut kept = (usize::MAX, false);
             for sector in std::mem::take(&mut file.dirty).into_keys() {

@@ -228,7 +228,12 @@ impl Log {
             return Err(AppendError::Busy);
         }
         if !room {
-            self.make_room(lane, FrameHeader { group, term, index, length: 0, records: 0 }, need, message)?;
+            self.make_room(
+                lane,
+                FrameHeader { group, term, index, length: 0, records: 0 },
+                need,
+                message,
+            )?;
         }
         let chosen = match lane {
             LaneId::Hot => &mut self.hot,
@@ -345,7 +350,8 @@ impl Log {
         self.seal_segment(segment, number);
         self.evict(bytes as usize);
         let buf = IoBuf::zeroed(bytes as usize);
-        let block = Block { segment, base: 0, buf, fill: first, pending: 0, number, current: false };
+        let block =
+            Block { segment, base: 0, buf, fill: first, pending: 0, number, current: false };
         Ok(self.tails[kind as usize].push(block))
     }
 

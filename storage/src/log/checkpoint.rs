@@ -101,8 +101,7 @@ impl Log {
         let device_block_bytes = self.options.device_block_bytes;
         let writer = &mut self.superblock;
         let Some((content, copy)) = &writer.writing else { return };
-        let buf =
-            writer.buf.get_or_insert_with(|| IoBuf::zeroed(SUPERBLOCK_COPY_BYTES as usize));
+        let buf = writer.buf.get_or_insert_with(|| IoBuf::zeroed(SUPERBLOCK_COPY_BYTES as usize));
         content.encode(buf);
         let length = round_up(content.length() as u32, device_block_bytes);
         // SAFETY: the buffer is written to again only after this write's completion, and leaked

@@ -60,13 +60,17 @@ impl Log {
 
     /// When `tick` has something to do.
     pub fn deadline(&self) -> Option<i64> {
+        if self.failed.is_some() {
+            return None;
+        }
         let flush = match self.options.sync {
             SyncPolicy::Interval(ns) if !self.flush.dirty.is_empty() && self.flush.left == 0 => {
                 Some(self.flush.begun_at.saturating_add(ns))
             }
             _ => None,
         };
-        [flush, self.idle_mark_due(), self.space_retry_due()].into_iter().flatten().min()
+        let due = [flush, self.idle_mark_due(), self.space_retry_due(), self.zero_due()];
+        due.into_iter().flatten().min()
     }
 
     /// Told that an operation is over. Pushes what follows from it.

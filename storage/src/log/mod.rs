@@ -1,7 +1,7 @@
 //! One shard's log: what is appended, written, durable, kept in memory, read and freed.
 //!
 //! A synchronous state machine. Inputs: `append`, `seal` once a turn, `complete` for each device
-//! completion, `tick` at its `deadline`. Outputs: device operations pushed to `ops`, and `Progress`.
+//! completion, `tick` at its `deadline`. Outputs: device operations pushed to `ops`, `Progress`.
 //!
 //! Must not know: what records mean, clocks, files. Exists: one per shard, after recovery.
 //!
@@ -28,9 +28,6 @@ mod read;
 mod scan;
 mod space;
 mod tail;
-
-#[cfg(test)]
-mod tests;
 
 pub use checkpoint::Commit;
 pub use options::{LogOptions, OptionsError, SyncPolicy};
@@ -137,7 +134,7 @@ enum LaneId {
     Cold,
 }
 
-/// One shard's log. Made by `recovery::Recovery::finish`.
+/// One shard's log. Told of the time by `tick` before anything else. Made by `recovery::Recovery::finish`.
 pub struct Log {
     options: LogOptions,
     failed: Option<LogFailure>,
@@ -342,6 +339,11 @@ impl Drop for Log {
         }
     }
 }
+
+const _: () = {
+    const fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<Log>();
+};
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -89,7 +89,7 @@ impl LogOptions {
             large_write_bytes: 256 << 10,
             record_bytes_max: 72 << 20,
             unflushed_bytes_max: 128 << 20,
-            tail_bytes: 64 << 20,
+            tail_bytes: 32 << 20,
             read_cache_bytes: 16 << 20,
             read_ahead_bytes: 1 << 20,
             sync: SyncPolicy::Always,
@@ -128,7 +128,7 @@ impl LogOptions {
             ),
             (
                 self.segment_bytes >= self.block_bytes
-                    && self.segment_bytes % self.block_bytes == 0
+                    && self.segment_bytes.is_multiple_of(self.block_bytes)
                     && self.segment_bytes <= 1 << 31,
                 "segment: a multiple of the block, at most 2 GiB",
             ),
@@ -137,7 +137,7 @@ impl LogOptions {
             (self.large_writes_in_flight >= 1, "large writes in flight: at least 1"),
             (self.record_bytes_max <= 1 << 30, "record: at most 1 GiB"),
             (
-                self.read_ahead_bytes % dev == 0 && self.read_ahead_bytes >= 2 * dev,
+                self.read_ahead_bytes.is_multiple_of(dev) && self.read_ahead_bytes >= 2 * dev,
                 "read ahead: a multiple of the device block, at least two of them",
             ),
             (

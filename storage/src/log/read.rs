@@ -102,9 +102,7 @@ struct Stretch {
 
 impl Stretch {
     fn covers(&self, segment: SegmentId, from: u32, to: u64) -> bool {
-        self.segment == segment
-            && self.start <= from
-            && to <= self.start as u64 + self.len as u64
+        self.segment == segment && self.start <= from && to <= self.start as u64 + self.len as u64
     }
 }
 

@@ -9,6 +9,7 @@ use super::{AppendError, Log, LogFailure, Pending, Progress, RecoveredSegment};
 use crate::device::{DeviceError, Fill, Op, Slot};
 use crate::segment::SegmentKind;
 use crate::types::{Lsn, SegmentId};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Files being created at once.
@@ -59,11 +60,11 @@ pub(super) struct Space {
     creating: usize,
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
-    dead: Vec<(SegmentId, Lsn)>,
+    dead: BTreeMap<SegmentId, Lsn>,
     /// The shard has counted what lives.
     restored: bool,
     /// Live bytes of segments that have no file: more was lost than is known otherwise.
-    missing: std::collections::BTreeMap<SegmentId, u64>,
+    missing: BTreeMap<SegmentId, u64>,
 }
 
 /// Whether messages can be appended.
@@ -118,14 +119,21 @@ impl Log {
         debug_assert!(found.live >= len as u64, "more died than lived in {segment:?}");
         found.live = found.live.saturating_sub(len as u64);
         if found.live == 0 && !found.open {
-            self.space.dead.push((segment, self.hot.appended));
+            self.space.dead.insert(segment, self.hot.appended);
         }
     }
 
-    /// After recovery: what the checkpoint said lives in a segment. Followed by replay.
+    /// Sets what lives in a segment: after recovery, what the checkpoint said (replay then goes on
+    /// from that); and 0 when a whole scan found no damage and nothing that the index points to,
+    /// which happens to copies whose relocation a crash cut short.
     pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
         match self.segments.get_mut(&segment) {
-            Some(found) => found.live = bytes,
+            Some(found) => {
+                found.live = bytes;
+                if bytes == 0 && !found.open {
+                    self.space.dead.insert(segment, self.hot.appended);
+                }
+            }
             None if bytes > 0 => {
                 self.space.missing.insert(segment, bytes);
             }
@@ -167,23 +175,19 @@ impl Log {
             return 0;
         }
         let mut freed = 0;
-        let mut kept = Vec::new();
         for (id, lsn) in std::mem::take(&mut self.space.dead) {
             let Some(segment) = self.segments.get(&id).filter(|s| s.live == 0) else { continue };
-            let tail = &self.tails[segment.kind as usize];
             let done = self.below_replay(id, segment)
                 && lsn <= self.hot.durable
                 && segment.readers == 0
-                && !tail.busy(id);
+                && !self.tails[segment.kind as usize].busy(id);
             if done {
                 self.free(id, ops);
                 freed += 1;
-            } else if !kept.iter().any(|(k, _)| *k == id) {
-                kept.push((id, lsn));
+            } else {
+                self.space.dead.insert(id, lsn);
             }
         }
-        kept.append(&mut self.space.dead);
-        self.space.dead = kept;
         freed
     }
 
@@ -273,7 +277,7 @@ impl Log {
         segment.open = false;
         segment.last_write = last_write;
         if segment.live == 0 {
-            self.space.dead.push((id, self.hot.appended));
+            self.space.dead.insert(id, self.hot.appended);
         }
     }
 
@@ -287,7 +291,10 @@ impl Log {
                 return Err(AppendError::NoSpace);
             }
         }
-        if waits || self.spares.len() <= reserve && !self.space.full {
+        // One that is being written over with zeroes comes back: it counts for the reserve, and
+        // nobody waits for it.
+        let spares = self.spares.len() + self.space.zeroing as usize;
+        if waits || spares <= reserve && !self.space.full {
             return Ok(None);
         }
         Ok(self.take_spare())
@@ -358,8 +365,9 @@ impl Log {
                     self.space_found(progress);
                 }
             }
-            // Zeroes can be refused where blocks are shared or compressed; the file stays usable.
-            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed: false }),
+            // Zeroes can be refused where blocks are shared or compressed: the file stays usable,
+            // and is not tried again.
+            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed }),
             Err(DeviceError::NoSpace) => self.space_refused(),
             Err(e) => return Err(self.fail("creating a segment", &e)),
         }
@@ -430,12 +438,12 @@ impl Log {
     }
 
     pub(super) fn space_retry_due(&self) -> Option<i64> {
-        self.space.full.then_some(self.space.retry_at)
+        (self.space.full && self.space.creating == 0).then_some(self.space.retry_at)
     }
 
-    /// Tries again after a full disk: the next `seal` asks for a file.
+    /// Tries again after a full disk.
     pub(super) fn retry_space(&mut self, ops: &mut Vec<Op>) {
-        if !self.space.full || self.now < self.space.retry_at || self.space.creating > 0 {
+        if self.space_retry_due().is_none_or(|at| self.now < at) {
             return;
         }
         self.space.retry_at = self.now.saturating_add(self.options.space_retry_ns);
@@ -446,15 +454,23 @@ impl Log {
         ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
     }
 
+    /// When a spare may be written over with zeroes, if nothing happens until then.
+    pub(super) fn zero_due(&self) -> Option<i64> {
+        let idle = self.unflushed_bytes() == 0
+            && self.space.creating == 0
+            && self.waiting.is_empty()
+            && !self.space.zeroing
+            && !self.space.full;
+        let enough = self.spares.len() > self.options.reserve_segments as usize;
+        let any = self.spares.iter().any(|s| !s.zeroed);
+        let idle_ns = self.options.idle_mark_ns.saturating_mul(ZERO_AFTER_IDLE_MARKS);
+        (self.options.zero_spares && idle && enough && any)
+            .then(|| self.flush.durable_at.saturating_add(idle_ns))
+    }
+
     /// Writes zeroes over one spare when nothing else is to be done.
     pub(super) fn zero_a_spare(&mut self, ops: &mut Vec<Op>) {
-        let idle_ns = self.options.idle_mark_ns.saturating_mul(ZERO_AFTER_IDLE_MARKS);
-        let idle = self.unflushed_bytes() == 0
-            && self.now >= self.flush.durable_at.saturating_add(idle_ns)
-            && self.space.creating == 0
-            && self.waiting.is_empty();
-        let enough = self.spares.len() > self.options.reserve_segments as usize;
-        if !self.options.zero_spares || self.space.zeroing || self.space.full || !idle || !enough {
+        if self.zero_due().is_none_or(|at| self.now < at) {
             return;
         }
         let Some(at) = self.spares.iter().position(|s| !s.zeroed) else { return };

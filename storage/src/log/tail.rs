@@ -35,9 +35,11 @@ pub(super) struct Tail {
 impl Tail {
     /// Adds the newest block. Returns its serial number.
     pub fn push(&mut self, block: Block) -> u64 {
-        debug_assert!(self.blocks.back().is_none_or(|last| {
-            (last.segment, last.base) < (block.segment, block.base)
-        }));
+        debug_assert!(
+            self.blocks
+                .back()
+                .is_none_or(|last| { (last.segment, last.base) < (block.segment, block.base) })
+        );
         self.bytes += block.buf.len();
         self.blocks.push_back(block);
         self.first + self.blocks.len() as u64 - 1

@@ -4,8 +4,9 @@
 //! open ──> [read pages of the checkpoint] ──> next … next ──> finish ──> Log
 //! ```
 //!
-//! Replay follows the numbers of the writes. Write N is looked for in turn: in a segment of its
-//! own; where write N-1 ended; at the next block; at the start of the next hot segment. Its
+//! Replay follows the numbers of the writes. Write N is looked for in turn: at the start of the
+//! segment whose header names it as the first (a hot one, or one of its own); where write N-1
+//! ended; at the next block. Its
 //! generation is the one whose end lies beyond N. A write is accepted if everything in it verifies.
 //!
 //! Where N is not found whole, evidence is looked for that it was durable once: N lies before the
@@ -157,6 +158,8 @@ pub struct Recovery {
     superblock: Superblock,
     report: Report,
     segments: BTreeMap<SegmentId, Known>,
+    /// Hot and own segments by generation and number of their first write.
+    begins: BTreeMap<(u32, u64), SegmentId>,
     /// Files without accepted content that have the standard size.
     spares: Vec<Slot>,
     next_segment: u32,

@@ -58,6 +58,7 @@ impl Recovery {
             seed,
             report,
             segments: BTreeMap::new(),
+            begins: BTreeMap::new(),
             spares: Vec::new(),
             next_segment: 1,
             next_slot: 0,
@@ -121,6 +122,9 @@ impl Recovery {
         let own = header.kind == SegmentKind::Own;
         let last_write = if own { header.first_write } else { 0 };
         let segment = header.segment;
+        if header.kind != SegmentKind::Cold && !discarded {
+            self.begins.insert((header.generation, header.first_write), segment);
+        }
         let known = Known { slot, header, discarded, last_write, end };
         if let Some(twin) = self.segments.insert(segment, known) {
             return Err(OpenError::Foreign(format!(
@@ -133,9 +137,8 @@ impl Recovery {
 
     fn check_header(&self, slot: Slot, header: &SegmentHeader) -> Result<(), OpenError> {
         let options = &self.options;
-        let wrong = |what: &str| {
-            Err(OpenError::Foreign(format!("segment file {:08x} {what}", slot.0)))
-        };
+        let wrong =
+            |what: &str| Err(OpenError::Foreign(format!("segment file {:08x} {what}", slot.0)));
         if (header.store, header.shard) != (options.store, options.shard.0) {
             return wrong("belongs to another store or shard");
         }
@@ -255,9 +258,7 @@ impl Recovery {
         let segments = &self.segments;
         superblock.ends.retain(|end| {
             end.write > replay
-                || segments
-                    .values()
-                    .any(|k| k.header.generation == end.generation && !k.discarded)
+                || segments.values().any(|k| k.header.generation == end.generation && !k.discarded)
         });
         if superblock.ends.len() > GENERATION_ENDS_MAX {
             return Err(OpenError::TooManyGenerations);

@@ -7,7 +7,6 @@ use crate::envelope::{ENVELOPE_BYTES, Envelope, RecordWalk, write_is_whole};
 use crate::record::RecordView;
 use crate::segment::SegmentKind;
 use crate::types::{Position, SegmentId};
-use std::ops::Bound;
 
 /// A write whose envelope was found.
 struct Found {
@@ -205,30 +204,20 @@ impl Recovery {
         let generation = self.generation_of(self.number);
         let number = self.number;
         let Position { segment, offset } = self.cursor;
-        let mut places = Vec::with_capacity(4);
-        let begins = |kind| {
-            move |(_, k): &(&SegmentId, &super::Known)| {
-                k.header.kind == kind
-                    && k.header.generation == generation
-                    && k.header.first_write == number
-                    && !k.discarded
-            }
-        };
-        let own = self.segments.iter().find(begins(SegmentKind::Own));
-        places.extend(own.map(|(id, _)| first_write(&self.options, *id)));
+        let begins = self.begins.get(&(generation, number));
+        let begins = begins.map(|id| first_write(&self.options, *id));
+        let mut here = [None; 2];
         if let Some(known) = self.segments.get(&segment)
             && known.header.kind == SegmentKind::Hot
             && known.header.generation == generation
         {
-            let block = self.options.block_bytes;
-            let next = (offset | (block - 1)).saturating_add(1);
-            let all = [offset, next].map(|offset| Position { segment, offset });
-            let inside = all.into_iter().filter(|p| p.offset < known.end);
-            places.extend(inside);
+            let next = (offset | (self.options.block_bytes - 1)).saturating_add(1);
+            here = [offset, next].map(|offset| {
+                let inside = offset < known.end;
+                inside.then_some(Position { segment, offset })
+            });
         }
-        let later = (Bound::Excluded(segment), Bound::Unbounded);
-        let later = self.segments.range(later).find(begins(SegmentKind::Hot));
-        places.extend(later.map(|(id, _)| first_write(&self.options, *id)));
+        let places = [begins, here[0], here[1]].into_iter().flatten();
         for position in places {
             let found = self.envelope_at(dev, position, generation)?;
             if let Some(envelope) = found.filter(|e| e.number == number) {

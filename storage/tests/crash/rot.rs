@@ -143,10 +143,17 @@ fn a_rotten_record_is_corrupt_to_its_reader_and_not_missing() {
 fn one_rotten_superblock_copy_is_repaired_and_two_are_refused() {
     for copy in [0, 1] {
         let mut world = filled(2);
+        let mut ops = Vec::new();
+        world.checkpoint(&mut ops);
+        world.submit(ops);
+        world.settle();
+        let checkpoint = world.log.checkpoint();
+        assert!(checkpoint.is_some());
         let at = |copy: u64| copy * SUPERBLOCK_COPY_BYTES as u64 + 60;
         world.disk.rot(File::Superblock, at(copy), 4);
         let mut recovery = Recovery::open(&mut world.disk, world.options.clone(), 1).unwrap();
         assert!(recovery.report().superblock_repaired);
+        assert_eq!(recovery.checkpoint(), checkpoint, "both copies were up to date");
         while recovery.next(&mut world.disk).unwrap().is_some() {}
         recovery.finish(&mut world.disk).unwrap();
         let recovery = Recovery::open(&mut world.disk, world.options.clone(), 1).unwrap();

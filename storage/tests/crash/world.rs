@@ -1,13 +1,13 @@
 //! A log, its disk, and the model of what it must hold.
 
-use corelane_storage::device::Op;
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
+use corelane_storage::device::{Blocking, DeviceError, File, Fill, Op, Slot};
 use corelane_storage::log::{
-    AppendError, Commit, Log, LogOptions, Progress, Read, ReadHint, Scan, ScanStep, SpaceState,
-    SyncPolicy,
+    AppendError, Commit, Log, LogOptions, Progress, Read, ReadError, ReadHint, Scan, ScanStep,
+    SpaceState, SyncPolicy,
 };
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn, RecordView};
-use corelane_storage::recovery::{Recovery, Replayed};
+use corelane_storage::recovery::{Recovery, Replayed, open};
 use corelane_storage::superblock::CheckpointRef;
 use corelane_storage::types::{
     GroupId, LogIndex, Lsn, Position, SegmentId, ShardId, StreamId, Term,
@@ -73,6 +73,48 @@ pub struct World {
     pub trace: u64,
 }
 
+/// A disk that stops answering after some operations.
+struct Cut<'a> {
+    disk: &'a mut SimDisk,
+    left: u64,
+}
+
+impl Cut<'_> {
+    fn next(&mut self) -> Result<&mut SimDisk, DeviceError> {
+        let errno = 5;
+        let stopped = DeviceError::Io { errno, message: "stopped".into() };
+        self.left = self.left.checked_sub(1).ok_or(stopped)?;
+        Ok(self.disk)
+    }
+}
+
+impl Blocking for Cut<'_> {
+    fn list(&mut self) -> Result<Vec<(Slot, u64)>, DeviceError> {
+        self.next()?.list()
+    }
+    fn file_len(&mut self, file: File) -> Result<Option<u64>, DeviceError> {
+        self.next()?.file_len(file)
+    }
+    fn read_at(&mut self, file: File, at: u64, buf: &mut [u8]) -> Result<usize, DeviceError> {
+        self.next()?.read_at(file, at, buf)
+    }
+    fn write_at(&mut self, file: File, at: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.next()?.write_at(file, at, data)
+    }
+    fn flush(&mut self, file: File) -> Result<(), DeviceError> {
+        self.next()?.flush(file)
+    }
+    fn create(&mut self, file: File, bytes: u64, fill: Fill) -> Result<(), DeviceError> {
+        self.next()?.create(file, bytes, fill)
+    }
+    fn remove(&mut self, file: File) -> Result<(), DeviceError> {
+        self.next()?.remove(file)
+    }
+    fn free_bytes(&mut self) -> Result<u64, DeviceError> {
+        self.next()?.free_bytes()
+    }
+}
+
 pub fn content(id: u64, size: u64) -> Vec<u8> {
     let mut rng = SimRng::new(id);
     let first = rng.bits() as u8;
@@ -116,6 +158,7 @@ impl World {
             slow_flush_ppm: if rng.below(3) == 0 { 100_000 } else { 0 },
             failed_flush_ppm: if rng.below(8) == 0 { 10_000 } else { 0 },
             failed_write_ppm: if rng.below(8) == 0 { 10_000 } else { 0 },
+            failed_read_ppm: if rng.below(8) == 0 { 50_000 } else { 0 },
             ..SimFaults::default()
         };
         World::with(rng, options, faults)
@@ -123,6 +166,11 @@ impl World {
 
     pub fn with(mut rng: SimRng, options: LogOptions, faults: SimFaults) -> World {
         let mut disk = SimDisk::new(rng.bits(), faults);
+        for left in 0..rng.below(6) {
+            let mut cut = Cut { disk: &mut disk, left };
+            assert!(open(&mut cut, options.clone(), rng.bits(), |_| {}).is_err());
+            disk.crash();
+        }
         let recovery = Recovery::open(&mut disk, options.clone(), rng.bits()).unwrap();
         let (mut log, report) = recovery.finish(&mut disk).unwrap();
         assert!(report.created);
@@ -343,12 +391,20 @@ impl World {
                     let bytes = record.as_bytes().to_vec();
                     let copy = RecordView::decode(&bytes).unwrap();
                     let copied = match copy.content() {
-                        RecordIn::Message(m) => RecordIn::Message(MessageIn { relocated: true, ..m }),
+                        RecordIn::Message(m) => {
+                            RecordIn::Message(MessageIn { relocated: true, ..m })
+                        }
                         RecordIn::Meta(m) => RecordIn::Meta(MetaIn { relocated: true, ..m }),
                     };
                     let Ok(done) = self.log.append_cold(&copied) else { return };
                     let to = done.position;
-                    self.moves.push(Move { index, to, len: done.len, lsn: done.lsn, checkpoint: None });
+                    self.moves.push(Move {
+                        index,
+                        to,
+                        len: done.len,
+                        lsn: done.lsn,
+                        checkpoint: None,
+                    });
                 }
                 ScanStep::Damaged(position) => panic!("undamaged {position:?}"),
                 ScanStep::End => return,
@@ -370,6 +426,7 @@ impl World {
         match self.log.read(entry.at, entry.len, hint, ops) {
             Ok(Read::Ready(view)) => check(&view, &entry),
             Ok(_) => {}
+            Err(ReadError::Device { .. }) => assert!(self.disk.faults.failed_read_ppm > 0),
             Err(e) => panic!("{entry:?}: {e}"),
         }
     }
@@ -381,6 +438,7 @@ impl World {
         }
         self.disk.faults.failed_flush_ppm = 0;
         self.disk.faults.failed_write_ppm = 0;
+        self.disk.faults.failed_read_ppm = 0;
         self.log.request_flush();
         for _ in 0..10_000 {
             let mut ops = Vec::new();
@@ -422,6 +480,7 @@ impl World {
                     true
                 }
                 Ok(_) => false,
+                Err(ReadError::Device { .. }) => false, // from before the disk was made good
                 Err(e) => panic!("{entry:?}: {e}"),
             };
             self.submit(ops);
@@ -438,7 +497,17 @@ impl World {
     /// Stops the machine, recovers, and compares.
     pub fn crash(&mut self) {
         self.tally.crashes += 1;
-        self.disk.crash();
+        match self.rng.below(2) {
+            0 => self.disk.crash(),
+            _ => self.disk.kill(),
+        }
+        while self.rng.below(3) == 0 {
+            // A recovery that is stopped itself.
+            let (seed, left) = (self.rng.bits(), self.rng.below(60));
+            let mut cut = Cut { disk: &mut self.disk, left };
+            let _ = open(&mut cut, self.options.clone(), seed, |_| {});
+            self.disk.crash();
+        }
         self.recover(true);
     }
 

@@ -343,3 +343,158 @@ fn stream_infos() {
     let cluster = r#""cluster":{"leader":"srv"}"#;
     assert_eq!(text(&out), format!("{head}{totals},{config},{cluster},{ts}}}"));
 }
+
+fn stream_error(body: &str, limits: &StreamLimits) -> Option<String> {
+    let request = StreamConfigRequest::decode(body.as_bytes()).expect(body);
+    let refused = check_create(request, "S", limits).err()?;
+    assert_eq!(refused.err_code, 10_052, "{body}");
+    Some(refused.description.into_owned())
+}
+
+#[test]
+fn stream_fields_that_are_not_supported() {
+    for (field, value) in [
+        ("retention", r#""interest""#),
+        ("mirror", r#"{"name":"A"}"#),
+        ("sources", r#"[{"name":"A"}]"#),
+        ("compression", r#""s2""#),
+        ("subject_transform", r#"{"src":"a","dest":"b"}"#),
+        ("republish", r#"{"src":"a","dest":"b"}"#),
+        ("allow_rollup_hdrs", "true"),
+        ("allow_msg_ttl", "true"),
+        ("subject_delete_marker_ttl", "1000000000"),
+        ("allow_msg_counter", "true"),
+        ("allow_msg_schedules", "true"),
+        ("persist_mode", r#""async""#),
+    ] {
+        let body = format!(r#"{{"name":"S","{field}":{value}}}"#);
+        let got = stream_error(&body, &StreamLimits::default());
+        assert_eq!(got, Some(format!("{field} is not supported yet")));
+    }
+    let body = r#"{"name":"S","allow_atomic":true,"allow_batched":true,"compression":"none"}"#;
+    assert_eq!(stream_error(body, &StreamLimits::default()), None);
+}
+
+#[test]
+fn server_limit_of_the_duplicate_window() {
+    let limits = StreamLimits { duplicate_window: 60_000_000_000 };
+    for (body, want) in [
+        (r#"{"name":"S"}"#, None),
+        (r#"{"name":"S","duplicate_window":60000000000}"#, None),
+        (
+            r#"{"name":"S","duplicate_window":60000000001}"#,
+            Some("duplicates window can not be larger then server limit of 1m0s"),
+        ),
+    ] {
+        assert_eq!(stream_error(body, &limits).as_deref(), want);
+    }
+    let request = StreamConfigRequest::decode(br#"{"name":"S"}"#).expect("json");
+    let config = check_create(request, "S", &limits).expect("valid");
+    assert_eq!(config.duplicate_window, 60_000_000_000);
+}
+
+fn consumer(config: &str, limits: &ConsumerServerLimits) -> Result<ConsumerConfig, ApiError> {
+    let body = format!(r#"{{"stream_name":"S","config":{config}}}"#);
+    let request = CreateConsumerRequest::decode(body.as_bytes()).expect(config);
+    consumer_config::check(request.config, &StreamConfig::default(), limits, false)
+}
+
+#[test]
+fn consumer_fields_that_are_not_supported() {
+    for (field, value) in [
+        ("ack_policy", r#""flow_control""#),
+        ("direct", "true"),
+        ("sourcing", "true"),
+        ("pause_until", r#""2030-01-01T00:00:00Z""#),
+        ("priority_groups", r#"["a"]"#),
+        ("priority_policy", r#""overflow""#),
+        ("priority_timeout", "5"),
+    ] {
+        let config = format!(r#"{{"{field}":{value}}}"#);
+        let error = consumer(&config, &ConsumerServerLimits::default()).expect_err(field);
+        assert_eq!(error, ApiError::field_not_supported(field));
+    }
+}
+
+#[test]
+fn server_limits_of_consumers() {
+    let limits = ConsumerServerLimits { max_ack_pending: 100, max_request_batch: 10 };
+    for (config, want) in [
+        (r#"{"ack_policy":"explicit"}"#, Ok((100, 10))),
+        (r#"{"ack_policy":"explicit","max_ack_pending":5,"max_batch":3}"#, Ok((5, 3))),
+        (
+            r#"{"ack_policy":"explicit","max_ack_pending":101}"#,
+            Err("consumer max ack pending exceeds system limit of 100"),
+        ),
+        (r#"{"max_batch":11}"#, Err("consumer max request batch exceeds server limit of 10")),
+    ] {
+        let got = consumer(config, &limits).map(|c| (c.max_ack_pending, c.max_batch));
+        let got = got.map_err(|e| e.description.into_owned());
+        assert_eq!(got, want.map_err(str::to_owned), "{config}");
+    }
+}
+
+#[test]
+fn an_active_push_consumer_keeps_its_delivery_subject() {
+    let limits = ConsumerServerLimits::default();
+    let stream = StreamConfig::default();
+    let old = consumer(r#"{"name":"C","deliver_subject":"a"}"#, &limits).expect("valid");
+    let mut new = old.clone();
+    new.deliver_subject = "b".to_owned();
+    let create = consumer_config::ConsumerCreate {
+        name: Some("C".to_owned()),
+        config: new.clone(),
+        action: ConsumerAction::CreateOrUpdate,
+        pedantic: false,
+    };
+    for (active, want) in [(true, Some(10_013)), (false, None)] {
+        let existing = ExistingConsumer { config: &old, active };
+        let got = consumer_config::decide(&create, Some(existing), 1, &stream, &limits);
+        match (got, want) {
+            (ConsumerDecision::Refuse(error), Some(code)) => assert_eq!(error.err_code, code),
+            (ConsumerDecision::Update(config), None) => assert_eq!(*config, new),
+            (got, want) => panic!("{got:?} {want:?}"),
+        }
+    }
+}
+
+/// Bodies damaged at random are accepted exactly if serde_json accepts them.
+#[test]
+fn syntax_agrees_with_serde() {
+    let cases = parse(include_str!("testdata/json_errors.txt"));
+    let consumers = parse(include_str!("testdata/consumers.txt"));
+    let mut bodies: Vec<&[u8]> = cases.iter().map(|case| &case[1][..]).collect();
+    bodies.extend(consumers.iter().take(200).map(|case| &case[1][..]));
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % bound
+    };
+    const BYTES: &[u8] = b"{}[]\",:\\ \t0123.-tfnulaersbz\x01";
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..100_000 {
+        let mut body = bodies[next(bodies.len())].to_vec();
+        body.truncate(400);
+        for _ in 0..next(3) {
+            let at = next(body.len() + 1);
+            match next(3) {
+                0 => body.insert(at, BYTES[next(BYTES.len())]),
+                1 if at < body.len() => body[at] = BYTES[next(BYTES.len())],
+                _ => body.truncate(at),
+            }
+        }
+        // Go replaces what serde_json refuses: bytes that are not UTF-8, halves of pairs.
+        if std::str::from_utf8(&body).is_err() || body.windows(2).any(|w| w == b"\\u") {
+            continue;
+        }
+        let mut at = 0;
+        let ours = super::json::parse(&body, &mut at);
+        let ours = matches!(ours, Ok(Some(_))) && body[at..].trim_ascii().is_empty();
+        let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&body));
+        *(if ours { &mut accepted } else { &mut refused }) += 1;
+    }
+    assert!(accepted > 5_000 && refused > 20_000, "{accepted} {refused}");
+}

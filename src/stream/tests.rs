@@ -446,3 +446,27 @@ fn purges_and_deletes() {
     let codes = [&open, &denied, &sealed].map(|c| check_purge(c).err().map(|e| e.err_code));
     assert_eq!(codes, [None, Some(10_110), Some(10_109)]);
 }
+
+/// Anything may stand in a header block; nothing in it may stop the server.
+#[test]
+fn damaged_headers() {
+    let cases = parse(include_str!("testdata/publish.txt"));
+    let blocks: Vec<&[u8]> =
+        cases.iter().filter(|c| c.len() == 5 && c[2].len() < 300).map(|c| &c[2][..]).collect();
+    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut stream = Stream::new(config(br#"{"name":"S"}"#));
+    for _ in 0..50_000 {
+        let mut block = blocks[random.below(blocks.len() as u64) as usize].to_vec();
+        for _ in 0..random.below(4) {
+            let at = random.below(block.len() as u64 + 1) as usize;
+            match random.below(3) {
+                0 => block.insert(at, random.next() as u8),
+                1 if at < block.len() => block[at] = b"\r\n: Nats-"[random.below(9) as usize],
+                _ => block.truncate(at),
+            }
+        }
+        let publish = Publish { subject: b"S", reply: b"", headers: &block, payload_len: 0 };
+        stream.publish(Timestamp(1), &publish);
+        stream.lose_uncommitted();
+    }
+}

@@ -71,7 +71,8 @@ impl MsgGetRequest {
         self.single().map_err(|_| kinds::BAD_REQUEST.error())
     }
 
-    /// Decodes a direct get: the rest of its subject and its body, whose unknown members are ignored.
+    /// Decodes a direct get: the rest of its subject and its body, whose unknown members are
+    /// ignored.
     pub fn decode_direct(subject: Option<&str>, body: &[u8]) -> Result<Self, LookupError> {
         let mut request = Self::default();
         if !body.is_empty() {

@@ -244,7 +244,8 @@ pub const LIST_LIMIT: usize = 256;
 /// Most subjects in STREAM.INFO's answer.
 pub const SUBJECTS_LIMIT: usize = 100_000;
 
-/// The part of `total` sorted items that an answer holds. A negative offset is 0, one beyond the end
+/// The part of `total` sorted items that an answer holds. A negative offset is 0, one beyond the
+/// end
 /// is the end; the answer's `offset` is the range's start.
 pub fn page_range(offset: i64, total: usize, limit: usize) -> std::ops::Range<usize> {
     let start = usize::try_from(offset.max(0)).unwrap_or(usize::MAX).min(total);

@@ -4,22 +4,19 @@
 //! `shard`, `turn`, `reactor`, `control`. See `docs/ARCHITECTURE.md`.
 
 pub mod api;
-pub mod config;
-pub mod meta;
-pub mod stream;
 pub mod auth;
 pub mod client;
-pub mod interest;
-pub mod protocol;
+pub mod config;
 pub mod consumer;
+pub mod control;
+pub mod interest;
+pub mod meta;
+pub mod protocol;
 pub mod reactor;
+pub mod replication;
 pub mod server;
 pub mod shard;
-pub mod replication;
-pub mod consumer;
-pub mod meta;
 pub mod stream;
-pub mod control;
 pub mod subject;
 pub mod turn;
 pub mod types;

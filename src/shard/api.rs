@@ -9,16 +9,15 @@ use super::cell::StreamCell;
 use super::message::Usage;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
-use super::read::{StoredRef, Unread};
+use super::read::Unread;
 use super::requests::{Handled, Request, Wait};
 use crate::api::error::{ApiError, kinds};
-use crate::api::json::write_u64;
 use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
-use crate::api::time::{GoTime, write_timestamp};
+use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage,
-    StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState, write_msg_get, write_response,
+    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage,
+    StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState, write_direct_headers, write_msg_get, write_response,
 };
 use crate::types::{StreamId, Timestamp};
 
@@ -309,24 +308,18 @@ impl Shard {
     }
 
     /// The sequence that a get asks for; `None` if there is none.
-    fn sequence_of(
-        &mut self,
-        slot: usize,
-        request: &MsgGetRequest,
-    ) -> Result<Option<u64>, Unread> {
-        let time = request.start_time.map(|t| t.timestamp().0);
-        let from = match time {
-            Some(time) => self.first_since(slot, time)?,
-            None => request.seq.max(1),
-        };
-        if !request.last_by_subj.is_empty() {
-            self.last_of(slot, request.last_by_subj.as_bytes())
-        } else if !request.next_by_subj.is_empty() {
-            self.next_of(slot, request.next_by_subj.as_bytes(), from)
-        } else if time.is_some() {
-            Ok(self.cells[slot].index.next_live(from))
-        } else {
-            Ok(Some(request.seq))
+    fn sequence_of(&mut self, slot: usize, lookup: &Lookup) -> Result<Option<u64>, Unread> {
+        match lookup {
+            Lookup::Seq(seq) => Ok(Some(*seq)),
+            Lookup::Last(subject) => self.last_of(slot, subject.as_bytes()),
+            Lookup::Next { subject, seq } => self.next_of(slot, subject.as_bytes(), *seq),
+            Lookup::Since { time, subject } => {
+                let from = self.first_since(slot, time.timestamp().0)?;
+                if subject.is_empty() {
+                    return Ok(self.cells[slot].index.next_live(from));
+                }
+                self.next_of(slot, subject.as_bytes(), from)
+            }
         }
     }
 
@@ -368,25 +361,22 @@ impl Shard {
         } else {
             MsgGetRequest::decode(&r.payload)
         };
-        let request = match decoded {
-            Ok(request) if get_is_sound(&request) => request,
-            Ok(_) => {
-                self.refuse_request(&r.asker(), kind, &kinds::BAD_REQUEST.error(), out);
-                return Ok(());
-            }
+        let no_hdr = decoded.as_ref().is_ok_and(|d| d.no_hdr);
+        let lookup = match decoded.and_then(|request| request.lookup()) {
+            Ok(lookup) => lookup,
             Err(error) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
                 return Ok(());
             }
         };
-        let found = self.sequence_of(slot, &request).and_then(|seq| {
+        let found = self.sequence_of(slot, &lookup).and_then(|seq| {
             let seq = seq.ok_or(Unread::NotThere)?;
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut body = Vec::new();
                 let message = StoredMessage {
                     subject: &String::from_utf8_lossy(m.subject),
                     seq: m.seq,
-                    headers: if request.no_hdr { &[] } else { m.headers },
+                    headers: if no_hdr { &[] } else { m.headers },
                     payload: m.payload,
                     time: GoTime::utc(Timestamp(m.ts)),
                 };
@@ -397,30 +387,28 @@ impl Shard {
         match found {
             Ok(body) => self.answer(&r.asker(), &body, out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(Unread::NotThere) => {
-                self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
-            }
-            Err(Unread::Failed(text)) => {
-                out.log(text);
+            Err(failed) => {
+                if let Unread::Failed(text) = failed {
+                    out.log(text);
+                }
                 self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
             }
         }
         Ok(())
     }
 
-    fn direct_status(&mut self, r: &Request, line: &str, out: &mut impl Outlet) {
-        if r.reply.is_empty() {
-            return;
+    /// Answers with a header block alone.
+    fn status(&mut self, r: &Request, head: &[u8], out: &mut impl Outlet) {
+        if !r.reply.is_empty() {
+            out.send(&Outgoing {
+                origin: Some(r.origin),
+                to: &r.reply,
+                shown: &[],
+                reply: &[],
+                headers: head,
+                payload: &[],
+            });
         }
-        let head = format!("NATS/1.0 {line}\r\n\r\n");
-        out.send(&Outgoing {
-            origin: Some(r.origin),
-            to: &r.reply,
-            shown: &[],
-            reply: &[],
-            headers: head.as_bytes(),
-            payload: &[],
-        });
     }
 
     fn direct_get(
@@ -430,43 +418,32 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
-        let request = match subject {
-            Some(subject) => {
-                MsgGetRequest { last_by_subj: subject.to_owned(), ..MsgGetRequest::default() }
-            }
-            None if r.payload.is_empty() => {
-                self.direct_status(r, "408 Empty Request", out);
+        if !self.cells[slot].config.allow_direct {
+            let mut head = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
+            head.extend_from_slice(&r.subject);
+            head.extend_from_slice(b"\r\n\r\n");
+            self.status(r, &head, out);
+            return Ok(());
+        }
+        let decoded = MsgGetRequest::decode_direct(subject, &r.payload);
+        let no_hdr = decoded.as_ref().is_ok_and(|d| d.no_hdr);
+        let lookup = match decoded.and_then(|request| request.direct_lookup()) {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                let mut head = Vec::new();
+                error.write_status(&mut head);
+                self.status(r, &head, out);
                 return Ok(());
             }
-            None => match MsgGetRequest::decode_direct(&r.payload) {
-                Ok(request) => request,
-                Err(_) => {
-                    self.direct_status(r, "408 Malformed Request", out);
-                    return Ok(());
-                }
-            },
         };
-        if request == MsgGetRequest::default() {
-            self.direct_status(r, "408 Empty Request", out);
-            return Ok(());
-        }
-        if !request.multi_last.is_empty() || request.batch > 0 {
-            self.direct_status(r, "408 Bad Request", out);
-            return Ok(());
-        }
-        if !get_is_sound(&request) {
-            self.direct_status(r, "408 Bad Request", out);
-            return Ok(());
-        }
-        let Shard { options, .. } = self;
-        let _ = options;
-        let found = self.sequence_of(slot, &request).and_then(|seq| {
+        let found = self.sequence_of(slot, &lookup).and_then(|seq| {
             let seq = seq.ok_or(Unread::NotThere)?;
             let name = self.cells[slot].config.name.clone();
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut head = Vec::new();
-                if !request.no_hdr {
-                    direct_headers(&mut head, &name, m);
+                if !no_hdr {
+                    let time = GoTime::utc(Timestamp(m.ts));
+                    write_direct_headers(&mut head, m.headers, &name, m.subject, m.seq, time);
                 }
                 out.send(&Outgoing {
                     origin: Some(r.origin),
@@ -481,9 +458,7 @@ impl Shard {
         match found {
             Ok(()) => {}
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(Unread::NotThere | Unread::Failed(_)) => {
-                self.direct_status(r, "404 Message Not Found", out);
-            }
+            Err(Unread::NotThere | Unread::Failed(_)) => self.status(r, DIRECT_NOT_FOUND, out),
         }
         Ok(())
     }
@@ -511,35 +486,6 @@ impl Shard {
         }
         self.start_burial(slot);
     }
-}
-
-/// One way of asking at a time.
-fn get_is_sound(request: &MsgGetRequest) -> bool {
-    let by_last = !request.last_by_subj.is_empty();
-    let by_next = !request.next_by_subj.is_empty();
-    let by_seq = request.seq > 0 || request.start_time.is_some();
-    let batch = request.batch > 0 || request.max_bytes > 0 || !request.multi_last.is_empty();
-    !batch
-        && !(by_last && (by_next || by_seq))
-        && !(request.seq > 0 && request.start_time.is_some())
-        && (by_last || by_next || by_seq)
-}
-
-/// The message's own header block with what a direct get adds.
-fn direct_headers(out: &mut Vec<u8>, stream: &str, m: &StoredRef<'_>) {
-    match m.headers.strip_suffix(b"\r\n") {
-        Some(own) => out.extend_from_slice(own),
-        None => out.extend_from_slice(b"NATS/1.0\r\n"),
-    }
-    out.extend_from_slice(b"Nats-Stream: ");
-    out.extend_from_slice(stream.as_bytes());
-    out.extend_from_slice(b"\r\nNats-Subject: ");
-    out.extend_from_slice(m.subject);
-    out.extend_from_slice(b"\r\nNats-Sequence: ");
-    write_u64(out, m.seq);
-    out.extend_from_slice(b"\r\nNats-Time-Stamp: ");
-    write_timestamp(out, Timestamp(m.ts));
-    out.extend_from_slice(b"\r\n\r\n");
 }
 
 fn response_of(request: &ApiRequest<'_>) -> ResponseType {

@@ -149,7 +149,7 @@ impl Shard {
         match meta.catalogue.decide_delete(ACCOUNT, name) {
             DeleteDecision::Refuse(error) => self.refuse_request(&r.asker(), kind, &error, out),
             DeleteDecision::Delete(record) => {
-                let Record::Delete { id, shard } = record else { return Ok(()) };
+                let Record::Delete { id, shard } = *record else { return Ok(()) };
                 let durable = meta
                     .catalogue
                     .by_id(id)

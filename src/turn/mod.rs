@@ -15,7 +15,6 @@ pub mod entry;
 pub mod jetstream;
 mod mesh;
 pub mod net;
-mod random;
 pub mod report;
 mod route;
 mod session;

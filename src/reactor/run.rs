@@ -35,7 +35,7 @@ impl Mailbox {
         let (queue, receiver) = mpsc::channel();
         // SAFETY: eventfd has no preconditions; the descriptor is checked and owned at once.
         let event = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
             if fd < 0 {
                 return Err(std::io::Error::last_os_error());
             }
@@ -143,12 +143,15 @@ impl Reactor {
     pub fn run(mut self) {
         self.arm_event();
         self.arm_accept();
-        while !self.stopped {
+        loop {
             let now = self.clock.now();
             self.turn(now);
             let end = self.clock.now();
             if end.since(now) > STALL {
                 self.core.stalled(end.since(now));
+            }
+            if self.stopped {
+                break;
             }
             self.wait(end);
         }

@@ -11,7 +11,7 @@
 //! | 20 | 4 | size of the subject it is routed by |
 //! | 24 | 4 | size of the subject shown to subscribers, present only with the flag *shown* |
 //! | 28 | 4 | size of the reply |
-//! | 32 | 4 | size of the names of the chosen queue groups, each a u16 and its bytes |
+//! | 32 | 4 | size of the names of the chosen queue groups, each a u32 and its bytes |
 //! | 36 | 4 | size of the header block |
 //! | 40 | 4 | size of the payload |
 //! | 44 | 4 | shard whose credit was charged, plus 1; 0 if none was |
@@ -87,8 +87,7 @@ impl<'a> Queues<'a> {
 
     /// Appends one name to an encoded list.
     pub fn push(list: &mut Vec<u8>, name: &[u8]) {
-        let size = u16::try_from(name.len()).expect("queue names are shorter than a control line");
-        list.extend_from_slice(&size.to_le_bytes());
+        list.extend_from_slice(&(name.len() as u32).to_le_bytes());
         list.extend_from_slice(name);
     }
 }
@@ -97,8 +96,8 @@ impl<'a> Iterator for Queues<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (size, rest) = self.0.split_first_chunk::<2>()?;
-        let size = usize::from(u16::from_le_bytes(*size));
+        let (size, rest) = self.0.split_first_chunk::<4>()?;
+        let size = u32::from_le_bytes(*size) as usize;
         if rest.len() < size {
             self.0 = &[];
             return None;
@@ -247,12 +246,12 @@ mod tests {
         let entry = sample(&queues);
         let mut batch = Vec::new();
         encode(&mut batch, &entry);
-        let mut want = vec![79, 0, 0, 0, 2, 0x35, 2, 1, 10, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
-        for size in [8u8, 3, 1, 5, 12, 2] {
+        let mut want = vec![83, 0, 0, 0, 2, 0x35, 2, 1, 10, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
+        for size in [8u8, 3, 1, 9, 12, 2] {
             want.extend_from_slice(&[size, 0, 0, 0]);
         }
         want.extend_from_slice(&[5, 0, 0, 0]);
-        want.extend_from_slice(b"_INBOX.afoor\x01\0q\0\0NATS/1.0\r\n\r\nhi");
+        want.extend_from_slice(b"_INBOX.afoor\x01\0\0\0q\0\0\0\0NATS/1.0\r\n\r\nhi");
         assert_eq!(batch, want);
         let mut at = &batch[..];
         let back = decode(&mut at).unwrap().unwrap();
@@ -275,7 +274,7 @@ mod tests {
     #[test]
     fn whatever_is_cut_or_flipped_never_panics() {
         let mut batch = Vec::new();
-        encode(&mut batch, &sample(b"\x05\0q"));
+        encode(&mut batch, &sample(b"\x05\0\0\0q"));
         encode(&mut batch, &sample(b""));
         for cut in 0..batch.len() {
             let mut at = &batch[..cut];

@@ -227,6 +227,11 @@ impl Net {
         sent
     }
 
+    /// The origin of what the server itself publishes here.
+    pub(super) fn server(&self) -> Origin {
+        Origin { reactor: self.own, conn: ConnId(0) }
+    }
+
     /// Sends a message to another reactor to be routed there.
     pub(super) fn forward(&mut self, to: ReactorId, message: &Message<'_>) {
         let entry = Entry {
@@ -234,7 +239,7 @@ impl Net {
             want_return: false,
             credit: None,
             hops: 0,
-            origin: Origin::default(),
+            origin: self.server(),
             queues: Queues::default(),
             message: *message,
         };
@@ -261,7 +266,8 @@ impl Net {
             match entry.kind {
                 Kind::Publish | Kind::Queue => self.arrived(now, from, &entry, js),
                 Kind::Deliver => {
-                    self.route(now, Source::default(), &entry.message, js);
+                    let source = Source { origin: entry.origin, ..Source::default() };
+                    self.route(now, source, &entry.message, js);
                 }
                 Kind::Returned => self.returned(now, &entry, js),
             }

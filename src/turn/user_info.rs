@@ -64,7 +64,12 @@ impl Net {
             payload: answer.as_bytes(),
             ..Message::default()
         };
-        self.route(now, Source::default(), &message, &mut NoJetStream);
+        self.route(
+            now,
+            Source { origin: self.server(), ..Source::default() },
+            &message,
+            &mut NoJetStream,
+        );
     }
 }
 

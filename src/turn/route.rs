@@ -117,7 +117,7 @@ impl Net {
         js: &mut J,
     ) -> bool {
         let special = match message.subject.first() {
-            Some(b'$') => self.special(now, &source, message),
+            Some(b'$') => self.special(now, &source, message, js),
             _ => Special::None,
         };
         let destination = match special {
@@ -468,9 +468,15 @@ impl Net {
         self.clients.close(slot, reason, at_once);
     }
 
-    fn special(&mut self, now: Timestamp, source: &Source, message: &Message<'_>) -> Special {
+    fn special<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        source: &Source,
+        message: &Message<'_>,
+        js: &mut J,
+    ) -> Special {
         if message.subject == user_info::SUBJECT && source.slot.is_some() {
-            self.answer_user_info(now, message);
+            self.answer_user_info(now, message, js);
             return Special::Answered;
         }
         match self.interest.destination(message.account, message.subject) {

@@ -93,11 +93,11 @@ fn remote() {
 }
 
 fn main() {
-    let foo = publishes(|_| "foo.bar".into(), 128);
-    local("parse and route 128 B, nobody", 0, "", &foo);
-    local("publish and deliver 128 B, 1 to 1", 1, "foo.bar", &foo);
-    local("publish and deliver 128 B, 1 to 4, a delivery", 4, "foo.bar", &foo);
-    local("publish and deliver 128 B, 1 to 64, a delivery", 64, "foo.bar", &foo);
+    let same = publishes(|_| "foo.bar".into(), 128);
+    local("parse and route 128 B, nobody", 0, "", &same);
+    local("publish and deliver 128 B, 1 to 1", 1, "foo.bar", &same);
+    local("publish and deliver 128 B, 1 to 4, a delivery", 4, "foo.bar", &same);
+    local("publish and deliver 128 B, 1 to 64, a delivery", 64, "foo.bar", &same);
     let inboxes = publishes(|i| format!("_INBOX.abcdefghijklmnopqrstuv.{i}"), 16);
     local("publish to inboxes 16 B, 1 to 1", 1, "_INBOX.abcdefghijklmnopqrstuv.*", &inboxes);
     let many = publishes(|i| format!("orders.{}.{i}.x", i % 7), 128);

@@ -420,7 +420,12 @@ impl Net {
     /// request came from.
     pub fn deliver<J: JetStream>(&mut self, now: Timestamp, delivery: &Delivery<'_>, js: &mut J) {
         if delivery.to == self.own {
-            self.route(now, Source::default(), &delivery.message, js);
+            self.route(
+                now,
+                Source { origin: self.server(), ..Source::default() },
+                &delivery.message,
+                js,
+            );
         } else {
             self.forward(delivery.to, &delivery.message);
         }
@@ -434,7 +439,7 @@ impl Net {
         message: &Message<'_>,
         js: &mut J,
     ) -> bool {
-        self.route(now, Source::default(), message, js)
+        self.route(now, Source { origin: self.server(), ..Source::default() }, message, js)
     }
 
     /// True if anybody on the node wants `subject`; with a group, if that queue group does.

@@ -117,7 +117,7 @@ impl Net {
         js: &mut J,
     ) -> bool {
         let special = match message.subject.first() {
-            Some(b'$') => self.special(now, &source, message),
+            Some(b'$') => self.special(now, &source, message, js),
             _ => Special::None,
         };
         let destination = match special {
@@ -227,6 +227,11 @@ impl Net {
         sent
     }
 
+    /// The origin of what the server itself publishes here.
+    pub(super) fn server(&self) -> Origin {
+        Origin { reactor: self.own, conn: ConnId(0) }
+    }
+
     /// Sends a message to another reactor to be routed there.
     pub(super) fn forward(&mut self, to: ReactorId, message: &Message<'_>) {
         let entry = Entry {
@@ -234,7 +239,7 @@ impl Net {
             want_return: false,
             credit: None,
             hops: 0,
-            origin: Origin::default(),
+            origin: self.server(),
             queues: Queues::default(),
             message: *message,
         };
@@ -261,7 +266,8 @@ impl Net {
             match entry.kind {
                 Kind::Publish | Kind::Queue => self.arrived(now, from, &entry, js),
                 Kind::Deliver => {
-                    self.route(now, Source::default(), &entry.message, js);
+                    let source = Source { origin: entry.origin, ..Source::default() };
+                    self.route(now, source, &entry.message, js);
                 }
                 Kind::Returned => self.returned(now, &entry, js),
             }
@@ -462,9 +468,15 @@ impl Net {
         self.clients.close(slot, reason, at_once);
     }
 
-    fn special(&mut self, now: Timestamp, source: &Source, message: &Message<'_>) -> Special {
+    fn special<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        source: &Source,
+        message: &Message<'_>,
+        js: &mut J,
+    ) -> Special {
         if message.subject == user_info::SUBJECT && source.slot.is_some() {
-            self.answer_user_info(now, message);
+            self.answer_user_info(now, message, js);
             return Special::Answered;
         }
         match self.interest.destination(message.account, message.subject) {

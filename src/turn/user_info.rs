@@ -1,7 +1,7 @@
 //! `$SYS.REQ.USER.INFO`: the one system service that every client may ask.
 
 use super::entry::Message;
-use super::jetstream::NoJetStream;
+use super::jetstream::JetStream;
 use super::net::Net;
 use super::route::Source;
 use crate::types::Timestamp;
@@ -37,7 +37,12 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
 
 impl Net {
     /// Answers a request for the user's own information.
-    pub(super) fn answer_user_info(&mut self, now: Timestamp, request: &Message<'_>) {
+    pub(super) fn answer_user_info<J: JetStream>(
+        &mut self,
+        now: Timestamp,
+        request: &Message<'_>,
+        js: &mut J,
+    ) {
         if request.reply.is_empty() {
             return;
         }
@@ -64,7 +69,7 @@ impl Net {
             payload: answer.as_bytes(),
             ..Message::default()
         };
-        self.route(now, Source::default(), &message, &mut NoJetStream);
+        self.route(now, Source { origin: self.server(), ..Source::default() }, &message, js);
     }
 }
 

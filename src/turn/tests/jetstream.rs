@@ -128,6 +128,19 @@ fn pushed_messages_go_to_one_member_anywhere() {
 }
 
 #[test]
+fn what_a_shard_publishes_is_captured_like_any_other_message() {
+    let mut node = Node::new(2, 1);
+    node.stream(1, 5, "S", &["events.>"]);
+    let event = message("events.x", "", "r", "x");
+    assert!(node.nets[0].publish(node.now, &event, &mut node.shards[0]));
+    node.effects(0);
+    node.settle();
+    let got = &node.shards[1].got[0];
+    assert_eq!(got.origin, Origin { reactor: ReactorId(0), conn: ConnId(0) });
+    assert_eq!((got.subject.as_str(), got.credit), ("events.x", 0));
+}
+
+#[test]
 fn shards_hear_when_interest_comes_and_goes_on_any_reactor() {
     let mut node = Node::new(2, 1);
     let watch = node.nets[0].watch(AccountId(0), b"deliver.x", None);

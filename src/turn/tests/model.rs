@@ -188,7 +188,7 @@ fn whatever_clients_send_nothing_breaks() {
             let mut bytes = pieces[node.random.below(14) as usize].to_vec();
             if node.random.below(12) == 0 {
                 let at = node.random.below(bytes.len() as u64) as usize;
-                bytes[at] = node.random.next() as u8;
+                bytes[at] = node.random.bits() as u8;
             }
             let cut = node.random.below(bytes.len() as u64 + 1) as usize;
             node.send(conn, &bytes[..cut]);

@@ -127,6 +127,7 @@ impl Log {
         let fits = |e: &Envelope| {
             (e.segment, e.offset, e.generation) == (scan.segment, scan.at, generation)
                 && e.length >= ENVELOPE_BYTES
+                && e.padded >= e.length
                 && scan.at as u64 + e.length as u64 <= end as u64
         };
         match found.filter(fits) {

@@ -22,8 +22,8 @@
 //! JS A STREAM.INFO.S => !404 10059 stream not found            $JS.API. is added, the answer's
 //!                                             "type" is checked, `!` is an error object
 //! NEXT A S.C {"batch":2}          a pull request from the inbox `in`
-//! => ok  |  => none  |  => ?      no error; no answer; write it down (TRANSCRIPT_BLESS=1 writes it;
-//!                                             `?-` leaves out the configuration)
+//! => ok  |  => none  |  => ?      no error; no answer; write it down (with TRANSCRIPT_BLESS=1;
+//!                                 `?-` leaves out the configuration)
 //! =>~ …                           ask again until the answer fits
 //! count 10 A B                    A and B have received so many lines between them
 //! ends A                           whatever else is received, the server closes A

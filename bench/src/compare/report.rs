@@ -68,8 +68,10 @@ pub struct Report {
     names: [String; 2],
     /// What was done.
     pub steps: Vec<(&'static Step, Compared)>,
-    /// What was not, and why.
+    /// What could not be done, and why.
     pub failures: Vec<String>,
+    /// What was not tried, and why.
+    pub left_out: Vec<String>,
 }
 
 const HEAD: [&str; 7] = ["run", "figure", "A", "B", "A/B", "bar", ""];
@@ -77,7 +79,12 @@ const HEAD: [&str; 7] = ["run", "figure", "A", "B", "A/B", "bar", ""];
 impl Report {
     /// Of two servers by name, without anything yet.
     pub fn new(a: &str, b: &str) -> Self {
-        Self { names: [a.to_owned(), b.to_owned()], steps: Vec::new(), failures: Vec::new() }
+        Self {
+            names: [a.to_owned(), b.to_owned()],
+            steps: Vec::new(),
+            failures: Vec::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// The table.
@@ -100,7 +107,10 @@ impl Report {
             }
         }
         for failure in &self.failures {
-            text.push_str(&format!("not measured: {failure}\n"));
+            text.push_str(&format!("failed: {failure}\n"));
+        }
+        for why in &self.left_out {
+            text.push_str(&format!("left out: {why}\n"));
         }
         text
     }
@@ -140,7 +150,7 @@ impl Report {
             })
             .collect();
         json!({
-            "a": self.names[0], "b": self.names[1], "runs": steps, "not_measured": self.failures,
+            "a": self.names[0], "b": self.names[1], "runs": steps, "failed": self.failures, "left_out": self.left_out,
         })
     }
 }

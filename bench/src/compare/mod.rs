@@ -55,7 +55,8 @@ pub struct Context {
 const DEVICE_WRITES: usize = 400;
 
 /// Runs the comparison. The report holds what was done when time ran out, a step failed or the
-/// process was asked to end. With `ceiling`, the generator's own rate is told wherever there is one.
+/// process was asked to end. With `ceiling`, the generator's own rate is told wherever there is
+/// one.
 pub fn run(args: &args::Compare, progress: bool, ceiling: bool) -> Result<Report> {
     let steps = bars::select(&args.sets).map_err(|error| anyhow!(error))?;
     // Ten thousand connections take as many files here and in the servers, which inherit the limit.

@@ -319,9 +319,7 @@ impl Reactor {
         }
         self.core.take_effects(&mut self.effects);
         for conn in self.effects.send.drain(..) {
-            if !self.sockets.is_sending(conn)
-                && let Some(bytes) = self.core.start_send(now, conn)
-            {
+            if let Some(bytes) = self.core.start_send(now, conn) {
                 self.sockets.send(conn, bytes, &mut self.driver);
             }
         }

@@ -1,4 +1,5 @@
-//! One broker process: from its options to its exit code. Log lines, files and signals; everything else is the node's.
+//! One broker process: from its options to its exit code. Log lines, files and signals; everything
+//! else is the node's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -239,8 +240,7 @@ impl Signals {
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in
-                [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
             {
                 libc::sigaddset(&mut set, signal);
             }
@@ -275,7 +275,8 @@ impl Signals {
     }
 }
 
-/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base 32.
+/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base
+/// 32.
 fn public_key(kind: u8) -> std::io::Result<String> {
     let mut bytes = vec![(kind - b'A') << 3];
     bytes.extend_from_slice(&reactor::random::<32>()?);
@@ -293,7 +294,9 @@ fn public_key(kind: u8) -> std::io::Result<String> {
         held += 8;
         while held >= 5 {
             held -= 5;
-            text.push(char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize]));
+            text.push(char::from(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize],
+            ));
         }
     }
     Ok(text)

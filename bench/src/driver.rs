@@ -1,5 +1,5 @@
-//! Runs many connections on one thread: edge-triggered epoll, non-blocking sockets, buffers that are
-//! made once. Scenarios plug in as [`Client`]s; nothing is allocated per message.
+//! Runs many connections on one thread: edge-triggered epoll, non-blocking sockets, buffers that
+//! are made once. Scenarios plug in as [`Client`]s; nothing is allocated per message.
 
 use std::{
     io::{ErrorKind, Read, Write},

@@ -1,7 +1,8 @@
-//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what the ring must not do.
+//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what
+//! the ring must not do.
 //!
-//! A write with a flush is one write and one linked data flush; both report as one. Creating and removing files goes to a
-//! thread, because reserving and zeroing space blocks.
+//! A write with a flush is one write and one linked data flush; both report as one. Creating and
+//! removing files goes to a thread, because reserving and zeroing space blocks.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -106,7 +107,8 @@ impl Disks {
                 let fd = self.fd(shard, file);
                 let pointer = buf.as_mut_ptr();
                 let what = What::Read { buf: Some(buf) };
-                let slot = self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
+                let slot =
+                    self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
                 let entry = opcode::Read::new(fd, pointer, len as u32)
                     .offset(offset)
                     .build()
@@ -120,7 +122,8 @@ impl Disks {
         let What::Write { file, offset, data } = &running.what else { return };
         let fd = self.fd(running.shard, *file);
         running.left = if flush { 2 } else { 1 };
-        let write = opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
+        let write =
+            opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
         let slot = self.running.insert(running);
         let write = write.user_data(tag::pack(Kind::Disk, slot << 1));
         if !flush {
@@ -183,12 +186,12 @@ impl Disks {
 impl Running {
     fn note(&mut self, result: i32, is_flush: bool) {
         match &self.what {
+            // A flush that was cancelled because its write failed adds nothing to the write's own
+            // error.
+            _ if result == -libc::ECANCELED && self.result.is_err() => {}
             _ if result < 0 => {
-                // A flush that was cancelled because its write failed adds nothing to the write's own error.
-                if self.result.is_ok() || -result != libc::ECANCELED {
-                    let verb = if is_flush { "flush the log" } else { "write or read the log" };
-                    self.result = Err(DeviceError::from_errno(-result, verb));
-                }
+                let verb = if is_flush { "flush the log" } else { "write or read the log" };
+                self.result = Err(DeviceError::from_errno(-result, verb));
             }
             What::Write { data, .. } if !is_flush => {
                 if result as usize == data.len() {

@@ -1,4 +1,5 @@
-//! This reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not fit.
+//! This reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not
+//! fit.
 
 use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
@@ -34,8 +35,8 @@ pub struct Links {
     notes: Vec<(usize, Note)>,
 }
 
-/// What did not fit, per destination. Control goes before messages, so a full control lane holds both; messages that
-/// do not fit stay with the turn, which stops reading those who made them.
+/// What did not fit, per destination. Control goes before messages, so a full control lane holds
+/// both; messages that do not fit stay with the turn, which stops reading those who made them.
 #[derive(Default)]
 struct Waiting {
     control: VecDeque<Lane>,
@@ -49,8 +50,9 @@ impl Links {
         Links { endpoint, rings, waiting, notes: Vec::new() }
     }
 
-    /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes, then the messages
-    /// up to the note. What was sent before a noted message is therefore known when that message is handled.
+    /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes,
+    /// then the messages up to the note. What was sent before a noted message is therefore known
+    /// when that message is handled.
     pub fn drain(
         &mut self,
         now: Timestamp,

@@ -1,6 +1,6 @@
 //! The loop of one reactor: gather, turn, act, wait.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -350,15 +350,11 @@ impl Reactor {
             self.driver.submit_and_wait(0, None);
             return;
         }
-        let timeout = self.core.deadline().map(|d| {
-            Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000))
-        });
+        let timeout = self
+            .core
+            .deadline()
+            .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
         self.driver.submit_and_wait(1, timeout);
         self.links.wake_up();
     }
-}
-
-/// The descriptor of a reactor's ring, for its neighbours.
-pub fn ring_fd(driver: &Driver) -> RawFd {
-    driver.fd()
 }

@@ -22,7 +22,7 @@
 //! JS A STREAM.INFO.S => !404 10059 stream not found            $JS.API. is added, the answer's
 //!                                             "type" is checked, `!` is an error object
 //! NEXT A S.C {"batch":2}          a pull request from the inbox `in`
-//! => ok  |  => none  |  => ?      no error; no answer; write it down (TRANSCRIPT_BLESS=1 writes it;
+//! => ok | => none | => ? no error; no answer; write it down (TRANSCRIPT_BLESS=1 writes it;
 //!                                             `?-` leaves out the configuration)
 //! =>~ …                           ask again until the answer fits
 //! count 10 A B                    A and B have received so many lines between them

@@ -33,6 +33,8 @@ pub struct Links {
     rings: Vec<RawFd>,
     waiting: Vec<Waiting>,
     notes: Vec<(usize, Note)>,
+    batches: u64,
+    full: u64,
 }
 
 /// What did not fit, per destination. Control goes before messages, so a full control lane holds
@@ -47,7 +49,7 @@ impl Links {
     /// The links of `endpoint`; `rings` are the ring descriptors of all reactors.
     pub fn new(endpoint: Endpoint<Lane, Batch>, rings: Vec<RawFd>) -> Self {
         let waiting = (0..endpoint.reactors()).map(|_| Waiting::default()).collect();
-        Links { endpoint, rings, waiting, notes: Vec::new() }
+        Links { endpoint, rings, waiting, notes: Vec::new(), batches: 0, full: 0 }
     }
 
     /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes,
@@ -96,11 +98,11 @@ impl Links {
             waiting.control.extend(waiting.fresh.drain(..).map(Lane::Core));
             let lanes = self.endpoint.outbound(peer);
             let mut pushed = lanes.control.push_all(&mut waiting.control);
-            if waiting.control.is_empty()
-                && lanes.messages.room() > 0
-                && let Some(batch) = core.take_messages(ReactorId(peer as u16))
-            {
+            let room = waiting.control.is_empty() && lanes.messages.room() > 0;
+            self.full += u64::from(!room);
+            if room && let Some(batch) = core.take_messages(ReactorId(peer as u16)) {
                 pushed += usize::from(lanes.messages.push(batch).is_ok());
+                self.batches += 1;
             }
             if pushed > 0 && self.endpoint.must_wake(peer) {
                 ring(driver, self.rings[peer]);
@@ -111,6 +113,11 @@ impl Links {
     /// Hands a socket to another reactor, with the next push.
     pub fn hand_over(&mut self, to: usize, socket: NewSocket) {
         self.waiting[to].control.push_back(Lane::Socket(socket));
+    }
+
+    /// Batches pushed, and times that there was no room for one.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.batches, self.full)
     }
 
     /// Announces sleep. True if nothing is there and the reactor may sleep.

@@ -231,6 +231,17 @@ impl Shard {
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
-        report::ShardReport { usage: self.usage(), file_bytes: self.log.file_bytes() }
+        let (segments, live_bytes) = self.log.usage();
+        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        report::ShardReport {
+            shard: self.options.id.0,
+            usage: self.usage(),
+            messages: self.cells.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            reserved,
+            records: self.log.appended().0,
+            segments: segments as u64,
+            live_bytes,
+            file_bytes: self.log.file_bytes(),
+        }
     }
 }

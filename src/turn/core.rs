@@ -294,13 +294,15 @@ impl Core {
         }
     }
 
-    fn report(&self) -> super::report::Report {
+    /// Counters for monitoring; what the shell counts is left to it.
+    pub fn report(&self) -> super::report::Report {
         super::report::Report {
             net: self.net.stats(),
             connections: self.net.connections(),
             subscriptions: self.net.subscriptions(),
             shards: self.shards.0.iter().map(Shard::report).collect(),
             stalls: self.stalls,
+            shell: super::report::ShellReport::default(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! This reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not fit.
+//! This reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not
+//! fit.
 
 use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
@@ -32,10 +33,12 @@ pub struct Links {
     rings: Vec<RawFd>,
     waiting: Vec<Waiting>,
     notes: Vec<(usize, Note)>,
+    batches: u64,
+    full: u64,
 }
 
-/// What did not fit, per destination. Control goes before messages, so a full control lane holds both; messages that
-/// do not fit stay with the turn, which stops reading those who made them.
+/// What did not fit, per destination. Control goes before messages, so a full control lane holds
+/// both; messages that do not fit stay with the turn, which stops reading those who made them.
 #[derive(Default)]
 struct Waiting {
     control: VecDeque<Lane>,
@@ -48,11 +51,12 @@ impl Links {
     /// The links of `endpoint`; `rings` are the ring descriptors of all reactors.
     pub fn new(endpoint: Endpoint<Lane, Batch>, rings: Vec<RawFd>) -> Self {
         let waiting = (0..endpoint.reactors()).map(|_| Waiting::default()).collect();
-        Links { endpoint, rings, waiting, notes: Vec::new() }
+        Links { endpoint, rings, waiting, notes: Vec::new(), batches: 0, full: 0 }
     }
 
-    /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes, then the messages
-    /// up to the note. What was sent before a noted message is therefore known when that message is handled.
+    /// Handles what has arrived: notes how far the message lanes reach, drains the control lanes,
+    /// then the messages up to the note. What was sent before a noted message is therefore known
+    /// when that message is handled.
     pub fn drain(
         &mut self,
         now: Timestamp,
@@ -96,6 +100,7 @@ impl Links {
             waiting.control.extend(waiting.fresh.drain(..).map(Lane::Core));
             let lanes = self.endpoint.outbound(peer);
             let mut pushed = lanes.control.push_all(&mut waiting.control);
+<<<<<<< HEAD
             while waiting.control.is_empty() {
                 let held = waiting.batch.take();
                 let next = held.or_else(|| core.take_messages(ReactorId(peer as u16)));
@@ -107,6 +112,13 @@ impl Links {
                         break;
                     }
                 }
+=======
+            let room = waiting.control.is_empty() && lanes.messages.room() > 0;
+            self.full += u64::from(!room);
+            if room && let Some(batch) = core.take_messages(ReactorId(peer as u16)) {
+                pushed += usize::from(lanes.messages.push(batch).is_ok());
+                self.batches += 1;
+>>>>>>> stream
             }
             if pushed > 0 && self.endpoint.must_wake(peer) {
                 ring(driver, self.rings[peer]);
@@ -117,6 +129,11 @@ impl Links {
     /// Hands a socket to another reactor, with the next push.
     pub fn hand_over(&mut self, to: usize, socket: NewSocket) {
         self.waiting[to].control.push_back(Lane::Socket(socket));
+    }
+
+    /// Batches pushed, and times that there was no room for one.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.batches, self.full)
     }
 
     /// Announces sleep. True if nothing is there and the reactor may sleep.

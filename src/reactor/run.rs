@@ -16,13 +16,19 @@ use super::listener;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
 use crate::config::log::Logger;
+use crate::turn::report::{Report, ShellReport};
 use crate::turn::{Command, Core, Effects};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
 const STALL: i64 = 5_000_000;
+<<<<<<< HEAD
 /// Pieces of parked bytes that are handed over in one turn.
 const PIECES: usize = 4;
+=======
+/// How long nobody is accepted after descriptors ran out, in nanoseconds.
+const ACCEPT_PAUSE: i64 = 100_000_000;
+>>>>>>> stream
 
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
@@ -64,6 +70,16 @@ pub struct Acceptor {
     pub next_conn: u64,
 }
 
+impl Acceptor {
+    /// Lets nobody connect any more. The accept that is armed keeps the socket open by itself, so it is ended.
+    fn stop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // SAFETY: the descriptor is open until the end of this block.
+            unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+    }
+}
+
 /// One reactor with all it owns.
 pub struct Reactor {
     core: Core,
@@ -84,6 +100,9 @@ pub struct Reactor {
     completions: Vec<Completion>,
     effects: Effects,
     event_count: Box<u64>,
+    counted: ShellReport,
+    /// Descriptors ran out: accepting goes on then.
+    accept_at: Option<Timestamp>,
     stopped: bool,
 }
 
@@ -137,6 +156,8 @@ impl Reactor {
             completions: Vec::with_capacity(1024),
             effects: Effects::default(),
             event_count: Box::new(0),
+            counted: ShellReport::default(),
+            accept_at: None,
             stopped: false,
         }
     }
@@ -149,8 +170,11 @@ impl Reactor {
             let now = self.clock.now();
             self.turn(now);
             let end = self.clock.now();
-            if end.since(now) > STALL {
-                self.core.stalled(end.since(now));
+            let took = end.since(now);
+            self.counted.turns += 1;
+            self.counted.busy_ns += u64::try_from(took).unwrap_or(0);
+            if took > STALL {
+                self.core.stalled(took);
             }
             if self.stopped {
                 break;
@@ -164,6 +188,10 @@ impl Reactor {
     fn turn(&mut self, now: Timestamp) {
         self.driver.completions(&mut self.completions);
         self.core.begin(now);
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.arm_accept();
+        }
         self.links.drain(now, &mut self.core, &mut self.driver, &mut self.incoming);
         for (fd, conn, peer) in std::mem::take(&mut self.incoming) {
             self.adopt(now, fd, conn, &peer);
@@ -233,6 +261,10 @@ impl Reactor {
     }
 
     fn accepted(&mut self, now: Timestamp, c: Completion) {
+        if matches!(-c.result, libc::EMFILE | libc::ENFILE) {
+            self.accept_at = Some(Timestamp(now.0 + ACCEPT_PAUSE));
+            return;
+        }
         if !driver::more(c.flags) {
             self.arm_accept();
         }
@@ -275,8 +307,15 @@ impl Reactor {
                 Command::Stop => self.stopped = true,
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
-                        acceptor.listener = None;
+                        acceptor.stop();
                     }
+                }
+                Command::Report(tell) => {
+                    let (mesh_batches, mesh_full) = self.links.counted();
+                    let disks = self.disks.report();
+                    let counted = self.counted.clone();
+                    let shell = ShellReport { disks, mesh_batches, mesh_full, ..counted };
+                    tell(Report { shell, ..self.core.report() });
                 }
                 other => self.core.command(now, other),
             }
@@ -359,7 +398,8 @@ impl Reactor {
             self.driver.submit_and_wait(0, None);
             return;
         }
-        let timeout = self.core.deadline().map(|d| {
+        let deadline = [self.core.deadline(), self.accept_at].into_iter().flatten().min();
+        let timeout = deadline.map(|d| {
             Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000))
         });
         self.driver.submit_and_wait(1, timeout);

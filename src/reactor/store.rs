@@ -1,7 +1,7 @@
 //! The store's directory: who made it, how many shards it has, and opening them.
 //!
-//! `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the shards lie beside it in
-//! `shard-<n>`. The number of shards is fixed when the store is made.
+//! `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the
+//! shards lie beside it in `shard-<n>`. The number of shards is fixed when the store is made.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +12,7 @@ use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::options::{self, Options};
 use crate::shard::{Opened, Shard, ShardOptions};
-use crate::types::{ReactorId, ShardId, Timestamp};
+use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
 
@@ -39,9 +39,16 @@ impl Store {
         let directory = store_dir.join("corelane");
         let file = directory.join("store");
         let failed = |e: std::io::Error| format!("store {}: {e}", file.display());
+        let entries = durable_with(store_dir);
         match fs::read_to_string(&file) {
-            Ok(text) => Self::parse(&text, directory.clone())
-                .ok_or_else(|| format!("{} is not a corelane store", file.display())),
+            Ok(text) => {
+                // Who made it may have been killed before its names were durable.
+                let store = Self::parse(&text, directory.clone())
+                    .ok_or_else(|| format!("{} is not a corelane store", file.display()))?;
+                fs::File::open(&file).and_then(|f| f.sync_all()).map_err(failed)?;
+                sync_directories(&directory, &entries).map_err(failed)?;
+                Ok(store)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 fs::create_dir_all(&directory).map_err(failed)?;
                 let id = u128::from_le_bytes(random().map_err(failed)?);
@@ -50,7 +57,7 @@ impl Store {
                 fs::write(&new, text).map_err(failed)?;
                 fs::File::open(&new).and_then(|f| f.sync_all()).map_err(failed)?;
                 fs::rename(&new, &file).map_err(failed)?;
-                fs::File::open(&directory).and_then(|d| d.sync_all()).map_err(failed)?;
+                sync_directories(&directory, &entries).map_err(failed)?;
                 Ok(Store { directory, id, shards })
             }
             Err(e) => Err(failed(e)),
@@ -77,7 +84,6 @@ impl Store {
     pub fn open_shard(
         &self,
         shard: ShardId,
-        reactor: ReactorId,
         options: &Options,
         server_name: &str,
         now: Timestamp,
@@ -85,13 +91,12 @@ impl Store {
         let mut device =
             Directory::open(&self.shard_directory(shard)).map_err(|e| e.to_string())?;
         let seed = u64::from_le_bytes(random().map_err(|e| e.to_string())?);
-        Shard::open(&mut device, self.shard_options(shard, reactor, options, server_name, seed), now)
+        Shard::open(&mut device, self.shard_options(shard, options, server_name, seed), now)
     }
 
     fn shard_options(
         &self,
         id: ShardId,
-        reactor: ReactorId,
         options: &Options,
         server_name: &str,
         seed: u64,
@@ -129,7 +134,6 @@ impl Store {
         }
         ShardOptions {
             id,
-            reactor,
             shards: self.shards,
             seed,
             server_name: server_name.to_owned(),
@@ -140,6 +144,32 @@ impl Store {
             log,
         }
     }
+}
+
+/// The directories whose entries must be durable for a store in `store_dir` to be found again: itself,
+/// what has to be made above it, and the first directory that is there already.
+fn durable_with(store_dir: &Path) -> Vec<PathBuf> {
+    let mut all = vec![store_dir.to_path_buf()];
+    for above in store_dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        all.push(above.to_path_buf());
+        if above.exists() {
+            break;
+        }
+    }
+    all
+}
+
+fn sync_directories(directory: &Path, above: &[PathBuf]) -> std::io::Result<()> {
+    fs::File::open(directory)?.sync_all()?;
+    for path in above {
+        match fs::File::open(path).and_then(|d| d.sync_all()) {
+            // A directory that we may not read was not made by us.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,6 +185,19 @@ mod tests {
         assert_eq!((made.shards, again.shards, made.id), (3, 3, again.id));
         fs::write(dir.join("corelane/store"), "something else").unwrap();
         assert!(Store::open(&dir, 1).unwrap_err().contains("not a corelane store"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn names_are_durable_up_to_what_was_there() {
+        let dir = std::env::temp_dir().join(format!("corelane-names-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let store = dir.join("a/b");
+        let up = std::env::temp_dir();
+        assert_eq!(durable_with(&store), [store.clone(), dir.join("a"), dir.clone(), up]);
+        fs::create_dir_all(&store).unwrap();
+        assert_eq!(durable_with(&store), [store.clone(), dir.join("a")]);
+        assert_eq!(durable_with(Path::new("data")), [Path::new("data"), Path::new(".")]);
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -16,8 +16,9 @@ use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage,
-    StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState, write_direct_headers, write_msg_get, write_response,
+    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest,
+    ResponseType, StoredMessage, StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState,
+    write_direct_headers, write_msg_get, write_response,
 };
 use crate::types::{StreamId, Timestamp};
 
@@ -161,7 +162,8 @@ impl Shard {
 
     /// As create and update answer.
     pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
-        // A first time that must be read first is left out: these answers are rarely of old streams.
+        // A first time that must be read first is left out: these answers are rarely of old
+        // streams.
         let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
         let mut info = self.info_of(now, slot, state);
         show_server(&mut info.config.metadata);
@@ -175,11 +177,8 @@ impl Shard {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let mut usage = Usage {
-            api_total: self.api_total,
-            api_errors: self.api_errors,
-            ..Usage::default()
-        };
+        let mut usage =
+            Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };
         for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
             let bytes = cell.index.bytes();
             if cell.is_memory() {

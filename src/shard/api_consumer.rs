@@ -169,11 +169,7 @@ impl Shard {
     }
 
     /// Where a new consumer begins.
-    fn start_of(
-        &mut self,
-        slot: usize,
-        config: &ConsumerConfig,
-    ) -> Result<StartPosition, Unread> {
+    fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
         let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
@@ -382,7 +378,12 @@ impl Shard {
         self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
     }
 
-    pub(super) fn info_of_consumer(&mut self, now: Timestamp, slot: usize, at: usize) -> ConsumerInfo {
+    pub(super) fn info_of_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+    ) -> ConsumerInfo {
         let cell = &mut self.cells[slot];
         let stream_name = cell.config.name.clone();
         let counted = cell.consumers.groups.pending(cell.consumers.cells[at].handle);

@@ -9,10 +9,10 @@
 //! | 3 | purge | stream | 0 | from `u64`, to `u64` (exclusive), filter bytes (empty: all) |
 //! | 4 | stream | stream | 0 | version `u8` (1), created `i64`, JSON of its configuration |
 //! | 5 | stream removed | stream | 0 | empty |
-//! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), JSON of its configuration |
+//! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), its JSON |
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
-//! | 9 | index page | stream | page key: kind in the top byte, number below | the index's own encoding |
+//! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
 //! | 10 | consumer state | stream | consumer | the consumer's own encoding |
 //! | 11 | dedupe | stream | 0 | the stream's own encoding |
 //! | 12 | catalogue state | 0 | 0 | the catalogue's own encoding |
@@ -20,8 +20,8 @@
 //!
 //! All numbers are little-endian. Kinds 9 to 13 belong to checkpoints and are not replayed.
 
-/// See the table above.
-#[allow(missing_docs)]
+/// See the table above. All numbers that the format gives away stand here, used or not.
+#[allow(missing_docs, dead_code)]
 pub mod kind {
     pub const CONSUMER_DELTA: u16 = 1;
     pub const DELETE: u16 = 2;

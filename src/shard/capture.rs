@@ -60,12 +60,9 @@ impl Shard {
 
     fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
         let cell = &mut self.cells[slot];
-        let size = stored_size(
-            cell.config.storage,
-            m.subject.len(),
-            m.headers.len(),
-            m.payload.len(),
-        ) as u32;
+        let size =
+            stored_size(cell.config.storage, m.subject.len(), m.headers.len(), m.payload.len())
+                as u32;
         let mut item = StoreItem {
             slot: slot as u32,
             seq,

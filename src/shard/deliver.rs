@@ -13,9 +13,7 @@ use super::queue::Rare;
 use super::read::{ANY_READ, Fetched};
 use super::requests::Request;
 use super::{Shard, cell::StreamCell};
-use crate::consumer::{
-    AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status,
-};
+use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
@@ -251,13 +249,8 @@ impl Shard {
         let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
         let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
         let mut deleted = false;
-        let mut sink = Emit {
-            out,
-            held,
-            message: Stored::default(),
-            deleted: &mut deleted,
-            head: scratch,
-        };
+        let mut sink =
+            Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {
@@ -351,7 +344,8 @@ impl Shard {
                 continue;
             };
             if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-                // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
+                // The reserve is used up: the acknowledgements stay unanswered, and count only
+                // until a restart.
                 continue;
             }
             self.deltas_in_flight += 1;

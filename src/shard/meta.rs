@@ -77,9 +77,8 @@ impl Shard {
     ) -> Handled {
         let kind = ResponseType::StreamCreate;
         let Some(meta) = &self.meta else { return Ok(()) };
-        let decided = StreamConfigRequest::decode(&r.payload).map(|request| {
-            meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now)
-        });
+        let decided = StreamConfigRequest::decode(&r.payload)
+            .map(|request| meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now));
         match decided {
             Err(error) | Ok(CreateDecision::Refuse(error)) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
@@ -162,7 +161,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is durable.
+    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is
+    /// durable.
     fn record(
         &mut self,
         record: &Record,

@@ -1,13 +1,14 @@
 //! The shard: the actor that owns streams, consumers and one log.
 //!
-//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages come in by `capture`, device
-//! completions by `disk_done`, other shards' words by `told`; `step`, once a turn, lets things take effect and says what
-//! follows through an [`Outlet`]. It must not know reactors, sockets, clocks or io_uring. One per shard id of a node; a
-//! reactor may host several.
+//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages
+//! come in by `capture`, device completions by `disk_done`, other shards' words by `told`; `step`,
+//! once a turn, lets things take effect and says what follows through an [`Outlet`]. It must not
+//! know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
+//! several.
 //!
-//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and all is applied in the
-//! order of the log; sequences are assigned at admission; a request that must wait for a read is run again from its
-//! beginning, so it changes nothing before its last step.
+//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
+//! all is applied in the order of the log; sequences are assigned at admission; a request that must
+//! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
 mod api;
 mod api_consumer;
@@ -38,10 +39,10 @@ use corelane_storage::log::{Log, ReadId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::interest::WatchId;
 use crate::replication::Group;
 use crate::turn::{Captured, Target};
-use crate::interest::WatchId;
-use crate::types::{ConsumerId, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
@@ -54,7 +55,6 @@ const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 /// One shard.
 pub struct Shard {
     id: ShardId,
-    reactor: ReactorId,
     options: ShardOptions,
     log: Log,
     /// The group of the shard's single-replica file streams.
@@ -150,7 +150,8 @@ impl Shard {
         self.serve_consumers(now, out);
         self.record_acknowledgements();
         self.log.seal(&mut self.ops);
-        // What was asked for and needs no flush (memory streams, refusals) need not wait for the next turn.
+        // What was asked for and needs no flush (memory streams, refusals) need not wait for the
+        // next turn.
         self.apply(now, out);
     }
 
@@ -230,6 +231,17 @@ impl Shard {
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
-        report::ShardReport { usage: self.usage(), file_bytes: self.log.file_bytes() }
+        let (segments, live_bytes) = self.log.usage();
+        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        report::ShardReport {
+            shard: self.options.id.0,
+            usage: self.usage(),
+            messages: self.cells.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            reserved,
+            records: self.log.appended().0,
+            segments: segments as u64,
+            live_bytes,
+            file_bytes: self.log.file_bytes(),
+        }
     }
 }

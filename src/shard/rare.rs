@@ -3,13 +3,13 @@
 use corelane_storage::index::{FilterSet, RangeRemoval, Removed};
 use corelane_storage::log::ReadId;
 
+use super::Shard;
 use super::bodies::{ConfigBody, kind};
 use super::cell::StreamCell;
 use super::message::{Asker, ShardMessage};
 use super::outlet::{Outlet, Placed};
 use super::queue::Rare;
 use super::read::Fetched;
-use super::Shard;
 use crate::api::error::kinds;
 use crate::api::json::to_json;
 use crate::api::types::{
@@ -103,12 +103,7 @@ impl Shard {
         self.queue.push(lsn, Rare::Delete { id, asker });
     }
 
-    fn refuse_told(
-        &mut self,
-        asker: Option<&Asker>,
-        kind: ResponseType,
-        out: &mut impl Outlet,
-    ) {
+    fn refuse_told(&mut self, asker: Option<&Asker>, kind: ResponseType, out: &mut impl Outlet) {
         if let Some(asker) = asker {
             self.refuse_request(asker, kind, &kinds::INSUFFICIENT_RESOURCES.error(), out);
         }

@@ -13,9 +13,9 @@ use super::api_consumer::{consumer_cell, settings_of};
 use super::bodies::{ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
 use super::consumers::ConsumerCell;
+use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
-use super::message::ShardMessage;
 use super::{NO_SEGMENT, Shard, checkpoint};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
@@ -25,17 +25,13 @@ use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
-use crate::types::{
-    ConsumerId, LogIndex, ReactorId, SegmentId, ShardId, StreamId, Term, Timestamp,
-};
+use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
 
 /// What a shard is opened with.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// Its id.
     pub id: ShardId,
-    /// The reactor that hosts it.
-    pub reactor: ReactorId,
     /// Shards of the store.
     pub shards: u16,
     /// Seed of hashes, names and keys: fresh for each opening.
@@ -85,8 +81,8 @@ impl Shard {
         now: Timestamp,
     ) -> Result<Opened, String> {
         let text = |e: &dyn std::fmt::Display| format!("shard {}: {e}", options.id.0);
-        let mut recovery = Recovery::open(dev, options.log.clone(), options.seed)
-            .map_err(|e| text(&e))?;
+        let mut recovery =
+            Recovery::open(dev, options.log.clone(), options.seed).map_err(|e| text(&e))?;
         let mut replay = Replay {
             options: &options,
             cells: slab::Slab::new(),
@@ -107,8 +103,7 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-                    replay.next_index =
-                        replay.next_index.max(frame.index.0 + u64::from(nth) + 1);
+                    replay.next_index = replay.next_index.max(frame.index.0 + u64::from(nth) + 1);
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m),
@@ -116,7 +111,8 @@ impl Shard {
                 }
                 Some(Replayed::Damaged(damage)) => {
                     replay.lines.push(format!(
-                        "shard {}: {} bytes at segment {} offset {} are damaged; nothing was deleted",
+                        "shard {}: {} bytes at segment {} offset {} are damaged; \
+                         nothing was deleted",
                         options.id.0, damage.len, damage.position.segment.0, damage.position.offset
                     ));
                 }
@@ -135,11 +131,7 @@ impl Shard {
         Ok(Opened { shard, lines })
     }
 
-    fn assemble(
-        options: ShardOptions,
-        mut log: corelane_storage::log::Log,
-        parts: Parts,
-    ) -> Shard {
+    fn assemble(options: ShardOptions, mut log: corelane_storage::log::Log, parts: Parts) -> Shard {
         for (segment, live) in &parts.live {
             log.restore_live(*segment, u64::try_from(*live).unwrap_or(0));
         }
@@ -152,7 +144,6 @@ impl Shard {
             .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
         let mut shard = Shard {
             id: options.id,
-            reactor: options.reactor,
             random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
             options,
             log,
@@ -203,7 +194,8 @@ impl Shard {
 
     /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
     pub fn start(&mut self, now: Timestamp, out: &mut impl Outlet) {
-        let ids: Vec<StreamId> = self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
+        let ids: Vec<StreamId> =
+            self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
@@ -272,7 +264,10 @@ struct Parts {
 }
 
 /// Reads a configuration as it was written.
-pub(super) fn parse_config<T: Object + Default>(text: &[u8], root: &'static str) -> Result<T, String> {
+pub(super) fn parse_config<T: Object + Default>(
+    text: &[u8],
+    root: &'static str,
+) -> Result<T, String> {
     let mut config = T::default();
     json::decode_body(text, root, false, &mut config)?;
     Ok(config)
@@ -416,8 +411,7 @@ impl Replay<'_> {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name =
             if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
-        let settings =
-            settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+        let settings = settings_of(&self.cells[slot].config, &name, &config, false, self.options);
         if let Some(c) = self.consumers.get_mut(&(stream, id)) {
             c.consumer.update(self.now, settings);
             c.filter = super::api_consumer::filters_of(&config);

@@ -4,9 +4,9 @@
 //! emits device operations and is told of their completions; it reads no clock, draws no
 //! randomness and does no I/O.
 
-pub mod index;
 pub mod device;
 pub mod envelope;
+pub mod index;
 pub mod log;
 pub mod record;
 pub mod recovery;

@@ -7,8 +7,8 @@ use super::Shard;
 use super::memory::Message;
 use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
+use crate::interest::Captured;
 use crate::stream::admission::{Admitted, Publish, stored_size};
-use crate::turn::Captured;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {

@@ -39,9 +39,8 @@ use corelane_storage::log::{Log, ReadId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::interest::WatchId;
+use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
-use crate::turn::{Captured, Target};
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use message::ShardMessage;

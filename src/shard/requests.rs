@@ -12,7 +12,7 @@ use super::queue::Rare;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
-use crate::turn::{Captured, Target};
+use crate::interest::{Captured, Target};
 use crate::types::{Origin, Timestamp};
 
 /// Requests handled in one step.

@@ -359,9 +359,8 @@ impl Reactor {
             self.core.finish(now);
         }
         for conn in self.effects.send.drain(..) {
-            if !self.sockets.is_sending(conn)
-                && let Some(bytes) = self.core.start_send(now, conn)
-            {
+            // Also where a send is in flight: a connection is told again only after this call.
+            if let Some(bytes) = self.core.start_send(now, conn) {
                 self.sockets.send(conn, bytes, &mut self.driver);
             }
         }

@@ -183,11 +183,6 @@ impl Sockets {
         driver.push(&entry);
     }
 
-    /// True if a send of this connection is in flight.
-    pub fn is_sending(&self, conn: ConnId) -> bool {
-        self.by_conn.get(&conn).is_some_and(|&slot| self.slots[slot].sending)
-    }
-
     /// Notes a completed send and names its connection.
     pub fn sent(&mut self, slot: usize) -> Option<ConnId> {
         let s = self.slots.get_mut(slot)?;

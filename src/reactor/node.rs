@@ -205,6 +205,10 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         ))
     };
     let mut driver = Driver::new().map_err(failed)?;
+    if let Some(store) = &plan.store {
+        // Whoever opens the store next must not do so while writes of this process are under way.
+        driver.hold(store.lock()).map_err(failed)?;
+    }
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
     let mut clock = Clock::default();
     let (mut core, directories) = open_core(plan, own.id, &mut clock)?;

@@ -358,6 +358,10 @@ impl Reactor {
         }
         self.core.take_effects(&mut self.effects);
         for conn in self.effects.send.drain(..) {
+<<<<<<< HEAD
+=======
+            // Also where a send is in flight: a connection is told again only after this call.
+>>>>>>> tests
             if let Some(bytes) = self.core.start_send(now, conn) {
                 self.sockets.send(conn, bytes, &mut self.driver);
             }

@@ -11,7 +11,7 @@ use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::options::{self, Options};
-use crate::shard::{Opened, Shard, ShardOptions};
+use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions};
 use crate::types::{ReactorId, ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
@@ -137,6 +137,7 @@ impl Store {
             meta_limits,
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
+            checkpoint: CheckpointOptions::default(),
             log,
         }
     }

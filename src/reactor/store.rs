@@ -19,8 +19,13 @@ use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::options::{self, Options};
+<<<<<<< HEAD
 use crate::shard::{Opened, Shard, ShardOptions};
 use crate::types::{ShardId, Timestamp};
+=======
+use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions};
+use crate::types::{ReactorId, ShardId, Timestamp};
+>>>>>>> log
 
 const FIRST_LINE: &str = "corelane store 1";
 /// How long a lock is waited for: the kernel finishes the writes of a killed process in the background.
@@ -159,6 +164,7 @@ impl Store {
             meta_limits,
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
+            checkpoint: CheckpointOptions::default(),
             log,
         }
     }

@@ -11,7 +11,8 @@ use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
 use super::affinity;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Lane, Links};
+use super::links::{Lane, Links};
+use crate::turn::links::Batch;
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::clock::Clock;
@@ -216,7 +217,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint, rings),
+        links: Links::new(own.endpoint),
+        rings,
         disks,
         commands: own.commands,
         mailbox,

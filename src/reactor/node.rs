@@ -13,12 +13,13 @@ use super::affinity;
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Lane, Links};
+use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
@@ -226,7 +227,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint, rings),
+        links: Links::new(own.endpoint),
+        rings,
         disks,
         commands: own.commands,
         mailbox,

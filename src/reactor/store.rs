@@ -1,12 +1,8 @@
 //! The store's directory: who made it, how many shards it has, and opening them.
 //!
-<<<<<<< HEAD
+//! `<store_dir>/corelane/lock` is locked by the process that uses the store.
 //! `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the
 //! shards lie beside it in `shard-<n>`. The number of shards is fixed when the store is made.
-=======
-//! `<store_dir>/corelane/lock` is locked by the process that uses the store. `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the shards lie beside it in
-//! `shard-<n>`. The number of shards is fixed when the store is made.
->>>>>>> tests
 
 use std::fs;
 use std::io::Read;
@@ -19,13 +15,8 @@ use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::options::{self, Options};
-<<<<<<< HEAD
-use crate::shard::{Opened, Shard, ShardOptions};
-use crate::types::{ShardId, Timestamp};
-=======
 use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions};
-use crate::types::{ReactorId, ShardId, Timestamp};
->>>>>>> log
+use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
 /// How long a lock is waited for: the kernel finishes the writes of a killed process in the background.

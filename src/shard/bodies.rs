@@ -12,13 +12,6 @@
 //! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), its JSON |
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
-<<<<<<< HEAD
-//! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
-//! | 10 | consumer state | stream | consumer | the consumer's own encoding |
-//! | 11 | dedupe | stream | 0 | the stream's own encoding |
-//! | 12 | catalogue state | 0 | 0 | the catalogue's own encoding |
-//! | 13 | checkpoint root | 0 | checkpoint | see `checkpoint` |
-=======
 //! | 9 | index page | stream | page key: kind in the top byte, number below | the index's own encoding |
 //! | 10 | consumer state | stream | consumer | see `root` |
 //! | 11 | dedupe | stream | page | the stream's own encoding |
@@ -26,7 +19,6 @@
 //! | 13 | checkpoint root | 0 | checkpoint | see `root` |
 //! | 14 | stream state | stream | 0 | see `root` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
->>>>>>> log
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 

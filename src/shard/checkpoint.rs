@@ -301,9 +301,8 @@ impl Shard {
 
     pub(super) fn checkpoint_is_ready(&self) -> bool {
         let c = &self.checkpoint;
-        let writing = c.run.is_some()
-            && c.retry_at.is_none()
-            && self.log.unflushed_bytes() < UNFLUSHED_MAX;
+        let writing =
+            c.run.is_some() && c.retry_at.is_none() && self.log.unflushed_bytes() < UNFLUSHED_MAX;
         writing || c.evicting.is_some()
     }
 
@@ -351,9 +350,7 @@ impl Shard {
             return false;
         }
         let bytes = (2 * c.last_bytes).clamp(options.bytes_min, options.bytes_max);
-        c.wanted
-            || c.appended >= bytes
-            || self.checkpoint_deadline().is_some_and(|at| at <= now)
+        c.wanted || c.appended >= bytes || self.checkpoint_deadline().is_some_and(|at| at <= now)
     }
 
     /// Freezes, if everything durable is applied.
@@ -771,7 +768,6 @@ fn encode_consumer(
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
     let json = to_json(&cell.config);
-    let state =
-        ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
+    let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

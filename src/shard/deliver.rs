@@ -334,23 +334,8 @@ impl Shard {
             return;
         }
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
-<<<<<<< HEAD
-            let Some((slot, at)) = self.locate(stream, id) else { continue };
-            let c = &mut self.cells[slot].consumers.cells[at];
-            let answers = std::mem::take(&mut c.held);
-            body.clear();
-            let Some(mark) = c.consumer.take_delta(&mut body) else {
-                self.answer_when_applied(answers);
-                continue;
-            };
-            if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-                // The reserve is used up: the acknowledgements stay unanswered, and count only
-                // until a restart.
-                continue;
-=======
             if let Some((slot, at)) = self.locate(stream, id) {
                 self.record_delta(slot, at);
->>>>>>> log
             }
         }
     }

@@ -324,8 +324,6 @@ impl Shard {
         }
     }
 
-<<<<<<< HEAD
-=======
     /// The consumers of a stream that still count.
     pub(super) fn counting(&mut self, stream: StreamId) -> impl Iterator<Item = &mut ConsumerCell> {
         let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
@@ -335,14 +333,6 @@ impl Shard {
         })
     }
 
-    /// True if a consumer of this id still counts.
-    pub(super) fn is_counting(&self, id: ConsumerId) -> bool {
-        let waiting = self.jobs.reading.iter().map(|(_, j)| j);
-        let mut all = self.jobs.ready.iter().chain(waiting);
-        all.any(|j| matches!(j, Job::Count(c) if c.cell.id == id))
-    }
-
->>>>>>> log
     fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
         if self.checkpoint.still_needs(slot) {
             return Stepped::Again(Job::Bury { slot });

@@ -239,7 +239,8 @@ impl Shard {
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
         let (segments, live_bytes) = self.log.usage();
-        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        let reserved =
+            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
         report::ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),

@@ -14,18 +14,13 @@ use corelane_storage::types::Position;
 use super::api_consumer::{consumer_cell, settings_of};
 use super::bodies::{ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
+use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
+use super::load::forget_removed;
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
-<<<<<<< HEAD
-use super::{NO_SEGMENT, Shard, checkpoint};
-=======
-use super::message::ShardMessage;
-use super::load::forget_removed;
-use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::{NO_SEGMENT, Shard};
->>>>>>> log
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
 use crate::api::types::{ConsumerConfig, StreamConfig};
@@ -138,12 +133,8 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-<<<<<<< HEAD
-                    replay.next_index = replay.next_index.max(frame.index.0 + u64::from(nth) + 1);
-=======
                     let index = frame.index.0 + u64::from(nth);
                     replay.next_index = replay.next_index.max(index + 1);
->>>>>>> log
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),

@@ -219,6 +219,29 @@ impl Net {
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.sent(now, slot, bytes);
+            self.unstall_released(now);
+        }
+    }
+
+    /// Lets publishers go on whose outbounds have drained before their stall was over.
+    fn unstall_released(&mut self, now: Timestamp) {
+        for publisher in std::mem::take(&mut self.clients.released) {
+            let conn = publisher.conn;
+            if publisher.reactor == self.own {
+                self.unstall(now, conn);
+            } else {
+                self.mesh.send_control(publisher.reactor, Control::Unstall { conn });
+            }
+        }
+    }
+
+    fn unstall(&mut self, now: Timestamp, conn: ConnId) {
+        if let Some(slot) = self.clients.slot(conn) {
+            let conn = self.clients.conn_mut(slot);
+            if conn.stall_until > now {
+                conn.stall_until = now;
+                self.clients.unpause(slot, PauseReason::Stall);
+            }
         }
     }
 
@@ -237,7 +260,9 @@ impl Net {
         }
         self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
-        self.clients.remove(slot)
+        let kept = self.clients.remove(slot);
+        self.unstall_released(now);
+        kept
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -285,6 +310,7 @@ impl Net {
                         self.stall(now, slot, ns);
                     }
                 }
+                Control::Unstall { conn } => self.unstall(now, conn),
             }
         }
     }

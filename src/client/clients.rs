@@ -627,7 +627,8 @@ impl Clients {
     pub(crate) fn sent(&mut self, now: Timestamp, slot: u32, bytes: usize) {
         let conn = &mut self.conns[slot as usize];
         let more = conn.out.complete(bytes, &mut self.spares);
-        if !conn.waiters.is_empty() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2 {
+        if !conn.waiters.is_empty() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2
+        {
             self.released.append(&mut conn.waiters);
         }
         if more {

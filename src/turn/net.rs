@@ -60,6 +60,9 @@ pub struct NetConfig {
     pub settings: Arc<Settings>,
 }
 
+/// The part of an outbound that one batch between reactors may be. A few of them are on their way at a time, and all of them
+/// must fit into the half of the outbound that is left when its publishers are stalled.
+const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.
 pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
 
@@ -72,7 +75,8 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 1 << 20,
+            backlog_bytes_max: (settings.limits.max_pending / BACKLOG_PART)
+                .clamp(64 << 10, 1 << 20),
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -600,6 +604,12 @@ impl Net {
     }
 
     // ---- Getters ----
+
+    /// True if the connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.clients.slot(conn).is_some_and(|slot| self.clients.conn(slot).is_paused())
+    }
 
     /// Its reactor.
     pub fn reactor(&self) -> ReactorId {

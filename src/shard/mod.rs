@@ -29,10 +29,13 @@ pub mod outlet;
 mod queue;
 mod rare;
 mod read;
+mod reclaim;
 mod recover;
 pub mod report;
 mod requests;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -86,6 +89,7 @@ pub struct Shard {
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
     checkpoint: checkpoint::Checkpointer,
+    reclaim: reclaim::Reclaim,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -152,6 +156,7 @@ impl Shard {
         self.serve_consumers(now, out);
         self.record_acknowledgements();
         self.step_checkpoint(now);
+        self.step_reclaim(now);
         self.log.seal(&mut self.ops);
         // What was asked for and needs no flush (memory streams, refusals) need not wait for the
         // next turn.
@@ -169,7 +174,9 @@ impl Shard {
     pub fn deadline(&self) -> Option<Timestamp> {
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
+        let reclaim = self.reclaim_deadline();
+        let mut next =
+            [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }

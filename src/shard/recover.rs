@@ -199,6 +199,7 @@ impl Shard {
             jobs: Default::default(),
             meta,
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
+            reclaim: Default::default(),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,

@@ -357,8 +357,3 @@ impl Kernel {
         self.driver.push(&entry);
     }
 }
-
-/// The descriptor of a reactor's ring, for its neighbours.
-pub fn ring_fd(driver: &Driver) -> RawFd {
-    driver.fd()
-}

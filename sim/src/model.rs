@@ -362,7 +362,7 @@ impl Model {
             return Err(format!("{name}: {bytes} bytes told, {sum} found"));
         }
         let lowest = found.keys().next().copied().unwrap_or(last + 1);
-        if first != lowest {
+        if first != lowest && last > 0 {
             return Err(format!("{name}: first sequence {first} told, {lowest} found"));
         }
         let set = &s.settings;

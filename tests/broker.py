@@ -11,8 +11,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+
+
+# A driver that is told to end takes its broker with it.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 class Broker:

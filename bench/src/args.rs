@@ -360,7 +360,8 @@ pub struct JsPurgeInterference {
 #[derive(Args, Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Whitepaper {
-    #[arg(long, value_delimiter = ',', default_value = "1KiB,5KiB,10KiB,100KiB", value_parser = size)]
+    #[arg(long, value_delimiter = ',', value_parser = size)]
+    #[arg(default_value = "1KiB,5KiB,10KiB,100KiB")]
     pub size: Vec<usize>,
     #[arg(long, default_value_t = 8)]
     pub clients: usize,

@@ -39,7 +39,6 @@ pub struct Conn {
     out: Vec<u8>,
 }
 
-/// Where to find the server, and how its refusals read.
 impl Conn {
     /// Connects and waits until the server has taken it.
     pub fn open(address: SocketAddr) -> Result<Self> {

@@ -1,5 +1,5 @@
-//! Runs many connections on one thread: edge-triggered epoll, non-blocking sockets, buffers that are
-//! made once. Scenarios plug in as [`Client`]s; nothing is allocated per message.
+//! Runs many connections on one thread: edge-triggered epoll, non-blocking sockets, buffers that
+//! are made once. Scenarios plug in as [`Client`]s; nothing is allocated per message.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -24,6 +24,9 @@ use crate::{
 pub trait Client {
     /// A message arrived; `at` is when the read that brought it returned.
     fn on_msg(&mut self, msg: &Msg<'_>, at: Nanos);
+
+    /// The answer to a `PING` that the client sent arrived.
+    fn on_pong(&mut self) {}
 
     /// The messages of one read are through.
     fn end_of_read(&mut self) {}
@@ -92,6 +95,9 @@ pub fn drive<C: Client>(connections: Vec<(Conn, C)>, shared: &Shared) -> Result<
             {
                 wake_at = wake_at.min(at);
             }
+        }
+        if open == 0 {
+            break;
         }
         let wait = if busy { 0 } else { wake_at.saturating_sub(clock::now()) };
         events.clear();
@@ -170,7 +176,8 @@ impl<C: Client> Slot<C> {
                 Op::Msg(msg) => self.client.on_msg(&msg, at),
                 Op::Ping => self.pongs += 1,
                 Op::Err(text) => bail!("the server says {}", String::from_utf8_lossy(text)),
-                Op::Pong | Op::Ok | Op::Info(_) => {}
+                Op::Pong => self.client.on_pong(),
+                Op::Ok | Op::Info(_) => {}
             }
             self.start += used;
         }

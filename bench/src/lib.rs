@@ -1,7 +1,7 @@
 //! corelane-bench: a load generator for NATS and JetStream servers.
 //!
-//! *Purpose*: measure any server that speaks NATS, and two of them against each other, without being
-//! the bottleneck: a client of its own, formatted templates, one epoll per thread, nothing
+//! *Purpose*: measure any server that speaks NATS, and two of them against each other, without
+//! being the bottleneck: a client of its own, formatted templates, one epoll per thread, nothing
 //! allocated per message.
 //! *Must not know*: the broker. It talks the protocol and reads `/proc`.
 //!

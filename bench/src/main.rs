@@ -2,7 +2,7 @@
 
 use std::{fs, io::IsTerminal, process::ExitCode, sync::Arc, sync::atomic::AtomicBool};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use corelane_bench::{
     args::{Cli, Command},
@@ -30,10 +30,12 @@ fn start() -> Result<()> {
         server_pid: cli.common.server_pid,
         progress: !cli.common.no_progress && std::io::stderr().is_terminal(),
     };
+    let mut whole = true;
     let json = match &cli.command {
         Command::Compare(args) => {
-            let report = compare::run(args, watch.progress)?;
+            let report = compare::run(args, watch.progress, cli.common.ceiling)?;
             println!("{}", report.to_text());
+            whole = report.failures.is_empty();
             report.to_json()
         }
         Command::Runs => {
@@ -53,6 +55,7 @@ fn start() -> Result<()> {
         fs::write(file, serde_json::to_vec_pretty(&json)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
+    ensure!(whole, "not everything could be measured");
     Ok(())
 }
 

@@ -82,6 +82,7 @@ pub struct Shared {
     meters: Vec<Meter>,
     stop: AtomicBool,
     stopped_at: AtomicU64,
+    finished_at: AtomicU64,
     recording: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -94,6 +95,7 @@ impl Shared {
             meters: (0..meters).map(|_| Meter::default()).collect(),
             stop: AtomicBool::new(false),
             stopped_at: AtomicU64::new(0),
+            finished_at: AtomicU64::new(0),
             recording: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -224,7 +226,11 @@ pub fn run<R: Send>(
         let threads: Vec<_> = jobs
             .into_iter()
             .map(|job| {
-                scope.spawn(move || job().map_err(|error| shared.fail(format!("{error:#}"))).ok())
+                scope.spawn(move || {
+                    let result = job().map_err(|error| shared.fail(format!("{error:#}"))).ok();
+                    shared.finished_at.fetch_max(clock::now(), Ordering::Relaxed);
+                    result
+                })
             })
             .collect();
         let finished = || threads.iter().all(|thread| thread.is_finished());
@@ -240,7 +246,11 @@ pub fn run<R: Send>(
             Some(_) => bar.set_position(shared.sums().1),
             None => bar.set_position(elapsed / 1_000_000),
         });
-        let end = Moment::now(shared, watch);
+        let mut end = Moment::now(shared, watch);
+        if finished() {
+            // Short runs end between two looks at the clock.
+            end.at = shared.finished_at.load(Ordering::Relaxed).clamp(begin.at + 1, end.at);
+        }
         let late = plan.until_received.is_some() && !finished();
         shared.recording.store(false, Ordering::Relaxed);
         shared.stop();
@@ -395,6 +405,22 @@ mod tests {
         let fail: Job<'_, ()> = Box::new(|| bail!("on purpose"));
         let error = run("x", plan, QUIET, &shared, vec![wait, fail]).unwrap_err();
         assert_eq!(error.to_string(), "on purpose");
+    }
+
+    #[test]
+    fn a_run_that_ends_by_itself_is_timed_to_its_end() {
+        let shared = Shared::new(1);
+        let plan = Plan {
+            warmup: Duration::ZERO,
+            measure: Duration::from_secs(60),
+            until_received: Some(1),
+        };
+        let job: Job<'_, ()> = Box::new(|| {
+            thread::sleep(Duration::from_millis(5));
+            Ok(())
+        });
+        let (sampled, _) = run("x", plan, QUIET, &shared, vec![job]).unwrap();
+        assert!((0.005..1.0).contains(&sampled.seconds), "{}", sampled.seconds);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! A server that does as little as a server can: it forwards, acknowledges and forgets, on one thread,
-//! without checks. What the scenarios reach against it is the ceiling of the generator and of the
-//! kernel's sockets on this machine; no real server can be measured beyond it.
+//! A server that does as little as a server can: it forwards, acknowledges and forgets, on one
+//! thread, without checks. What the scenarios reach against it is the ceiling of the generator and
+//! of the kernel's sockets on this machine; no real server can be measured beyond it.
 //!
-//! A publish like the one before it (same subject, same size) is recognised by its prefix and costs a
-//! comparison. Streams are a count: a publish with a reply is acknowledged with the next number, and
-//! consumers replay that many messages of the last size.
+//! A publish like the one before it (same subject, same size) is recognised by its prefix and
+//! costs a comparison. Streams are a count: a publish with a reply is acknowledged with the next
+//! number, and consumers replay that many messages of the last size.
 
 use std::{
     collections::HashMap,

@@ -11,13 +11,13 @@
 //! ever pushed and is stored only by the producer; `head` counts what was ever taken and is stored
 //! only by the consumer. Invariant: `head <= tail <= head + capacity`.
 //!
-//! 1. *Slots.* The producer writes slot `tail % capacity`, then stores `tail + 1` with Release. The
-//!    consumer loads `tail` with Acquire before it reads the slot, so the write of the value happens
-//!    before its read. In return the consumer reads the value out, then stores `head + 1` with
-//!    Release, and the producer loads `head` with Acquire before it writes that slot again: the
-//!    read happens before the overwrite. Each side keeps the other's counter cached; a cached
-//!    counter is an older value of one that only grows, so it can hide room or items, never
-//!    invent them.
+//! 1. *Slots.* The producer writes slot `tail % capacity`, then stores `tail + 1` with Release.
+//!    The consumer loads `tail` with Acquire before it reads the slot, so the write of the value
+//!    happens before its read. In return the consumer reads the value out, then stores `head + 1`
+//!    with Release, and the producer loads `head` with Acquire before it writes that slot again:
+//!    the read happens before the overwrite. Each side keeps the other's counter cached; a cached
+//!    counter is an older value of one that only grows, so it can hide room or items, never invent
+//!    them.
 //! 2. *Doorbell.* A lost wake-up would need the producer to see "awake" and the consumer to see
 //!    "nothing there". The consumer stores SLEEPING, then fences, then looks at its lanes; the
 //!    producer stores `tail`, then fences, then looks at the word. Both fences are SeqCst, so one
@@ -31,8 +31,11 @@
 //!    `starved`. Before a producer sleeps it looks at the room of every lane it starves on, as it
 //!    looks at what came in, so ringing its doorbell after a drain cannot be lost either.
 //! 4. *Two lanes.* What was pushed to lane A before lane B by one producer is seen by a consumer
-//!    that first notes how far B reaches ([`Consumer::note`]) and then drains A: the Acquire load of
-//!    B's tail makes the earlier push to A visible. That is how interest stays ahead of messages.
+//!    that first notes how far B reaches ([`Consumer::note`]) and then drains A: the Acquire load
+//!    of B's tail makes the earlier push to A visible. Happens-before is transitive, so the same
+//!    holds when A and B come from different reactors and a third one passed the cause on. That is
+//!    how interest stays ahead of messages: a turn notes all message lanes, then notes all control
+//!    lanes, drains the control lanes to their notes, and only then the message lanes to theirs.
 //!
 //! `tests/loom.rs` checks each point by model, and tells which weakenings were seen to fail it.
 

@@ -6,7 +6,7 @@ use super::status::{Site, Snapshot, StatusSource};
 use crate::config::options::HttpOptions;
 use crate::types::Timestamp;
 use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::{TcpListener, TcpStream};
+use glommio::net::TcpStream;
 use glommio::timer::{sleep, timeout};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use http_body_util::Full;
@@ -18,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream as StdStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,32 +87,37 @@ pub fn start(
     mut site: Site,
     source: Box<dyn StatusSource>,
 ) -> io::Result<Control> {
-    let address = free_address(&http.host, http.port)?;
+    let listener = listen(&http.host, http.port)?;
+    let address = listener.local_addr()?;
     site.options.http = Some(HttpOptions { port: address.port(), ..http.clone() });
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
-    let (ready, bound) = mpsc::channel();
+    let (ready, running) = mpsc::channel();
     let thread = LocalExecutorBuilder::new(Placement::Unbound)
         .name("control")
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .spawn(move || serve(address, Rc::new(Shared::new(site, source)), seen, ready))
+        .spawn(move || async move {
+            // The caller waits for this, so it hears it.
+            let _ = ready.send(());
+            serve(Arc::new(listener), Rc::new(Shared::new(site, source)), seen).await;
+        })
         .map_err(io_error)?;
-    match bound.recv() {
-        Ok(Ok(())) => Ok(Control { address, stop, thread }),
-        Ok(Err(e)) => Err(e),
-        Err(_) => Err(io::Error::other("the control thread ended at once")),
+    if running.recv().is_ok() {
+        return Ok(Control { address, stop, thread });
     }
+    let error = thread.join().map_err(io_error).err();
+    Err(error.unwrap_or_else(|| io::Error::other("the control thread ended at once")))
 }
 
-/// The address to listen on. glommio shares a port that is taken by another that shares, so this
-/// looks first whether it is free; and it is here that port 0 becomes a port.
-fn free_address(host: &str, port: u16) -> io::Result<SocketAddr> {
+/// The listener is the standard library's: glommio's shares its port with others, and an address
+/// that is in use must be an error.
+fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let address = (host, port)
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
-    StdListener::bind(address)?.local_addr()
+    TcpListener::bind(address)
 }
 
 fn io_error(error: GlommioError<()>) -> io::Error {
@@ -200,30 +205,20 @@ fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-async fn serve(
-    address: SocketAddr,
-    shared: Rc<Shared>,
-    stop: Arc<AtomicBool>,
-    ready: mpsc::Sender<io::Result<()>>,
-) {
-    let listener = match TcpListener::bind(address).map_err(io_error) {
-        Ok(listener) => listener,
-        Err(e) => return drop(ready.send(Err(e))),
-    };
-    if ready.send(Ok(())).is_err() {
-        return;
-    }
-    drop(ready);
+async fn serve(listener: Arc<TcpListener>, shared: Rc<Shared>, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Acquire) {
         if shared.connections.get() >= CONNECTIONS_MAX {
             sleep(Duration::from_millis(10)).await;
             continue;
         }
-        let Ok(stream) = listener.accept().await else {
+        let accepting = listener.clone();
+        let accepted = glommio::executor().spawn_blocking(move || accepting.accept()).await;
+        let Ok((stream, _)) = accepted else {
             // Out of files, most likely: that passes.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let stream = TcpStream::from(socket2::Socket::from(stream));
         shared.connections.set(shared.connections.get() + 1);
         let shared = shared.clone();
         glommio::spawn_local(async move {

@@ -237,3 +237,16 @@ fn one_connection_serves_many_requests_and_garbage_is_refused() {
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 400"), "{text}");
     control.stop();
 }
+
+#[test]
+fn a_restart_may_listen_on_the_same_port() {
+    let mut http = HttpOptions { host: "127.0.0.1".to_owned(), port: 0, base_path: String::new() };
+    for _ in 0..3 {
+        let source = Fake { snapshot: snapshot(), polls: 0, after: Some(0) };
+        let control = start(&http, site(), Box::new(source)).unwrap();
+        http.port = control.address().port();
+        // The server closes first, so it is on its side that the connection is remembered.
+        request(&control, "GET", "/healthz");
+        control.stop();
+    }
+}

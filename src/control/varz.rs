@@ -21,6 +21,37 @@ struct Empty {}
 
 #[derive(Serialize)]
 struct Varz<'a> {
+    #[serde(flatten)]
+    settings: Settings<'a>,
+    jetstream: JetStream<'a>,
+    tls_timeout: u32,
+    write_deadline: u64,
+    start: String,
+    now: String,
+    uptime: String,
+    mem: u64,
+    cores: u32,
+    gomaxprocs: usize,
+    cpu: f64,
+    #[serde(flatten)]
+    counters: Counters,
+    http_req_stats: &'a BTreeMap<String, u64>,
+    config_load_time: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    config_digest: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    system_account: &'a str,
+    slow_consumer_stats: ByKind,
+    stale_connection_stats: ByKind,
+    corelane: Own,
+}
+
+/// Who this is and how it is set.
+#[derive(Serialize)]
+struct Settings<'a> {
     server_id: &'a str,
     server_name: &'a str,
     version: &'a str,
@@ -47,16 +78,11 @@ struct Varz<'a> {
     leaf: Empty,
     mqtt: Empty,
     websocket: Empty,
-    jetstream: JetStream<'a>,
-    tls_timeout: u32,
-    write_deadline: u64,
-    start: String,
-    now: String,
-    uptime: String,
-    mem: u64,
-    cores: u32,
-    gomaxprocs: usize,
-    cpu: f64,
+}
+
+/// What was counted.
+#[derive(Serialize)]
+struct Counters {
     connections: u64,
     total_connections: u64,
     routes: u32,
@@ -74,18 +100,6 @@ struct Varz<'a> {
     stale_connections: u64,
     stalled_clients: u64,
     subscriptions: u64,
-    http_req_stats: &'a BTreeMap<String, u64>,
-    config_load_time: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    config_digest: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    tags: &'a [String],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<&'a str, &'a str>,
-    system_account: &'a str,
-    slow_consumer_stats: ByKind,
-    stale_connection_stats: ByKind,
-    corelane: Own,
 }
 
 /// Counts by kind of connection.
@@ -182,14 +196,45 @@ pub(super) fn varz(
     now: Timestamp,
 ) -> String {
     let options = &site.options;
-    let limits = &options.limits;
-    let total = snapshot.totals();
+    let counters = counters(snapshot);
+    let by_kind = |clients| ByKind { clients, routes: 0, gateways: 0, leafs: 0 };
+    let document = Varz {
+        settings: settings(site),
+        jetstream: jetstream(site, snapshot),
+        tls_timeout: 2,
+        write_deadline: nanos(options.write_deadline),
+        start: rfc3339(site.start),
+        now: rfc3339(now),
+        uptime: uptime(now.since(site.start)),
+        mem: usage.memory_bytes,
+        cores: site.cores,
+        gomaxprocs: snapshot.reactors.len(),
+        cpu: (usage.cpu_percent * 10.0).round() / 10.0,
+        http_req_stats: requests,
+        config_load_time: rfc3339(site.start),
+        config_digest: &options.config_digest,
+        tags: &options.server_tags,
+        metadata: pairs(&options.server_metadata),
+        system_account: "$SYS",
+        slow_consumer_stats: by_kind(counters.slow_consumers),
+        stale_connection_stats: by_kind(counters.stale_connections),
+        corelane: Own {
+            version: CORELANE_VERSION,
+            reactors: snapshot.reactors.len(),
+            shards: snapshot.shards.len(),
+        },
+        counters,
+    };
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}
+
+fn settings(site: &Site) -> Settings<'_> {
+    let (options, limits) = (&site.options, &site.options.limits);
     let (http_host, http_port, base) = match &options.http {
         Some(http) => (http.host.as_str(), http.port, http.base_path.as_str()),
         None => ("", 0, ""),
     };
-    let by_kind = |clients| ByKind { clients, routes: 0, gateways: 0, leafs: 0 };
-    let document = Varz {
+    Settings {
         server_id: &site.server_id,
         server_name: &site.server_name,
         version: NATS_VERSION,
@@ -215,16 +260,12 @@ pub(super) fn varz(
         leaf: Empty {},
         mqtt: Empty {},
         websocket: Empty {},
-        jetstream: jetstream(site, snapshot),
-        tls_timeout: 2,
-        write_deadline: nanos(options.write_deadline),
-        start: rfc3339(site.start),
-        now: rfc3339(now),
-        uptime: uptime(now.since(site.start)),
-        mem: usage.memory_bytes,
-        cores: site.cores,
-        gomaxprocs: snapshot.reactors.len(),
-        cpu: (usage.cpu_percent * 10.0).round() / 10.0,
+    }
+}
+
+fn counters(snapshot: &Snapshot) -> Counters {
+    let total = snapshot.totals();
+    Counters {
         connections: total.connections,
         total_connections: total.total_connections,
         routes: 0,
@@ -242,21 +283,7 @@ pub(super) fn varz(
         stale_connections: total.stale_connections,
         stalled_clients: total.stalled_clients,
         subscriptions: total.subscriptions,
-        http_req_stats: requests,
-        config_load_time: rfc3339(site.start),
-        config_digest: &options.config_digest,
-        tags: &options.server_tags,
-        metadata: pairs(&options.server_metadata),
-        system_account: "$SYS",
-        slow_consumer_stats: by_kind(total.slow_consumers),
-        stale_connection_stats: by_kind(total.stale_connections),
-        corelane: Own {
-            version: CORELANE_VERSION,
-            reactors: snapshot.reactors.len(),
-            shards: snapshot.shards.len(),
-        },
-    };
-    serde_json::to_string_pretty(&document).unwrap_or_default()
+    }
 }
 
 fn pairs(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {

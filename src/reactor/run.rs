@@ -18,11 +18,14 @@ use super::sockets::Sockets;
 use super::tag::{self, Kind};
 use crate::config::log::Logger;
 use crate::turn::drive::{self, Edge};
+use crate::turn::report::{Report, ShellReport};
 use crate::turn::{Command, Core, Effects};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
 const STALL: i64 = 5_000_000;
+/// How long nobody is accepted after descriptors ran out, in nanoseconds.
+const ACCEPT_PAUSE: i64 = 100_000_000;
 
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
@@ -64,6 +67,17 @@ pub struct Acceptor {
     pub next_conn: u64,
 }
 
+impl Acceptor {
+    /// Lets nobody connect any more. The accept that is armed keeps the socket open by itself, so
+    /// it is ended.
+    fn stop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // SAFETY: the descriptor is open until the end of this block.
+            unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+    }
+}
+
 /// One reactor with all it owns.
 pub struct Reactor {
     core: Core,
@@ -91,6 +105,9 @@ struct Kernel {
     sockets: Sockets,
     completions: Vec<Completion>,
     event_count: Box<u64>,
+    counted: ShellReport,
+    /// Descriptors ran out: accepting goes on then.
+    accept_at: Option<Timestamp>,
     stopped: bool,
 }
 
@@ -145,6 +162,8 @@ impl Reactor {
                 sockets: Sockets::default(),
                 completions: Vec::with_capacity(1024),
                 event_count: Box::new(0),
+                counted: ShellReport::default(),
+                accept_at: None,
                 stopped: false,
             },
             effects: Effects::default(),
@@ -163,8 +182,11 @@ impl Reactor {
             let Reactor { core, links, kernel, effects, incoming, .. } = &mut self;
             drive::turn(now, core, links, kernel, effects, incoming);
             let end = self.clock.now();
-            if end.since(now) > STALL {
-                self.core.stalled(end.since(now));
+            let took = end.since(now);
+            self.kernel.counted.turns += 1;
+            self.kernel.counted.busy_ns += u64::try_from(took).unwrap_or(0);
+            if took > STALL {
+                self.core.stalled(took);
             }
             if self.kernel.stopped {
                 break;
@@ -175,14 +197,15 @@ impl Reactor {
     }
 
     fn wait(&mut self, now: Timestamp) {
-        let driver = &mut self.kernel.driver;
-        if self.core.has_work() || !self.links.try_sleep() {
+        let Kernel { driver, sockets, accept_at, .. } = &mut self.kernel;
+        let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
+        if busy || !self.links.try_sleep() {
             driver.submit_and_wait(0, None);
             return;
         }
-        let timeout = self.core.deadline().map(|d| {
-            Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000))
-        });
+        let deadline = [self.core.deadline(), *accept_at].into_iter().flatten().min();
+        let timeout = deadline
+            .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
         driver.submit_and_wait(1, timeout);
         self.links.wake_up();
     }
@@ -203,6 +226,10 @@ impl Edge for Kernel {
     }
 
     fn arrivals(&mut self, now: Timestamp, core: &mut Core, links: &mut Links) {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.arm_accept();
+        }
         let mut completions = std::mem::take(&mut self.completions);
         for c in completions.drain(..) {
             self.complete(now, core, links, c);
@@ -216,12 +243,12 @@ impl Edge for Kernel {
         self.sockets.pause(conn, &mut self.driver);
     }
 
-    fn resume(&mut self, conn: ConnId) -> Option<(Vec<u8>, bool)> {
-        self.sockets.resume(conn, &mut self.driver)
+    fn resume(&mut self, conn: ConnId) {
+        self.sockets.resume(conn, &mut self.driver);
     }
 
-    fn is_sending(&self, conn: ConnId) -> bool {
-        self.sockets.is_sending(conn)
+    fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)> {
+        self.sockets.unpark(&mut self.driver)
     }
 
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -270,7 +297,7 @@ impl Kernel {
             Kind::Disk => self.disks.complete(slot, c.result, |shard, done| {
                 core.disk_done(shard, done);
             }),
-            Kind::Event => self.event(now, core),
+            Kind::Event => self.event(now, core, links),
             Kind::Accept => self.accepted(now, core, links, c),
             Kind::Wake | Kind::Ignore => {}
         }
@@ -294,6 +321,10 @@ impl Kernel {
     }
 
     fn accepted(&mut self, now: Timestamp, core: &mut Core, links: &mut Links, c: Completion) {
+        if matches!(-c.result, libc::EMFILE | libc::ENFILE) {
+            self.accept_at = Some(Timestamp(now.0 + ACCEPT_PAUSE));
+            return;
+        }
         if !driver::more(c.flags) {
             self.arm_accept();
         }
@@ -322,15 +353,22 @@ impl Kernel {
         (0..self.loads.len()).min_by_key(load).unwrap_or(0)
     }
 
-    fn event(&mut self, now: Timestamp, core: &mut Core) {
+    fn event(&mut self, now: Timestamp, core: &mut Core, links: &Links) {
         self.disks.worker_done(|shard, done| core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Stop => self.stopped = true,
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
-                        acceptor.listener = None;
+                        acceptor.stop();
                     }
+                }
+                Command::Report(tell) => {
+                    let (mesh_batches, mesh_full) = links.counted();
+                    let disks = self.disks.report();
+                    let counted = self.counted.clone();
+                    let shell = ShellReport { disks, mesh_batches, mesh_full, ..counted };
+                    tell(Report { shell, ..core.report() });
                 }
                 other => core.command(now, other),
             }

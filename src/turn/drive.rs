@@ -5,6 +5,9 @@ use super::{Core, Effects};
 use crate::types::{ConnId, Timestamp};
 use corelane_storage::device::Op;
 
+/// Pieces of parked bytes that are handed over in one turn.
+const PIECES: usize = 4;
+
 /// What surrounds a core: sockets and disks, real or simulated.
 pub trait Edge {
     /// A connected socket, as it travels between reactors.
@@ -21,10 +24,11 @@ pub trait Edge {
     fn arrivals(&mut self, now: Timestamp, core: &mut Core, links: &mut Links<Self::Socket>);
     /// Reads a connection no longer.
     fn pause(&mut self, conn: ConnId);
-    /// Reads a connection again. Returns what arrived meanwhile, and whether its peer is gone.
-    fn resume(&mut self, conn: ConnId) -> Option<(Vec<u8>, bool)>;
-    /// True if a send of the connection is in flight.
-    fn is_sending(&self, conn: ConnId) -> bool;
+    /// Reads a connection again, beginning with what arrived meanwhile.
+    fn resume(&mut self, conn: ConnId);
+    /// The next piece of what arrived while a connection was not read that is read again now, and whether its peer is gone
+    /// after it. A stall delays each piece, as it would have delayed a read.
+    fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)>;
     /// Begins a send. The bytes stay in place until `Core::sent` is told.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
     /// Closes a connection, and tells the core that it is gone.
@@ -58,11 +62,16 @@ pub fn turn<E: Edge>(
     for socket in sockets.drain(..) {
         edge.adopt(now, core, socket);
     }
+    // A stall that has just been told holds for what arrived, too.
+    core.take_effects(effects);
+    apply_flow(edge, effects);
     edge.arrivals(now, core, links);
     core.finish(now);
     act(now, core, edge, effects);
     edge.moment();
     links.push(core, |peer| edge.wake(peer));
+    // What was pushed may have let connections be read again: that is for the next turn, which must not be slept over.
+    core.take_effects(effects);
     for line in effects.log.drain(..) {
         edge.line(&line);
     }
@@ -73,32 +82,22 @@ pub fn turn<E: Edge>(
 
 /// Carries out what the turn decided, but for what goes to other reactors.
 fn act<E: Edge>(now: Timestamp, core: &mut Core, edge: &mut E, effects: &mut Effects) {
-    loop {
+    for _ in 0..PIECES {
         core.take_effects(effects);
-        let mut again = false;
-        for (conn, pause) in std::mem::take(&mut effects.flow) {
-            if pause {
-                edge.pause(conn);
-            } else if let Some((parked, ended)) = edge.resume(conn) {
-                if !parked.is_empty() {
-                    core.received(now, conn, &parked);
-                    again = true;
-                }
-                if ended {
-                    edge.lost(now, core, conn);
-                    again = true;
-                }
-            }
+        apply_flow(edge, effects);
+        let Some((conn, piece, ended)) = edge.unpark() else { break };
+        if !piece.is_empty() {
+            core.received(now, conn, &piece);
         }
-        if !again {
-            break;
+        if ended {
+            edge.lost(now, core, conn);
         }
         core.finish(now);
     }
+    core.take_effects(effects);
     for conn in effects.send.drain(..) {
-        if !edge.is_sending(conn)
-            && let Some(bytes) = core.start_send(now, conn)
-        {
+        // Also where a send is in flight: a connection is told again only after this call.
+        if let Some(bytes) = core.start_send(now, conn) {
             edge.send(conn, bytes);
         }
     }
@@ -107,5 +106,16 @@ fn act<E: Edge>(now: Timestamp, core: &mut Core, edge: &mut E, effects: &mut Eff
     }
     for (shard, op) in effects.disk.drain(..) {
         edge.submit(shard, op);
+    }
+}
+
+/// Stops and resumes reading as the turn has decided so far.
+fn apply_flow<E: Edge>(edge: &mut E, effects: &mut Effects) {
+    for (conn, pause) in std::mem::take(&mut effects.flow) {
+        if pause {
+            edge.pause(conn);
+        } else {
+            edge.resume(conn);
+        }
     }
 }

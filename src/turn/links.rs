@@ -23,6 +23,8 @@ pub struct Links<S> {
     endpoint: Endpoint<Lane<S>, Batch>,
     waiting: Vec<Waiting<S>>,
     notes: Vec<(usize, Note)>,
+    batches: u64,
+    full: u64,
 }
 
 /// What did not fit, per destination. Control goes before messages, so a full control lane holds
@@ -30,14 +32,16 @@ pub struct Links<S> {
 struct Waiting<S> {
     control: VecDeque<Lane<S>>,
     fresh: VecDeque<Ctl>,
+    /// A batch that found the lane full: it is what tells the receiver to wake this reactor.
+    batch: Option<Batch>,
 }
 
 impl<S> Links<S> {
     /// The links of `endpoint`.
     pub fn new(endpoint: Endpoint<Lane<S>, Batch>) -> Self {
-        let none = || Waiting { control: VecDeque::new(), fresh: VecDeque::new() };
+        let none = || Waiting { control: VecDeque::new(), fresh: VecDeque::new(), batch: None };
         let waiting = (0..endpoint.reactors()).map(|_| none()).collect();
-        Links { endpoint, waiting, notes: Vec::new() }
+        Links { endpoint, waiting, notes: Vec::new(), batches: 0, full: 0 }
     }
 
     /// The reactor whose links these are.
@@ -94,11 +98,21 @@ impl<S> Links<S> {
             waiting.control.extend(waiting.fresh.drain(..).map(Lane::Core));
             let lanes = self.endpoint.outbound(peer);
             let mut pushed = lanes.control.push_all(&mut waiting.control);
-            if waiting.control.is_empty()
-                && lanes.messages.room() > 0
-                && let Some(batch) = core.take_messages(ReactorId(peer as u16))
-            {
-                pushed += usize::from(lanes.messages.push(batch).is_ok());
+            while waiting.control.is_empty() {
+                let held = waiting.batch.take();
+                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16)));
+                let Some(batch) = next else { break };
+                match lanes.messages.push(batch) {
+                    Ok(()) => {
+                        pushed += 1;
+                        self.batches += 1;
+                    }
+                    Err(batch) => {
+                        waiting.batch = Some(batch);
+                        self.full += 1;
+                        break;
+                    }
+                }
             }
             if pushed > 0 && self.endpoint.must_wake(peer) {
                 wake(peer);
@@ -114,6 +128,11 @@ impl<S> Links<S> {
     /// True if a control lane was too full for what is to go into it.
     pub fn is_backed_up(&self) -> bool {
         self.waiting.iter().any(|w| !w.control.is_empty())
+    }
+
+    /// Batches pushed, and times that there was no room for one.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.batches, self.full)
     }
 
     /// Announces sleep. True if nothing is there and the reactor may sleep.

@@ -250,6 +250,13 @@ impl Player {
         match verb {
             "open" => self.open(conn, if rest.is_empty() { CONNECT } else { rest })?,
             "close" => drop(self.conns.remove(conn)),
+            "ends" => {
+                let (end, conn) = (Instant::now() + 2 * WAIT, self.conn(conn)?);
+                while conn.next(end).is_some() {}
+                if !conn.closes(end) {
+                    return Err("the connection is still open".into());
+                }
+            }
             "sync" if self.conn(conn)?.sync(Instant::now() + WAIT) => {}
             "sync" => return Err(format!("{conn}: no PONG")),
             _ => drop(self.conn(conn)?.drain()),

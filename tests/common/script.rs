@@ -22,10 +22,11 @@
 //! JS A STREAM.INFO.S => !404 10059 stream not found            $JS.API. is added, the answer's
 //!                                             "type" is checked, `!` is an error object
 //! NEXT A S.C {"batch":2}          a pull request from the inbox `in`
-//! => ok  |  => none  |  => ?      no error; no answer; write it down (TRANSCRIPT_BLESS=1 writes it;
-//!                                             `?-` leaves out the configuration)
+//! => ok  |  => none  |  => ?      no error; no answer; write it down (with TRANSCRIPT_BLESS=1;
+//!                                 `?-` leaves out the configuration)
 //! =>~ …                           ask again until the answer fits
 //! count 10 A B                    A and B have received so many lines between them
+//! ends A                           whatever else is received, the server closes A
 //! repeat 10: A> PUB foo.{i} 0     {i} counts from 1
 //! ~ 100ms                         wait
 //! restart     restart kill     signal USR2     exit 0
@@ -172,7 +173,7 @@ fn action(text: &str) -> Option<Action> {
         "restart" => Action::Restart { kill: rest == "kill" },
         "signal" => Action::Signal(rest_owned),
         "exit" => Action::Exit(rest.parse().ok()?),
-        "open" | "close" | "sync" | "drain" => {
+        "open" | "close" | "sync" | "drain" | "ends" => {
             let (conn, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             Action::Conn { verb: word.to_owned(), conn: conn.to_owned(), rest: rest.to_owned() }
         }

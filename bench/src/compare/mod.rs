@@ -18,7 +18,7 @@ use crate::{
     args::{self, Cli, Command},
     clock::{self, Nanos},
     compare::{
-        bars::{Bar, Step, Work},
+        bars::{Bar, Figure, Step, Work},
         report::{Compared, Report},
         server::{Scratch, Server, Spec, Variant},
     },
@@ -47,15 +47,20 @@ pub struct Context {
     scale: f64,
     nats: Option<PathBuf>,
     progress: bool,
+    ceiling: bool,
     deadline: Nanos,
 }
 
 /// Writes of the device measurement before each round that needs it.
 const DEVICE_WRITES: usize = 400;
 
-/// Runs the comparison. The report holds what was done when time ran out or a step failed.
-pub fn run(args: &args::Compare, progress: bool) -> Result<Report> {
+/// Runs the comparison. The report holds what was done when time ran out, a step failed or the
+/// process was asked to end. With `ceiling`, the generator's own rate is told wherever there is
+/// one.
+pub fn run(args: &args::Compare, progress: bool, ceiling: bool) -> Result<Report> {
     let steps = bars::select(&args.sets).map_err(|error| anyhow!(error))?;
+    // Ten thousand connections take as many files here and in the servers, which inherit the limit.
+    scenario::many::raise_file_limit()?;
     let context = Context {
         specs: [Spec::parse(&args.a)?, Spec::parse(&args.b)?],
         scratch: Scratch::new(args.dir.as_deref())?,
@@ -63,12 +68,13 @@ pub fn run(args: &args::Compare, progress: bool) -> Result<Report> {
         scale: args.scale,
         nats: args.nats.clone(),
         progress,
+        ceiling,
         deadline: clock::now() + args.time_limit.as_nanos() as Nanos,
     };
     let mut report = Report::new(&context.specs[0].name, &context.specs[1].name);
     for step in steps {
         if context.is_late() {
-            report.failures.push(format!("{}: not begun, the time was over", step.name));
+            report.left_out.push(format!("{}: the time was over", step.name));
             continue;
         }
         eprintln!("{}", step.name);
@@ -77,12 +83,14 @@ pub fn run(args: &args::Compare, progress: bool) -> Result<Report> {
                 eprint!("{}", report::step_text(step, &compared));
                 report.steps.push((step, compared));
             }
-            Ok(None) => report.failures.push(format!("{}: left out, needs --nats", step.name)),
+            Ok(None) => report.left_out.push(format!("{}: needs --nats", step.name)),
             Err(error) => {
-                crate::run::check_interrupted()?;
                 eprintln!("  failed: {error:#}");
                 report.failures.push(format!("{}: {error:#}", step.name));
             }
+        }
+        if crate::run::check_interrupted().is_err() {
+            break;
         }
     }
     Ok(report)
@@ -141,11 +149,9 @@ impl Context {
     /// Rounds of one scenario, in turn on both servers.
     fn rounds_of(&self, step: &Step, words: &str, compared: &mut Compared) -> Result<()> {
         let servers = self.start_both(step.against)?;
-        if step.figures.iter().any(|figure| matches!(figure.bar, Bar::AtLeastOrCeiling(_))) {
-            let sink = sink::Background::start()?;
-            let watch = Watch { server_pid: None, progress: self.progress };
-            let outcomes = scenario::run(&self.command(words)?, sink.address, watch)?;
-            compared.ceiling = outcomes.first().and_then(|outcome| outcome.value("rate"));
+        let asked = |figure: &Figure| matches!(figure.bar, Bar::AtLeastOrCeiling(_));
+        if self.ceiling || step.figures.iter().any(asked) {
+            compared.ceiling = self.ceiling_of(words)?;
         }
         for round in 0..self.rounds {
             if round > 0 && self.is_late() {
@@ -162,6 +168,26 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// The generator's rate against the sink, for the scenarios whose rate means something there.
+    fn ceiling_of(&self, words: &str) -> Result<Option<f64>> {
+        let command = self.command(words)?;
+        let bounded = matches!(
+            command,
+            Command::CorePubSub(_)
+                | Command::Fanout(_)
+                | Command::Request(_)
+                | Command::JsPublish(_)
+                | Command::JsReplay(_)
+        );
+        if !bounded {
+            return Ok(None);
+        }
+        let sink = sink::Background::start()?;
+        let watch = Watch { server_pid: None, progress: self.progress };
+        let outcomes = scenario::run(&command, sink.address, watch)?;
+        Ok(outcomes.first().and_then(|outcome| outcome.value("rate")))
     }
 
     fn start_both(&self, against: Variant) -> Result<[Server; 2]> {

@@ -68,8 +68,10 @@ pub struct Report {
     names: [String; 2],
     /// What was done.
     pub steps: Vec<(&'static Step, Compared)>,
-    /// What was not, and why.
+    /// What could not be done, and why.
     pub failures: Vec<String>,
+    /// What was not tried, and why.
+    pub left_out: Vec<String>,
 }
 
 const HEAD: [&str; 7] = ["run", "figure", "A", "B", "A/B", "bar", ""];
@@ -77,7 +79,12 @@ const HEAD: [&str; 7] = ["run", "figure", "A", "B", "A/B", "bar", ""];
 impl Report {
     /// Of two servers by name, without anything yet.
     pub fn new(a: &str, b: &str) -> Self {
-        Self { names: [a.to_owned(), b.to_owned()], steps: Vec::new(), failures: Vec::new() }
+        Self {
+            names: [a.to_owned(), b.to_owned()],
+            steps: Vec::new(),
+            failures: Vec::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// The table.
@@ -100,49 +107,55 @@ impl Report {
             }
         }
         for failure in &self.failures {
-            text.push_str(&format!("not measured: {failure}\n"));
+            text.push_str(&format!("failed: {failure}\n"));
+        }
+        for why in &self.left_out {
+            text.push_str(&format!("left out: {why}\n"));
         }
         text
     }
 
     /// The same with every round, as JSON.
     pub fn to_json(&self) -> Value {
-        let steps: Vec<Value> = self
-            .steps
-            .iter()
-            .map(|(step, compared)| {
-                let figures: Vec<Value> = step
-                    .figures
-                    .iter()
-                    .map(|figure| {
-                        let row = compared.row(figure);
-                        json!({
-                            "figure": figure.name, "unit": row.unit, "a": row.a, "b": row.b,
-                            "ratio_of_medians": row.a.zip(row.b).map(|(a, b)| a / b),
-                            "median_of_ratios": row.ratio,
-                            "bar": bars::bar_text(figure.bar), "reached": row.reached,
-                        })
-                    })
-                    .collect();
-                let rounds = |side: Side| -> Value {
-                    compared.outcomes[side as usize].iter().map(Outcome::to_json).collect()
-                };
-                json!({
-                    "run": step.name,
-                    "work": format!("{:?}", step.work),
-                    "against": format!("{:?}", step.against),
-                    "figures": figures,
-                    "ceiling": compared.ceiling,
-                    "device_us": compared.device,
-                    "a": rounds(Side::A),
-                    "b": rounds(Side::B),
-                })
-            })
-            .collect();
+        let runs: Vec<Value> =
+            self.steps.iter().map(|(step, compared)| step_json(step, compared)).collect();
         json!({
-            "a": self.names[0], "b": self.names[1], "runs": steps, "not_measured": self.failures,
+            "a": self.names[0],
+            "b": self.names[1],
+            "runs": runs,
+            "failed": self.failures,
+            "left_out": self.left_out,
         })
     }
+}
+
+fn step_json(step: &Step, compared: &Compared) -> Value {
+    let figure = |figure: &Figure| {
+        let row = compared.row(figure);
+        json!({
+            "figure": figure.name,
+            "unit": row.unit,
+            "a": row.a,
+            "b": row.b,
+            "ratio_of_medians": row.a.zip(row.b).map(|(a, b)| a / b),
+            "median_of_ratios": row.ratio,
+            "bar": bars::bar_text(figure.bar),
+            "reached": row.reached,
+        })
+    };
+    let rounds = |side: Side| -> Value {
+        compared.outcomes[side as usize].iter().map(Outcome::to_json).collect()
+    };
+    json!({
+        "run": step.name,
+        "work": format!("{:?}", step.work),
+        "against": format!("{:?}", step.against),
+        "figures": step.figures.iter().map(figure).collect::<Vec<_>>(),
+        "ceiling": compared.ceiling,
+        "device_us": compared.device,
+        "a": rounds(Side::A),
+        "b": rounds(Side::B),
+    })
 }
 
 /// One step as a table of its own.

@@ -21,35 +21,55 @@ pub struct Flood<'a> {
     meter: &'a Meter,
     shared: &'a Shared,
     ready: u64,
+    ending: Ending,
 }
+
+/// The last thing a publisher does is to ask whether everything was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    NotYet,
+    Asked,
+    Answered,
+}
+
+const PING: &[u8] = b"PING\r\n";
 
 impl<'a> Flood<'a> {
     /// Floods one subject.
     pub fn new(subject: &str, size: usize, meter: &'a Meter, shared: &'a Shared) -> Self {
         let template = Template::new(subject, "", size, usize::MAX);
-        Self { template, meter, shared, ready: 0 }
+        Self { template, meter, shared, ready: 0, ending: Ending::NotYet }
     }
 }
 
 impl Client for Flood<'_> {
     fn on_msg(&mut self, _msg: &Msg<'_>, _at: Nanos) {}
 
-    fn prepare(&mut self, _now: Nanos) -> usize {
-        self.meter.add_sent(self.ready);
-        if self.shared.is_stopped() {
-            self.ready = 0;
-            return 0;
+    fn on_pong(&mut self) {
+        if self.ending == Ending::Asked {
+            self.ending = Ending::Answered;
         }
-        self.ready = self.template.capacity() as u64;
-        self.template.bytes().len()
+    }
+
+    fn prepare(&mut self, _now: Nanos) -> usize {
+        self.meter.add_sent(std::mem::take(&mut self.ready));
+        if !self.shared.is_stopped() {
+            self.ready = self.template.capacity() as u64;
+            return self.template.bytes().len();
+        }
+        if self.ending == Ending::NotYet {
+            self.ending = Ending::Asked;
+            return PING.len();
+        }
+        0
     }
 
     fn output(&self) -> &[u8] {
-        self.template.bytes()
+        if self.ending == Ending::NotYet { self.template.bytes() } else { PING }
     }
 
     fn is_done(&self, _now: Nanos) -> bool {
-        self.shared.is_stopped()
+        self.ending == Ending::Answered
     }
 }
 
@@ -61,7 +81,7 @@ pub struct Count<'a> {
     last: Nanos,
 }
 
-const QUIET: Nanos = 300_000_000;
+const QUIET: Nanos = 500_000_000;
 
 impl<'a> Count<'a> {
     /// Counts into this meter.

@@ -1,5 +1,5 @@
-//! The device itself: 4 KiB overwritten past the page cache and flushed, one at a time. It is what a
-//! lone durable publish cannot be faster than.
+//! The device itself: 4 KiB overwritten past the page cache and flushed, one at a time. It is what
+//! a lone durable publish cannot be faster than.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,7 +1,7 @@
 //! One-way latency at rest. One thread publishes on one connection and waits on another for the
 //! message, so that both clocks are one; the pairs take turns. A server spreads its connections
-//! over its cores, so among several subscribing connections some share the publisher's core and some
-//! do not: the fastest third and the slowest third are reported beside all.
+//! over its cores, so among several subscribing connections some share the publisher's core and
+//! some do not: the fastest third and the slowest third are reported beside all.
 
 use std::{net::SocketAddr, time::Duration};
 

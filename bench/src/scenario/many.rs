@@ -58,11 +58,17 @@ pub fn run_streams(server: SocketAddr, args: &JsSlowStreams, watch: Watch) -> Re
     Ok(outcome)
 }
 
-/// `idle-connections`.
-pub fn run_idle(server: SocketAddr, args: &IdleConnections, watch: Watch) -> Result<Outcome> {
+/// Allows this process and those it starts as many open files as the host lets them have.
+pub fn raise_file_limit() -> Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?;
+    Ok(())
+}
+
+/// `idle-connections`.
+pub fn run_idle(server: SocketAddr, args: &IdleConnections, watch: Watch) -> Result<Outcome> {
+    raise_file_limit()?;
     let resident = || watch.server_pid.map(proc::resident_bytes).transpose();
     let before = resident()?;
     let mut sockets = Vec::with_capacity(args.connections);

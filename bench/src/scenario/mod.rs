@@ -1,5 +1,6 @@
-//! What can be measured. Each scenario takes a server's address, its arguments and who to watch, and
-//! returns outcomes. Scenarios know the wire and the driver, not what the numbers are compared with.
+//! What can be measured. Each scenario takes a server's address, its arguments and who to watch,
+//! and returns outcomes. Scenarios know the wire and the driver, not what the numbers are compared
+//! with.
 
 pub mod ack_latency;
 pub mod core;

@@ -1,7 +1,7 @@
-//! The tables of "Comparing NATS.io with Amazon Kinesis" (Synadia, prices of January 2025): publish,
-//! replay with one to four consumers, and both at once, beside the paper's figures. Those came from
-//! three c5n.xlarge servers with gp3 disks and three replicas; how many replicas are used here, the
-//! arguments say.
+//! The tables of "Comparing NATS.io with Amazon Kinesis" (Synadia, prices of January 2025):
+//! publish, replay with one to four consumers, and both at once, beside the paper's figures. Those
+//! came from three c5n.xlarge servers with gp3 disks and three replicas; how many replicas are
+//! used here, the arguments say.
 
 use std::net::SocketAddr;
 

@@ -1,10 +1,10 @@
-//! The state of the file system: what is durable lies in a backing directory, what is not in memory.
+//! The state of the file system: what is durable lies in a directory, what is not in memory.
 //!
 //! - A write changes pages in memory. `fsync` of the file writes them to the backing file and makes
 //!   the size durable.
-//! - A name that is created, renamed or removed is durable when its directory is synchronised, or at
+//! - A name that is made, moved or removed is durable when its directory is synchronised, or at
 //!   once where names are journalled (`names_at_once`).
-//! - A cut loses all that is not durable, except for what a real disk might have written on its own:
+//! - A cut loses all that is not durable, except for what a disk might have written on its own:
 //!   a random part of the dirty pages, of the sizes and of the names (`cut`).
 //!
 //! The backing directory holds `data/<inode>` and `tree`, the durable names.

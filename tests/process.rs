@@ -1,0 +1,289 @@
+//! The server as a program: flags, exit codes, files, signals and log lines, under the name
+//! `nats-server`, by which tools start it. Each test runs against corelane and, where it is
+//! installed, against nats-server.
+
+#[allow(dead_code)]
+mod common;
+
+use common::server::Kind;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A directory with the program in it under the name `nats-server`; gone with its value.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(kind: Kind) -> Option<Home> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let program = fs::canonicalize(kind.program()?).expect("the program is there");
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("process-{}-{count}", std::process::id());
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&dir).expect("a directory for the test");
+        // A package's launcher finds its binary beside itself, so it is started by its own path.
+        let link = dir.join("nats-server");
+        let script = fs::read(&program).is_ok_and(|bytes| bytes.starts_with(b"#!"));
+        match script {
+            true => fs::write(&link, format!("#!/bin/sh\nexec {} \"$@\"\n", program.display())),
+            false => std::os::unix::fs::symlink(&program, &link),
+        }
+        .expect("a link to the program");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        if script {
+            fs::set_permissions(&link, mode).expect("an executable script");
+        }
+        Some(Home(dir))
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        fs::write(self.0.join(name), text).expect("write a file");
+        name.to_owned()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.0.join("nats-server"));
+        command.args(args).current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let file = |name: &str| fs::File::create(self.0.join(name)).expect("a file");
+        let child = self.command(args).stdout(file("out")).stderr(file("err")).spawn();
+        let mut running = Running { child: child.expect("it starts"), log: self.0.join("err") };
+        let code = running.exit_code();
+        let text = |name: &str| fs::read_to_string(self.0.join(name)).unwrap_or_default();
+        (code, text("out"), text("err"))
+    }
+
+    /// Starts a server that logs to the file `log` and waits until it is ready.
+    fn serve(&self, args: &[&str]) -> Running {
+        // What an earlier server logged must not be taken for this one's.
+        let _ = fs::remove_file(self.0.join("log"));
+        let child = self.command(args).args(["-l", "log"]).spawn().expect("it starts");
+        let mut running = Running { child, log: self.0.join("log") };
+        running.wait_for("Server is ready");
+        running
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        let end = Instant::now() + WAIT;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < end, "no {text:?} in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn exit_code(&mut self) -> i32 {
+        let end = Instant::now() + WAIT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn port(&self) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|l| l.contains("Listening for client connections on "));
+        let port = line.and_then(|line| line.rsplit(':').next()).and_then(|p| p.parse().ok());
+        port.expect("the log tells the port")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn each(test: impl Fn(Kind, &Home)) {
+    for kind in [Kind::NatsServer, Kind::Corelane] {
+        match Home::new(kind) {
+            Some(home) => test(kind, &home),
+            None => println!("{} is not installed", kind.word()),
+        }
+    }
+}
+
+#[test]
+fn words_and_exit_codes() {
+    each(|kind, home| {
+        let good = home.file("good.conf", "port: 4333\nmax_payload: 1MB\n");
+        let odd = home.file("odd.conf", "prot: 4222\n");
+        let typed = home.file("typed.conf", "port: \"x\"\n");
+        let open = home.file("open.conf", "jetstream {\n");
+        let cases: &[(&[&str], i32, &str)] = &[
+            (&["-c", "no.conf"], 1, "nats-server: open no.conf: no such file or directory"),
+            (
+                &["-t", "-c", &good],
+                0,
+                "nats-server: configuration file good.conf is valid (sha256:",
+            ),
+            (&["-t"], 1, "must specify [-c, --config] option to check configuration file syntax"),
+            (&["-t", "-c", &odd], 1, "nats-server: odd.conf:1:0: unknown field \"prot\""),
+            (&["-c", &odd], 1, "odd.conf:1:0: unknown field \"prot\""),
+            (&["-c", &typed], 1, "nats-server: "),
+            (&["-c", &open], 1, "Parse error on line 2: 'Unexpected EOF processing map.'"),
+            (&["foo"], 1, "nats-server: unrecognized command: \"foo\""),
+            (&["-nope"], 0, "flag provided but not defined: -nope"),
+            (&["-p", "abc"], 0, "invalid value \"abc\" for flag -p: parse error"),
+            (&["-c"], 0, "flag needs an argument: -c"),
+            (&["--signal", "stop=99999999"], 1, "signal \"stop\" 99999999: no such process"),
+        ];
+        for (args, code, words) in cases {
+            let (found, _, stderr) = home.run(args);
+            let word = kind.word();
+            assert!(stderr.contains(words), "{word} {args:?}: no {words:?} in:\n{stderr}");
+            assert_eq!(found, *code, "{word} {args:?}: {stderr}");
+        }
+        let (code, stdout, _) = home.run(&["-v"]);
+        assert_eq!(code, 0);
+        assert!(stdout.starts_with("nats-server: v2.15."), "{}: {stdout}", kind.word());
+    });
+}
+
+#[test]
+fn files_signals_and_log_lines() {
+    each(|kind, home| {
+        fs::create_dir(home.0.join("ports")).expect("a directory");
+        let args = ["-a", "127.0.0.1", "-p", "-1", "-P", "pid", "--ports_file_dir", "ports"];
+        let mut server = home.serve(&args);
+        let pid = fs::read_to_string(home.0.join("pid")).expect("a pid file");
+        assert_eq!(pid, server.child.id().to_string(), "{}", kind.word());
+        let ports = || fs::read_dir(home.0.join("ports")).expect("ports").flatten().next();
+        let file = ports().expect("a ports file").file_name().into_string().expect("a name");
+        assert!(file.ends_with(&format!("_{pid}.ports")), "{}: {file}", kind.word());
+        let log = server.log();
+        let at = |text: &str| {
+            log.find(text).unwrap_or_else(|| panic!("{}: no {text:?}:\n{log}", kind.word()))
+        };
+        let starts = at("[INF] Starting nats-server");
+        let listens = at("[INF] Listening for client connections on 127.0.0.1:");
+        let ready = at("[INF] Server is ready");
+        assert!(starts < listens && listens < ready, "{}:\n{log}", kind.word());
+        let (code, _, stderr) = home.run(&["--signal", &format!("stop={pid}")]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{}", kind.word());
+        // nats-server's `stop` is a kill; a clean end is asked for by `quit`.
+        server.exit_code();
+        let mut server = home.serve(&args);
+        let pid = server.child.id().to_string();
+        home.run(&["--signal", &format!("quit={pid}")]);
+        assert_eq!(server.exit_code(), 0, "{}", kind.word());
+        assert!(home.0.join("pid").exists(), "{}: the pid file stays", kind.word());
+        let mine = |name: &str| name.contains(&format!("_{pid}."));
+        let left = fs::read_dir(home.0.join("ports")).expect("ports").flatten();
+        let left = left.filter(|e| mine(&e.file_name().to_string_lossy())).count();
+        assert_eq!(left, 0, "{}: the ports file goes", kind.word());
+    });
+}
+
+#[test]
+fn an_address_in_use() {
+    each(|kind, home| {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port().to_string();
+        let (code, _, stderr) = home.run(&["-a", "127.0.0.1", "-p", &port]);
+        let words = format!("[FTL] Error listening on port: 127.0.0.1:{port}, \"listen tcp ");
+        assert!(stderr.contains(&words), "{}: {stderr}", kind.word());
+        assert!(stderr.contains("bind: address already in use"), "{}: {stderr}", kind.word());
+        assert_eq!(code, 1, "{}", kind.word());
+    });
+}
+
+#[test]
+fn lame_duck_by_signal() {
+    each(|kind, home| {
+        let mut server = home.serve(&["-a", "127.0.0.1", "-p", "-1"]);
+        let pid = server.child.id().to_string();
+        let (code, _, stderr) = home.run(&["--signal", &format!("ldm={pid}")]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{}", kind.word());
+        server.wait_for("Entering lame duck mode, stop accepting new clients");
+        assert_eq!(server.exit_code(), 0, "{}", kind.word());
+    });
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the monitor listens");
+    socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn monitoring() {
+    each(|kind, home| {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let monitor = port.to_string();
+        let server =
+            home.serve(&["-a", "127.0.0.1", "-p", "-1", "-m", &monitor, "-js", "-sd", "store"]);
+        let health = get(port, "/healthz");
+        assert!(health.contains(" 200 "), "{}: {health}", kind.word());
+        assert!(health.contains("\"status\""), "{}: {health}", kind.word());
+        let varz = get(port, "/varz");
+        let json: serde_json::Value =
+            serde_json::from_str(varz.split("\r\n\r\n").nth(1).unwrap_or_default())
+                .unwrap_or_default();
+        let version = json["version"].as_str().unwrap_or_default();
+        assert!(version.starts_with("2.15."), "{}: {varz}", kind.word());
+        assert_eq!(json["port"], server.port(), "{}", kind.word());
+        if kind == Kind::Corelane {
+            let metrics = get(port, "/metrics");
+            assert!(metrics.contains("# TYPE "), "{metrics}");
+        }
+    });
+}
+
+#[test]
+fn a_store_of_nats_server_is_refused() {
+    let (Some(theirs), Some(ours)) = (Home::new(Kind::NatsServer), Home::new(Kind::Corelane))
+    else {
+        return println!("nats-server is not installed");
+    };
+    let store = theirs.0.join("store");
+    let flag = store.display().to_string();
+    let server = theirs.serve(&["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &flag]);
+    let mut socket = TcpStream::connect(("127.0.0.1", server.port())).expect("it listens");
+    let create = "PUB $JS.API.STREAM.CREATE.S 12\r\n{\"name\":\"S\"}\r\n";
+    socket.write_all(format!("CONNECT {{}}\r\n{create}").as_bytes()).expect("a request");
+    let end = Instant::now() + WAIT;
+    while !store.join("jetstream/$G/streams/S").exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(server);
+    let (code, _, stderr) = ours.run(&["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &flag]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("nats-server"), "{stderr}");
+    assert!(store.join("jetstream/$G/streams/S/meta.inf").exists(), "its data is left alone");
+}

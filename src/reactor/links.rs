@@ -42,6 +42,8 @@ pub struct Links {
 struct Waiting {
     control: VecDeque<Lane>,
     fresh: VecDeque<Ctl>,
+    /// A batch that found the lane full: it is what tells the receiver to wake this reactor.
+    batch: Option<Batch>,
 }
 
 impl Links {
@@ -96,11 +98,21 @@ impl Links {
             waiting.control.extend(waiting.fresh.drain(..).map(Lane::Core));
             let lanes = self.endpoint.outbound(peer);
             let mut pushed = lanes.control.push_all(&mut waiting.control);
-            let room = waiting.control.is_empty() && lanes.messages.room() > 0;
-            self.full += u64::from(!room);
-            if room && let Some(batch) = core.take_messages(ReactorId(peer as u16)) {
-                pushed += usize::from(lanes.messages.push(batch).is_ok());
-                self.batches += 1;
+            while waiting.control.is_empty() {
+                let held = waiting.batch.take();
+                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16)));
+                let Some(batch) = next else { break };
+                match lanes.messages.push(batch) {
+                    Ok(()) => {
+                        pushed += 1;
+                        self.batches += 1;
+                    }
+                    Err(batch) => {
+                        waiting.batch = Some(batch);
+                        self.full += 1;
+                        break;
+                    }
+                }
             }
             if pushed > 0 && self.endpoint.must_wake(peer) {
                 ring(driver, self.rings[peer]);

@@ -24,6 +24,8 @@ use crate::types::{ConnId, ReactorId, Timestamp};
 const STALL: i64 = 5_000_000;
 /// How long nobody is accepted after descriptors ran out, in nanoseconds.
 const ACCEPT_PAUSE: i64 = 100_000_000;
+/// Pieces of parked bytes that are handed over in one turn.
+const PIECES: usize = 4;
 
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
@@ -191,6 +193,9 @@ impl Reactor {
         for (fd, conn, peer) in std::mem::take(&mut self.incoming) {
             self.adopt(now, fd, conn, &peer);
         }
+        // A stall that has just been told holds for what arrived, too.
+        self.core.take_effects(&mut self.effects);
+        self.apply_flow();
         let mut completions = std::mem::take(&mut self.completions);
         for c in completions.drain(..) {
             self.complete(now, c);
@@ -336,28 +341,19 @@ impl Reactor {
 
     /// Carries out what the turn decided.
     fn act(&mut self, now: Timestamp) {
-        loop {
+        for _ in 0..PIECES {
             self.core.take_effects(&mut self.effects);
-            let mut again = false;
-            for (conn, pause) in std::mem::take(&mut self.effects.flow) {
-                if pause {
-                    self.sockets.pause(conn, &mut self.driver);
-                } else if let Some((parked, ended)) = self.sockets.resume(conn, &mut self.driver) {
-                    if !parked.is_empty() {
-                        self.core.received(now, conn, &parked);
-                        again = true;
-                    }
-                    if ended {
-                        self.lost(now, conn);
-                        again = true;
-                    }
-                }
+            self.apply_flow();
+            let Some((conn, piece, ended)) = self.sockets.unpark(&mut self.driver) else { break };
+            if !piece.is_empty() {
+                self.core.received(now, conn, &piece);
             }
-            if !again {
-                break;
+            if ended {
+                self.lost(now, conn);
             }
             self.core.finish(now);
         }
+        self.core.take_effects(&mut self.effects);
         for conn in self.effects.send.drain(..) {
             // Also where a send is in flight: a connection is told again only after this call.
             if let Some(bytes) = self.core.start_send(now, conn) {
@@ -371,6 +367,8 @@ impl Reactor {
             self.disks.submit(shard, op, &mut self.driver);
         }
         self.links.push(&mut self.core, &mut self.driver);
+        // What was pushed may have let connections be read again: that is for the next turn, which must not be slept over.
+        self.core.take_effects(&mut self.effects);
         for line in self.effects.log.drain(..) {
             self.logger.warn(format_args!("{line}"));
         }
@@ -380,8 +378,21 @@ impl Reactor {
         }
     }
 
+    /// Stops and resumes reading as the turn has decided so far.
+    fn apply_flow(&mut self) {
+        for (conn, pause) in std::mem::take(&mut self.effects.flow) {
+            if pause {
+                self.sockets.pause(conn, &mut self.driver);
+            } else {
+                self.sockets.resume(conn, &mut self.driver);
+            }
+        }
+    }
+
     fn wait(&mut self, now: Timestamp) {
-        if self.core.has_work() || !self.links.try_sleep() {
+        let busy =
+            self.core.has_work() || self.sockets.has_parked() || self.effects.is_pending();
+        if busy || !self.links.try_sleep() {
             self.driver.submit_and_wait(0, None);
             return;
         }

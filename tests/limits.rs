@@ -121,7 +121,8 @@ fn connections_that_come_and_go_leave_nothing() {
     let round = |count: usize| {
         for i in 0..count {
             let mut socket = connect(server.port());
-            let _ = socket.write_all(b"SUB flood.> 1\r\nSUB flood.*.x q 2\r\nPUB flood.a 2\r\nhi\r\n");
+            let _ =
+                socket.write_all(b"SUB flood.> 1\r\nSUB flood.*.x q 2\r\nPUB flood.a 2\r\nhi\r\n");
             if i % 3 == 0 {
                 let _ = socket.write_all(b"PUB half.way 100\r\nab"); // goes in the middle of a message
             }
@@ -194,7 +195,8 @@ fn large_publishes_in_flight_are_all_taken() {
     const IN_FLIGHT: usize = 500;
     let server = start("");
     let mut client = connect(server.port());
-    let create = request(&mut client, "$JS.API.STREAM.CREATE.L", r#"{"name":"L","subjects":["l.*"]}"#);
+    let create =
+        request(&mut client, "$JS.API.STREAM.CREATE.L", r#"{"name":"L","subjects":["l.*"]}"#);
     assert!(!create.contains("error"), "{create}");
     let port = server.port();
     let publishers: Vec<_> = (0..PUBLISHERS)
@@ -237,7 +239,8 @@ fn a_burst_of_deliveries_arrives_as_a_whole() {
     const MESSAGES: usize = 60_000;
     let server = start("");
     let mut client = connect(server.port());
-    let create = request(&mut client, "$JS.API.STREAM.CREATE.B", r#"{"name":"B","subjects":["b"]}"#);
+    let create =
+        request(&mut client, "$JS.API.STREAM.CREATE.B", r#"{"name":"B","subjects":["b"]}"#);
     assert!(!create.contains("error"), "{create}");
     let publish = format!("PUB b 100\r\n{:100}\r\n", "").repeat(1000);
     for _ in 0..MESSAGES / 1000 {

@@ -1,4 +1,5 @@
-//! The one plain listener: an address in use must be an error, so it is bound before any reactor starts.
+//! The one plain listener: an address in use must be an error, so it is bound before any reactor
+//! starts.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};

@@ -1,4 +1,5 @@
-//! Starting and stopping a node: the listener, one thread per reactor, and the order in which they become ready.
+//! Starting and stopping a node: the listener, one thread per reactor, and the order in which they
+//! become ready.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
@@ -9,15 +10,16 @@ use std::thread::JoinHandle;
 use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
 
 use super::affinity;
+use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Lane, Links};
+use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
-use super::clock::Clock;
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
@@ -101,7 +103,8 @@ pub fn listen(options: &Options) -> Result<TcpListener, NodeError> {
 }
 
 impl Node {
-    /// Starts the reactors and waits until all of them are ready; clients are accepted from then on.
+    /// Starts the reactors and waits until all of them are ready; clients are accepted from then
+    /// on.
     pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
         let address = listener.local_addr().map_err(NodeError::Listen)?;
         let n = plan.reactors;
@@ -179,7 +182,8 @@ fn reactor_thread(own: Own, start: &Start) {
             reactor.run();
         }
         Err(e) => {
-            // The others wait at the barrier for this one: let them pass, the node is given up anyway.
+            // The others wait at the barrier for this one: let them pass, the node is given up
+            // anyway.
             let _ = start.ready.send(Err(e));
             if start.rings.lock().is_ok_and(|r| r[id] == -1) {
                 start.made.wait();
@@ -197,7 +201,9 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
             .map_err(|e| NodeError::Reactor(format!("cannot pin a reactor to CPU {cpu}: {e}")))?;
     }
     let failed = |e: std::io::Error| {
-        NodeError::Reactor(format!("io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): {e}"))
+        NodeError::Reactor(format!(
+            "io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): {e}"
+        ))
     };
     let mut driver = Driver::new().map_err(failed)?;
     if let Some(store) = &plan.store {
@@ -221,7 +227,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint, rings),
+        links: Links::new(own.endpoint),
+        rings,
         disks,
         commands: own.commands,
         mailbox,
@@ -247,7 +254,7 @@ fn open_core(
             continue;
         }
         let opened = store
-            .open_shard(shard, reactor, &plan.options, &plan.server_name, clock.now())
+            .open_shard(shard, &plan.options, &plan.server_name, clock.now())
             .map_err(NodeError::Store)?;
         for line in opened.lines {
             plan.logger.info(format_args!("{line}"));

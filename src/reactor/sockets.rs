@@ -1,7 +1,7 @@
 //! The sockets of one reactor: their receives, sends and orderly closing.
 //!
-//! A slot is freed only after every operation on it has completed, so a completion always finds the socket it belongs to.
-//! `Net` decides; here descriptors and pending operations are kept.
+//! A slot is freed only after every operation on it has completed, so a completion always finds the
+//! socket it belongs to. `Net` decides; here descriptors and pending operations are kept.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -63,16 +63,6 @@ impl Sockets {
         self.arm(slot, driver);
     }
 
-    /// How many sockets are open.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// True if none is open.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// The connection on `slot`, unless it is closing.
     pub fn conn(&self, slot: usize) -> Option<ConnId> {
         self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
@@ -81,11 +71,6 @@ impl Sockets {
     /// True if the connection is open and not closing.
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.by_conn.get(&conn).is_some_and(|&slot| !self.slots[slot].closing)
-    }
-
-    /// All connections, in slot order.
-    pub fn conns(&self) -> Vec<ConnId> {
-        self.slots.iter().map(|(_, s)| s.conn).collect()
     }
 
     fn arm(&mut self, slot: usize, driver: &mut Driver) {
@@ -100,7 +85,8 @@ impl Sockets {
         driver.push(&entry);
     }
 
-    /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them otherwise.
+    /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them
+    /// otherwise.
     pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool) -> bool {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         if !more {
@@ -123,7 +109,8 @@ impl Sockets {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         s.receiving = false;
         s.cancelling = false;
-        let transient = matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN);
+        let transient =
+            matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN);
         if result < 0 && transient {
             self.rearm.push(slot);
             return false;
@@ -200,7 +187,8 @@ impl Sockets {
         !self.unparking.is_empty()
     }
 
-    /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is in flight.
+    /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is
+    /// in flight.
     pub fn send(&mut self, conn: ConnId, bytes: &[u8], driver: &mut Driver) {
         let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];

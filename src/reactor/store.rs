@@ -1,7 +1,8 @@
 //! The store's directory: who made it, how many shards it has, and opening them.
 //!
-//! `<store_dir>/corelane/lock` is locked by the process that uses the store. `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the shards lie beside it in
-//! `shard-<n>`. The number of shards is fixed when the store is made.
+//! `<store_dir>/corelane/lock` is locked by the process that uses the store.
+//! `<store_dir>/corelane/store` is a text of two lines: `corelane store 1` and `<id> <shards>`; the
+//! shards lie beside it in `shard-<n>`. The number of shards is fixed when the store is made.
 
 use std::fs;
 use std::io::Read;
@@ -14,8 +15,8 @@ use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::options::{self, Options};
-use crate::shard::{Opened, Shard, ShardOptions};
-use crate::types::{ReactorId, ShardId, Timestamp};
+use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions};
+use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
 /// How long a lock is waited for: the kernel finishes the writes of a killed process in the background.
@@ -97,7 +98,6 @@ impl Store {
     pub fn open_shard(
         &self,
         shard: ShardId,
-        reactor: ReactorId,
         options: &Options,
         server_name: &str,
         now: Timestamp,
@@ -105,13 +105,12 @@ impl Store {
         let mut device =
             Directory::open(&self.shard_directory(shard)).map_err(|e| e.to_string())?;
         let seed = u64::from_le_bytes(random().map_err(|e| e.to_string())?);
-        Shard::open(&mut device, self.shard_options(shard, reactor, options, server_name, seed), now)
+        Shard::open(&mut device, self.shard_options(shard, options, server_name, seed), now)
     }
 
     fn shard_options(
         &self,
         id: ShardId,
-        reactor: ReactorId,
         options: &Options,
         server_name: &str,
         seed: u64,
@@ -149,7 +148,6 @@ impl Store {
         }
         ShardOptions {
             id,
-            reactor,
             shards: self.shards,
             seed,
             server_name: server_name.to_owned(),
@@ -157,6 +155,7 @@ impl Store {
             meta_limits,
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
+            checkpoint: CheckpointOptions::default(),
             log,
         }
     }

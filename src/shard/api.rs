@@ -16,8 +16,9 @@ use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage,
-    StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState, write_direct_headers, write_msg_get, write_response,
+    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest,
+    ResponseType, StoredMessage, StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState,
+    write_direct_headers, write_msg_get, write_response,
 };
 use crate::types::{StreamId, Timestamp};
 
@@ -161,7 +162,8 @@ impl Shard {
 
     /// As create and update answer.
     pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
-        // A first time that must be read first is left out: these answers are rarely of old streams.
+        // A first time that must be read first is left out: these answers are rarely of old
+        // streams.
         let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
         let mut info = self.info_of(now, slot, state);
         show_server(&mut info.config.metadata);
@@ -175,11 +177,8 @@ impl Shard {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let mut usage = Usage {
-            api_total: self.api_total,
-            api_errors: self.api_errors,
-            ..Usage::default()
-        };
+        let mut usage =
+            Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };
         for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
             let bytes = cell.index.bytes();
             if cell.is_memory() {
@@ -466,10 +465,9 @@ impl Shard {
     /// Forgets a stream of which nothing is left.
     pub(super) fn forget_cell(&mut self, slot: usize) {
         let cell = self.cells.remove(slot);
-        for (_, location) in cell.index.locations() {
-            self.log.mark_dead(location.position.segment, location.len);
-        }
-        self.checkpoint.stream_forgotten(cell.id);
+        let orphans = &mut self.checkpoint.orphans;
+        orphans.extend(cell.index.locations().map(|(_, location)| location));
+        orphans.extend(cell.stored.locations());
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

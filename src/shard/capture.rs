@@ -7,8 +7,8 @@ use super::Shard;
 use super::memory::Message;
 use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
+use crate::interest::Captured;
 use crate::stream::admission::{Admitted, Publish, stored_size};
-use crate::turn::Captured;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
@@ -60,12 +60,9 @@ impl Shard {
 
     fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
         let cell = &mut self.cells[slot];
-        let size = stored_size(
-            cell.config.storage,
-            m.subject.len(),
-            m.headers.len(),
-            m.payload.len(),
-        ) as u32;
+        let size =
+            stored_size(cell.config.storage, m.subject.len(), m.headers.len(), m.payload.len())
+                as u32;
         let mut item = StoreItem {
             slot: slot as u32,
             seq,
@@ -98,6 +95,7 @@ impl Shard {
                 self.group.propose();
                 item.position = appended.position;
                 item.record_len = appended.len;
+                self.checkpoint.appended += u64::from(appended.len);
                 self.queue.push_store(appended.lsn, item, m.subject, reply);
             }
             Err(error) => {

@@ -13,9 +13,7 @@ use super::queue::Rare;
 use super::read::{ANY_READ, Fetched};
 use super::requests::Request;
 use super::{Shard, cell::StreamCell};
-use crate::consumer::{
-    AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status,
-};
+use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
@@ -251,13 +249,8 @@ impl Shard {
         let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
         let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
         let mut deleted = false;
-        let mut sink = Emit {
-            out,
-            held,
-            message: Stored::default(),
-            deleted: &mut deleted,
-            head: scratch,
-        };
+        let mut sink =
+            Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {
@@ -340,24 +333,32 @@ impl Shard {
         if self.dirty_consumers.is_empty() || self.deltas_in_flight >= DELTAS_IN_FLIGHT {
             return;
         }
-        let mut body = Vec::new();
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
-            let Some((slot, at)) = self.locate(stream, id) else { continue };
-            let c = &mut self.cells[slot].consumers.cells[at];
-            let answers = std::mem::take(&mut c.held);
-            body.clear();
-            let Some(mark) = c.consumer.take_delta(&mut body) else {
-                self.answer_when_applied(answers);
-                continue;
-            };
-            if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-                // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
-                continue;
+            if let Some((slot, at)) = self.locate(stream, id) {
+                self.record_delta(slot, at);
             }
-            self.deltas_in_flight += 1;
-            let lsn = self.log.appended();
-            self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
         }
+    }
+
+    /// Logs what changed in one consumer. False if there is no room for it.
+    pub(super) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
+        let stream = self.cells[slot].id;
+        let c = &mut self.cells[slot].consumers.cells[at];
+        let id = c.id;
+        let answers = std::mem::take(&mut c.held);
+        let mut body = Vec::new();
+        let Some(mark) = c.consumer.take_delta(&mut body) else {
+            self.answer_when_applied(answers);
+            return true;
+        };
+        if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
+            // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
+            return false;
+        }
+        self.deltas_in_flight += 1;
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
+        true
     }
 
     fn answer_when_applied(&mut self, answers: Vec<Asker>) {

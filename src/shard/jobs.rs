@@ -1,4 +1,5 @@
-//! Long work in short steps: purges, removal by age, counting for new consumers, burying removed streams, owed evictions.
+//! Long work in short steps: purges, removal by age, counting for new consumers, burying removed
+//! streams, owed evictions.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -17,7 +18,7 @@ use super::read::{ANY_READ, Fetched, Unread};
 use super::requests::Wait;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::stream::admission::SubjectState;
-use crate::types::{ConsumerId, StreamId, Timestamp};
+use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
 const STEP_VISITS: u32 = 2_000;
@@ -104,8 +105,7 @@ impl Shard {
         let job = Some(PurgeJob::new(filters, below, keep));
         let id = self.jobs.next;
         let filter = filter.into();
-        let purge =
-            Purge { id, stream, job, filter, asker, purged: 0, ahead: 0, done: false };
+        let purge = Purge { id, stream, job, filter, asker, purged: 0, ahead: 0, done: false };
         self.jobs.ready.push_back(Job::Purge(purge));
     }
 
@@ -301,7 +301,10 @@ impl Shard {
     }
 
     fn step_count(&mut self, now: Timestamp, mut count: Count, out: &mut impl Outlet) -> Stepped {
-        let Some(&slot) = self.slots.get(&count.stream) else { return Stepped::Finished };
+        let Some(&slot) = self.slots.get(&count.stream) else {
+            self.checkpoint.orphans.extend(count.cell.stored);
+            return Stepped::Finished;
+        };
         let cell = &mut self.cells[slot];
         let position = count.cell.consumer.progress().position;
         let filter = &count.cell.filter;
@@ -321,14 +324,19 @@ impl Shard {
         }
     }
 
-    /// True if a consumer of this id still counts.
-    pub(super) fn is_counting(&self, id: ConsumerId) -> bool {
-        let waiting = self.jobs.reading.iter().map(|(_, j)| j);
-        let mut all = self.jobs.ready.iter().chain(waiting);
-        all.any(|j| matches!(j, Job::Count(c) if c.cell.id == id))
+    /// The consumers of a stream that still count.
+    pub(super) fn counting(&mut self, stream: StreamId) -> impl Iterator<Item = &mut ConsumerCell> {
+        let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
+        self.jobs.ready.iter_mut().chain(waiting).filter_map(move |j| match j {
+            Job::Count(c) if c.stream == stream => Some(&mut *c.cell),
+            _ => None,
+        })
     }
 
     fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
+        if self.checkpoint.still_needs(slot) {
+            return Stepped::Again(Job::Bury { slot });
+        }
         let Some(cell) = self.cells.get_mut(slot) else { return Stepped::Finished };
         let mut gone = std::mem::take(&mut self.gone);
         let mut budget = STEP_VISITS;
@@ -344,13 +352,12 @@ impl Shard {
                 Stepped::Finished
             }
             RangeRemoval::Budget { .. } => Stepped::Again(Job::Bury { slot }),
-            RangeRemoval::NeedPage { key, .. } => {
-                self.page_for(slot, key, Job::Bury { slot }, out)
-            }
+            RangeRemoval::NeedPage { key, .. } => self.page_for(slot, key, Job::Bury { slot }, out),
         }
     }
 
-    /// Removes what is older than the stream allows, by records of the log: a restart must not depend on its clock.
+    /// Removes what is older than the stream allows, by records of the log: a restart must not
+    /// depend on its clock.
     fn step_age(&mut self, now: Timestamp, stream: StreamId, out: &mut impl Outlet) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
         let Some(limit) = self.cells[slot].retention.expired_at_or_before(now) else {
@@ -403,6 +410,7 @@ impl Shard {
         if !self.cells[slot].retention.is_limited() {
             return true;
         }
+        self.before_change(slot);
         self.evict_over_subjects(slot) && self.evict_by_limits(slot)
     }
 

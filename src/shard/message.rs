@@ -1,4 +1,5 @@
-//! What shards of a node say to each other: decisions of the catalogue, and questions about what streams hold.
+//! What shards of a node say to each other: decisions of the catalogue, and questions about what
+//! streams hold.
 
 use crate::api::types::{StreamConfig, StreamInfo};
 use crate::meta::StreamEntry;

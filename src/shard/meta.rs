@@ -77,9 +77,8 @@ impl Shard {
     ) -> Handled {
         let kind = ResponseType::StreamCreate;
         let Some(meta) = &self.meta else { return Ok(()) };
-        let decided = StreamConfigRequest::decode(&r.payload).map(|request| {
-            meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now)
-        });
+        let decided = StreamConfigRequest::decode(&r.payload)
+            .map(|request| meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now));
         match decided {
             Err(error) | Ok(CreateDecision::Refuse(error)) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
@@ -162,7 +161,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is durable.
+    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is
+    /// durable.
     fn record(
         &mut self,
         record: &Record,
@@ -180,7 +180,7 @@ impl Shard {
                 self.refuse_request(asker, kind_of, &error, out);
                 return;
             }
-            self.checkpoint.catalogue_changed();
+            self.checkpoint.catalogue_changed = true;
         }
         if let Some(meta) = &mut self.meta {
             meta.catalogue.apply(record);
@@ -202,7 +202,7 @@ impl Shard {
         record.encode(&mut body);
         // If there is no room for it, recovery finds the stream removed again and forgets it then.
         let _ = self.append_meta(kind::CATALOGUE, 0, 0, &body);
-        self.checkpoint.catalogue_changed();
+        self.checkpoint.catalogue_changed = true;
     }
 
     pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {

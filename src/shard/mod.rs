@@ -1,13 +1,14 @@
 //! The shard: the actor that owns streams, consumers and one log.
 //!
-//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages come in by `capture`, device
-//! completions by `disk_done`, other shards' words by `told`; `step`, once a turn, lets things take effect and says what
-//! follows through an [`Outlet`]. It must not know reactors, sockets, clocks or io_uring. One per shard id of a node; a
-//! reactor may host several.
+//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages
+//! come in by `capture`, device completions by `disk_done`, other shards' words by `told`; `step`,
+//! once a turn, lets things take effect and says what follows through an [`Outlet`]. It must not
+//! know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
+//! several.
 //!
-//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and all is applied in the
-//! order of the log; sequences are assigned at admission; a request that must wait for a read is run again from its
-//! beginning, so it changes nothing before its last step.
+//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
+//! all is applied in the order of the log; sequences are assigned at admission; a request that must
+//! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
 mod api;
 mod api_consumer;
@@ -20,6 +21,7 @@ mod checkpoint;
 mod consumers;
 mod deliver;
 mod jobs;
+mod load;
 mod memory;
 pub mod message;
 mod meta;
@@ -30,6 +32,7 @@ mod read;
 mod recover;
 pub mod report;
 mod requests;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,11 +41,11 @@ use corelane_storage::log::{Log, ReadId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
-use crate::turn::{Captured, Target};
-use crate::interest::WatchId;
-use crate::types::{ConsumerId, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
+pub use checkpoint::CheckpointOptions;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;
@@ -54,7 +57,6 @@ const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 /// One shard.
 pub struct Shard {
     id: ShardId,
-    reactor: ReactorId,
     options: ShardOptions,
     log: Log,
     /// The group of the shard's single-replica file streams.
@@ -149,8 +151,10 @@ impl Shard {
         self.run_jobs(now, out);
         self.serve_consumers(now, out);
         self.record_acknowledgements();
+        self.step_checkpoint(now);
         self.log.seal(&mut self.ops);
-        // What was asked for and needs no flush (memory streams, refusals) need not wait for the next turn.
+        // What was asked for and needs no flush (memory streams, refusals) need not wait for the
+        // next turn.
         self.apply(now, out);
     }
 
@@ -164,7 +168,8 @@ impl Shard {
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
         let log = self.log.deadline().map(Timestamp);
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline()];
+        let checkpoint = self.checkpoint_deadline();
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -175,6 +180,7 @@ impl Shard {
             || !self.at_once.is_empty()
             || !self.active.is_empty()
             || self.jobs_are_ready()
+            || self.checkpoint_is_ready()
     }
 
     fn mark_active(&mut self, slot: usize) {
@@ -204,6 +210,7 @@ impl Shard {
         let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
         let appended = self.log.append(p.group, p.term, p.index, &record)?;
         self.group.propose();
+        self.checkpoint.appended += u64::from(appended.len);
         Ok(appended)
     }
 
@@ -226,12 +233,14 @@ impl Shard {
             }
         }
         self.log.request_flush();
+        self.checkpoint.wanted = true;
     }
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
         let (segments, live_bytes) = self.log.usage();
-        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        let reserved =
+            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
         report::ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),

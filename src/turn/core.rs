@@ -413,7 +413,8 @@ impl Core {
         into.append(&mut self.outgoing[usize::from(to.0)]);
     }
 
-    /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing waits in control.
+    /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing
+    /// waits in control.
     pub fn take_messages(&mut self, to: ReactorId) -> Option<Vec<u8>> {
         (self.net.messages_pending(to) > 0).then(|| self.net.take_messages(to, Vec::new()))
     }

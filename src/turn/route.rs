@@ -275,7 +275,8 @@ impl Net {
                 note_stall(&mut stalled, &entry, self.clients.stall);
             }
         }
-        for s in stalled.iter().filter(|s| s.origin.conn != ConnId(0) && s.origin.reactor != self.own)
+        for s in
+            stalled.iter().filter(|s| s.origin.conn != ConnId(0) && s.origin.reactor != self.own)
         {
             let (to, conn) = (s.origin.reactor, s.origin.conn);
             self.mesh.send_control(to, Control::Stall { conn, ns: s.ns() });

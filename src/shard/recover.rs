@@ -103,7 +103,8 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-                    replay.next_index = replay.next_index.max(frame.index.0 + u64::from(nth) + 1);
+                    let next = frame.index.0.saturating_add(u64::from(nth) + 1);
+                    replay.next_index = replay.next_index.max(next);
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m),

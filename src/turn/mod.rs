@@ -23,9 +23,9 @@ mod user_info;
 
 pub use control::Control;
 pub use core::{Command, Core, Ctl, Effects};
-pub use entry::{Message, Origin};
 #[cfg(fuzzing)]
 pub use entry::{Entry, Kind, Malformed, Queues, decode as decode_entry, encode as encode_entry};
+pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};
 

@@ -3,7 +3,6 @@
 
 use corelane::api::json;
 use corelane::api::types::*;
-use corelane::consumer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -28,7 +27,6 @@ fuzz_target!(|data: &[u8]| {
     let _ = MsgDeleteRequest::decode_delete(data);
     let _ = ConsumerResetRequest::decode(data);
     let _ = PullRequest::decode(data);
-    let _ = consumer::PullRequest::parse(data);
     let _ = MsgGetRequest::decode_direct(None, data);
     if let Ok(request) = MsgGetRequest::decode(data) {
         let _ = (request.lookup(), request.direct_lookup());

@@ -372,7 +372,9 @@ impl Runner {
         }
         if c.is_settled_for(t.seq, conn, generation) {
             let tally = (c.settled.get(&t.seq), c.settled_below);
-            return Err(format!("{reply}: delivered after its acknowledgement was answered {tally:?}"));
+            return Err(format!(
+                "{reply}: delivered after its acknowledgement was answered {tally:?}"
+            ));
         }
         if c.max_deliver > 0 && t.count > c.max_deliver {
             return Err(format!("{reply}: delivered more than {} times", c.max_deliver));

@@ -74,7 +74,8 @@ impl Edge for Around<'_> {
                 }
             }
         }
-        for shard in (self.id..self.world.disks.len()).step_by(usize::from(self.world.plan.reactors))
+        for shard in
+            (self.id..self.world.disks.len()).step_by(usize::from(self.world.plan.reactors))
         {
             let position = shard / usize::from(self.world.plan.reactors);
             while let Some(done) = self.world.disks[shard].poll(now.0) {
@@ -91,17 +92,24 @@ impl Edge for Around<'_> {
         }
     }
 
-    fn resume(&mut self, conn: ConnId) -> Option<(Vec<u8>, bool)> {
-        let s = self.world.sockets.get_mut(&conn)?;
-        if !s.paused || s.closing {
-            return None;
+    fn resume(&mut self, conn: ConnId) {
+        let Some(s) = self.world.sockets.get_mut(&conn) else { return };
+        if s.paused && !s.closing {
+            s.paused = false;
+            self.world.unparking.push((self.id, conn));
         }
-        s.paused = false;
-        Some((std::mem::take(&mut s.ready), s.hung_up))
     }
 
-    fn is_sending(&self, conn: ConnId) -> bool {
-        self.world.sockets.get(&conn).is_none_or(|s| s.sending)
+    fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)> {
+        let mine = self.id;
+        while let Some(at) = self.world.unparking.iter().position(|(id, _)| *id == mine) {
+            let (_, conn) = self.world.unparking.remove(at);
+            let Some(s) = self.world.sockets.get_mut(&conn) else { continue };
+            if !s.paused && !s.closing {
+                return Some((conn, std::mem::take(&mut s.ready), s.hung_up));
+            }
+        }
+        None
     }
 
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {

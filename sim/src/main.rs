@@ -83,7 +83,13 @@ fn report(sums: &Sums) -> bool {
         let (times, seeds) = (sums.all.count(what), sums.seeds.count(what));
         let absent = ABSENT.contains(&what);
         let rare = seeds * 100 < sums.done && !absent;
-        let mark = if absent { " (not built yet)" } else if rare { " (too rare)" } else { "" };
+        let mark = if absent {
+            " (not built yet)"
+        } else if rare {
+            " (too rare)"
+        } else {
+            ""
+        };
         println!("{:<24} {times:>10} times in {seeds:>6} seeds{mark}", format!("{what:?}"));
         good &= !rare || sums.done < SEEDS_FOR_RARE;
     }

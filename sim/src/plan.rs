@@ -62,8 +62,11 @@ impl Plan {
             slow_flush_ppm: slow_flush,
             ..SimFaults::default()
         };
-        let limits =
-            Limits { write_deadline: 600_000_000_000, ping_interval: 3_600_000_000_000, ..Limits::default() };
+        let limits = Limits {
+            write_deadline: 600_000_000_000,
+            ping_interval: 3_600_000_000_000,
+            ..Limits::default()
+        };
         Plan {
             reactors: of(1, 4) as u16,
             shards,

@@ -252,7 +252,9 @@ impl Runner {
             if wanted || (s.exists == Exists::Yes && s.settings.memory) {
                 self.wanted.remove(&at);
                 self.stream_is_gone(at);
-            } else if s.exists == Exists::Maybe && s.settings.memory && !self.wanted.contains_key(&at)
+            } else if s.exists == Exists::Maybe
+                && s.settings.memory
+                && !self.wanted.contains_key(&at)
             {
                 self.stream_is_gone(at);
             }

@@ -57,7 +57,8 @@ impl Runner {
         if slow && self.rng.chance(5_000) {
             let client = self.client();
             let ns = self.rng.below(30_000_000) as i64;
-            if let Some(s) = self.clients[client].conn.and_then(|c| self.world.sockets.get_mut(&c)) {
+            if let Some(s) = self.clients[client].conn.and_then(|c| self.world.sockets.get_mut(&c))
+            {
                 s.slow = if s.slow > 0 { 0 } else { ns };
             }
         }
@@ -105,7 +106,13 @@ impl Runner {
         self.model.streams[stream].exists = Exists::Maybe;
         let body = stream_config(&name, stream, &settings);
         self.wanted.insert(stream, settings);
-        self.publish(client, &format!("$JS.API.STREAM.CREATE.{name}"), &reply, &[], body.as_bytes());
+        self.publish(
+            client,
+            &format!("$JS.API.STREAM.CREATE.{name}"),
+            &reply,
+            &[],
+            body.as_bytes(),
+        );
     }
 
     fn settings(&mut self) -> Settings {
@@ -295,7 +302,8 @@ impl Runner {
         {
             op.what = What::Purge { stream, known };
         }
-        let body = if fields.is_empty() { String::new() } else { format!("{{{}}}", fields.join(",")) };
+        let body =
+            if fields.is_empty() { String::new() } else { format!("{{{}}}", fields.join(",")) };
         self.publish(client, &format!("$JS.API.STREAM.PURGE.{name}"), &reply, &[], body.as_bytes());
     }
 
@@ -363,7 +371,8 @@ impl Runner {
 
     fn delete_consumer(&mut self, client: usize) {
         let Some(consumer) = self.some_consumer(|_| true) else { return };
-        let (stream, name) = (self.consumers[consumer].stream, self.consumers[consumer].name.clone());
+        let (stream, name) =
+            (self.consumers[consumer].stream, self.consumers[consumer].name.clone());
         let Some((_, reply)) = self.begin(client, What::DropConsumer { consumer }) else { return };
         self.consumers[consumer].exists = Exists::Maybe;
         self.let_go(stream, Some(consumer));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane::shard::{Shard, ShardOptions};
+use corelane::shard::{CheckpointOptions, Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
@@ -75,6 +75,8 @@ pub struct World {
     /// Why the node had to stop.
     pub fatal: Option<String>,
     pub sockets: BTreeMap<ConnId, Socket>,
+    /// Connections that are read again, by reactor: what was kept for them goes in first.
+    pub unparking: Vec<(usize, ConnId)>,
     /// A hash of all that happened.
     pub trace: u64,
     pub turns: u64,
@@ -105,6 +107,7 @@ impl World {
             tally: Tally::default(),
             lines: Vec::new(),
             fatal: None,
+            unparking: Vec::new(),
             sockets: BTreeMap::new(),
             trace: 0,
             turns: 0,
@@ -188,7 +191,6 @@ impl World {
     fn shard_options(&mut self, shard: u16, host: u16) -> ShardOptions {
         ShardOptions {
             id: ShardId(shard),
-            reactor: ReactorId(host),
             shards: self.plan.shards,
             seed: self.rng.bits(),
             server_name: "sim".into(),
@@ -196,6 +198,12 @@ impl World {
             meta_limits: Default::default(),
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
+            checkpoint: CheckpointOptions {
+                bytes_min: 256 << 10,
+                bytes_max: 1 << 20,
+                idle_ns: 5_000_000,
+                gap_ns: 50_000_000,
+            },
             log: self.plan.log(shard),
         }
     }
@@ -208,6 +216,7 @@ impl World {
         }
         self.reactors.clear();
         self.sockets.clear();
+        self.unparking.clear();
         self.events.clear();
         self.arrivals.clear();
         self.next_turn.clear();
@@ -429,7 +438,7 @@ impl World {
         if r.links.is_backed_up() {
             self.tally.add(Rare::RingFull);
         }
-        let busy = r.core.has_work() || !r.links.try_sleep();
+        let busy = r.core.has_work() || r.effects.is_pending() || !r.links.try_sleep();
         let next = if busy {
             self.soon(15_000)
         } else {

@@ -175,8 +175,7 @@ impl Shard {
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
         let reclaim = self.reclaim_deadline();
-        let mut next =
-            [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }

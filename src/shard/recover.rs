@@ -133,8 +133,8 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-                    let index = frame.index.0 + u64::from(nth);
-                    replay.next_index = replay.next_index.max(index + 1);
+                    let index = frame.index.0.saturating_add(u64::from(nth));
+                    replay.next_index = replay.next_index.max(index.saturating_add(1));
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),

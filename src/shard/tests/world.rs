@@ -146,7 +146,11 @@ impl World {
     /// The machine stops, or only the process.
     pub fn crash(&mut self) {
         self.shard = None;
-        if self.rng.chance(500_000) { self.disk.crash() } else { self.disk.kill() }
+        if self.rng.chance(500_000) {
+            self.disk.crash()
+        } else {
+            self.disk.kill()
+        }
         self.open();
     }
 

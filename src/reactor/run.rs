@@ -25,6 +25,13 @@ const STALL: i64 = 5_000_000;
 /// How long nobody is accepted after descriptors ran out, in nanoseconds.
 const ACCEPT_PAUSE: i64 = 100_000_000;
 
+/// Turns after a stop at least.
+const STOP_TURNS: u32 = 2;
+/// How long what is still to be sent may hold up a stop, in nanoseconds.
+const STOP_MAX: i64 = 500_000_000;
+/// How long a stopping reactor waits for one more completion.
+const STOP_LOOK: Duration = Duration::from_millis(1);
+
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
 pub struct Mailbox {
@@ -98,7 +105,8 @@ pub struct Reactor {
     counted: ShellReport,
     /// Descriptors ran out: accepting goes on then.
     accept_at: Option<Timestamp>,
-    stopped: bool,
+    /// It was told to stop: turns that are still to come at least, and when it ends at last.
+    stopping: Option<(u32, Timestamp)>,
 }
 
 /// What a reactor is built from.
@@ -153,7 +161,7 @@ impl Reactor {
             event_count: Box::new(0),
             counted: ShellReport::default(),
             accept_at: None,
-            stopped: false,
+            stopping: None,
         }
     }
 
@@ -171,12 +179,19 @@ impl Reactor {
             if took > STALL {
                 self.core.stalled(took);
             }
-            if self.stopped {
+            if self.has_stopped(end) {
                 break;
             }
             self.wait(end);
         }
         self.disks.finish();
+    }
+
+    /// After the last turn: what came from other reactors before the stop is sent.
+    fn has_stopped(&mut self, now: Timestamp) -> bool {
+        let Some((turns, until)) = &mut self.stopping else { return false };
+        *turns = turns.saturating_sub(1);
+        now >= *until || (*turns == 0 && !self.sockets.any_sending())
     }
 
     /// One turn: everything that has arrived is handled, and what follows from it is queued.
@@ -296,7 +311,9 @@ impl Reactor {
         self.disks.worker_done(|shard, done| self.core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop => self.stopped = true,
+                Command::Stop => {
+                    self.stopping.get_or_insert((STOP_TURNS, now.plus(STOP_MAX)));
+                }
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
                         acceptor.stop();
@@ -382,6 +399,9 @@ impl Reactor {
     }
 
     fn wait(&mut self, now: Timestamp) {
+        if self.stopping.is_some() {
+            return self.driver.submit_and_wait(1, Some(STOP_LOOK));
+        }
         if self.core.has_work() || !self.links.try_sleep() {
             self.driver.submit_and_wait(0, None);
             return;

@@ -17,8 +17,12 @@
 //! | 11 | dedupe | stream | 0 | the stream's own encoding |
 //! | 12 | catalogue state | 0 | 0 | the catalogue's own encoding |
 //! | 13 | checkpoint root | 0 | checkpoint | see `checkpoint` |
+//! | 14 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
 //!
 //! All numbers are little-endian. Kinds 9 to 13 belong to checkpoints and are not replayed.
+
+/// The id of a `STOPPED` record that says that the shard was started again.
+pub const BEGUN: u64 = 1;
 
 /// See the table above. All numbers that the format gives away stand here, used or not.
 #[allow(missing_docs, dead_code)]
@@ -36,6 +40,7 @@ pub mod kind {
     pub const DEDUPE: u16 = 11;
     pub const CATALOGUE_STATE: u16 = 12;
     pub const ROOT: u16 = 13;
+    pub const STOPPED: u16 = 14;
 }
 
 const VERSION: u8 = 1;

@@ -340,8 +340,7 @@ impl Signals {
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in
-                [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
             {
                 libc::sigaddset(&mut set, signal);
             }
@@ -394,7 +393,9 @@ fn public_key(kind: u8) -> std::io::Result<String> {
         held += 8;
         while held >= 5 {
             held -= 5;
-            text.push(char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize]));
+            text.push(char::from(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize],
+            ));
         }
     }
     Ok(text)

@@ -15,7 +15,10 @@ use std::hash::BuildHasher;
 
 /// No subscription, no slot.
 const NONE: u32 = u32::MAX;
-/// Stall for a publisher into an outbound that is three quarters full, and into a full one.
+/// The part of an outbound that fills before its publishers are stalled. Half, where nats-server takes three quarters: what is
+/// on its way from another reactor must still fit.
+const STALL_PART: usize = 2;
+/// Stall for a publisher into an outbound that is half full, and into a full one.
 const STALL: [i64; 2] = [2 * MILLISECOND, 5 * MILLISECOND];
 
 /// Why a connection is not read for now. Several may hold at once.
@@ -415,7 +418,7 @@ impl Clients {
         }
         Self::touch(&mut self.touched, conn);
         let pending = conn.out.pending();
-        if pending > self.limits.max_pending / 4 * 3 {
+        if pending > self.limits.max_pending / STALL_PART {
             if pending > self.limits.max_pending {
                 self.slow.push(s.conn);
             }

@@ -43,7 +43,6 @@ mod waiting;
 mod tests;
 
 pub use codec::Corrupt;
-pub use from_config::filters;
 pub use machine::{Consumer, DeltaMark, Info, Meta, Outcome, Progress, Want};
 pub use request::{AckKind, AckSubject, PullRequest, duration_text, parse_duration};
 pub use settings::{

@@ -113,7 +113,8 @@ impl Disks {
                 let fd = self.fd(shard, file);
                 let pointer = buf.as_mut_ptr();
                 let what = What::Read { buf: Some(buf) };
-                let slot = self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
+                let slot =
+                    self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
                 let entry = opcode::Read::new(fd, pointer, len as u32)
                     .offset(offset)
                     .build()
@@ -131,7 +132,8 @@ impl Disks {
         counted.writes += 1;
         counted.written_bytes += data.len() as u64;
         counted.flushes += u64::from(flush);
-        let write = opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
+        let write =
+            opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
         let slot = self.running.insert(running);
         let write = write.user_data(tag::pack(Kind::Disk, slot << 1));
         if !flush {

@@ -17,9 +17,10 @@ use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest,
-    ResponseType, StoredMessage, StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState,
-    is_empty_request, write_direct_headers, write_msg_get, write_response,
+    ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, Lookup,
+    MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage, StreamInfo,
+    StreamInfoRequest, StreamInfoResponse, StreamState, is_empty_request, write_direct_headers,
+    write_msg_get, write_response,
 };
 use crate::types::{StreamId, Timestamp};
 
@@ -477,10 +478,9 @@ impl Shard {
     /// Forgets a stream of which nothing is left.
     pub(super) fn forget_cell(&mut self, slot: usize) {
         let cell = self.cells.remove(slot);
-        for (_, location) in cell.index.locations() {
-            self.log.mark_dead(location.position.segment, location.len);
-        }
-        self.checkpoint.stream_forgotten(cell.id);
+        let orphans = &mut self.checkpoint.orphans;
+        orphans.extend(cell.index.locations().map(|(_, location)| location));
+        orphans.extend(cell.stored.locations());
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

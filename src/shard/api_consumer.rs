@@ -24,10 +24,7 @@ use crate::api::types::{
     SequenceInfo, Success, is_empty_request, write_response,
 };
 use crate::consumer::pending::Handle;
-use crate::consumer::{
-    AckPolicy, Consumer, ConsumerSettings, Mode, PullSettings, PushSettings, ReplayPolicy,
-    StartPosition,
-};
+use crate::consumer::{Consumer, ConsumerSettings, StartPosition};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.
@@ -596,7 +593,7 @@ impl Shard {
             out.unwatch(watch);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
-        self.checkpoint.consumer_forgotten(stream, gone.id);
+        self.checkpoint.orphans.extend(gone.stored);
     }
 
     pub(super) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
@@ -672,6 +669,7 @@ pub(super) fn consumer_cell(
         timer: None,
         watch: None,
         changed: true,
+        stored: None,
     }
 }
 
@@ -683,46 +681,11 @@ pub(super) fn settings_of(
     memory: bool,
     options: &super::ShardOptions,
 ) -> ConsumerSettings {
-    let count = |n: i64| usize::try_from(n).unwrap_or(0);
     let burst = match stream.max_msg_size {
         n if n > 0 => n as u64,
         _ => options.max_payload,
     };
-    let mode = if config.is_push() {
-        Mode::Push(PushSettings {
-            deliver_subject: config.deliver_subject.clone().into_bytes(),
-            flow_control: config.flow_control,
-            idle_heartbeat: config.idle_heartbeat,
-            rate_limit_bps: config.rate_limit_bps,
-            rate_burst_bytes: burst,
-        })
-    } else {
-        Mode::Pull(PullSettings {
-            max_waiting: count(config.max_waiting),
-            max_batch: config.max_batch,
-            max_expires: config.max_expires,
-            max_bytes: config.max_bytes,
-        })
-    };
-    ConsumerSettings {
-        stream: stream.name.clone().into_bytes(),
-        name: name.as_bytes().to_vec(),
-        mode,
-        ack_policy: match config.ack_policy {
-            api::AckPolicy::All => AckPolicy::All,
-            api::AckPolicy::Explicit => AckPolicy::Explicit,
-            _ => AckPolicy::None,
-        },
-        ack_wait: config.ack_wait,
-        backoff: config.backoff.clone(),
-        max_deliver: u32::try_from(config.max_deliver).unwrap_or(0),
-        max_ack_pending: count(config.max_ack_pending),
-        headers_only: config.headers_only,
-        replay: match config.replay_policy {
-            api::ReplayPolicy::Original => ReplayPolicy::Original,
-            _ => ReplayPolicy::Instant,
-        },
-        inactive_threshold: config.inactive_threshold,
-        volatile: memory || config.mem_storage,
-    }
+    let mut settings = ConsumerSettings::from_config(&stream.name, name, config, burst);
+    settings.volatile |= memory;
+    settings
 }

@@ -7,8 +7,8 @@ use super::Shard;
 use super::memory::Message;
 use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
+use crate::interest::Captured;
 use crate::stream::admission::{Admitted, Publish, stored_size};
-use crate::turn::Captured;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
@@ -100,6 +100,7 @@ impl Shard {
                 self.group.propose();
                 item.position = appended.position;
                 item.record_len = appended.len;
+                self.checkpoint.appended += u64::from(appended.len);
                 self.queue.push_store(appended.lsn, item, m.subject, reply);
             }
             Err(error) => {

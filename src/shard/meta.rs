@@ -11,8 +11,8 @@ use super::requests::{Handled, Request};
 use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject, ApiRequest};
 use crate::api::types::{
-    AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest, StreamInfo,
-    StreamListResponse, StreamsRequest, is_empty_request, write_response,
+    AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
+    StreamInfo, StreamListResponse, StreamsRequest, is_empty_request, write_response,
 };
 use crate::meta::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
@@ -236,7 +236,7 @@ impl Shard {
                 self.refuse_request(asker, kind_of, &error, out);
                 return;
             }
-            self.checkpoint.catalogue_changed();
+            self.checkpoint.catalogue_changed = true;
         }
         if let Some(meta) = &mut self.meta {
             meta.catalogue.apply(record);
@@ -258,7 +258,7 @@ impl Shard {
         record.encode(&mut body);
         // If there is no room for it, recovery finds the stream removed again and forgets it then.
         let _ = self.append_meta(kind::CATALOGUE, 0, 0, &body);
-        self.checkpoint.catalogue_changed();
+        self.checkpoint.catalogue_changed = true;
     }
 
     pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {

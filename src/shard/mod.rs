@@ -21,6 +21,7 @@ mod checkpoint;
 mod consumers;
 mod deliver;
 mod jobs;
+mod load;
 mod memory;
 pub mod message;
 mod meta;
@@ -31,6 +32,7 @@ mod read;
 mod recover;
 pub mod report;
 mod requests;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,11 +41,11 @@ use corelane_storage::log::{Log, ReadId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::interest::WatchId;
+use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
-use crate::turn::{Captured, Target};
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
+pub use checkpoint::CheckpointOptions;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;
@@ -170,6 +172,9 @@ impl Shard {
         }
         self.tell_held(out);
         self.record_acknowledgements();
+        if self.stopping != Some(true) {
+            self.step_checkpoint(now);
+        }
         self.record_stop();
         self.log.seal(&mut self.ops);
         // What was asked for and needs no flush (memory streams, refusals) need not wait for the
@@ -190,7 +195,8 @@ impl Shard {
             return self.log.deadline().map(Timestamp);
         }
         let log = self.log.deadline().map(Timestamp);
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline()];
+        let checkpoint = self.checkpoint_deadline();
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -201,6 +207,7 @@ impl Shard {
             || !self.at_once.is_empty()
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && self.jobs_are_ready()
+            || self.stopping != Some(true) && self.checkpoint_is_ready()
     }
 
     fn delivers(&self) -> bool {
@@ -234,6 +241,7 @@ impl Shard {
         let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
         let appended = self.log.append(p.group, p.term, p.index, &record)?;
         self.group.propose();
+        self.checkpoint.appended += u64::from(appended.len);
         Ok(appended)
     }
 
@@ -255,6 +263,8 @@ impl Shard {
                 self.with_consumer(slot, at, out, |c, sink| c.shutdown(sink));
             }
         }
+        self.log.request_flush();
+        self.checkpoint.wanted = true;
         self.stopping.get_or_insert(false);
     }
 
@@ -265,6 +275,7 @@ impl Shard {
             && self.dirty_consumers.is_empty()
             && self.inbox.is_empty()
             && self.waiting.is_empty()
+            && self.checkpoint.is_idle()
         {
             // Without room for it, the next start takes this for a crash, which is safe.
             let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
@@ -294,7 +305,8 @@ impl Shard {
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
         let (segments, live_bytes) = self.log.usage();
-        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        let reserved =
+            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
         report::ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),

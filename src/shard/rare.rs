@@ -174,6 +174,7 @@ impl Shard {
     pub(super) fn insert_cell(&mut self, cell: StreamCell) -> usize {
         let (id, name) = (cell.id, cell.config.name.as_bytes().into());
         let slot = self.cells.insert(cell);
+        self.checkpoint.born(&mut self.cells[slot].stored);
         self.slots.insert(id, slot);
         self.names.insert(name, slot);
         slot
@@ -216,6 +217,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         let Some(&slot) = self.slots.get(&id) else { return };
+        self.before_update(slot);
         self.cells[slot].update(config);
         self.enforce_limits(slot);
         self.look_at_age(id);
@@ -250,6 +252,7 @@ impl Shard {
     ) -> Option<(Rare, ReadId)> {
         let kind = ResponseType::StreamMsgDelete;
         let slot = *self.slots.get(&stream)?;
+        self.before_change(slot);
         let gone = loop {
             match self.cells[slot].index.remove(seq) {
                 Removed::Done(gone) => break Some(gone),
@@ -293,6 +296,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Option<(Rare, ReadId)> {
         let slot = *self.slots.get(&stream)?;
+        self.before_change(slot);
         if from == to {
             // Nothing was there and nothing was under way when this was decided.
             self.cells[slot].index.skip_to(to);

@@ -13,8 +13,8 @@ use crate::api::API_LEVEL;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
+use crate::interest::{Captured, Target};
 use crate::stream::headers::header;
-use crate::turn::{Captured, Target};
 use crate::types::{Origin, Timestamp};
 
 /// Requests handled in one step.

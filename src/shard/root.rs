@@ -215,12 +215,7 @@ impl<'a> ConsumerState<'a> {
         if f.u8()? != VERSION {
             return None;
         }
-        Some(ConsumerState {
-            created: f.i64()?,
-            upto: f.u64()?,
-            json: f.counted()?,
-            snapshot: f.0,
-        })
+        Some(ConsumerState { created: f.i64()?, upto: f.u64()?, json: f.counted()?, snapshot: f.0 })
     }
 }
 

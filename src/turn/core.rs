@@ -57,6 +57,16 @@ pub struct Effects {
     pub fatal: Option<String>,
 }
 
+impl Effects {
+    /// True if something is to be carried out.
+    pub fn is_pending(&self) -> bool {
+        !(self.send.is_empty()
+            && self.close.is_empty()
+            && self.flow.is_empty()
+            && self.disk.is_empty())
+    }
+}
+
 /// A captured message kept until the shard that said something is done.
 struct Kept {
     target: Target,

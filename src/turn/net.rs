@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
 const HELD_BYTES_MAX: usize = 256 << 10;
+/// A stall by another reactor at most: it speaks for all reads of a batch.
+pub(super) const STALL_REMOTE_MAX: i64 = 1_000 * crate::client::MILLISECOND;
 /// A stall of one read at most.
 pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
 /// A round trip is measured at least so often.
@@ -70,7 +72,7 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 4 << 20,
+            backlog_bytes_max: 1 << 20,
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -398,13 +400,13 @@ impl Net {
         }
     }
 
-    /// Does not read a connection for `ns`, at most for `STALL_MAX` from now.
+    /// Does not read a connection for `ns` from now.
     pub(super) fn stall(&mut self, now: Timestamp, slot: u32, ns: i64) {
         let conn = self.clients.conn_mut(slot);
         if !self.settings.limits.stall || !conn.is_open() {
             return;
         }
-        let until = now.plus(ns.min(STALL_MAX));
+        let until = now.plus(ns);
         if until > conn.stall_until {
             conn.stall_until = until;
             let id = conn.id;
@@ -465,7 +467,8 @@ impl Net {
 
     /// A shard found that nobody takes what `publisher` sent: it is told, wherever it is.
     pub fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
-        let message = Message { account: AccountId::default(), subject, reply, ..Message::default() };
+        let message =
+            Message { account: AccountId::default(), subject, reply, ..Message::default() };
         if publisher.reactor == self.own {
             let slot = self.clients.slot(publisher.conn);
             self.no_responders(slot, &message);

@@ -15,3 +15,23 @@ pub mod superblock;
 pub mod types;
 
 mod bytes;
+
+/// Insides that the fuzz targets look at.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::envelope::{Envelope, RecordWalk};
+
+    /// Whether every checksum and count of a write holds.
+    pub fn write_is_whole(envelope: &Envelope, write: &[u8]) -> bool {
+        crate::envelope::write_is_whole(envelope, write)
+    }
+
+    /// How many records a write has, and whether walking it ended early.
+    pub fn walk(write: &[u8]) -> (u64, bool) {
+        let (mut walk, mut records) = (RecordWalk::new(), 0);
+        while walk.next(write).is_some() {
+            records += 1;
+        }
+        (records, walk.broken())
+    }
+}

@@ -249,7 +249,12 @@ fn decode_as<T: Object + Default>(
     strict: bool,
 ) -> Result<T, ApiError> {
     let mut request = T::default();
-    json::decode_body(body, root, strict, &mut request).map_err(ApiError::invalid_json)?;
+    if strict || body.is_empty() {
+        json::decode_body(body, root, strict, &mut request)
+    } else {
+        json::decode_value(body, root, &mut request)
+    }
+    .map_err(ApiError::invalid_json)?;
     Ok(request)
 }
 

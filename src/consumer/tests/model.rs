@@ -194,7 +194,7 @@ impl Run {
         c.kept(&mut kept);
         for seq in kept {
             if !b.messages.contains_key(&seq) {
-                c.removed(seq);
+                c.removed(b.now, seq);
             }
         }
         c.interest(b.now, true);

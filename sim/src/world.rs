@@ -149,7 +149,7 @@ impl World {
         self.generation += 1;
         for shard in 0..self.plan.shards {
             let host = Core::host_of(ShardId(shard), n).0;
-            let options = self.shard_options(shard, host);
+            let options = self.shard_options(shard);
             let fuse = interrupted.then(|| self.rng.below(60));
             let disk = &mut self.disks[usize::from(shard)];
             let mut device = Fuse::new(disk, fuse);
@@ -188,7 +188,7 @@ impl World {
         Ok(true)
     }
 
-    fn shard_options(&mut self, shard: u16, host: u16) -> ShardOptions {
+    fn shard_options(&mut self, shard: u16) -> ShardOptions {
         ShardOptions {
             id: ShardId(shard),
             shards: self.plan.shards,
@@ -196,6 +196,7 @@ impl World {
             server_name: "sim".into(),
             consumer_limits: Default::default(),
             meta_limits: Default::default(),
+            strict: true,
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
             checkpoint: CheckpointOptions {

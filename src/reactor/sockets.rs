@@ -68,6 +68,11 @@ impl Sockets {
         self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
     }
 
+    /// True if the kernel has something to send still.
+    pub fn any_sending(&self) -> bool {
+        self.slots.iter().any(|(_, s)| s.sending && !s.closing)
+    }
+
     /// True if the connection is open and not closing.
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.by_conn.get(&conn).is_some_and(|&slot| !self.slots[slot].closing)

@@ -285,6 +285,11 @@ impl Checkpointer {
         run.chain(self.committing.iter().flat_map(|c| &c.moved)).copied()
     }
 
+    /// True if none is under way and none is wanted.
+    pub fn is_idle(&self) -> bool {
+        !self.is_busy() && !(self.wanted && self.appended > 0)
+    }
+
     fn is_busy(&self) -> bool {
         self.run.is_some() || self.committing.is_some()
     }
@@ -814,7 +819,7 @@ fn encode_consumer(
 ) {
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
-    let json = to_json(&cell.config);
+    let json = to_json(&super::api_consumer::stored_config(&cell.name, &cell.config));
     let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

@@ -1,7 +1,7 @@
 //! `Net`: the inputs, the getters, and what a reactor takes from it after each of them.
 
 use super::control::Control;
-use super::entry::Message;
+use super::entry::{Kind, Message};
 use super::jetstream::JetStream;
 use super::mesh::Mesh;
 use super::route::Source;
@@ -11,7 +11,7 @@ use crate::client::{
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
-use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
 use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
@@ -459,7 +459,8 @@ impl Net {
                 js,
             );
         } else {
-            self.forward(delivery.to, &delivery.message);
+            let to = Origin { reactor: delivery.to, ..self.server() };
+            self.forward(to, Kind::Deliver, &delivery.message);
         }
     }
 
@@ -482,6 +483,28 @@ impl Net {
         group: Option<&[u8]>,
     ) -> bool {
         self.interest.has_interest(account, subject, group)
+    }
+
+    /// True if anybody on the node subscribes to just this subject; with a group, in that group.
+    pub fn has_listener(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        group: Option<&[u8]>,
+    ) -> bool {
+        self.interest.has_listener(account, subject, group)
+    }
+
+    /// A shard found that nobody takes what `publisher` sent: it is told, wherever it is.
+    pub fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+        let message =
+            Message { account: AccountId::default(), subject, reply, ..Message::default() };
+        if publisher.reactor == self.own {
+            let slot = self.clients.slot(publisher.conn);
+            self.no_responders(slot, &message);
+        } else if !reply.is_empty() {
+            self.forward(publisher, Kind::Nobody, &message);
+        }
     }
 
     /// Watches the interest in a subject; see `take_watch_events`.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::consumers::Token;
 use crate::model::{self, Exists, Fate, State};
-use crate::runner::{Op, Runner, What};
+use crate::runner::{OWN_SIDS, Op, Runner, What};
 use crate::tally::Rare;
 use crate::wire;
 
@@ -18,7 +18,7 @@ impl Runner {
         &mut self,
         client: usize,
         conn: ConnId,
-        subject: &str,
+        (subject, sid): (&str, u64),
         reply: &str,
         headers: Vec<u8>,
         payload: Vec<u8>,
@@ -39,12 +39,15 @@ impl Runner {
             }
             return Ok(());
         }
-        let Some(id) = subject.rsplit('.').next().and_then(|id| id.parse::<u64>().ok()) else {
-            return Err(format!("a message came on {subject}"));
+        let id = if sid >= OWN_SIDS {
+            sid - OWN_SIDS
+        } else {
+            match subject.rsplit('.').next().and_then(|id| id.parse::<u64>().ok()) {
+                Some(id) if sid == 1 => id,
+                Some(_) => return Ok(()),
+                None => return Err(format!("a message came on {subject}")),
+            }
         };
-        if subject.starts_with("d.") {
-            return Ok(());
-        }
         let Some(op) = self.ops.get(&id).cloned() else {
             // A late end of a pull, or an answer to what was given up.
             return Ok(());
@@ -174,8 +177,9 @@ impl Runner {
 
     /// Acknowledgements of one publisher rise.
     fn in_order(&mut self, op: &Op, stream: usize, seq: u64) -> Result<(), String> {
+        let incarnation = self.model.streams[stream].incarnation;
         let client = &mut self.clients[op.client];
-        let last = client.last_acked.entry(stream).or_default();
+        let last = client.last_acked.entry((stream, incarnation)).or_default();
         if seq <= *last {
             return Err(format!("{op:?}: sequence {seq} was acknowledged after {last}"));
         }
@@ -302,6 +306,7 @@ impl Runner {
                     && self.model.streams[c.stream].incarnation == c.incarnation;
                 c.exists = match code {
                     None if there => Exists::Yes,
+                    None if self.model.streams[c.stream].exists == Exists::Maybe => Exists::Maybe,
                     None | Some(10023 | 10059) => Exists::No,
                     _ => return surprise(&What::NewConsumer { consumer }),
                 };

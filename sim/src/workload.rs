@@ -402,7 +402,7 @@ impl Runner {
     /// Sends a pull request.
     pub fn pull_with(&mut self, client: usize, consumer: usize, batch: u64, fields: &str) {
         let what = What::Pull { consumer, left: batch };
-        let Some((_, reply)) = self.begin(client, what) else { return };
+        let Some((_, reply)) = self.begin_apart(client, what, batch + 100) else { return };
         let c = &self.consumers[consumer];
         let (stream, name) = (&self.model.streams[c.stream].name, &c.name);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
@@ -454,13 +454,8 @@ impl Runner {
         if !self.clients[other].confirmed {
             return;
         }
-        let Some((op, _)) = self.begin(client, What::Core) else { return };
-        let sid = self.clients[client].sids + 1;
-        self.clients[client].sids = sid;
-        let Some(conn) = self.clients[client].conn else { return };
-        let line = format!("SUB _R.{op} {sid}\r\nUNSUB {sid} 1\r\n");
-        self.world.write(conn, line.as_bytes());
-        self.publish(client, &format!("svc.{other}"), &format!("_R.{op}"), &[], b"hello");
+        let Some((_, reply)) = self.begin_apart(client, What::Core, 1) else { return };
+        self.publish(client, &format!("svc.{other}"), &reply, &[], b"hello");
     }
 }
 

@@ -104,7 +104,7 @@ impl Runner {
             what => {
                 let json: Value = serde_json::from_slice(payload)
                     .map_err(|e| format!("{op:?} was answered with what is no JSON: {e}"))?;
-                self.api_answer(id, what.clone(), &json)
+                self.api_answer(id, what.clone(), op.optional, &json)
             }
         }
     }
@@ -155,9 +155,11 @@ impl Runner {
                 self.world.tally.add(Rare::DuplicateAfterRestart);
             }
         } else {
-            if retry && was == Fate::Acked && now - p.sent < DEDUPE {
+            let window = self.model.streams[stream].settings.max_age.unwrap_or(DEDUPE).min(DEDUPE);
+            if retry && p.fresh && now - p.sent < window {
                 return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
             }
+            p.fresh = true;
             self.world.tally.acked += 1;
         }
         let expected = wire::header(&p.headers, "Nats-Expected-Last-Sequence");
@@ -263,9 +265,18 @@ impl Runner {
         self.model.must_not_be_gone(stream, seq, false)
     }
 
-    fn api_answer(&mut self, id: u64, what: What, json: &Value) -> Result<(), String> {
+    fn api_answer(
+        &mut self,
+        id: u64,
+        what: What,
+        optional: bool,
+        json: &Value,
+    ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
+        if code == Some(10059) && optional {
+            return Ok(());
+        }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
             &What::Create { stream } => {
@@ -319,10 +330,11 @@ impl Runner {
                     _ => return surprise(&What::DropConsumer { consumer }),
                 };
             }
-            &What::Info { stream } => {
+            &What::Info { stream, incarnation } => {
                 let last = json["state"]["last_seq"].as_u64();
                 if let Some(last) = last
                     && self.model.streams[stream].exists == Exists::Yes
+                    && self.model.streams[stream].incarnation == incarnation
                 {
                     self.model.saw_last(stream, last);
                 }

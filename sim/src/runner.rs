@@ -43,7 +43,7 @@ pub enum What {
     DropConsumer { consumer: usize },
     Pull { consumer: usize, left: u64 },
     Ack { consumer: usize, seq: u64, settles: bool },
-    Info { stream: usize },
+    Info { stream: usize, incarnation: u32 },
     Get { stream: usize, seq: u64 },
     Core,
     Probe,

@@ -311,10 +311,11 @@ impl World {
             let consumers = &self.shard().cells[slot].consumers;
             for c in consumers.by_name.values().map(|&at| &consumers.cells[at]) {
                 let info = c.consumer.info();
-                lines.push(format!(
-                    "consumer {} {:?} {} {}",
-                    c.name, c.config, info.delivered_stream_seq, info.floor_stream_seq
-                ));
+                // A restart tells consumers at once that what they stood in is gone.
+                let at = |seq: u64| seq.max(first - 1);
+                let (delivered, floor) = (info.delivered_stream_seq, info.floor_stream_seq);
+                let (delivered, floor) = (at(delivered), at(floor));
+                lines.push(format!("consumer {} {:?} {delivered} {floor}", c.name, c.config));
             }
             let name = self.shard().cells[slot].config.name.clone();
             dump.insert(name, lines);

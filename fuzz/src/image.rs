@@ -43,13 +43,9 @@ fn settle(disk: &mut SimDisk, log: &mut Log) {
 fn append(log: &mut Log, id: u64, size: usize) {
     let payload = vec![id as u8; size];
     let record = match id % 4 {
-        0 => RecordIn::Meta(MetaIn {
-            kind: 4,
-            stream: id % 3,
-            id,
-            body: &payload,
-            relocated: false,
-        }),
+        0 => {
+            RecordIn::Meta(MetaIn { kind: 4, stream: id % 3, id, body: &payload, relocated: false })
+        }
         _ => RecordIn::Message(MessageIn {
             stream: StreamId(id % 3),
             seq: id,
@@ -67,8 +63,7 @@ fn checkpoint(disk: &mut SimDisk, log: &mut Log, id: u64) {
     let lsn = log.durable();
     let replay = log.replay_point(lsn).expect("recent");
     let root = RecordIn::Meta(MetaIn { kind: 13, stream: 0, id, body: b"root", relocated: false });
-    let appended =
-        log.append(GroupId(0), Term(1), LogIndex(id), &root).expect("there is room");
+    let appended = log.append(GroupId(0), Term(1), LogIndex(id), &root).expect("there is room");
     let checkpoint = CheckpointRef { id, root: appended.position, root_len: appended.len };
     let mut ops = Vec::new();
     let root_lsn = log.appended();

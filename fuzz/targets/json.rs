@@ -3,7 +3,6 @@
 
 use corelane::api::json;
 use corelane::api::types::*;
-use corelane::consumer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -27,7 +26,6 @@ fuzz_target!(|data: &[u8]| {
     let _ = PurgeRequest::decode_purge(data, true);
     let _ = MsgDeleteRequest::decode_delete(data, true);
     let _ = ConsumerResetRequest::decode(data, true);
-    let _ = PullRequest::decode(data, true);
     let _ = consumer::PullRequest::parse(data);
     let _ = MsgGetRequest::decode_direct(None, data);
     if let Ok(request) = MsgGetRequest::decode(data, true) {

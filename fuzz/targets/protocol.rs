@@ -102,7 +102,10 @@ fn parse(bytes: &[u8], seed: Option<u32>, flags: u8) -> (Vec<String>, String) {
 fn serve(bytes: &[u8], seed: Option<u32>) -> Driven {
     let mut node = Driven::new(1);
     let other = node.connect(1);
-    node.send(other, b"CONNECT {\"headers\":true,\"no_responders\":true}\r\nSUB > 1\r\nSUB * q 2\r\n");
+    node.send(
+        other,
+        b"CONNECT {\"headers\":true,\"no_responders\":true}\r\nSUB > 1\r\nSUB * q 2\r\n",
+    );
     let conn = node.connect(2);
     match seed {
         None => node.send(conn, bytes),

@@ -264,16 +264,16 @@ fn pull_requests() {
         ("5", batch(5)),
         (" 5 ", batch(5)),
         ("+3", batch(3)),
-        ("-5", batch(1)),
-        ("0", batch(1)),
+        ("-5", batch(-5)),
+        ("0", batch(0)),
         ("abc", batch(1)),
         ("2.5", batch(1)),
         ("[]", batch(1)),
-        ("{}", batch(1)),
-        (r#"{"batch":-1}"#, batch(1)),
+        ("{}", batch(0)),
+        (r#"{"batch":-1}"#, batch(-1)),
         (r#"{"batch":3,"zz":1}"#, batch(3)),
         (r#"{"expires":5,"no_wait":true}"#, {
-            Ok(PullRequest { expires: 5, no_wait: true, ..one.clone() })
+            Ok(PullRequest { batch: 0, expires: 5, no_wait: true, ..one.clone() })
         }),
         (r#"{"batch":"x"}"#, Err(type_error)),
         ("{bad", Err("invalid character 'b' looking for beginning of object key string")),

@@ -3,11 +3,12 @@
 
 use super::ledger::Op;
 use super::machine::Consumer;
-use super::request::{AckKind, AckSubject, PullRequest, duration_text};
+use super::request::{AckKind, AckSubject, duration_text};
 use super::settings::{AckPolicy, ConsumerSettings, Mode, Origin, PullSettings};
 use super::sink::Sink;
 use super::status::{self, Closing};
 use super::unacked::EXPIRE_MAX;
+use crate::api::types::PullRequest;
 use crate::types::Timestamp;
 
 impl Consumer {
@@ -28,7 +29,7 @@ impl Consumer {
             return;
         }
         self.active_at = now.0;
-        let request = match PullRequest::parse(body) {
+        let request = match PullRequest::decode(body) {
             Ok(request) => request,
             Err(why) => {
                 status::line(&mut self.scratch, format_args!("400 Bad Request - {why}"));

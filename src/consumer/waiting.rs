@@ -4,8 +4,8 @@
 //! and what is stale is skipped, or dropped when it outnumbers the living. A request allocates only
 //! while the queue grows.
 
-use super::request::PullRequest;
 use super::settings::Origin;
+use crate::api::types::PullRequest;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

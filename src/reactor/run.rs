@@ -325,7 +325,8 @@ impl Kernel {
         if c.result > 0 {
             let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
             let bytes = self.buffers.get(buffer, c.result as usize);
-            if self.sockets.received(slot, bytes, driver::more(c.flags))
+            let paused = self.sockets.conn(slot).is_some_and(|conn| core.is_paused(conn));
+            if self.sockets.received(slot, bytes, driver::more(c.flags), paused)
                 && let Some(conn) = self.sockets.conn(slot)
             {
                 core.received(now, conn, bytes);

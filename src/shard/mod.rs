@@ -29,10 +29,13 @@ pub mod outlet;
 mod queue;
 mod rare;
 mod read;
+mod reclaim;
 mod recover;
 pub mod report;
 mod requests;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -86,6 +89,7 @@ pub struct Shard {
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
     checkpoint: checkpoint::Checkpointer,
+    reclaim: reclaim::Reclaim,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -175,6 +179,9 @@ impl Shard {
         if self.stopping != Some(true) {
             self.step_checkpoint(now);
         }
+        if self.stopping.is_none() {
+            self.step_reclaim(now);
+        }
         self.record_stop();
         self.log.seal(&mut self.ops);
         // What was asked for and needs no flush (memory streams, refusals) need not wait for the
@@ -196,7 +203,8 @@ impl Shard {
         }
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
+        let reclaim = self.reclaim_deadline();
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }

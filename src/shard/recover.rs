@@ -137,8 +137,8 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-                    let index = frame.index.0 + u64::from(nth);
-                    replay.next_index = replay.next_index.max(index + 1);
+                    let index = frame.index.0.saturating_add(u64::from(nth));
+                    replay.next_index = replay.next_index.max(index.saturating_add(1));
                     if !matches!(record.content(), RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind))
                     {
                         replay.stopped_clean = false;
@@ -207,6 +207,7 @@ impl Shard {
             jobs: Default::default(),
             meta,
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
+            reclaim: Default::default(),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,

@@ -153,6 +153,7 @@ impl Shard {
             }
             self.read_is_over(read);
             self.job_read_is_over(read);
+            self.reclaim.read_is_over(read);
         }
     }
 

@@ -270,6 +270,12 @@ impl Core {
         self.net.received(now, conn, bytes, &mut self.shards);
     }
 
+    /// True if a connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.net.is_paused(conn)
+    }
+
     /// A send took so many bytes.
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         self.net.sent(now, conn, bytes);

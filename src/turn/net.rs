@@ -60,6 +60,9 @@ pub struct NetConfig {
     pub settings: Arc<Settings>,
 }
 
+/// The part of an outbound that one batch between reactors may be. A few of them are on their way at a time, and all of them
+/// must fit into the half of the outbound that is left when its publishers are stalled.
+const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.
 pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
 
@@ -72,7 +75,8 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 1 << 20,
+            backlog_bytes_max: (settings.limits.max_pending / BACKLOG_PART)
+                .clamp(64 << 10, 1 << 20),
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -219,6 +223,29 @@ impl Net {
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.sent(now, slot, bytes);
+            self.unstall_released(now);
+        }
+    }
+
+    /// Lets publishers go on whose outbounds have drained before their stall was over.
+    fn unstall_released(&mut self, now: Timestamp) {
+        for publisher in std::mem::take(&mut self.clients.released) {
+            let conn = publisher.conn;
+            if publisher.reactor == self.own {
+                self.unstall(now, conn);
+            } else {
+                self.mesh.send_control(publisher.reactor, Control::Unstall { conn });
+            }
+        }
+    }
+
+    fn unstall(&mut self, now: Timestamp, conn: ConnId) {
+        if let Some(slot) = self.clients.slot(conn) {
+            let conn = self.clients.conn_mut(slot);
+            if conn.stall_until > now {
+                conn.stall_until = now;
+                self.clients.unpause(slot, PauseReason::Stall);
+            }
         }
     }
 
@@ -237,7 +264,9 @@ impl Net {
         }
         self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
-        self.clients.remove(slot)
+        let kept = self.clients.remove(slot);
+        self.unstall_released(now);
+        kept
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -285,6 +314,7 @@ impl Net {
                         self.stall(now, slot, ns);
                     }
                 }
+                Control::Unstall { conn } => self.unstall(now, conn),
             }
         }
     }
@@ -597,6 +627,12 @@ impl Net {
     }
 
     // ---- Getters ----
+
+    /// True if the connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.clients.slot(conn).is_some_and(|slot| self.clients.conn(slot).is_paused())
+    }
 
     /// Its reactor.
     pub fn reactor(&self) -> ReactorId {

@@ -282,9 +282,11 @@ impl Net {
         for s in
             stalled.iter().filter(|s| s.origin.conn != ConnId(0) && s.origin.reactor != self.own)
         {
+            self.clients.wait_for_full(s.origin);
             let (to, conn) = (s.origin.reactor, s.origin.conn);
             self.mesh.send_control(to, Control::Stall { conn, ns: s.ns() });
         }
+        self.clients.full.clear();
     }
 
     /// An entry that another reactor routed here: to subscriptions and streams on this reactor

@@ -176,9 +176,9 @@ json_object!(ConsumerResetRequest, "JSApiConsumerResetRequest", {
 pub struct PullRequest {
     /// Nanoseconds until it ends, 0 for never.
     pub expires: i64,
-    /// Most messages; 1 when it is not told.
+    /// Most messages. A formal request that says nothing has 0, which delivers one.
     pub batch: i64,
-    /// Most bytes, 0 for any number.
+    /// Most bytes, 0 or less for any number.
     pub max_bytes: i64,
     /// Do not wait.
     pub no_wait: bool,
@@ -208,6 +208,26 @@ json_object!(PullRequest, "JSApiConsumerGetNextRequest", {
     "id" => json::string, id;
     "priority" => json::integer, priority;
 });
+
+/// The object form of a `-NAK`'s argument.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NakOptions {
+    /// Nanoseconds until the message is delivered again.
+    pub delay: i64,
+}
+
+json_object!(NakOptions, "ConsumerNakOptions", {
+    "delay" => json::duration, delay;
+});
+
+impl NakOptions {
+    /// Decodes the argument; unknown members are ignored.
+    pub fn decode(argument: &[u8]) -> Result<Self, String> {
+        let mut options = Self::default();
+        json::decode_value(argument, "", &mut options)?;
+        Ok(options)
+    }
+}
 
 /// Which root a request has in Go's words, for its type errors.
 trait Request: Object + Default {
@@ -318,26 +338,41 @@ impl ConsumersRequest {
 
 impl PullRequest {
     /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are
-    /// ignored. The error is what follows `400 Bad Request - `.
+    /// ignored; any other text asks for one message. The error is what follows
+    /// `400 Bad Request - `.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
-        let mut request = PullRequest { batch: 1, ..Self::default() };
+        let mut request = PullRequest::default();
         match body.first() {
-            None => {}
+            None => request.batch = 1,
             Some(b'{') => {
                 json::decode_value(body, "", &mut request)?;
-                if !(0..=9).contains(&request.priority) {
-                    return Err("Priority must be between 0 and 9".to_owned());
-                }
+                request.check()?;
             }
-            // What is not a number asks for one message.
             Some(_) => {
                 let text = std::str::from_utf8(body).unwrap_or_default();
                 request.batch = text.parse().unwrap_or(1);
             }
         }
-        request.batch = request.batch.max(1);
         Ok(request)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let beat = self.idle_heartbeat;
+        if beat > 0 && (self.expires <= 0 || beat.saturating_mul(2) > self.expires) {
+            return Err("heartbeat value too large".to_owned());
+        }
+        if !(0..=9).contains(&self.priority) {
+            return Err("Priority must be between 0 and 9".to_owned());
+        }
+        // Consumers with priority groups are refused.
+        if self.min_pending != 0 || self.min_ack_pending != 0 {
+            return Err("Not a Overflow Priority consumer".to_owned());
+        }
+        if !self.id.is_empty() {
+            return Err("Not a Pinned Client Priority consumer".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use super::bodies::{ConfigBody, kind, put_counted};
 use super::consumers::ConsumerCell;
 use super::root::{ConsumerState, DedupePage, Root, StreamState};
 use crate::api::json::to_json;
+use crate::api::types::StorageType;
 use crate::meta::Record;
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
@@ -717,6 +718,10 @@ impl Shard {
         for (account, entry) in meta.catalogue.streams_after(after) {
             let account = account.to_owned();
             last = Some((account.clone(), entry.config.name.clone()));
+            // A memory stream is gone after a restart.
+            if entry.config.storage == StorageType::Memory {
+                continue;
+            }
             put(Record::Create { account, entry: entry.clone() }, &mut run.body);
             if run.body.len() >= CATALOGUE_PAGE {
                 break;

@@ -1,6 +1,7 @@
 //! Decisions about streams, and the state they rest on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::api::error::{ApiError, kinds};
 use crate::api::filter_index::FilterIndex;
@@ -430,6 +431,28 @@ impl Catalogue {
     /// How many streams an account has.
     pub fn stream_count(&self, account: &str) -> usize {
         self.accounts.get(account).map_or(0, |account| account.streams.len())
+    }
+
+    /// The records of a checkpoint that are not about a stream that is there: they come first.
+    pub fn first_records(&self) -> impl Iterator<Item = Record> + '_ {
+        let next = std::iter::once(Record::NextId(StreamId(self.next_id)));
+        let deletes = self.deleted.iter().map(|(&id, &shard)| Record::Delete { id, shard });
+        next.chain(deletes)
+    }
+
+    /// The accounts' streams behind this account and name, in order: so that a checkpoint can be
+    /// cut into steps.
+    pub fn streams_after<'a>(
+        &'a self,
+        after: Option<&(String, String)>,
+    ) -> impl Iterator<Item = (&'a str, &'a StreamEntry)> {
+        let (from, name) = after.cloned().unwrap_or_default();
+        let accounts = self.accounts.range(from.clone()..);
+        accounts.flat_map(move |(account, a)| {
+            let low = if *account == from { name.clone() } else { String::new() };
+            let streams = a.streams.range((Bound::Excluded(low), Bound::Unbounded));
+            streams.map(move |(_, entry)| (account.as_str(), entry))
+        })
     }
 
     /// Records that rebuild the catalogue: a checkpoint.

@@ -17,6 +17,7 @@ use super::driver::Driver;
 use super::run::Mailbox;
 use super::tag::{self, Kind};
 use crate::turn::Command;
+use crate::turn::report::DiskReport;
 
 /// The disks of one reactor, by position among its shards.
 pub struct Disks {
@@ -30,6 +31,7 @@ pub struct Disks {
 struct Disk {
     directory: PathBuf,
     files: BTreeMap<File, std::fs::File>,
+    counted: DiskReport,
 }
 
 /// An operation in the ring.
@@ -69,7 +71,11 @@ impl Disks {
             .spawn(move || files_thread(&paths, &jobs, &results, &mailbox))?;
         disks.shards = directories
             .into_iter()
-            .map(|directory| Disk { directory, files: BTreeMap::new() })
+            .map(|directory| Disk {
+                directory,
+                files: BTreeMap::new(),
+                counted: DiskReport::default(),
+            })
             .collect();
         disks.finished = Some(finished);
         disks.worker = Some(to_worker);
@@ -94,6 +100,7 @@ impl Disks {
                 self.write(Running { shard, token, what, left: 1, result: Ok(0) }, flush, driver);
             }
             Op::Flush { file, .. } => {
+                self.shards[shard].counted.flushes += 1;
                 let fd = self.fd(shard, file);
                 let running = Running { shard, token, what: What::Flush, left: 1, result: Ok(0) };
                 let slot = self.running.insert(running);
@@ -122,6 +129,10 @@ impl Disks {
         let What::Write { file, offset, data } = &running.what else { return };
         let fd = self.fd(running.shard, *file);
         running.left = if flush { 2 } else { 1 };
+        let counted = &mut self.shards[running.shard].counted;
+        counted.writes += 1;
+        counted.written_bytes += data.len() as u64;
+        counted.flushes += u64::from(flush);
         let write =
             opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
         let slot = self.running.insert(running);
@@ -172,6 +183,11 @@ impl Disks {
         while let Ok((shard, d)) = finished.try_recv() {
             done(shard, d);
         }
+    }
+
+    /// What each shard's device was asked for.
+    pub fn report(&self) -> Vec<DiskReport> {
+        self.shards.iter().map(|disk| disk.counted).collect()
     }
 
     /// Ends the thread.

@@ -13,17 +13,19 @@ use super::affinity;
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Lane, Links};
+use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
-/// Slots of a lane between two reactors. A batch is a slot, so few are needed.
-const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 256 };
+/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (some MiB),
+/// so few are needed: what waits in a lane must fit into an outbound that is three quarters full.
+const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 4 };
 /// Receive buffers of a reactor: few and large, so that they stay in the cache.
 const RECEIVE_BUFFERS: u16 = 16;
 /// Bytes of a receive buffer.
@@ -204,6 +206,10 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         ))
     };
     let mut driver = Driver::new().map_err(failed)?;
+    if let Some(store) = &plan.store {
+        // Whoever opens the store next must not do so while writes of this process are under way.
+        driver.hold(store.lock()).map_err(failed)?;
+    }
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
     let mut clock = Clock::default();
     let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
@@ -221,7 +227,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint, rings),
+        links: Links::new(own.endpoint),
+        rings,
         disks,
         commands: own.commands,
         mailbox,

@@ -36,7 +36,13 @@ pub struct Sockets {
     slots: slab::Slab<Socket>,
     by_conn: hashbrown::HashMap<ConnId, usize, foldhash::fast::FixedState>,
     rearm: Vec<usize>,
+    /// Sockets that are read again and still have parked bytes.
+    unparking: Vec<usize>,
 }
+
+/// Parked bytes that are handed over at a time: a stall delays each such piece, as it would have
+/// delayed a read.
+const PIECE: usize = 128 << 10;
 
 impl Sockets {
     /// Takes over a connected socket and starts receiving.
@@ -70,7 +76,7 @@ impl Sockets {
 
     fn arm(&mut self, slot: usize, driver: &mut Driver) {
         let Some(s) = self.slots.get_mut(slot) else { return };
-        if s.receiving || s.paused || s.closing || s.ended {
+        if s.receiving || s.paused || s.closing || s.ended || !s.parked.is_empty() {
             return;
         }
         s.receiving = true;
@@ -92,7 +98,7 @@ impl Sockets {
         if s.closing {
             return false;
         }
-        if s.paused {
+        if s.paused || !s.parked.is_empty() {
             s.parked.extend_from_slice(bytes);
             return false;
         }
@@ -110,7 +116,7 @@ impl Sockets {
             self.rearm.push(slot);
             return false;
         }
-        if s.paused && !s.parked.is_empty() {
+        if !s.parked.is_empty() {
             s.ended = true;
             return false;
         }
@@ -142,18 +148,45 @@ impl Sockets {
         }
     }
 
-    /// Reads again. Returns what was parked meanwhile and whether the peer had closed after it.
-    pub fn resume(&mut self, conn: ConnId, driver: &mut Driver) -> Option<(Vec<u8>, bool)> {
-        let &slot = self.by_conn.get(&conn)?;
+    /// Reads again, beginning with what was parked meanwhile.
+    pub fn resume(&mut self, conn: ConnId, driver: &mut Driver) {
+        let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];
         if !s.paused || s.closing {
-            return None;
+            return;
         }
         s.paused = false;
-        let parked = std::mem::take(&mut s.parked);
-        let ended = s.ended;
-        self.arm(slot, driver);
-        Some((parked, ended))
+        if s.parked.is_empty() {
+            self.arm(slot, driver);
+        } else {
+            self.unparking.push(slot);
+        }
+    }
+
+    /// The next piece of parked bytes of a connection that is read again, and whether the peer had
+    /// closed after it.
+    pub fn unpark(&mut self, driver: &mut Driver) -> Option<(ConnId, Vec<u8>, bool)> {
+        while let Some(slot) = self.unparking.pop() {
+            let Some(s) = self.slots.get_mut(slot) else { continue };
+            if s.paused || s.closing {
+                continue;
+            }
+            let rest = s.parked.split_off(s.parked.len().min(PIECE));
+            let piece = std::mem::replace(&mut s.parked, rest);
+            let (conn, ended) = (s.conn, s.ended && s.parked.is_empty());
+            if s.parked.is_empty() {
+                self.arm(slot, driver);
+            } else {
+                self.unparking.push(slot);
+            }
+            return Some((conn, piece, ended));
+        }
+        None
+    }
+
+    /// True if parked bytes wait to be handed over.
+    pub fn has_parked(&self) -> bool {
+        !self.unparking.is_empty()
     }
 
     /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is
@@ -169,11 +202,6 @@ impl Sockets {
             .build()
             .user_data(tag::pack(Kind::Send, slot));
         driver.push(&entry);
-    }
-
-    /// True if a send of this connection is in flight.
-    pub fn is_sending(&self, conn: ConnId) -> bool {
-        self.by_conn.get(&conn).is_some_and(|&slot| self.slots[slot].sending)
     }
 
     /// Notes a completed send and names its connection.

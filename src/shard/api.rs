@@ -465,10 +465,9 @@ impl Shard {
     /// Forgets a stream of which nothing is left.
     pub(super) fn forget_cell(&mut self, slot: usize) {
         let cell = self.cells.remove(slot);
-        for (_, location) in cell.index.locations() {
-            self.log.mark_dead(location.position.segment, location.len);
-        }
-        self.checkpoint.stream_forgotten(cell.id);
+        let orphans = &mut self.checkpoint.orphans;
+        orphans.extend(cell.index.locations().map(|(_, location)| location));
+        orphans.extend(cell.stored.locations());
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

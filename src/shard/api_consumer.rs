@@ -596,7 +596,7 @@ impl Shard {
             out.unwatch(watch);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
-        self.checkpoint.consumer_forgotten(stream, gone.id);
+        self.checkpoint.orphans.extend(gone.stored);
     }
 
     pub(super) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
@@ -663,6 +663,7 @@ pub(super) fn consumer_cell(
         timer: None,
         watch: None,
         changed: true,
+        stored: None,
     }
 }
 

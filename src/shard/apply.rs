@@ -57,6 +57,7 @@ impl Shard {
     }
 
     fn apply_store(&mut self, s: &StoreItem, at_once: bool, out: &mut impl Outlet) {
+        self.before_change(s.slot as usize);
         let queue = if at_once { &mut self.at_once } else { &mut self.queue };
         let len = (s.subject_len + s.reply_len) as usize;
         let (subject, reply) = queue.bytes(len).split_at(s.subject_len as usize);

@@ -13,12 +13,14 @@
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
 //! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
-//! | 10 | consumer state | stream | consumer | the consumer's own encoding |
-//! | 11 | dedupe | stream | 0 | the stream's own encoding |
-//! | 12 | catalogue state | 0 | 0 | the catalogue's own encoding |
-//! | 13 | checkpoint root | 0 | checkpoint | see `checkpoint` |
+//! | 10 | consumer state | stream | consumer | see `root` |
+//! | 11 | dedupe | stream | page | the stream's own encoding |
+//! | 12 | catalogue state | 0 | page | counted records of the catalogue |
+//! | 13 | checkpoint root | 0 | checkpoint | see `root` |
+//! | 14 | stream state | stream | 0 | see `root` |
+//! | 15 | stream configuration | stream | 0 | as kind 4 |
 //!
-//! All numbers are little-endian. Kinds 9 to 13 belong to checkpoints and are not replayed.
+//! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 
 /// See the table above. All numbers that the format gives away stand here, used or not.
 #[allow(missing_docs, dead_code)]
@@ -36,6 +38,8 @@ pub mod kind {
     pub const DEDUPE: u16 = 11;
     pub const CATALOGUE_STATE: u16 = 12;
     pub const ROOT: u16 = 13;
+    pub const STREAM_STATE: u16 = 14;
+    pub const STREAM_CONFIG: u16 = 15;
 }
 
 const VERSION: u8 = 1;

@@ -95,6 +95,7 @@ impl Shard {
                 self.group.propose();
                 item.position = appended.position;
                 item.record_len = appended.len;
+                self.checkpoint.appended += u64::from(appended.len);
                 self.queue.push_store(appended.lsn, item, m.subject, reply);
             }
             Err(error) => {

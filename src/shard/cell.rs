@@ -39,8 +39,8 @@ pub struct StreamCell {
     pub active: bool,
     /// Removal was decided: nothing more is captured.
     pub removing: bool,
-    /// Something that a checkpoint holds beside the index has changed.
-    pub dirty: bool,
+    /// What checkpoints have of it.
+    pub stored: super::checkpoint::Stored,
 }
 
 impl StreamCell {
@@ -72,7 +72,7 @@ impl StreamCell {
             age_due: None,
             active: false,
             removing: false,
-            dirty: true,
+            stored: Default::default(),
         }
     }
 
@@ -82,7 +82,7 @@ impl StreamCell {
         self.retention = Retention::new(&config);
         self.index.set_track_history(index_config(&config, 0).track_history);
         self.config = config;
-        self.dirty = true;
+        self.stored.config_changed = true;
     }
 
     /// Whether the stream lives in memory alone.

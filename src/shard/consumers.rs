@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane_storage::index::{FilterSet, StreamIndex, SubjectId};
+use corelane_storage::index::{FilterSet, Location, StreamIndex, SubjectId};
 use corelane_storage::log::ReadId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -42,8 +42,10 @@ pub struct ConsumerCell {
     pub timer: Option<Timestamp>,
     /// The watch of its deliver subject.
     pub watch: Option<WatchId>,
-    /// Its state is newer than the one in the last checkpoint.
+    /// Its state is newer than the one that the checkpoints have.
     pub changed: bool,
+    /// Where that lies.
+    pub stored: Option<Location>,
 }
 
 /// The consumers of one stream.

@@ -333,25 +333,33 @@ impl Shard {
         if self.dirty_consumers.is_empty() || self.deltas_in_flight >= DELTAS_IN_FLIGHT {
             return;
         }
-        let mut body = Vec::new();
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
-            let Some((slot, at)) = self.locate(stream, id) else { continue };
-            let c = &mut self.cells[slot].consumers.cells[at];
-            let answers = std::mem::take(&mut c.held);
-            body.clear();
-            let Some(mark) = c.consumer.take_delta(&mut body) else {
-                self.answer_when_applied(answers);
-                continue;
-            };
-            if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-                // The reserve is used up: the acknowledgements stay unanswered, and count only
-                // until a restart.
-                continue;
+            if let Some((slot, at)) = self.locate(stream, id) {
+                self.record_delta(slot, at);
             }
-            self.deltas_in_flight += 1;
-            let lsn = self.log.appended();
-            self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
         }
+    }
+
+    /// Logs what changed in one consumer. False if there is no room for it.
+    pub(super) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
+        let stream = self.cells[slot].id;
+        let c = &mut self.cells[slot].consumers.cells[at];
+        let id = c.id;
+        let answers = std::mem::take(&mut c.held);
+        let mut body = Vec::new();
+        let Some(mark) = c.consumer.take_delta(&mut body) else {
+            self.answer_when_applied(answers);
+            return true;
+        };
+        if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
+            // The reserve is used up: the acknowledgements stay unanswered, and count only until a
+            // restart.
+            return false;
+        }
+        self.deltas_in_flight += 1;
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
+        true
     }
 
     fn answer_when_applied(&mut self, answers: Vec<Asker>) {

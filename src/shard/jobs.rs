@@ -301,7 +301,10 @@ impl Shard {
     }
 
     fn step_count(&mut self, now: Timestamp, mut count: Count, out: &mut impl Outlet) -> Stepped {
-        let Some(&slot) = self.slots.get(&count.stream) else { return Stepped::Finished };
+        let Some(&slot) = self.slots.get(&count.stream) else {
+            self.checkpoint.orphans.extend(count.cell.stored);
+            return Stepped::Finished;
+        };
         let cell = &mut self.cells[slot];
         let position = count.cell.consumer.progress().position;
         let filter = &count.cell.filter;
@@ -321,7 +324,19 @@ impl Shard {
         }
     }
 
+    /// The consumers of a stream that still count.
+    pub(super) fn counting(&mut self, stream: StreamId) -> impl Iterator<Item = &mut ConsumerCell> {
+        let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
+        self.jobs.ready.iter_mut().chain(waiting).filter_map(move |j| match j {
+            Job::Count(c) if c.stream == stream => Some(&mut *c.cell),
+            _ => None,
+        })
+    }
+
     fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
+        if self.checkpoint.still_needs(slot) {
+            return Stepped::Again(Job::Bury { slot });
+        }
         let Some(cell) = self.cells.get_mut(slot) else { return Stepped::Finished };
         let mut gone = std::mem::take(&mut self.gone);
         let mut budget = STEP_VISITS;
@@ -395,6 +410,7 @@ impl Shard {
         if !self.cells[slot].retention.is_limited() {
             return true;
         }
+        self.before_change(slot);
         self.evict_over_subjects(slot) && self.evict_by_limits(slot)
     }
 

@@ -180,7 +180,7 @@ impl Shard {
                 self.refuse_request(asker, kind_of, &error, out);
                 return;
             }
-            self.checkpoint.catalogue_changed();
+            self.checkpoint.catalogue_changed = true;
         }
         if let Some(meta) = &mut self.meta {
             meta.catalogue.apply(record);
@@ -202,7 +202,7 @@ impl Shard {
         record.encode(&mut body);
         // If there is no room for it, recovery finds the stream removed again and forgets it then.
         let _ = self.append_meta(kind::CATALOGUE, 0, 0, &body);
-        self.checkpoint.catalogue_changed();
+        self.checkpoint.catalogue_changed = true;
     }
 
     pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {

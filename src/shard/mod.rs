@@ -21,6 +21,7 @@ mod checkpoint;
 mod consumers;
 mod deliver;
 mod jobs;
+mod load;
 mod memory;
 pub mod message;
 mod meta;
@@ -31,6 +32,7 @@ mod read;
 mod recover;
 pub mod report;
 mod requests;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -43,6 +45,7 @@ use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
+pub use checkpoint::CheckpointOptions;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;
@@ -148,6 +151,7 @@ impl Shard {
         self.run_jobs(now, out);
         self.serve_consumers(now, out);
         self.record_acknowledgements();
+        self.step_checkpoint(now);
         self.log.seal(&mut self.ops);
         // What was asked for and needs no flush (memory streams, refusals) need not wait for the
         // next turn.
@@ -164,7 +168,8 @@ impl Shard {
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
         let log = self.log.deadline().map(Timestamp);
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline()];
+        let checkpoint = self.checkpoint_deadline();
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -175,6 +180,7 @@ impl Shard {
             || !self.at_once.is_empty()
             || !self.active.is_empty()
             || self.jobs_are_ready()
+            || self.checkpoint_is_ready()
     }
 
     fn mark_active(&mut self, slot: usize) {
@@ -204,6 +210,7 @@ impl Shard {
         let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
         let appended = self.log.append(p.group, p.term, p.index, &record)?;
         self.group.propose();
+        self.checkpoint.appended += u64::from(appended.len);
         Ok(appended)
     }
 
@@ -226,10 +233,23 @@ impl Shard {
             }
         }
         self.log.request_flush();
+        self.checkpoint.wanted = true;
     }
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
-        report::ShardReport { usage: self.usage(), file_bytes: self.log.file_bytes() }
+        let (segments, live_bytes) = self.log.usage();
+        let reserved =
+            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        report::ShardReport {
+            shard: self.options.id.0,
+            usage: self.usage(),
+            messages: self.cells.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            reserved,
+            records: self.log.appended().0,
+            segments: segments as u64,
+            live_bytes,
+            file_bytes: self.log.file_bytes(),
+        }
     }
 }

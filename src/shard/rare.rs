@@ -160,6 +160,7 @@ impl Shard {
     pub(super) fn insert_cell(&mut self, cell: StreamCell) -> usize {
         let (id, name) = (cell.id, cell.config.name.as_bytes().into());
         let slot = self.cells.insert(cell);
+        self.checkpoint.born(&mut self.cells[slot].stored);
         self.slots.insert(id, slot);
         self.names.insert(name, slot);
         slot
@@ -202,6 +203,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         let Some(&slot) = self.slots.get(&id) else { return };
+        self.before_update(slot);
         self.cells[slot].update(config);
         self.enforce_limits(slot);
         self.place(id, true, out);
@@ -235,6 +237,7 @@ impl Shard {
     ) -> Option<(Rare, ReadId)> {
         let kind = ResponseType::StreamMsgDelete;
         let slot = *self.slots.get(&stream)?;
+        self.before_change(slot);
         let gone = loop {
             match self.cells[slot].index.remove(seq) {
                 Removed::Done(gone) => break Some(gone),
@@ -278,6 +281,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Option<(Rare, ReadId)> {
         let slot = *self.slots.get(&stream)?;
+        self.before_change(slot);
         let mut filters =
             if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };
         let mut count = 0;

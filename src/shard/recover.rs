@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
-use corelane_storage::index::{FilterSet, RangeRemoval, Removed, RemovedMessage, Resolved};
+use corelane_storage::index::{
+    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectId,
+};
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::{Recovery, Replayed};
@@ -12,11 +14,13 @@ use corelane_storage::types::Position;
 use super::api_consumer::{consumer_cell, settings_of};
 use super::bodies::{ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
+use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
+use super::load::forget_removed;
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
-use super::{NO_SEGMENT, Shard, checkpoint};
+use super::{NO_SEGMENT, Shard};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
 use crate::api::types::{ConsumerConfig, StreamConfig};
@@ -46,6 +50,8 @@ pub struct ShardOptions {
     pub max_payload: u64,
     /// Index pages that are kept in memory although they are stored, in bytes.
     pub index_cache_bytes: usize,
+    /// When checkpoints are made.
+    pub checkpoint: CheckpointOptions,
     /// The log's settings.
     pub log: LogOptions,
 }
@@ -71,6 +77,26 @@ pub(super) struct Replay<'a> {
     pub next_consumer: u64,
     pub lines: Vec<String>,
     pub now: Timestamp,
+    /// Records about these consumers below these indices are part of the checkpoint.
+    pub upto: BTreeMap<(StreamId, ConsumerId), u64>,
+    pub loaded: Option<Loaded>,
+    /// Records of the checkpoint that the next one no longer names.
+    pub orphans: Vec<Location>,
+    /// What the last record leaves to be done.
+    todo: Todo,
+}
+
+/// What follows from a record and may need pages of the index.
+#[derive(Default)]
+enum Todo {
+    #[default]
+    Nothing,
+    /// A message of this subject was stored in this slot.
+    Limits(usize, SubjectId),
+    /// A message is to be removed.
+    Remove(usize, u64),
+    /// So is a range.
+    Purge { slot: usize, from: u64, to: u64, filter: Box<[u8]> },
 }
 
 impl Shard {
@@ -95,6 +121,10 @@ impl Shard {
             next_consumer: 1,
             lines: Vec::new(),
             now,
+            upto: BTreeMap::new(),
+            loaded: None,
+            orphans: Vec::new(),
+            todo: Todo::Nothing,
         };
         if let Some(checkpoint) = recovery.checkpoint() {
             replay.load(dev, &mut recovery, checkpoint).map_err(|e| text(&e))?;
@@ -103,11 +133,11 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
-                    let next = frame.index.0.saturating_add(u64::from(nth) + 1);
-                    replay.next_index = replay.next_index.max(next);
+                    let index = frame.index.0.saturating_add(u64::from(nth));
+                    replay.next_index = replay.next_index.max(index.saturating_add(1));
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
-                        RecordIn::Meta(m) => replay.meta(&m),
+                        RecordIn::Meta(m) => replay.meta(&m, index),
                     }
                 }
                 Some(Replayed::Damaged(damage)) => {
@@ -118,9 +148,11 @@ impl Shard {
                     ));
                 }
             }
+            replay.settle(dev, &mut recovery);
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
-        let parts = replay.into_parts();
+        let mut parts = replay.into_parts();
+        parts.replayed = report.bytes;
         let mut shard = Shard::assemble(options, log, parts);
         if report.records > 0 {
             shard.lines.push(format!(
@@ -166,7 +198,7 @@ impl Shard {
             ops: Vec::new(),
             jobs: Default::default(),
             meta,
-            checkpoint: checkpoint::Checkpointer::default(),
+            checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -204,14 +236,23 @@ impl Shard {
                 self.watch_age(slot);
             }
         }
+        let mut kept = Vec::new();
         for (stream, mut cell) in std::mem::take(&mut self.recovered) {
             let Some(&slot) = self.slots.get(&stream) else { continue };
             let index = &self.cells[slot].index;
             cell.consumer.recovered(now, index.last_seq(), false);
             cell.consumer.purged_below(index.first_seq());
+            cell.consumer.kept(&mut kept);
+            for seq in kept.drain(..).filter(|&seq| seq <= index.last_seq()) {
+                if !index.is_live(seq) {
+                    cell.consumer.removed(seq);
+                }
+            }
+            cell.changed = true;
             self.cells[slot].consumers.in_flight.push(cell.name.clone());
             self.start_count(stream, Box::new(cell), None);
         }
+        self.log.free_dead(&mut self.ops);
         if let Some(meta) = &self.meta {
             for shard in (0..self.options.shards).map(ShardId) {
                 out.tell(shard, ShardMessage::Reconcile { entries: meta.entries_of(shard) });
@@ -262,6 +303,9 @@ struct Parts {
     next_index: u64,
     next_consumer: u64,
     lines: Vec<String>,
+    loaded: Option<Loaded>,
+    orphans: Vec<Location>,
+    replayed: u64,
 }
 
 /// Reads a configuration as it was written.
@@ -285,6 +329,9 @@ impl Replay<'_> {
             next_index: self.next_index,
             next_consumer: self.next_consumer,
             lines: self.lines,
+            loaded: self.loaded,
+            orphans: self.orphans,
+            replayed: 0,
         }
     }
 
@@ -306,33 +353,32 @@ impl Replay<'_> {
         cell.admission.replay(m.seq, cell.last_time, m.headers);
         *self.live.entry(position.segment).or_default() += i64::from(size);
         if cell.retention.is_limited() {
-            let state = subject_state(&cell.index, id);
-            let excess =
-                if cell.retention.limits_subjects() { cell.retention.of_subject(state) } else { 0 };
-            for _ in 0..excess {
-                if let Resolved::Found(seq) = cell.index.first_of(id, &mut { u32::MAX })
-                    && let Removed::Done(gone) = cell.index.remove_of(id, seq)
-                {
-                    drop_live(&mut self.live, &gone);
-                }
-            }
-            while cell.retention.by_limits(&cell.view()) != Evict::Nothing {
-                let Removed::Done(gone) = cell.index.remove_first() else { break };
-                drop_live(&mut self.live, &gone);
-            }
+            self.todo = Todo::Limits(slot, id);
         }
     }
 
-    fn meta(&mut self, m: &MetaIn<'_>) {
+    fn meta(&mut self, m: &MetaIn<'_>, index: u64) {
         let stream = StreamId(m.stream);
         let consumer = ConsumerId(m.id);
+        let known = match m.kind {
+            kind::CONSUMER_DELTA | kind::CONSUMER => {
+                self.upto.get(&(stream, consumer)).copied().unwrap_or(0)
+            }
+            kind::CATALOGUE => self.loaded.as_ref().map_or(0, |l| l.catalogue_upto),
+            _ => 0,
+        };
+        if index < known {
+            return;
+        }
         let done = match m.kind {
             kind::CONSUMER_DELTA => match self.consumers.get_mut(&(stream, consumer)) {
                 Some(c) => c.consumer.apply_delta(m.body).map_err(|e| format!("{e:?}")),
                 None => Ok(()),
             },
             kind::DELETE => {
-                self.remove(stream, m.id);
+                if let Some(&slot) = self.slots.get(&stream) {
+                    self.todo = Todo::Remove(slot, m.id);
+                }
                 Ok(())
             }
             kind::PURGE => self.purge(stream, m.body),
@@ -343,7 +389,8 @@ impl Replay<'_> {
             }
             kind::CONSUMER => self.consumer(stream, consumer, m.body),
             kind::CONSUMER_REMOVED => {
-                self.consumers.remove(&(stream, consumer));
+                let gone = self.consumers.remove(&(stream, consumer));
+                self.orphans.extend(gone.and_then(|c| c.stored));
                 Ok(())
             }
             kind::CATALOGUE => match Record::decode(m.body) {
@@ -360,26 +407,115 @@ impl Replay<'_> {
         }
     }
 
-    fn remove(&mut self, stream: StreamId, seq: u64) {
-        let Some(&slot) = self.slots.get(&stream) else { return };
-        if let Removed::Done(gone) = self.cells[slot].index.remove(seq) {
-            drop_live(&mut self.live, &gone);
+    fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
+        let PurgeBody { from, to, filter } = PurgeBody::decode(body).ok_or("too short")?;
+        if let Some(&slot) = self.slots.get(&stream) {
+            self.todo = Todo::Purge { slot, from, to, filter: filter.into() };
+        }
+        Ok(())
+    }
+
+    /// Does what the last record leaves to be done, reading pages where they are needed.
+    fn settle<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
+        let (slot, done) = match std::mem::take(&mut self.todo) {
+            Todo::Nothing => return,
+            Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
+            Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
+            Todo::Purge { slot, from, to, filter } => {
+                (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
+            }
+        };
+        if let Err(why) = done {
+            let name = &self.cells[slot].config.name;
+            self.lines.push(format!("stream '{name}': a removal could not be replayed: {why}"));
         }
     }
 
-    fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
-        let p = PurgeBody::decode(body).ok_or("too short")?;
-        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
+    fn keep_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        subject: SubjectId,
+    ) -> Result<(), String> {
+        let cell = &self.cells[slot];
+        let excess = match cell.retention.limits_subjects() {
+            true => cell.retention.of_subject(subject_state(&cell.index, subject)),
+            false => 0,
+        };
+        for _ in 0..excess {
+            loop {
+                let index = &mut self.cells[slot].index;
+                match index.first_of(subject, &mut { u32::MAX }) {
+                    Resolved::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
+                    Resolved::None | Resolved::Budget => break,
+                    Resolved::Found(seq) => match index.remove_of(subject, seq) {
+                        Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
+                        Removed::NotThere => break,
+                        Removed::Done(gone) => {
+                            drop_live(&mut self.live, &gone);
+                            break;
+                        }
+                    },
+                }
+            }
+        }
+        loop {
+            let cell = &mut self.cells[slot];
+            if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
+                return Ok(());
+            }
+            match cell.index.remove_first() {
+                Removed::Done(gone) => drop_live(&mut self.live, &gone),
+                Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
+                Removed::NotThere => return Ok(()),
+            }
+        }
+    }
+
+    fn remove<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        seq: u64,
+    ) -> Result<(), String> {
+        loop {
+            match self.cells[slot].index.remove(seq) {
+                Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
+                Removed::NotThere => return Ok(()),
+                Removed::Done(gone) => {
+                    drop_live(&mut self.live, &gone);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn remove_range<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        (mut from, to): (u64, u64),
+        filter: &[u8],
+    ) -> Result<(), String> {
         let mut filter =
-            if p.filter.is_empty() { FilterSet::all() } else { FilterSet::new([p.filter]) };
-        let index = &mut self.cells[slot].index;
-        let live = &mut self.live;
-        let end = index.remove_matching(&mut filter, p.from..p.to, &mut { u32::MAX }, |gone| {
-            drop_live(live, &gone);
-        });
-        match end {
-            RangeRemoval::Done => Ok(()),
-            other => Err(format!("not all of a purge could be replayed: {other:?}")),
+            if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
+        loop {
+            let live = &mut self.live;
+            let index = &mut self.cells[slot].index;
+            let end = index.remove_matching(&mut filter, from..to, &mut { u32::MAX }, |gone| {
+                drop_live(live, &gone);
+            });
+            match end {
+                RangeRemoval::Done => return Ok(()),
+                RangeRemoval::Budget { resume } => from = resume,
+                RangeRemoval::NeedPage { key, resume } => {
+                    from = resume;
+                    self.bring(dev, recovery, slot, key)?;
+                }
+            }
         }
     }
 
@@ -402,7 +538,7 @@ impl Replay<'_> {
         let Some(slot) = self.slots.remove(&id) else { return };
         self.cells[slot].removing = true;
         self.buried.push(slot);
-        self.consumers.retain(|(stream, _), _| *stream != id);
+        forget_removed(&mut self.consumers, id, &mut self.orphans);
     }
 
     fn consumer(&mut self, stream: StreamId, id: ConsumerId, body: &[u8]) -> Result<(), String> {

@@ -125,6 +125,14 @@ impl DedupeTable {
         self.start / PAGE_ENTRIES..end.div_ceil(PAGE_ENTRIES)
     }
 
+    /// True if the page is full, and all of it has sequences up to `committed`: it does not change
+    /// any more, except that its entries expire.
+    pub fn page_is_complete(&self, page: u64, committed: u64) -> bool {
+        let last = (page + 1) * PAGE_ENTRIES - 1;
+        let at = last.checked_sub(self.start).and_then(|at| self.queue.get(at as usize));
+        at.is_some_and(|entry| entry.seq <= committed)
+    }
+
     /// Appends the page's entries with sequences up to `committed`, encoded. False if it has none.
     pub fn encode_page(&self, page: u64, committed: u64, out: &mut Vec<u8>) -> bool {
         let start = (page * PAGE_ENTRIES).max(self.start);

@@ -55,6 +55,16 @@ pub struct Effects {
     pub fatal: Option<String>,
 }
 
+impl Effects {
+    /// True if something is to be carried out.
+    pub fn is_pending(&self) -> bool {
+        !(self.send.is_empty()
+            && self.close.is_empty()
+            && self.flow.is_empty()
+            && self.disk.is_empty())
+    }
+}
+
 /// A captured message kept until the shard that said something is done.
 struct Kept {
     target: Target,
@@ -294,13 +304,15 @@ impl Core {
         }
     }
 
-    fn report(&self) -> super::report::Report {
+    /// Counters for monitoring; what the shell counts is left to it.
+    pub fn report(&self) -> super::report::Report {
         super::report::Report {
             net: self.net.stats(),
             connections: self.net.connections(),
             subscriptions: self.net.subscriptions(),
             shards: self.shards.0.iter().map(Shard::report).collect(),
             stalls: self.stalls,
+            shell: super::report::ShellReport::default(),
         }
     }
 

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
 const HELD_BYTES_MAX: usize = 256 << 10;
+/// A stall by another reactor at most: it speaks for all reads of a batch.
+pub(super) const STALL_REMOTE_MAX: i64 = 1_000 * crate::client::MILLISECOND;
 /// A stall of one read at most.
 pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
 /// A round trip is measured at least so often.
@@ -70,7 +72,7 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 4 << 20,
+            backlog_bytes_max: 1 << 20,
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -217,6 +219,29 @@ impl Net {
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.sent(now, slot, bytes);
+            self.unstall_released(now);
+        }
+    }
+
+    /// Lets publishers go on whose outbounds have drained before their stall was over.
+    fn unstall_released(&mut self, now: Timestamp) {
+        for publisher in std::mem::take(&mut self.clients.released) {
+            let conn = publisher.conn;
+            if publisher.reactor == self.own {
+                self.unstall(now, conn);
+            } else {
+                self.mesh.send_control(publisher.reactor, Control::Unstall { conn });
+            }
+        }
+    }
+
+    fn unstall(&mut self, now: Timestamp, conn: ConnId) {
+        if let Some(slot) = self.clients.slot(conn) {
+            let conn = self.clients.conn_mut(slot);
+            if conn.stall_until > now {
+                conn.stall_until = now;
+                self.clients.unpause(slot, PauseReason::Stall);
+            }
         }
     }
 
@@ -235,7 +260,9 @@ impl Net {
         }
         self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
-        self.clients.remove(slot)
+        let kept = self.clients.remove(slot);
+        self.unstall_released(now);
+        kept
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -283,6 +310,7 @@ impl Net {
                         self.stall(now, slot, ns);
                     }
                 }
+                Control::Unstall { conn } => self.unstall(now, conn),
             }
         }
     }
@@ -398,13 +426,13 @@ impl Net {
         }
     }
 
-    /// Does not read a connection for `ns`, at most for `STALL_MAX` from now.
+    /// Does not read a connection for `ns` from now.
     pub(super) fn stall(&mut self, now: Timestamp, slot: u32, ns: i64) {
         let conn = self.clients.conn_mut(slot);
         if !self.settings.limits.stall || !conn.is_open() {
             return;
         }
-        let until = now.plus(ns.min(STALL_MAX));
+        let until = now.plus(ns);
         if until > conn.stall_until {
             conn.stall_until = until;
             let id = conn.id;

@@ -81,6 +81,11 @@ impl Server {
         self.port
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: `kill` takes no pointers; the child is ours and has not been waited for.

@@ -1,0 +1,223 @@
+//! Loading a checkpoint: the root, and of each stream what has to be in memory.
+
+use std::collections::BTreeMap;
+
+use corelane_storage::device::Blocking;
+use corelane_storage::index::{Location, PageKey, StreamIndex};
+use corelane_storage::record::{MetaIn, RecordIn};
+use corelane_storage::recovery::Recovery;
+use corelane_storage::superblock::CheckpointRef;
+
+use super::api_consumer::{consumer_cell, settings_of};
+use super::bodies::{ConfigBody, Fields, kind};
+use super::cell::{StreamCell, index_config};
+use super::checkpoint::Loaded;
+use super::recover::{Replay, parse_config};
+use super::root::{ConsumerState, Root, StreamState};
+use crate::api::types::{ConsumerConfig, StreamConfig};
+use crate::consumer::Consumer;
+use crate::meta::Record;
+use crate::types::{ConsumerId, StreamId, Timestamp};
+
+/// Reads one record of a checkpoint.
+fn read<D: Blocking, T>(
+    dev: &mut D,
+    recovery: &mut Recovery,
+    location: Location,
+    kind: u16,
+    take: impl FnOnce(&MetaIn<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let (segment, offset) = (location.position.segment.0, location.position.offset);
+    let failed = |what: &dyn std::fmt::Display| {
+        format!("checkpoint: record of kind {kind} in segment {segment} at {offset}: {what}")
+    };
+    let view = recovery.read(dev, location.position, location.len).map_err(|e| failed(&e))?;
+    match view.content() {
+        RecordIn::Meta(m) if m.kind == kind => take(&m).map_err(|e| failed(&e)),
+        _ => Err(failed(&"something else lies there")),
+    }
+}
+
+impl Replay<'_> {
+    /// Loads the checkpoint that replay begins behind.
+    pub(super) fn load<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        checkpoint: CheckpointRef,
+    ) -> Result<(), String> {
+        let at = Location { position: checkpoint.root, len: checkpoint.root_len };
+        let root = read(dev, recovery, at, kind::ROOT, |m| {
+            Root::decode(m.body).ok_or_else(|| "not a root of this version".into())
+        })?;
+        self.next_index = root.next_index;
+        self.next_consumer = root.next_consumer;
+        self.live = root.live.iter().map(|&(s, live)| (s, live as i64)).collect();
+        *self.live.entry(at.position.segment).or_default() += i64::from(at.len);
+        for &page in &root.catalogue {
+            self.load_catalogue(dev, recovery, page)?;
+        }
+        for &(id, location) in &root.streams {
+            self.load_stream(dev, recovery, id, location)?;
+        }
+        self.loaded = Some(Loaded {
+            id: checkpoint.id,
+            root: at,
+            catalogue: root.catalogue,
+            catalogue_upto: root.catalogue_upto,
+        });
+        Ok(())
+    }
+
+    fn load_catalogue<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        page: Location,
+    ) -> Result<(), String> {
+        read(dev, recovery, page, kind::CATALOGUE_STATE, |m| {
+            let mut fields = Fields(m.body);
+            while !fields.0.is_empty() {
+                let body = fields.counted().ok_or("too short")?;
+                let record = Record::decode(body).map_err(|e| format!("{e:?}"))?;
+                self.catalogue.apply(&record);
+            }
+            Ok(())
+        })
+    }
+
+    fn load_stream<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        id: StreamId,
+        location: Location,
+    ) -> Result<(), String> {
+        let (state, sum) = read(dev, recovery, location, kind::STREAM_STATE, |m| {
+            let state = StreamState::decode(m.body).ok_or("not a state of this version")?;
+            Ok((state, xxhash_rust::xxh3::xxh3_64(m.body)))
+        })?;
+        let (created, config) = read(dev, recovery, state.config, kind::STREAM_CONFIG, |m| {
+            let body = ConfigBody::decode(m.body).ok_or("too short")?;
+            let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
+            Ok((Timestamp(body.created), config))
+        })?;
+        let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
+        let mut cell = StreamCell::with_index(id, config, created, index);
+        cell.last_time = Timestamp(state.last_time);
+        cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
+        cell.admission.restore_last_id(&state.last_id);
+        for page in &state.dedupe {
+            read(dev, recovery, page.location, kind::DEDUPE, |m| {
+                match cell.admission.dedupe_mut().restore_page(m.body) {
+                    true => Ok(()),
+                    false => Err("the duplicate window is damaged".into()),
+                }
+            })?;
+        }
+        cell.stored.config = Some(state.config);
+        cell.stored.state = Some((location, sum));
+        cell.stored.dedupe = state.dedupe.iter().map(|&p| (p.number, p)).collect();
+        let slot = self.cells.insert(cell);
+        if state.buried {
+            self.cells[slot].removing = true;
+            self.buried.push(slot);
+        } else {
+            self.slots.insert(id, slot);
+        }
+        for (consumer, l) in state.consumers {
+            self.load_consumer(dev, recovery, slot, consumer, l)?;
+        }
+        Ok(())
+    }
+
+    fn load_consumer<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        id: ConsumerId,
+        location: Location,
+    ) -> Result<(), String> {
+        let stream = self.cells[slot].id;
+        let (cell, upto) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
+            let state = ConsumerState::decode(m.body).ok_or("not a state of this version")?;
+            let config: ConsumerConfig = parse_config(state.json, "ConsumerConfig")?;
+            let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
+            let name = name.clone();
+            let settings =
+                settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+            let seed = self.options.seed ^ id.0;
+            let consumer = Consumer::restore(settings, self.now, Some(state.snapshot), seed)
+                .map_err(|e| format!("{e:?}"))?;
+            let created = Timestamp(state.created);
+            Ok((consumer_cell(id, name, config, created, consumer), state.upto))
+        })?;
+        self.upto.insert((stream, id), upto);
+        let stored = Some(location);
+        self.consumers.insert((stream, id), super::consumers::ConsumerCell { stored, ..cell });
+        Ok(())
+    }
+
+    /// Brings a page that a removal needs.
+    pub(super) fn bring<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        key: PageKey,
+    ) -> Result<(), String> {
+        let index = &mut self.cells[slot].index;
+        let at = index.location(key).ok_or_else(|| format!("index page {key:?} has no place"))?;
+        load_page(dev, recovery, index, key, at)
+    }
+}
+
+fn load_page<D: Blocking>(
+    dev: &mut D,
+    recovery: &mut Recovery,
+    index: &mut StreamIndex,
+    key: PageKey,
+    at: Location,
+) -> Result<(), String> {
+    read(dev, recovery, at, kind::PAGE, |m| {
+        index.load_page(key, at.position, m.body).map_err(|e| e.to_string())
+    })
+}
+
+/// The index behind a head, with every page that has to be resident.
+fn load_index<D: Blocking>(
+    dev: &mut D,
+    recovery: &mut Recovery,
+    config: &StreamConfig,
+    seed: u64,
+    head: Location,
+) -> Result<StreamIndex, String> {
+    let mut index = read(dev, recovery, head, kind::PAGE, |m| {
+        StreamIndex::recover(index_config(config, seed), m.body).map_err(|e| e.to_string())
+    })?;
+    index.set_head_location(head);
+    while index.is_recovering() {
+        let mut pages: Vec<(PageKey, Location)> = index.pages_to_load().collect();
+        // In the order of the disk.
+        pages.sort_unstable_by_key(|(_, l)| l.position);
+        for (key, at) in pages {
+            load_page(dev, recovery, &mut index, key, at)?;
+        }
+    }
+    Ok(index)
+}
+
+/// The consumers of a removed stream are gone, and so is what checkpoints have of them.
+pub(super) fn forget_removed(
+    consumers: &mut BTreeMap<(StreamId, ConsumerId), super::consumers::ConsumerCell>,
+    stream: StreamId,
+    orphans: &mut Vec<Location>,
+) {
+    consumers.retain(|(of, _), cell| {
+        if *of == stream {
+            orphans.extend(cell.stored);
+        }
+        *of != stream
+    });
+}

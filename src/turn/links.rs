@@ -1,4 +1,5 @@
-//! One reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not fit.
+//! One reactor's ends of the mesh: pushing what a turn produced, and keeping in order what did not
+//! fit.
 
 use std::collections::VecDeque;
 

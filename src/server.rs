@@ -1,18 +1,27 @@
-//! One broker process: from its options to its exit code. Log lines, files and signals; everything else is the node's.
+//! One broker process: from its options to its exit code. Log lines, files, signals and monitoring;
+//! everything else is the node's.
+
+mod monitor;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::client::{Limits, ServerInfo};
 use crate::config::banner;
 use crate::config::files::{self, Ports, PortsFile};
 use crate::config::log::Logger;
 use crate::config::options::{JetStreamOptions, NATS_VERSION, Options};
+use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
 use crate::turn::{Command, LameDuck, Settings};
+use crate::types::Timestamp;
+use monitor::{Mailboxes, Source};
 
 /// How often a draining node looks whether its clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How long JetStream may take to come to rest at a stop.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the broker until it is told to stop. Returns the exit code.
 pub fn run(options: Options) -> i32 {
@@ -47,12 +56,29 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let begun = Instant::now();
     let reactors = reactor_count(&options);
+    let limits = store_limits(&options);
+    let settings = Arc::new(settings(&options, &server_id, &server_name, address.port())?);
+    let site = Site {
+        options: options.clone(),
+        server_id,
+        server_name: server_name.clone(),
+        client_port: address.port(),
+        start: now(),
+        cores: u32::try_from(reactor::allowed_cpus().len()).unwrap_or(u32::MAX),
+        api_level: crate::api::API_LEVEL,
+        memory_bytes_max: limits.0,
+        store_bytes_max: limits.1,
+    };
+    let mailboxes = Mailboxes::default();
+    let control = start_monitor(site, &mailboxes, logger)?;
     let store = match &options.jetstream {
-        Some(js) => Some(open_store(js, &options, reactors, logger)?),
+        Some(js) => Some(open_store(js, &options, reactors, limits, logger)?),
         None => None,
     };
-    let settings = Arc::new(settings(&options, &server_id, &server_name, address.port())?);
-    let pid_file = options.pid_file.clone();
+    let mut options = options;
+    if let Some(js) = &mut options.jetstream {
+        (js.memory_bytes_max, js.store_bytes_max) = (Some(limits.0), Some(limits.1));
+    }
     let plan = Plan {
         cpus: options.engine.cpus.iter().map(|&c| c as usize).collect(),
         pin: options.engine.pin,
@@ -64,20 +90,41 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         options: options.clone(),
     };
     let node = Node::start(plan, listener).map_err(|e| start_error(&e))?;
+    // Only this sets them.
+    let _ = mailboxes.set(node.mailboxes().to_vec());
     if options.jetstream.is_some() {
         logger.info(format_args!("{}", banner::jetstream_took(begun.elapsed())));
     }
     logger.info(format_args!("{}", banner::listening(&options.host, address.port())));
-    if let Some(path) = &pid_file {
-        files::write_pid_file(path)?;
-    }
-    let ports = write_ports(&options, address.port())?;
+    let ports = write_files(&options, address.port(), control.as_ref(), logger)?;
     logger.info(format_args!("{}", banner::READY));
-    let code = serve(&options, node, &signals, logger);
-    if let Some(ports) = ports {
-        let _ = ports.remove();
+    let code = serve(&options, node, control, &signals, logger);
+    if let Some(Err(why)) = ports.map(PortsFile::remove) {
+        logger.error(format_args!("{why}"));
     }
     Ok(code)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Starts monitoring where it is configured: before the store is opened, which may take long.
+fn start_monitor(
+    site: Site,
+    mailboxes: &Mailboxes,
+    logger: &Logger,
+) -> Result<Option<Control>, String> {
+    let Some(http) = site.options.http.clone() else { return Ok(None) };
+    let source = Source::new(mailboxes.clone(), site.options.jetstream.is_some());
+    let control = control::start(&http, site, Box::new(source)).map_err(|e| {
+        let text = banner::cannot_listen(&http.host, http.port, &e);
+        let why = text.split('"').nth(1).unwrap_or(&text).to_owned();
+        format!("Can't start monitoring: can't listen to the monitor port: {why}")
+    })?;
+    logger.info(format_args!("{}", banner::http_monitor(&http.host, control.address().port())));
+    Ok(Some(control))
 }
 
 fn listen_error(options: &Options, error: &NodeError) -> String {
@@ -102,18 +149,24 @@ fn reactor_count(options: &Options) -> usize {
     options.engine.reactors.map_or(cpus, usize::from).max(1)
 }
 
-fn open_store(
-    js: &JetStreamOptions,
-    options: &Options,
-    reactors: usize,
-    logger: &Logger,
-) -> Result<Store, String> {
+/// Bytes that memory and file streams may take.
+fn store_limits(options: &Options) -> (u64, u64) {
+    let Some(js) = &options.jetstream else { return (0, 0) };
     let memory = js.memory_bytes_max.unwrap_or(corelane_tune::memory_bytes() / 4 * 3);
     let free = || {
         let there = js.store_dir.ancestors().find(|p| p.exists());
         there.and_then(corelane_tune::disk_free_bytes).unwrap_or(0) / 4 * 3
     };
-    let disk = js.store_bytes_max.unwrap_or_else(free);
+    (memory, js.store_bytes_max.unwrap_or_else(free))
+}
+
+fn open_store(
+    js: &JetStreamOptions,
+    options: &Options,
+    reactors: usize,
+    (memory, disk): (u64, u64),
+    logger: &Logger,
+) -> Result<Store, String> {
     for line in banner::jetstream(js, memory, disk, crate::api::API_LEVEL) {
         logger.info(format_args!("{line}"));
     }
@@ -163,14 +216,39 @@ fn settings(
     Ok(Settings::new(limits, info))
 }
 
-fn write_ports(options: &Options, port: u16) -> Result<Option<PortsFile>, String> {
+/// Writes the files that tell others where we are. A missing ports file is told and does not
+/// matter.
+fn write_files(
+    options: &Options,
+    port: u16,
+    control: Option<&Control>,
+    logger: &Logger,
+) -> Result<Option<PortsFile>, String> {
+    if let Some(path) = &options.pid_file {
+        files::write_pid_file(path)?;
+    }
     let Some(dir) = &options.ports_file_dir else { return Ok(None) };
-    let ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
-    PortsFile::write(dir, options.persona.name(), &ports).map(Some)
+    let mut ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
+    if let (Some(http), Some(control)) = (&options.http, control) {
+        ports.monitoring = files::urls("http", &http.host, control.address().port());
+    }
+    match PortsFile::write(dir, options.persona.name(), &ports) {
+        Ok(file) => Ok(Some(file)),
+        Err(why) => {
+            logger.error(format_args!("{why}"));
+            Ok(None)
+        }
+    }
 }
 
 /// Serves until a signal says otherwise.
-fn serve(options: &Options, node: Node, signals: &Signals, logger: &Logger) -> i32 {
+fn serve(
+    options: &Options,
+    node: Node,
+    control: Option<Control>,
+    signals: &Signals,
+    logger: &Logger,
+) -> i32 {
     let mut draining = false;
     loop {
         let Some(signal) = signals.wait(draining.then_some(DRAIN_LOOK)) else {
@@ -198,12 +276,36 @@ fn serve(options: &Options, node: Node, signals: &Signals, logger: &Logger) -> i
         }
     }
     logger.info(format_args!("{}", banner::SHUTDOWN));
-    for mailbox in node.mailboxes() {
-        mailbox.send(Command::ShutDownJetStream);
+    if options.jetstream.is_some() {
+        logger.info(format_args!("{}", banner::JETSTREAM_SHUTDOWN_BEGIN));
+        shut_down_jetstream(&node);
+        logger.info(format_args!("{}", banner::JETSTREAM_SHUTDOWN_END));
+    }
+    if let Some(control) = control {
+        control.stop();
     }
     node.stop();
     logger.info(format_args!("{}", banner::EXITING));
     0
+}
+
+/// Tells waiting pulls, writes down what consumers know, and waits until all of it is durable.
+fn shut_down_jetstream(node: &Node) {
+    let (tell, rested) = std::sync::mpsc::channel();
+    let mut left = 0;
+    for mailbox in node.mailboxes() {
+        let tell = tell.clone();
+        let told = Box::new(move || tell.send(()).unwrap_or_default());
+        left += usize::from(mailbox.send(Command::ShutDownJetStream));
+        mailbox.send(Command::Drained(told));
+    }
+    let end = Instant::now() + REST_MAX;
+    while left > 0 {
+        if rested.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            break;
+        }
+        left -= 1;
+    }
 }
 
 fn lame_duck(options: &Options, node: &Node) {
@@ -239,8 +341,7 @@ impl Signals {
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in
-                [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
             {
                 libc::sigaddset(&mut set, signal);
             }
@@ -275,7 +376,8 @@ impl Signals {
     }
 }
 
-/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base 32.
+/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base
+/// 32.
 fn public_key(kind: u8) -> std::io::Result<String> {
     let mut bytes = vec![(kind - b'A') << 3];
     bytes.extend_from_slice(&reactor::random::<32>()?);
@@ -293,7 +395,9 @@ fn public_key(kind: u8) -> std::io::Result<String> {
         held += 8;
         while held >= 5 {
             held -= 5;
-            text.push(char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize]));
+            text.push(char::from(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> held & 31) as usize],
+            ));
         }
     }
     Ok(text)

@@ -1,6 +1,7 @@
 //! Numbers that could be confused, as types of their own.
 
-/// Nanoseconds since the Unix epoch. The only notion of time inside the state machines; always an argument.
+/// Nanoseconds since the Unix epoch. The only notion of time inside the state machines; always an
+/// argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 

@@ -64,6 +64,8 @@ impl Home {
 
     /// Starts a server that logs to the file `log` and waits until it is ready.
     fn serve(&self, args: &[&str]) -> Running {
+        // What an earlier server logged must not be taken for this one's.
+        let _ = fs::remove_file(self.0.join("log"));
         let child = self.command(args).args(["-l", "log"]).spawn().expect("it starts");
         let mut running = Running { child, log: self.0.join("log") };
         running.wait_for("Server is ready");

@@ -32,8 +32,10 @@
 //!    looks at what came in, so ringing its doorbell after a drain cannot be lost either.
 //! 4. *Two lanes.* What was pushed to lane A before lane B by one producer is seen by a consumer
 //!    that first notes how far B reaches ([`Consumer::note`]) and then drains A: the Acquire load
-//!    of B's tail makes the earlier push to A visible. That is how interest stays ahead of
-//!    messages.
+//!    of B's tail makes the earlier push to A visible. Happens-before is transitive, so the same
+//!    holds when A and B come from different reactors and a third one passed the cause on. That is
+//!    how interest stays ahead of messages: a turn notes all message lanes, then notes all control
+//!    lanes, drains the control lanes to their notes, and only then the message lanes to theirs.
 //!
 //! `tests/loom.rs` checks each point by model, and tells which weakenings were seen to fail it.
 

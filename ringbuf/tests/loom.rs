@@ -7,6 +7,7 @@
 //! - no fence in `Doorbell::must_wake`: `no_wake_up_is_lost`.
 //! - no fence in `Doorbell::announce_sleep`: `no_wake_up_is_lost`.
 //! - a plain load and store instead of compare-exchange in `must_wake`: `one_ring_per_sleep`.
+//! - `tail` loaded with Relaxed in `note`: both `control_stays_ahead_…` tests.
 //! - `try_sleep` that does not look at the room of starved lanes: `a_full_lane_is_freed`.
 //! - no fence in `Consumer::take_starved`: `a_full_lane_is_freed`.
 //! - a batch whose slots are freed before they are read: `batches_arrive_whole_and_in_order`.
@@ -220,5 +221,34 @@ fn control_stays_ahead_of_messages() {
             thread::yield_now();
         }
         sending.join().unwrap();
+    });
+}
+
+/// The same by way of a third: reactor 0 tells 2 its interest, then asks 1, which answers to 2.
+#[test]
+fn control_stays_ahead_by_way_of_a_third() {
+    model(|| {
+        let mut endpoints = mesh::<u32, u32>(3, LaneCapacity { control: 1, messages: 1 });
+        let mut replier = endpoints.pop().unwrap();
+        let mut between = endpoints.pop().unwrap();
+        let mut asker = endpoints.pop().unwrap();
+        let asking = thread::spawn(move || {
+            asker.outbound(2).control.push(7).unwrap();
+            asker.outbound(1).messages.push(7).unwrap();
+        });
+        let passing = thread::spawn(move || {
+            let item = between.inbound(0).messages.pop();
+            if let Some(item) = item {
+                between.outbound(2).messages.push(item).unwrap();
+            }
+        });
+        let note = replier.inbound(1).messages.note();
+        let mut known = 0;
+        replier.inbound(0).control.drain(8, |item| known = item);
+        replier.inbound(1).messages.drain_to(note, 8, |item| {
+            assert_eq!(item, known, "a message before its interest");
+        });
+        asking.join().unwrap();
+        passing.join().unwrap();
     });
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::auth::Permissions;
 use crate::interest::SubId;
 use crate::protocol::{Parser, format};
-use crate::types::{ConnId, Timestamp};
+use crate::types::{ConnId, Origin, Timestamp};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
@@ -15,7 +15,10 @@ use std::hash::BuildHasher;
 
 /// No subscription, no slot.
 const NONE: u32 = u32::MAX;
-/// Stall for a publisher into an outbound that is three quarters full, and into a full one.
+/// The part of an outbound that fills before its publishers are stalled. Half, where nats-server
+/// takes three quarters: what is on its way from another reactor must still fit.
+const STALL_PART: usize = 2;
+/// Stall for a publisher into an outbound that is half full, and into a full one.
 const STALL: [i64; 2] = [2 * MILLISECOND, 5 * MILLISECOND];
 
 /// Why a connection is not read for now. Several may hold at once.
@@ -119,6 +122,8 @@ pub struct Connection {
     started: Timestamp,
     pub(crate) last_in: Timestamp,
     pub(crate) stall_until: Timestamp,
+    /// Publishers that are stalled until this outbound has drained.
+    waiters: Vec<Origin>,
     pub(crate) pings_out: u32,
     pub(crate) ping_sent: Timestamp,
     pub(crate) rtt: i64,
@@ -208,6 +213,10 @@ pub struct Clients {
     pub(crate) slow: Vec<u32>,
     /// Stall earned by the message being delivered.
     pub(crate) stall: i64,
+    /// Connections whose outbounds earned it.
+    pub(crate) full: Vec<u32>,
+    /// Publishers whose stall is over before its time.
+    pub(crate) released: Vec<Origin>,
     pub(crate) stats: NetStats,
 }
 
@@ -234,6 +243,8 @@ impl Clients {
             expired: Vec::new(),
             slow: Vec::new(),
             stall: 0,
+            full: Vec::new(),
+            released: Vec::new(),
             stats: NetStats::default(),
         }
     }
@@ -264,6 +275,7 @@ impl Clients {
             started: now,
             last_in: now,
             stall_until: Timestamp(0),
+            waiters: Vec::new(),
             pings_out: 0,
             ping_sent: Timestamp(0),
             rtt: 0,
@@ -415,11 +427,14 @@ impl Clients {
         }
         Self::touch(&mut self.touched, conn);
         let pending = conn.out.pending();
-        if pending > self.limits.max_pending / 4 * 3 {
+        if pending > self.limits.max_pending / STALL_PART {
             if pending > self.limits.max_pending {
                 self.slow.push(s.conn);
             }
             self.stall += STALL[usize::from(pending > self.limits.max_pending)];
+            if self.full.last() != Some(&s.conn) {
+                self.full.push(s.conn);
+            }
         }
         Delivered::Yes
     }
@@ -598,10 +613,25 @@ impl Clients {
         Some(bytes)
     }
 
+    /// The connections that earned a stall release `publisher` when they have drained.
+    pub(crate) fn wait_for_full(&mut self, publisher: Origin) {
+        for slot in &self.full {
+            let waiters = &mut self.conns[*slot as usize].waiters;
+            if !waiters.contains(&publisher) {
+                waiters.push(publisher);
+            }
+        }
+    }
+
     /// A send took `bytes`.
     pub(crate) fn sent(&mut self, now: Timestamp, slot: u32, bytes: usize) {
         let conn = &mut self.conns[slot as usize];
-        if conn.out.complete(bytes, &mut self.spares) {
+        let more = conn.out.complete(bytes, &mut self.spares);
+        if !conn.waiters.is_empty() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2
+        {
+            self.released.append(&mut conn.waiters);
+        }
+        if more {
             conn.send_started = now;
             if conn.close_told {
                 conn.out.discard(&mut self.spares);
@@ -616,7 +646,8 @@ impl Clients {
     /// Forgets a connection, which has no subscriptions any more. Returns the buffer a send in
     /// flight still reads.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Vec<u8>> {
-        let conn = self.conns.remove(slot as usize);
+        let mut conn = self.conns.remove(slot as usize);
+        self.released.append(&mut conn.waiters);
         self.ids.remove(&conn.id);
         self.slow.retain(|&other| other != slot);
         if conn.closing.is_some() && !self.closing.is_empty() {

@@ -163,5 +163,6 @@ mod tests {
             missing,
             "Could not write pidfile: open /nonexistent/x: no such file or directory"
         );
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -192,8 +192,10 @@ impl<'a> Lexer<'a> {
     fn block_end(&mut self) -> Step {
         self.skip_while(|b| is_blank(b) || is_newline(b));
         match self.peek() {
+            b'#' | b'/' if self.skip_comment() => {}
+            b'/' => self.bump(),
             b'}' => self.close_block(),
-            b',' => {
+            b',' | b';' => {
                 self.bump();
                 self.state = State::Start;
             }

@@ -388,6 +388,7 @@ mod tests {
         assert!(read(&dir.join("old")).ends_with("[INF] two\n"));
         assert!(read(&path).ends_with("[INF] File log re-opened\n"));
         assert!(!read(&path).contains("two"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
@@ -413,6 +414,7 @@ mod tests {
         assert!(last.len() > 200 && last.len() < 300, "{}", last.len());
         let all = last + &current;
         assert!(all.contains("line 99"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

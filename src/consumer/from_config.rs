@@ -60,12 +60,6 @@ fn limit(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
-/// The filters of a configuration; none means everything.
-pub fn filters(c: &ConsumerConfig) -> Vec<Vec<u8>> {
-    let one = Some(&c.filter_subject).filter(|f| !f.is_empty());
-    one.into_iter().chain(&c.filter_subjects).map(|f| f.as_bytes().to_vec()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,7 +78,6 @@ mod tests {
         let s = ConsumerSettings::from_config("S", "C", &c, 7);
         assert_eq!((s.max_deliver, s.max_ack_pending, s.volatile), (0, 0, true));
         assert_eq!(s.pull().map(|p| p.max_waiting), Some(512));
-        assert_eq!(filters(&c), [b"a.*".to_vec()]);
         let push = ConsumerConfig { deliver_subject: "d".to_owned(), max_deliver: 3, ..c };
         let s = ConsumerSettings::from_config("S", "C", &push, 7);
         assert_eq!(s.max_deliver, 3);

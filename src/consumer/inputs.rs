@@ -3,11 +3,12 @@
 
 use super::ledger::Op;
 use super::machine::Consumer;
-use super::request::{AckKind, AckSubject, PullRequest, duration_text};
+use super::request::{AckKind, AckSubject, duration_text};
 use super::settings::{AckPolicy, ConsumerSettings, Mode, Origin, PullSettings};
 use super::sink::Sink;
 use super::status::{self, Closing};
 use super::unacked::EXPIRE_MAX;
+use crate::api::types::PullRequest;
 use crate::types::Timestamp;
 
 impl Consumer {
@@ -28,7 +29,7 @@ impl Consumer {
             return;
         }
         self.active_at = now.0;
-        let request = match PullRequest::parse(body) {
+        let request = match PullRequest::decode(body) {
             Ok(request) => request,
             Err(why) => {
                 status::line(&mut self.scratch, format_args!("400 Bad Request - {why}"));
@@ -42,7 +43,7 @@ impl Consumer {
         self.expire_requests(now, sink);
         if request.no_wait {
             let there = self.pending() + self.ledger.unacked.queued() as u64;
-            if there == 0 && request.expires <= 0 {
+            if there == 0 && request.expires == 0 {
                 return sink.status(inbox, Some(origin), status::NO_MESSAGES, b"");
             }
             if there > 0 && (there as i64) < self.waiting.owed() {
@@ -181,25 +182,22 @@ impl Consumer {
         self.push.active = active;
     }
 
-    /// Nobody listens on a pull's inbox any more.
-    pub fn inbox_gone(&mut self, now: Timestamp, inbox: &[u8], sink: &mut dyn Sink) {
-        while let Some(at) = self.waiting.find(|r| r.inbox == inbox) {
-            self.close(at, Closing::InterestExpired, sink);
-            self.active_at = now.0;
-        }
-    }
-
-    /// A connection closed: its requests are forgotten.
-    pub fn origin_gone(&mut self, now: Timestamp, origin: Origin) {
-        while let Some(at) = self.waiting.find(|r| r.origin == origin) {
-            self.waiting.remove(at);
-            self.active_at = now.0;
+    /// Ends the requests on whose inbox nobody listens any more.
+    pub fn drop_gone(&mut self, _now: Timestamp, sink: &mut dyn Sink) {
+        for at in self.waiting.all() {
+            if !sink.listens(&self.waiting.get(at).inbox) {
+                self.close(at, Closing::InterestExpired, sink);
+            }
         }
     }
 
     /// A message left the stream.
-    pub fn removed(&mut self, seq: u64) {
+    pub fn removed(&mut self, now: Timestamp, seq: u64) {
         if self.ledger.concerns(seq) {
+            if self.ledger.unacked.get(seq).is_some() {
+                // nats-server takes it for acknowledged.
+                self.acked_at = Some(now);
+            }
             self.ledger.change(Op::Removed { seq });
         }
     }
@@ -234,6 +232,11 @@ impl Consumer {
         self.expire_requests(now, sink);
         self.beat(now, sink);
         if self.inactive_at().is_some_and(|at| at <= now.0) {
+            self.drop_gone(now, sink);
+            if !self.waiting.is_empty() {
+                self.active_at = now.0;
+                return;
+            }
             self.deleted = true;
             sink.auto_delete();
         }

@@ -26,7 +26,6 @@
 mod codec;
 mod from_config;
 mod inputs;
-mod json;
 mod ledger;
 mod machine;
 pub mod pending;
@@ -43,9 +42,8 @@ mod waiting;
 mod tests;
 
 pub use codec::Corrupt;
-pub use from_config::filters;
 pub use machine::{Consumer, DeltaMark, Info, Meta, Outcome, Progress, Want};
-pub use request::{AckKind, AckSubject, PullRequest, duration_text, parse_duration};
+pub use request::{AckKind, AckSubject, duration_text, parse_duration};
 pub use settings::{
     AckPolicy, ConsumerSettings, FLOW_WINDOW_BYTES_MAX, Mode, Origin, PullSettings, PushSettings,
     ReplayPolicy, SECOND, SEQ_AHEAD_MAX, StartPosition,

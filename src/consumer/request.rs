@@ -1,88 +1,7 @@
 //! What clients write into pull requests and acknowledgements.
 
-use super::json;
+use crate::api::types::NakOptions;
 use std::fmt::Write;
-
-/// A pull request, as read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PullRequest {
-    /// Messages asked for. A formal request that says nothing has 0, which delivers one.
-    pub batch: i64,
-    /// Nanoseconds until the request expires; 0 for never.
-    pub expires: i64,
-    /// Bytes to deliver at most, 0 or less for no limit.
-    pub max_bytes: i64,
-    /// Do not wait.
-    pub no_wait: bool,
-    /// Nanoseconds between heartbeats; 0 for none.
-    pub idle_heartbeat: i64,
-}
-
-impl PullRequest {
-    /// Reads a request body: empty, a number, or a JSON object. Any other text asks for one
-    /// message.
-    ///
-    /// The error is the text after `400 Bad Request - `.
-    pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let body = body.trim_ascii();
-        match body.first() {
-            None => Ok(PullRequest { batch: 1, ..Default::default() }),
-            Some(b'{') => Self::parse_object(body),
-            Some(_) => {
-                let number = std::str::from_utf8(body).ok().and_then(|t| t.parse().ok());
-                Ok(PullRequest { batch: number.unwrap_or(1), ..Default::default() })
-            }
-        }
-    }
-
-    fn parse_object(body: &[u8]) -> Result<Self, String> {
-        let mut r = PullRequest::default();
-        let (mut min_pending, mut priority, mut has_id) = (0i64, 0i64, false);
-        json::object(body, |name, v| {
-            const NS: &str = "time.Duration";
-            let is = |want: &str| name.eq_ignore_ascii_case(want.as_bytes());
-            if is("batch") {
-                r.batch = v.integer(".batch", "int")?.unwrap_or(r.batch);
-            } else if is("expires") {
-                r.expires = v.integer(".expires", NS)?.unwrap_or(r.expires);
-            } else if is("max_bytes") {
-                r.max_bytes = v.integer(".max_bytes", "int")?.unwrap_or(r.max_bytes);
-            } else if is("no_wait") {
-                r.no_wait = v.boolean(".no_wait")?.unwrap_or(r.no_wait);
-            } else if is("idle_heartbeat") {
-                r.idle_heartbeat = v.integer(".idle_heartbeat", NS)?.unwrap_or(r.idle_heartbeat);
-            } else if is("group") {
-                v.string(".group")?;
-            } else if is("id") {
-                has_id = v.string(".id")?.is_some_and(|s| !s.is_empty());
-            } else if is("min_pending") || is("min_ack_pending") {
-                let field = if is("min_pending") { ".min_pending" } else { ".min_ack_pending" };
-                min_pending |= v.integer(field, "int64")?.unwrap_or(0);
-            } else if is("priority") {
-                priority = v.integer(".priority", "int")?.unwrap_or(0);
-            }
-            Ok(())
-        })?;
-        r.check(min_pending != 0, priority, has_id)
-    }
-
-    fn check(self, overflow: bool, priority: i64, has_id: bool) -> Result<Self, String> {
-        let hb = self.idle_heartbeat;
-        if hb > 0 && (self.expires <= 0 || hb.saturating_mul(2) > self.expires) {
-            return Err("heartbeat value too large".to_owned());
-        }
-        if !(0..=9).contains(&priority) {
-            return Err("Priority must be between 0 and 9".to_owned());
-        }
-        if overflow {
-            return Err("Not a Overflow Priority consumer".to_owned());
-        }
-        if has_id {
-            return Err("Not a Pinned Client Priority consumer".to_owned());
-        }
-        Ok(self)
-    }
-}
 
 /// What an acknowledgement's payload says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,15 +48,7 @@ fn nak_delay(argument: &[u8]) -> Option<i64> {
     if argument[0] != b'{' {
         return parse_duration(argument);
     }
-    let mut delay = 0;
-    json::object(argument, |name, v| {
-        if name.eq_ignore_ascii_case(b"delay") {
-            delay = v.integer(".delay", "time.Duration")?.unwrap_or(delay);
-        }
-        Ok(())
-    })
-    .ok()?;
-    Some(delay)
+    NakOptions::decode(argument).ok().map(|options| options.delay)
 }
 
 /// Reads a duration such as `1h2m3.5s`, `-10ms` or `0`, in nanoseconds.
@@ -319,9 +230,11 @@ fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::PullRequest;
 
     fn pull(batch: i64, expires: i64, max_bytes: i64, no_wait: bool, hb: i64) -> PullRequest {
-        PullRequest { batch, expires, max_bytes, no_wait, idle_heartbeat: hb }
+        let request = PullRequest { batch, expires, max_bytes, no_wait, ..PullRequest::default() };
+        PullRequest { idle_heartbeat: hb, ..request }
     }
 
     /// Bodies and answers recorded from nats-server 2.15.1.
@@ -343,7 +256,9 @@ mod tests {
             ("{\"x\":[1,{\"y\":[]}],\"z\":{\"batch\":9}}", pull(0, 0, 0, false, 0)),
             ("{\"expires\":10,\"idle_heartbeat\":5}", pull(0, 10, 0, false, 5)),
         ] {
-            assert_eq!(PullRequest::parse(body.as_bytes()), Ok(want), "{body}");
+            let read = PullRequest::decode(body.as_bytes());
+            let read = read.map(|r| PullRequest { group: String::new(), ..r });
+            assert_eq!(read, Ok(want), "{body}");
         }
     }
 
@@ -390,7 +305,7 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field .batch of type int",
             ),
         ] {
-            assert_eq!(PullRequest::parse(body.as_bytes()), Err(want.to_owned()), "{body}");
+            assert_eq!(PullRequest::decode(body.as_bytes()), Err(want.to_owned()), "{body}");
         }
     }
 
@@ -398,16 +313,16 @@ mod tests {
     #[test]
     fn any_body_is_read() {
         let deep = "{\"a\":".repeat(10_000);
-        assert_eq!(PullRequest::parse(deep.as_bytes()), Err("exceeded max depth".to_owned()));
+        assert_eq!(PullRequest::decode(deep.as_bytes()), Err("exceeded max depth".to_owned()));
         let good =
             br#"{"batch":5,"x":[1,-2.5e3,"\u00e9\"",{"y":null}],"no_wait":true,"expires":10}"#;
-        assert!(PullRequest::parse(good).is_ok());
+        assert!(PullRequest::decode(good).is_ok());
         for at in 0..good.len() {
-            let _ = PullRequest::parse(&good[..at]);
+            let _ = PullRequest::decode(&good[..at]);
             for b in 0..=255 {
                 let mut body = good.to_vec();
                 body[at] = b;
-                let _ = PullRequest::parse(&body);
+                let _ = PullRequest::decode(&body);
                 body.insert(0, b' ');
                 let _ = AckKind::parse(&body);
             }

@@ -35,7 +35,7 @@ const REACTOR: &[Family<ReactorStatus>] = &[
     counter("turns_total", "Turns of the reactor.", |r| r.turns),
     counter("slow_turns_total", "Turns longer than allowed.", |r| r.slow_turns),
     counter("busy_nanoseconds_total", "Time spent in turns.", |r| r.busy_ns),
-    counter("mesh_entries_total", "Entries sent to other reactors.", |r| r.mesh_entries),
+    counter("mesh_batches_total", "Batches sent to other reactors.", |r| r.mesh_batches),
     counter("mesh_full_total", "Times a ring was full.", |r| r.mesh_full),
 ];
 
@@ -44,7 +44,6 @@ const SHARD: &[Family<ShardStatus>] = &[
     counter("log_written_bytes_total", "Bytes written.", |s| s.written_bytes),
     counter("log_writes_total", "Writes.", |s| s.writes),
     counter("log_flushes_total", "Flushes.", |s| s.flushes),
-    counter("log_flush_nanoseconds_total", "Time that flushes took.", |s| s.flush_ns),
     gauge("log_segments", "Segments that hold data.", |s| s.segments),
     gauge("log_live_bytes", "Bytes that are alive.", |s| s.live_bytes),
 ];

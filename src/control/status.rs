@@ -89,8 +89,8 @@ pub struct ReactorStatus {
     pub slow_turns: u64,
     /// Nanoseconds spent in turns, the waits left out.
     pub busy_ns: u64,
-    /// Entries sent to other reactors.
-    pub mesh_entries: u64,
+    /// Batches sent to other reactors.
+    pub mesh_batches: u64,
     /// Times that a ring to another reactor was full.
     pub mesh_full: u64,
 }
@@ -106,8 +106,6 @@ pub struct ShardStatus {
     pub writes: u64,
     /// Flushes.
     pub flushes: u64,
-    /// Nanoseconds that flushes took, summed.
-    pub flush_ns: u64,
     /// Segments that hold data now.
     pub segments: u64,
     /// Bytes in them that are still alive.
@@ -169,7 +167,7 @@ impl AddAssign for ReactorStatus {
         self.turns += other.turns;
         self.slow_turns += other.slow_turns;
         self.busy_ns += other.busy_ns;
-        self.mesh_entries += other.mesh_entries;
+        self.mesh_batches += other.mesh_batches;
         self.mesh_full += other.mesh_full;
     }
 }

@@ -146,7 +146,8 @@ mod tests {
         push_no_responders(&mut out, b"_INBOX.a.1", b"1", b"nobody");
         push_error(&mut out, b"Stale Connection");
         let want = "MSG foo 1 2\r\nhi\r\nMSG foo sid r 0\r\n\r\n\
-            HMSG foo 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\nHMSG _INBOX.a.1 1 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n\
+            HMSG foo 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n\
+            HMSG _INBOX.a.1 1 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n\
             -ERR 'Stale Connection'\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), want);
     }

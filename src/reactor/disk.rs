@@ -1,7 +1,8 @@
-//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what the ring must not do.
+//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what
+//! the ring must not do.
 //!
-//! A write with a flush is one write and one linked data flush; both report as one. Creating and removing files goes to a
-//! thread, because reserving and zeroing space blocks.
+//! A write with a flush is one write and one linked data flush; both report as one. Creating and
+//! removing files goes to a thread, because reserving and zeroing space blocks.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -16,6 +17,7 @@ use super::driver::Driver;
 use super::run::Mailbox;
 use super::tag::{self, Kind};
 use crate::turn::Command;
+use crate::turn::report::DiskReport;
 
 /// The disks of one reactor, by position among its shards.
 pub struct Disks {
@@ -29,6 +31,7 @@ pub struct Disks {
 struct Disk {
     directory: PathBuf,
     files: BTreeMap<File, std::fs::File>,
+    counted: DiskReport,
 }
 
 /// An operation in the ring.
@@ -68,7 +71,11 @@ impl Disks {
             .spawn(move || files_thread(&paths, &jobs, &results, &mailbox))?;
         disks.shards = directories
             .into_iter()
-            .map(|directory| Disk { directory, files: BTreeMap::new() })
+            .map(|directory| Disk {
+                directory,
+                files: BTreeMap::new(),
+                counted: DiskReport::default(),
+            })
             .collect();
         disks.finished = Some(finished);
         disks.worker = Some(to_worker);
@@ -93,6 +100,7 @@ impl Disks {
                 self.write(Running { shard, token, what, left: 1, result: Ok(0) }, flush, driver);
             }
             Op::Flush { file, .. } => {
+                self.shards[shard].counted.flushes += 1;
                 let fd = self.fd(shard, file);
                 let running = Running { shard, token, what: What::Flush, left: 1, result: Ok(0) };
                 let slot = self.running.insert(running);
@@ -106,7 +114,8 @@ impl Disks {
                 let fd = self.fd(shard, file);
                 let pointer = buf.as_mut_ptr();
                 let what = What::Read { buf: Some(buf) };
-                let slot = self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
+                let slot =
+                    self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
                 let entry = opcode::Read::new(fd, pointer, len as u32)
                     .offset(offset)
                     .build()
@@ -120,7 +129,12 @@ impl Disks {
         let What::Write { file, offset, data } = &running.what else { return };
         let fd = self.fd(running.shard, *file);
         running.left = if flush { 2 } else { 1 };
-        let write = opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
+        let counted = &mut self.shards[running.shard].counted;
+        counted.writes += 1;
+        counted.written_bytes += data.len() as u64;
+        counted.flushes += u64::from(flush);
+        let write =
+            opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
         let slot = self.running.insert(running);
         let write = write.user_data(tag::pack(Kind::Disk, slot << 1));
         if !flush {
@@ -171,6 +185,11 @@ impl Disks {
         }
     }
 
+    /// What each shard's device was asked for.
+    pub fn report(&self) -> Vec<DiskReport> {
+        self.shards.iter().map(|disk| disk.counted).collect()
+    }
+
     /// Ends the thread.
     pub fn finish(&mut self) {
         self.worker = None;
@@ -183,12 +202,12 @@ impl Disks {
 impl Running {
     fn note(&mut self, result: i32, is_flush: bool) {
         match &self.what {
+            // A flush that was cancelled because its write failed adds nothing to the write's own
+            // error.
+            _ if result == -libc::ECANCELED && self.result.is_err() => {}
             _ if result < 0 => {
-                // A flush that was cancelled because its write failed adds nothing to the write's own error.
-                if self.result.is_ok() || -result != libc::ECANCELED {
-                    let verb = if is_flush { "flush the log" } else { "write or read the log" };
-                    self.result = Err(DeviceError::from_errno(-result, verb));
-                }
+                let verb = if is_flush { "flush the log" } else { "write or read the log" };
+                self.result = Err(DeviceError::from_errno(-result, verb));
             }
             What::Write { data, .. } if !is_flush => {
                 if result as usize == data.len() {

@@ -1,4 +1,5 @@
-//! The io_uring of one reactor: submission with room kept, one wait per turn, and the provided receive buffers.
+//! The io_uring of one reactor: submission with room kept, one wait per turn, and the provided
+//! receive buffers.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,7 +10,8 @@ use io_uring::{IoUring, cqueue, squeue, types};
 
 /// Submission entries: what one turn may queue before an extra submit is made.
 const SQ_ENTRIES: u32 = 1024;
-/// Completion entries: bounds what one wait can bring back; the kernel keeps an overflow list beyond it.
+/// Completion entries: bounds what one wait can bring back; the kernel keeps an overflow list
+/// beyond it.
 const CQ_ENTRIES: u32 = 8192;
 /// The buffer group of receive buffers.
 pub const RECEIVE_GROUP: u16 = 1;
@@ -47,13 +49,20 @@ impl Driver {
         self.ring.as_raw_fd()
     }
 
+    /// Keeps a file open for as long as the kernel works for this ring. That may be longer than the
+    /// process lives.
+    pub fn hold(&mut self, file: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_files(&[file])
+    }
+
     /// Queues one entry, submitting what is queued if there is no room.
     ///
     /// The caller keeps every pointer in `entry` valid until its completion arrives.
     pub fn push(&mut self, entry: &squeue::Entry) {
         loop {
-            // SAFETY: whoever queues an entry keeps its buffers and descriptors alive until the completion arrives: outbounds
-            // and log blocks are owned by structures that free them only after that, see `sockets` and `disk`.
+            // SAFETY: whoever queues an entry keeps its buffers and descriptors alive until the
+            // completion arrives: outbounds and log blocks are owned by structures that free them
+            // only after that, see `sockets` and `disk`.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
@@ -61,7 +70,8 @@ impl Driver {
         }
     }
 
-    /// Makes sure that `count` entries fit without a submit in between: linked entries must go in together.
+    /// Makes sure that `count` entries fit without a submit in between: linked entries must go in
+    /// together.
     pub fn reserve(&mut self, count: usize) {
         let queue = self.ring.submission();
         let room = queue.capacity() - queue.len();
@@ -74,12 +84,14 @@ impl Driver {
     fn submit_now(&mut self) {
         match self.ring.submit() {
             Ok(_) => {}
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)) => {}
+            Err(e)
+                if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)) => {}
             Err(e) => panic!("io_uring submit failed: {e}"),
         }
     }
 
-    /// Submits what is queued and waits for at least `want` completions or until `timeout` has passed.
+    /// Submits what is queued and waits for at least `want` completions or until `timeout` has
+    /// passed.
     pub fn submit_and_wait(&mut self, want: usize, timeout: Option<std::time::Duration>) {
         let spec;
         let args = match timeout {
@@ -122,7 +134,8 @@ pub fn more(flags: u32) -> bool {
     cqueue::more(flags)
 }
 
-/// A ring of buffers that the kernel picks receive buffers from. Few and large: they stay in the cache.
+/// A ring of buffers that the kernel picks receive buffers from. Few and large: they stay in the
+/// cache.
 pub struct ReceiveBuffers {
     entries: NonNull<types::BufRingEntry>,
     memory: NonNull<u8>,
@@ -136,8 +149,8 @@ impl ReceiveBuffers {
         assert!(count.is_power_of_two() && bytes > 0);
         let entries = map(usize::from(count) * size_of::<types::BufRingEntry>())?.cast();
         let memory = map(usize::from(count) * bytes)?;
-        // SAFETY: the ring of entries is page-aligned, zeroed and lives as long as this value, which the reactor drops after
-        // its ring.
+        // SAFETY: the ring of entries is page-aligned, zeroed and lives as long as this value,
+        // which the reactor drops after its ring.
         unsafe {
             driver.ring.submitter().register_buf_ring_with_flags(
                 entries.as_ptr() as u64,
@@ -157,7 +170,8 @@ impl ReceiveBuffers {
     /// The first `len` bytes of buffer `id`, which the kernel has handed out and not got back yet.
     pub fn get(&self, id: u16, len: usize) -> &[u8] {
         assert!(id < self.count && len <= self.bytes);
-        // SAFETY: in range by the assertion; the kernel does not write to a buffer between its completion and `put`.
+        // SAFETY: in range by the assertion; the kernel does not write to a buffer between its
+        // completion and `put`.
         unsafe {
             std::slice::from_raw_parts(self.memory.as_ptr().add(usize::from(id) * self.bytes), len)
         }
@@ -166,7 +180,8 @@ impl ReceiveBuffers {
     /// Gives buffer `id` back; visible to the kernel after `publish`.
     pub fn put(&mut self, id: u16) {
         let slot = usize::from(self.tail & (self.count - 1));
-        // SAFETY: slot < count, and the entry array is ours; the kernel reads entries only below the published tail.
+        // SAFETY: slot < count, and the entry array is ours; the kernel reads entries only below
+        // the published tail.
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(slot);
             entry.set_addr(self.memory.as_ptr().add(usize::from(id) * self.bytes) as u64);
@@ -178,7 +193,8 @@ impl ReceiveBuffers {
 
     /// Publishes what was `put` to the kernel.
     pub fn publish(&mut self) {
-        // SAFETY: the tail word lies in the first entry of the page-aligned ring; the kernel reads it with acquire.
+        // SAFETY: the tail word lies in the first entry of the page-aligned ring; the kernel reads
+        // it with acquire.
         unsafe {
             let tail = types::BufRingEntry::tail(self.entries.as_ptr()) as *const AtomicU16;
             (*tail).store(self.tail, Ordering::Release);
@@ -188,7 +204,8 @@ impl ReceiveBuffers {
 
 impl Drop for ReceiveBuffers {
     fn drop(&mut self) {
-        // SAFETY: both mappings were made by `map` with these sizes and nothing refers to them any more.
+        // SAFETY: both mappings were made by `map` with these sizes and nothing refers to them any
+        // more.
         unsafe {
             libc::munmap(
                 self.entries.as_ptr().cast(),

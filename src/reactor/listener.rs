@@ -1,14 +1,34 @@
-//! The one plain listener: an address in use must be an error, so it is bound before any reactor starts.
+//! The one plain listener: an address in use must be an error, so it is bound before any reactor
+//! starts.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// How long an address in use is asked for again. A process that was killed may hold its sockets a
+/// little longer than it lives: the kernel takes its rings down in the background.
+const IN_USE_MAX: Duration = Duration::from_secs(1);
+/// Time between two attempts.
+const IN_USE_PAUSE: Duration = Duration::from_millis(5);
+
 /// Binds and listens on `host:port`; port -1 is asked for as 0.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match bind_once(host, port) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < IN_USE_MAX => {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn bind_once(host: &str, port: u16) -> io::Result<TcpListener> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let mut last = io::Error::other("no address");
     for address in (host, port).to_socket_addrs()? {

@@ -1,10 +1,12 @@
 //! Reactors: the pinned threads that own everything per core and talk to the kernel.
 //!
-//! Purpose: drive the pure turn (`crate::turn::Core`) with io_uring: sockets, disks, the mesh, time. It decides nothing. It is
-//! the only place beside `control` that knows descriptors, threads and clocks. One `Reactor` exists per thread.
+//! Purpose: drive the pure turn (`crate::turn::Core`) with io_uring: sockets, disks, the mesh,
+//! time. It decides nothing. It is the only place beside `control` that knows descriptors, threads
+//! and clocks. One `Reactor` exists per thread.
 //!
-//! Invariants: buffers handed to the kernel stay where they are until their completion; one send per socket is in
-//! flight; a reactor sleeps only after it has announced that and looked at its lanes once more.
+//! Invariants: buffers handed to the kernel stay where they are until their completion; one send
+//! per socket is in flight; a reactor sleeps only after it has announced that and looked at its
+//! lanes once more.
 
 mod affinity;
 mod clock;
@@ -20,5 +22,5 @@ mod tag;
 
 pub use affinity::allowed as allowed_cpus;
 pub use node::{Node, NodeError, Plan, listen};
-pub use store::{Store, random};
 pub use run::Mailbox;
+pub use store::{Store, random};

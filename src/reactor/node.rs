@@ -1,4 +1,5 @@
-//! Starting and stopping a node: the listener, one thread per reactor, and the order in which they become ready.
+//! Starting and stopping a node: the listener, one thread per reactor, and the order in which they
+//! become ready.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
@@ -9,20 +10,22 @@ use std::thread::JoinHandle;
 use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
 
 use super::affinity;
+use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
-use super::links::{Batch, Lane, Links};
+use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
-use super::clock::Clock;
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
-/// Slots of a lane between two reactors. A batch is a slot, so few are needed.
-const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 256 };
+/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (a MiB), so
+/// few are needed: what waits in a lane must fit into an outbound that is half full.
+const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 2 };
 /// Receive buffers of a reactor: few and large, so that they stay in the cache.
 const RECEIVE_BUFFERS: u16 = 16;
 /// Bytes of a receive buffer.
@@ -100,7 +103,8 @@ pub fn listen(options: &Options) -> Result<TcpListener, NodeError> {
 }
 
 impl Node {
-    /// Starts the reactors and waits until all of them are ready; clients are accepted from then on.
+    /// Starts the reactors and waits until all of them are ready; clients are accepted from then
+    /// on.
     pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
         let address = listener.local_addr().map_err(NodeError::Listen)?;
         let n = plan.reactors;
@@ -178,7 +182,8 @@ fn reactor_thread(own: Own, start: &Start) {
             reactor.run();
         }
         Err(e) => {
-            // The others wait at the barrier for this one: let them pass, the node is given up anyway.
+            // The others wait at the barrier for this one: let them pass, the node is given up
+            // anyway.
             let _ = start.ready.send(Err(e));
             if start.rings.lock().is_ok_and(|r| r[id] == -1) {
                 start.made.wait();
@@ -196,9 +201,15 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
             .map_err(|e| NodeError::Reactor(format!("cannot pin a reactor to CPU {cpu}: {e}")))?;
     }
     let failed = |e: std::io::Error| {
-        NodeError::Reactor(format!("io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): {e}"))
+        NodeError::Reactor(format!(
+            "io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): {e}"
+        ))
     };
     let mut driver = Driver::new().map_err(failed)?;
+    if let Some(store) = &plan.store {
+        // Whoever opens the store next must not do so while writes of this process are under way.
+        driver.hold(store.lock()).map_err(failed)?;
+    }
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
     let mut clock = Clock::default();
     let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
@@ -216,7 +227,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint, rings),
+        links: Links::new(own.endpoint),
+        rings,
         disks,
         commands: own.commands,
         mailbox,
@@ -242,7 +254,7 @@ fn open_core(
             continue;
         }
         let opened = store
-            .open_shard(shard, reactor, &plan.options, &plan.server_name, clock.now())
+            .open_shard(shard, &plan.options, &plan.server_name, clock.now())
             .map_err(NodeError::Store)?;
         for line in opened.lines {
             plan.logger.info(format_args!("{line}"));

@@ -6,21 +6,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use corelane_storage::device::Op;
 use io_uring::{opcode, types};
 
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
-use super::links::{Links, NewSocket};
+use super::links::{self, Links, NewSocket};
 use super::listener;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
 use crate::config::log::Logger;
+use crate::turn::drive::{self, Edge};
+use crate::turn::report::{Report, ShellReport};
 use crate::turn::{Command, Core, Effects};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
 const STALL: i64 = 5_000_000;
+/// How long nobody is accepted after descriptors ran out, in nanoseconds.
+const ACCEPT_PAUSE: i64 = 100_000_000;
+
+/// Turns after a stop at least.
+const STOP_TURNS: u32 = 2;
+/// How long what is still to be sent may hold up a stop, in nanoseconds.
+const STOP_MAX: i64 = 500_000_000;
+/// How long a stopping reactor waits for one more completion.
+const STOP_LOOK: Duration = Duration::from_millis(1);
 
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
@@ -62,13 +74,34 @@ pub struct Acceptor {
     pub next_conn: u64,
 }
 
+impl Acceptor {
+    /// Lets nobody connect any more. The accept that is armed keeps the socket open by itself, so
+    /// it is ended.
+    fn stop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // SAFETY: the descriptor is open until the end of this block.
+            unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+    }
+}
+
 /// One reactor with all it owns.
 pub struct Reactor {
     core: Core,
+    links: Links,
+    kernel: Kernel,
+    effects: Effects,
+    incoming: Vec<NewSocket>,
+    clock: Clock,
+}
+
+/// What stands between the core and the kernel.
+struct Kernel {
     id: ReactorId,
     driver: Driver,
     buffers: ReceiveBuffers,
-    links: Links,
+    /// Ring descriptors of all reactors, by id.
+    rings: Vec<RawFd>,
     disks: Disks,
     commands: mpsc::Receiver<Command>,
     mailbox: Mailbox,
@@ -76,13 +109,14 @@ pub struct Reactor {
     loads: Arc<[AtomicUsize]>,
     connections_max: Option<u32>,
     logger: Logger,
-    incoming: Vec<NewSocket>,
     sockets: Sockets,
-    clock: Clock,
     completions: Vec<Completion>,
-    effects: Effects,
     event_count: Box<u64>,
-    stopped: bool,
+    counted: ShellReport,
+    /// Descriptors ran out: accepting goes on then.
+    accept_at: Option<Timestamp>,
+    /// It was told to stop: turns that are still to come at least, and when it ends at last.
+    stopping: Option<(u32, Timestamp)>,
 }
 
 /// What a reactor is built from.
@@ -97,6 +131,8 @@ pub struct Parts {
     pub buffers: ReceiveBuffers,
     /// The mesh.
     pub links: Links,
+    /// Ring descriptors of all reactors, by id.
+    pub rings: Vec<RawFd>,
     /// The shards' devices.
     pub disks: Disks,
     /// Commands from other threads.
@@ -118,116 +154,196 @@ impl Reactor {
     pub fn new(parts: Parts) -> Self {
         Reactor {
             core: parts.core,
-            id: parts.id,
-            driver: parts.driver,
-            buffers: parts.buffers,
             links: parts.links,
-            disks: parts.disks,
-            commands: parts.commands,
-            mailbox: parts.mailbox,
-            acceptor: parts.acceptor,
-            loads: parts.loads,
-            connections_max: parts.connections_max,
-            logger: parts.logger,
-            incoming: Vec::new(),
-            sockets: Sockets::default(),
-            clock: Clock::default(),
-            completions: Vec::with_capacity(1024),
+            kernel: Kernel {
+                id: parts.id,
+                driver: parts.driver,
+                buffers: parts.buffers,
+                rings: parts.rings,
+                disks: parts.disks,
+                commands: parts.commands,
+                mailbox: parts.mailbox,
+                acceptor: parts.acceptor,
+                loads: parts.loads,
+                connections_max: parts.connections_max,
+                logger: parts.logger,
+                sockets: Sockets::default(),
+                completions: Vec::with_capacity(1024),
+                event_count: Box::new(0),
+                counted: ShellReport::default(),
+                accept_at: None,
+                stopping: None,
+            },
             effects: Effects::default(),
-            event_count: Box::new(0),
-            stopped: false,
+            incoming: Vec::new(),
+            clock: Clock::default(),
         }
     }
 
     /// Runs until told to stop.
     pub fn run(mut self) {
-        self.arm_event();
-        self.arm_accept();
+        self.kernel.arm_event();
+        self.kernel.arm_accept();
         loop {
             let now = self.clock.now();
-            self.turn(now);
+            self.kernel.driver.completions(&mut self.kernel.completions);
+            let Reactor { core, links, kernel, effects, incoming, .. } = &mut self;
+            drive::turn(now, core, links, kernel, effects, incoming);
             let end = self.clock.now();
-            if end.since(now) > STALL {
-                self.core.stalled(end.since(now));
+            let took = end.since(now);
+            self.kernel.counted.turns += 1;
+            self.kernel.counted.busy_ns += u64::try_from(took).unwrap_or(0);
+            if took > STALL {
+                self.core.stalled(took);
             }
-            if self.stopped {
+            if self.kernel.has_stopped(end) {
                 break;
             }
             self.wait(end);
         }
-        self.disks.finish();
+        self.kernel.disks.finish();
     }
 
-    /// One turn: everything that has arrived is handled, and what follows from it is queued.
-    fn turn(&mut self, now: Timestamp) {
-        self.driver.completions(&mut self.completions);
-        self.core.begin(now);
-        self.links.drain(now, &mut self.core, &mut self.driver, &mut self.incoming);
-        for (fd, conn, peer) in std::mem::take(&mut self.incoming) {
-            self.adopt(now, fd, conn, &peer);
+    fn wait(&mut self, now: Timestamp) {
+        if self.kernel.stopping.is_some() {
+            return self.kernel.driver.submit_and_wait(1, Some(STOP_LOOK));
+        }
+        let Kernel { driver, sockets, accept_at, .. } = &mut self.kernel;
+        let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
+        if busy || !self.links.try_sleep() {
+            driver.submit_and_wait(0, None);
+            return;
+        }
+        let deadline = [self.core.deadline(), *accept_at].into_iter().flatten().min();
+        let timeout = deadline
+            .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
+        driver.submit_and_wait(1, timeout);
+        self.links.wake_up();
+    }
+}
+
+impl Edge for Kernel {
+    type Socket = NewSocket;
+
+    fn wake(&mut self, reactor: usize) {
+        links::ring(&mut self.driver, self.rings[reactor]);
+    }
+
+    fn adopt(&mut self, now: Timestamp, core: &mut Core, (fd, conn, peer): NewSocket) {
+        let open: usize = self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum();
+        core.set_full(self.connections_max.is_some_and(|max| open > max as usize));
+        self.sockets.insert(fd, conn, &mut self.driver);
+        core.accept(now, conn, &peer);
+    }
+
+    fn arrivals(&mut self, now: Timestamp, core: &mut Core, links: &mut Links) {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.arm_accept();
         }
         let mut completions = std::mem::take(&mut self.completions);
         for c in completions.drain(..) {
-            self.complete(now, c);
+            self.complete(now, core, links, c);
         }
         self.completions = completions;
         self.buffers.publish();
         self.sockets.rearm(&mut self.driver);
-        self.core.finish(now);
-        self.act(now);
     }
 
-    fn complete(&mut self, now: Timestamp, c: Completion) {
-        let (kind, slot) = tag::unpack(c.user_data);
-        match kind {
-            Kind::Receive => self.receive_done(now, slot, c),
-            Kind::Send => {
-                if let Some(conn) = self.sockets.sent(slot) {
-                    if c.result >= 0 {
-                        self.core.sent(now, conn, c.result as usize);
-                    } else {
-                        self.lost(now, conn);
-                    }
-                }
-            }
-            Kind::Disk => self.disks.complete(slot, c.result, |shard, done| {
-                self.core.disk_done(shard, done);
-            }),
-            Kind::Event => self.event(now),
-            Kind::Accept => self.accepted(now, c),
-            Kind::Wake | Kind::Ignore => {}
-        }
+    fn pause(&mut self, conn: ConnId) {
+        self.sockets.pause(conn, &mut self.driver);
     }
 
-    fn receive_done(&mut self, now: Timestamp, slot: usize, c: Completion) {
-        if c.result > 0 {
-            let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
-            let bytes = self.buffers.get(buffer, c.result as usize);
-            if self.sockets.received(slot, bytes, driver::more(c.flags))
-                && let Some(conn) = self.sockets.conn(slot)
-            {
-                self.core.received(now, conn, bytes);
-            }
-            self.buffers.put(buffer);
-        } else if self.sockets.receive_ended(slot, c.result)
-            && let Some(conn) = self.sockets.conn(slot)
-        {
-            self.lost(now, conn);
-        }
+    fn resume(&mut self, conn: ConnId) {
+        self.sockets.resume(conn, &mut self.driver);
+    }
+
+    fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)> {
+        self.sockets.unpark(&mut self.driver)
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.sockets.send(conn, bytes, &mut self.driver);
     }
 
     /// The peer is gone.
-    fn lost(&mut self, now: Timestamp, conn: ConnId) {
+    fn lost(&mut self, now: Timestamp, core: &mut Core, conn: ConnId) {
         if !self.sockets.is_open(conn) {
             return;
         }
-        let kept = self.core.closed(now, conn);
+        let kept = core.closed(now, conn);
         self.sockets.keep(conn, kept);
         self.sockets.close(conn);
         self.loads[usize::from(self.id.0)].fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn accepted(&mut self, now: Timestamp, c: Completion) {
+    fn submit(&mut self, shard: usize, op: Op) {
+        self.disks.submit(shard, op, &mut self.driver);
+    }
+
+    fn line(&mut self, line: &str) {
+        self.logger.warn(format_args!("{line}"));
+    }
+
+    fn fatal(&mut self, why: &str) {
+        self.logger.fatal(format_args!("{why}"));
+        std::process::exit(1);
+    }
+}
+
+impl Kernel {
+    /// After the last turn: what came from other reactors before the stop is sent.
+    fn has_stopped(&mut self, now: Timestamp) -> bool {
+        let Some((turns, until)) = &mut self.stopping else { return false };
+        *turns = turns.saturating_sub(1);
+        now >= *until || (*turns == 0 && !self.sockets.any_sending())
+    }
+
+    fn complete(&mut self, now: Timestamp, core: &mut Core, links: &mut Links, c: Completion) {
+        let (kind, slot) = tag::unpack(c.user_data);
+        match kind {
+            Kind::Receive => self.receive_done(now, core, slot, c),
+            Kind::Send => {
+                if let Some(conn) = self.sockets.sent(slot) {
+                    if c.result >= 0 {
+                        core.sent(now, conn, c.result as usize);
+                    } else {
+                        self.lost(now, core, conn);
+                    }
+                }
+            }
+            Kind::Disk => self.disks.complete(slot, c.result, |shard, done| {
+                core.disk_done(shard, done);
+            }),
+            Kind::Event => self.event(now, core, links),
+            Kind::Accept => self.accepted(now, core, links, c),
+            Kind::Wake | Kind::Ignore => {}
+        }
+    }
+
+    fn receive_done(&mut self, now: Timestamp, core: &mut Core, slot: usize, c: Completion) {
+        if c.result > 0 {
+            let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
+            let bytes = self.buffers.get(buffer, c.result as usize);
+            let paused = self.sockets.conn(slot).is_some_and(|conn| core.is_paused(conn));
+            if self.sockets.received(slot, bytes, driver::more(c.flags), paused)
+                && let Some(conn) = self.sockets.conn(slot)
+            {
+                core.received(now, conn, bytes);
+            }
+            self.buffers.put(buffer);
+        } else if self.sockets.receive_ended(slot, c.result)
+            && let Some(conn) = self.sockets.conn(slot)
+        {
+            self.lost(now, core, conn);
+        }
+    }
+
+    fn accepted(&mut self, now: Timestamp, core: &mut Core, links: &mut Links, c: Completion) {
+        if matches!(-c.result, libc::EMFILE | libc::ENFILE) {
+            self.accept_at = Some(Timestamp(now.0 + ACCEPT_PAUSE));
+            return;
+        }
         if !driver::more(c.flags) {
             self.arm_accept();
         }
@@ -245,9 +361,9 @@ impl Reactor {
         self.loads[to].fetch_add(1, Ordering::Relaxed);
         let peer = peer.map(|p| p.to_string()).unwrap_or_default();
         if to == usize::from(self.id.0) {
-            self.adopt(now, fd, conn, &peer);
+            self.adopt(now, core, (fd, conn, peer));
         } else {
-            self.links.hand_over(to, (fd, conn, peer));
+            links.hand_over(to, (fd, conn, peer));
         }
     }
 
@@ -256,24 +372,26 @@ impl Reactor {
         (0..self.loads.len()).min_by_key(load).unwrap_or(0)
     }
 
-    fn adopt(&mut self, now: Timestamp, fd: OwnedFd, conn: ConnId, peer: &str) {
-        let open: usize = self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum();
-        self.core.set_full(self.connections_max.is_some_and(|max| open > max as usize));
-        self.sockets.insert(fd, conn, &mut self.driver);
-        self.core.accept(now, conn, peer);
-    }
-
-    fn event(&mut self, now: Timestamp) {
-        self.disks.worker_done(|shard, done| self.core.disk_done(shard, done));
+    fn event(&mut self, now: Timestamp, core: &mut Core, links: &Links) {
+        self.disks.worker_done(|shard, done| core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop => self.stopped = true,
+                Command::Stop => {
+                    self.stopping.get_or_insert((STOP_TURNS, now.plus(STOP_MAX)));
+                }
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
-                        acceptor.listener = None;
+                        acceptor.stop();
                     }
                 }
-                other => self.core.command(now, other),
+                Command::Report(tell) => {
+                    let (mesh_batches, mesh_full) = links.counted();
+                    let disks = self.disks.report();
+                    let counted = self.counted.clone();
+                    let shell = ShellReport { disks, mesh_batches, mesh_full, ..counted };
+                    tell(Report { shell, ..core.report() });
+                }
+                other => core.command(now, other),
             }
         }
         self.arm_event();
@@ -297,68 +415,4 @@ impl Reactor {
             .user_data(tag::pack(Kind::Accept, 0));
         self.driver.push(&entry);
     }
-
-    /// Carries out what the turn decided.
-    fn act(&mut self, now: Timestamp) {
-        loop {
-            self.core.take_effects(&mut self.effects);
-            let mut again = false;
-            for (conn, pause) in std::mem::take(&mut self.effects.flow) {
-                if pause {
-                    self.sockets.pause(conn, &mut self.driver);
-                } else if let Some((parked, ended)) = self.sockets.resume(conn, &mut self.driver) {
-                    if !parked.is_empty() {
-                        self.core.received(now, conn, &parked);
-                        again = true;
-                    }
-                    if ended {
-                        self.lost(now, conn);
-                        again = true;
-                    }
-                }
-            }
-            if !again {
-                break;
-            }
-            self.core.finish(now);
-        }
-        for conn in self.effects.send.drain(..) {
-            if !self.sockets.is_sending(conn)
-                && let Some(bytes) = self.core.start_send(now, conn)
-            {
-                self.sockets.send(conn, bytes, &mut self.driver);
-            }
-        }
-        for conn in std::mem::take(&mut self.effects.close) {
-            self.lost(now, conn);
-        }
-        for (shard, op) in self.effects.disk.drain(..) {
-            self.disks.submit(shard, op, &mut self.driver);
-        }
-        self.links.push(&mut self.core, &mut self.driver);
-        for line in self.effects.log.drain(..) {
-            self.logger.warn(format_args!("{line}"));
-        }
-        if let Some(why) = self.effects.fatal.take() {
-            self.logger.fatal(format_args!("{why}"));
-            std::process::exit(1);
-        }
-    }
-
-    fn wait(&mut self, now: Timestamp) {
-        if self.core.has_work() || !self.links.try_sleep() {
-            self.driver.submit_and_wait(0, None);
-            return;
-        }
-        let timeout = self.core.deadline().map(|d| {
-            Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000))
-        });
-        self.driver.submit_and_wait(1, timeout);
-        self.links.wake_up();
-    }
-}
-
-/// The descriptor of a reactor's ring, for its neighbours.
-pub fn ring_fd(driver: &Driver) -> RawFd {
-    driver.fd()
 }

@@ -1,7 +1,7 @@
 //! The sockets of one reactor: their receives, sends and orderly closing.
 //!
-//! A slot is freed only after every operation on it has completed, so a completion always finds the socket it belongs to.
-//! `Net` decides; here descriptors and pending operations are kept.
+//! A slot is freed only after every operation on it has completed, so a completion always finds the
+//! socket it belongs to. `Net` decides; here descriptors and pending operations are kept.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -36,7 +36,13 @@ pub struct Sockets {
     slots: slab::Slab<Socket>,
     by_conn: hashbrown::HashMap<ConnId, usize, foldhash::fast::FixedState>,
     rearm: Vec<usize>,
+    /// Sockets that are read again and still have parked bytes.
+    unparking: Vec<usize>,
 }
+
+/// Parked bytes that are handed over at a time: a stall delays each such piece, as it would have
+/// delayed a read.
+const PIECE: usize = 128 << 10;
 
 impl Sockets {
     /// Takes over a connected socket and starts receiving.
@@ -58,19 +64,14 @@ impl Sockets {
         self.arm(slot, driver);
     }
 
-    /// How many sockets are open.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// True if none is open.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// The connection on `slot`, unless it is closing.
     pub fn conn(&self, slot: usize) -> Option<ConnId> {
         self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
+    }
+
+    /// True if the kernel has something to send still.
+    pub fn any_sending(&self) -> bool {
+        self.slots.iter().any(|(_, s)| s.sending && !s.closing)
     }
 
     /// True if the connection is open and not closing.
@@ -78,14 +79,9 @@ impl Sockets {
         self.by_conn.get(&conn).is_some_and(|&slot| !self.slots[slot].closing)
     }
 
-    /// All connections, in slot order.
-    pub fn conns(&self) -> Vec<ConnId> {
-        self.slots.iter().map(|(_, s)| s.conn).collect()
-    }
-
     fn arm(&mut self, slot: usize, driver: &mut Driver) {
         let Some(s) = self.slots.get_mut(slot) else { return };
-        if s.receiving || s.paused || s.closing || s.ended {
+        if s.receiving || s.paused || s.closing || s.ended || !s.parked.is_empty() {
             return;
         }
         s.receiving = true;
@@ -95,8 +91,10 @@ impl Sockets {
         driver.push(&entry);
     }
 
-    /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them otherwise.
-    pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool) -> bool {
+    /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them
+    /// otherwise.
+    /// `paused` tells that the turn has paused the connection, which the socket may not have been told yet.
+    pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool, paused: bool) -> bool {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         if !more {
             s.receiving = false;
@@ -106,7 +104,7 @@ impl Sockets {
         if s.closing {
             return false;
         }
-        if s.paused {
+        if s.paused || paused || !s.parked.is_empty() {
             s.parked.extend_from_slice(bytes);
             return false;
         }
@@ -118,12 +116,13 @@ impl Sockets {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         s.receiving = false;
         s.cancelling = false;
-        let transient = matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN);
+        let transient =
+            matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN);
         if result < 0 && transient {
             self.rearm.push(slot);
             return false;
         }
-        if s.paused && !s.parked.is_empty() {
+        if !s.parked.is_empty() {
             s.ended = true;
             return false;
         }
@@ -155,21 +154,49 @@ impl Sockets {
         }
     }
 
-    /// Reads again. Returns what was parked meanwhile and whether the peer had closed after it.
-    pub fn resume(&mut self, conn: ConnId, driver: &mut Driver) -> Option<(Vec<u8>, bool)> {
-        let &slot = self.by_conn.get(&conn)?;
+    /// Reads again, beginning with what was parked meanwhile.
+    pub fn resume(&mut self, conn: ConnId, driver: &mut Driver) {
+        let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];
         if !s.paused || s.closing {
-            return None;
+            return;
         }
         s.paused = false;
-        let parked = std::mem::take(&mut s.parked);
-        let ended = s.ended;
-        self.arm(slot, driver);
-        Some((parked, ended))
+        if s.parked.is_empty() {
+            self.arm(slot, driver);
+        } else {
+            self.unparking.push(slot);
+        }
     }
 
-    /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is in flight.
+    /// The next piece of parked bytes of a connection that is read again, and whether the peer had
+    /// closed after it.
+    pub fn unpark(&mut self, driver: &mut Driver) -> Option<(ConnId, Vec<u8>, bool)> {
+        while let Some(slot) = self.unparking.pop() {
+            let Some(s) = self.slots.get_mut(slot) else { continue };
+            if s.paused || s.closing || s.parked.is_empty() {
+                continue;
+            }
+            let rest = s.parked.split_off(s.parked.len().min(PIECE));
+            let piece = std::mem::replace(&mut s.parked, rest);
+            let (conn, ended) = (s.conn, s.ended && s.parked.is_empty());
+            if s.parked.is_empty() {
+                self.arm(slot, driver);
+            } else {
+                self.unparking.push(slot);
+            }
+            return Some((conn, piece, ended));
+        }
+        None
+    }
+
+    /// True if parked bytes wait to be handed over.
+    pub fn has_parked(&self) -> bool {
+        !self.unparking.is_empty()
+    }
+
+    /// Sends `bytes`, which must stay where they are until `sent` is told. One send per socket is
+    /// in flight.
     pub fn send(&mut self, conn: ConnId, bytes: &[u8], driver: &mut Driver) {
         let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];
@@ -181,11 +208,6 @@ impl Sockets {
             .build()
             .user_data(tag::pack(Kind::Send, slot));
         driver.push(&entry);
-    }
-
-    /// True if a send of this connection is in flight.
-    pub fn is_sending(&self, conn: ConnId) -> bool {
-        self.by_conn.get(&conn).is_some_and(|&slot| self.slots[slot].sending)
     }
 
     /// Notes a completed send and names its connection.

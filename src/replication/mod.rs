@@ -1,10 +1,12 @@
 //! Groups: sets of replicas with one consensus log.
 //!
-//! Purpose: the facade behind which a stream's records become committed. A group of one replica commits what its own log has
-//! made durable; groups of several will run consensus behind the same calls. It must not know connections, streams or the
-//! device. One value per group and replica; it lives in the shard that hosts the replica.
+//! Purpose: the facade behind which a stream's records become committed. A group of one replica
+//! commits what its own log has made durable; groups of several will run consensus behind the same
+//! calls. It must not know connections, streams or the device. One value per group and replica; it
+//! lives in the shard that hosts the replica.
 //!
-//! Invariants: indices are handed out without gaps; `committed` never falls and never passes `persisted`.
+//! Invariants: indices are handed out without gaps; `committed` never falls and never passes
+//! `persisted`.
 
 use crate::types::{GroupId, LogIndex, Lsn, Term};
 

@@ -24,10 +24,7 @@ use crate::api::types::{
     SequenceInfo, Success, is_empty_request, write_response,
 };
 use crate::consumer::pending::Handle;
-use crate::consumer::{
-    AckPolicy, Consumer, ConsumerSettings, Mode, PullSettings, PushSettings, ReplayPolicy,
-    StartPosition,
-};
+use crate::consumer::{Consumer, ConsumerSettings, StartPosition};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.
@@ -49,23 +46,19 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
-        let checked = CreateConsumerRequest::decode(&r.payload)
+        let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
             .and_then(|request| consumer_config::check_request(request, subject));
-        let mut create = match checked {
+        let create = match checked {
             Ok(create) => create,
             Err(error) => {
                 self.refuse_request(&r.asker(), response, &error, out);
                 return Ok(());
             }
         };
-        let made_up = create.name.is_none();
         let name = match &create.name {
             Some(name) => name.clone(),
             None => self.make_name(slot),
         };
-        if made_up {
-            create.config.name.clone_from(&name);
-        }
         let consumers = &self.cells[slot].consumers;
         if consumers.in_flight.iter().any(|n| **n == *name) {
             return Err(Wait::Applied);
@@ -99,7 +92,7 @@ impl Shard {
             let config = &cell.consumers.cells[at].config;
             let group = config.deliver_group.as_bytes();
             let subject = config.deliver_subject.as_bytes();
-            let active = config.is_push() && out.has_interest(subject, group);
+            let active = config.is_push() && out.has_listener(subject, group);
             ExistingConsumer { config, active }
         });
         let count = cell.consumers.cells.len();
@@ -150,7 +143,7 @@ impl Shard {
         let mark = consumer.take_delta(&mut first);
         if !memory && !config.mem_storage {
             let mut body = Vec::new();
-            let json = to_json(&config);
+            let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
@@ -169,11 +162,7 @@ impl Shard {
     }
 
     /// Where a new consumer begins.
-    fn start_of(
-        &mut self,
-        slot: usize,
-        config: &ConsumerConfig,
-    ) -> Result<StartPosition, Unread> {
+    fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
         let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
@@ -298,7 +287,7 @@ impl Shard {
             let group = c.config.deliver_group.as_bytes();
             let watch = out.watch(self.id, subject, group);
             c.watch = Some(watch);
-            c.consumer.interest(now, out.has_interest(subject, group));
+            c.consumer.interest(now, out.has_listener(subject, group));
             self.watches.insert(watch, (stream, c.id));
         }
     }
@@ -331,7 +320,7 @@ impl Shard {
         let (id, created) = (c.id, c.created);
         if !cell.is_memory() && !config.mem_storage {
             let mut body = Vec::new();
-            let json = to_json(&*config);
+            let json = to_json(&stored_config(name, &config));
             ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
@@ -382,7 +371,12 @@ impl Shard {
         self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
     }
 
-    pub(super) fn info_of_consumer(&mut self, now: Timestamp, slot: usize, at: usize) -> ConsumerInfo {
+    pub(super) fn info_of_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+    ) -> ConsumerInfo {
         let cell = &mut self.cells[slot];
         let stream_name = cell.config.name.clone();
         let counted = cell.consumers.groups.pending(cell.consumers.cells[at].handle);
@@ -425,6 +419,7 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
+        self.with_consumer(slot, at, out, |c, sink| c.drop_gone(now, sink));
         let mut info = self.info_of_consumer(now, slot, at);
         if let Some(config) = &mut info.config {
             show_server(&mut config.metadata);
@@ -465,7 +460,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::ConsumerNames;
-        match ConsumersRequest::decode_list(&r.payload) {
+        match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
             Ok(request) => {
                 let names = &self.cells[slot].consumers.by_name;
@@ -494,7 +489,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::ConsumerList;
-        match ConsumersRequest::decode_list(&r.payload) {
+        match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
             Ok(request) => {
                 let names = &self.cells[slot].consumers.by_name;
@@ -626,12 +621,21 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else { return };
+        let Some(at) = self.cells[slot].consumers.find(name) else {
+            out.nobody(r.origin, &r.subject, &r.reply);
+            return;
+        };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
     }
+}
+
+/// A consumer's configuration as the log keeps it: a name that the server made up is not shown until
+/// a restart, as in nats-server, but must be known after it.
+pub(super) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
+    ConsumerConfig { name: name.to_owned(), ..config.clone() }
 }
 
 /// What a consumer wants of its stream.
@@ -677,46 +681,11 @@ pub(super) fn settings_of(
     memory: bool,
     options: &super::ShardOptions,
 ) -> ConsumerSettings {
-    let count = |n: i64| usize::try_from(n).unwrap_or(0);
     let burst = match stream.max_msg_size {
         n if n > 0 => n as u64,
         _ => options.max_payload,
     };
-    let mode = if config.is_push() {
-        Mode::Push(PushSettings {
-            deliver_subject: config.deliver_subject.clone().into_bytes(),
-            flow_control: config.flow_control,
-            idle_heartbeat: config.idle_heartbeat,
-            rate_limit_bps: config.rate_limit_bps,
-            rate_burst_bytes: burst,
-        })
-    } else {
-        Mode::Pull(PullSettings {
-            max_waiting: count(config.max_waiting),
-            max_batch: config.max_batch,
-            max_expires: config.max_expires,
-            max_bytes: config.max_bytes,
-        })
-    };
-    ConsumerSettings {
-        stream: stream.name.clone().into_bytes(),
-        name: name.as_bytes().to_vec(),
-        mode,
-        ack_policy: match config.ack_policy {
-            api::AckPolicy::All => AckPolicy::All,
-            api::AckPolicy::Explicit => AckPolicy::Explicit,
-            _ => AckPolicy::None,
-        },
-        ack_wait: config.ack_wait,
-        backoff: config.backoff.clone(),
-        max_deliver: u32::try_from(config.max_deliver).unwrap_or(0),
-        max_ack_pending: count(config.max_ack_pending),
-        headers_only: config.headers_only,
-        replay: match config.replay_policy {
-            api::ReplayPolicy::Original => ReplayPolicy::Original,
-            _ => ReplayPolicy::Instant,
-        },
-        inactive_threshold: config.inactive_threshold,
-        volatile: memory || config.mem_storage,
-    }
+    let mut settings = ConsumerSettings::from_config(&stream.name, name, config, burst);
+    settings.volatile |= memory;
+    settings
 }

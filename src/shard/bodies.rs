@@ -9,21 +9,25 @@
 //! | 3 | purge | stream | 0 | from `u64`, to `u64` (exclusive), filter bytes (empty: all) |
 //! | 4 | stream | stream | 0 | version `u8` (1), created `i64`, JSON of its configuration |
 //! | 5 | stream removed | stream | 0 | empty |
-//! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), JSON of its configuration |
+//! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), its JSON |
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
-//! | 9 | index page | stream | page key: kind in the top byte, number below | the index's own encoding |
+//! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
 //! | 10 | consumer state | stream | consumer | see `root` |
 //! | 11 | dedupe | stream | page | the stream's own encoding |
 //! | 12 | catalogue state | 0 | page | counted records of the catalogue |
 //! | 13 | checkpoint root | 0 | checkpoint | see `root` |
 //! | 14 | stream state | stream | 0 | see `root` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
+//! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 
-/// See the table above.
-#[allow(missing_docs)]
+/// The id of a `STOPPED` record that says that the shard was started again.
+pub const BEGUN: u64 = 1;
+
+/// See the table above. All numbers that the format gives away stand here, used or not.
+#[allow(missing_docs, dead_code)]
 pub mod kind {
     pub const CONSUMER_DELTA: u16 = 1;
     pub const DELETE: u16 = 2;
@@ -40,6 +44,12 @@ pub mod kind {
     pub const ROOT: u16 = 13;
     pub const STREAM_STATE: u16 = 14;
     pub const STREAM_CONFIG: u16 = 15;
+    pub const STOPPED: u16 = 16;
+
+    /// True for records that only checkpoints name.
+    pub fn is_of_checkpoint(kind: u16) -> bool {
+        (PAGE..=STREAM_CONFIG).contains(&kind)
+    }
 }
 
 const VERSION: u8 = 1;

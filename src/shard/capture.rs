@@ -7,8 +7,8 @@ use super::Shard;
 use super::memory::Message;
 use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
+use crate::interest::Captured;
 use crate::stream::admission::{Admitted, Publish, stored_size};
-use crate::turn::Captured;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
@@ -22,6 +22,7 @@ impl Shard {
                 return;
             }
         };
+        let full = self.is_full(self.cells[slot].is_memory());
         let cell = &mut self.cells[slot];
         let reply = if cell.config.no_ack { &[][..] } else { m.reply };
         let publish = Publish {
@@ -32,6 +33,10 @@ impl Shard {
         };
         let (admission, view) = cell.gate();
         match admission.admit(&view, now, &publish) {
+            Admitted::Store { seq, .. } if full => {
+                self.cells[slot].admission.withdraw(seq);
+                self.refuse(slot, &kinds::INSUFFICIENT_RESOURCES.error(), m, reply);
+            }
             Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
             Admitted::Duplicate { seq } => {
                 self.scratch.clear();
@@ -60,12 +65,9 @@ impl Shard {
 
     fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
         let cell = &mut self.cells[slot];
-        let size = stored_size(
-            cell.config.storage,
-            m.subject.len(),
-            m.headers.len(),
-            m.payload.len(),
-        ) as u32;
+        let size =
+            stored_size(cell.config.storage, m.subject.len(), m.headers.len(), m.payload.len())
+                as u32;
         let mut item = StoreItem {
             slot: slot as u32,
             seq,

@@ -103,10 +103,10 @@ impl StreamCell {
 
 /// What a subject holds.
 pub fn subject_state(index: &StreamIndex, id: SubjectId) -> SubjectState {
-    index.subjects().get(id).map_or_else(SubjectState::default, |e| SubjectState {
-        last_seq: e.last,
-        count: e.count,
-    })
+    index
+        .subjects()
+        .get(id)
+        .map_or_else(SubjectState::default, |e| SubjectState { last_seq: e.last, count: e.count })
 }
 
 /// The settings of a stream's index.

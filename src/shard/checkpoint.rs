@@ -1,10 +1,12 @@
 //! Checkpoints: what lives is written into the log page by page, so that replay begins there.
 //!
-//! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from then on a stream is
-//! frozen before it changes, or when its turn comes, whichever is first. Streams, configurations and duplicate windows
-//! are those of the freeze. Consumers and the catalogue, which change before their records are durable, are written as
-//! they are when their turn comes, with the index of the group up to which records are part of them. The root comes
-//! last, so it is durable after everything that it names; what it supersedes is dead when the superblock names it.
+//! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from
+//! then on a stream is frozen before it changes, or when its turn comes, whichever is first.
+//! Streams, configurations and duplicate windows are those of the freeze. Consumers and the
+//! catalogue, which change before their records are durable, are written as they are when their
+//! turn comes, with the index of the group up to which records are part of them. The root comes
+//! last, so it is durable after everything that it names; what it supersedes is dead when the
+//! superblock names it.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use super::bodies::{ConfigBody, kind, put_counted};
 use super::consumers::ConsumerCell;
 use super::root::{ConsumerState, DedupePage, Root, StreamState};
 use crate::api::json::to_json;
+use crate::api::types::StorageType;
 use crate::meta::Record;
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
@@ -88,7 +91,8 @@ impl Stored {
         pages.chain(self.config).chain(self.state.map(|(l, _)| l))
     }
 
-    /// The records at `position` must be written again: their segment is to be freed. True if there is one.
+    /// The records at `position` must be written again: their segment is to be freed. True if there
+    /// is one.
     pub fn rewrite(&mut self, position: Position) -> bool {
         if self.config.is_some_and(|l| l.position == position) {
             self.config_changed = true;
@@ -285,6 +289,11 @@ impl Checkpointer {
         run.chain(self.committing.iter().flat_map(|c| &c.moved)).copied()
     }
 
+    /// True if none is under way and none is wanted.
+    pub fn is_idle(&self) -> bool {
+        !self.is_busy() && !(self.wanted && self.appended > 0)
+    }
+
     fn is_busy(&self) -> bool {
         self.run.is_some() || self.committing.is_some()
     }
@@ -335,9 +344,8 @@ impl Shard {
 
     pub(super) fn checkpoint_is_ready(&self) -> bool {
         let c = &self.checkpoint;
-        let writing = c.run.is_some()
-            && c.retry_at.is_none()
-            && self.log.unflushed_bytes() < UNFLUSHED_MAX;
+        let writing =
+            c.run.is_some() && c.retry_at.is_none() && self.log.unflushed_bytes() < UNFLUSHED_MAX;
         writing || c.evicting.is_some()
     }
 
@@ -385,9 +393,7 @@ impl Shard {
             return false;
         }
         let bytes = (2 * c.last_bytes).clamp(options.bytes_min, options.bytes_max);
-        c.wanted
-            || c.appended >= bytes
-            || self.checkpoint_deadline().is_some_and(|at| at <= now)
+        c.wanted || c.appended >= bytes || self.checkpoint_deadline().is_some_and(|at| at <= now)
     }
 
     /// Freezes, if everything durable is applied.
@@ -715,6 +721,10 @@ impl Shard {
         for (account, entry) in meta.catalogue.streams_after(after) {
             let account = account.to_owned();
             last = Some((account.clone(), entry.config.name.clone()));
+            // A memory stream is gone after a restart.
+            if entry.config.storage == StorageType::Memory {
+                continue;
+            }
             put(Record::Create { account, entry: entry.clone() }, &mut run.body);
             if run.body.len() >= CATALOGUE_PAGE {
                 break;
@@ -817,8 +827,7 @@ fn encode_consumer(
 ) {
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
-    let json = to_json(&cell.config);
-    let state =
-        ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
+    let json = to_json(&super::api_consumer::stored_config(&cell.name, &cell.config));
+    let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

@@ -13,9 +13,7 @@ use super::queue::Rare;
 use super::read::{ANY_READ, Fetched};
 use super::requests::Request;
 use super::{Shard, cell::StreamCell};
-use crate::consumer::{
-    AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status,
-};
+use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
@@ -70,6 +68,10 @@ impl<O: Outlet> Sink for Emit<'_, O> {
 
     fn ack_reply(&mut self, to: &[u8], origin: Origin) {
         self.held.push(Asker { origin, reply: to.into() });
+    }
+
+    fn listens(&mut self, inbox: &[u8]) -> bool {
+        self.out.has_interest(inbox, b"")
     }
 
     fn auto_delete(&mut self) {
@@ -251,19 +253,14 @@ impl Shard {
         let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
         let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
         let mut deleted = false;
-        let mut sink = Emit {
-            out,
-            held,
-            message: Stored::default(),
-            deleted: &mut deleted,
-            head: scratch,
-        };
+        let mut sink =
+            Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {
                 Lookup::Found(entry) => (seq, entry, ReadHint::One),
                 Lookup::Deleted | Lookup::OutOfRange => {
-                    consumer.skip(seq);
+                    consumer.skip(now, seq);
                     return Step::Again;
                 }
                 Lookup::NeedPage(key) => return Step::Fetch(key),
@@ -317,11 +314,15 @@ impl Shard {
         let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return };
         let Some(&slot) = self.slots.get(&stream) else { return };
         let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
-        let Some(at) = found else { return };
-        self.with_consumer(slot, at, out, |consumer, sink| {
-            consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+        let taken = found.is_some_and(|at| {
+            self.with_consumer(slot, at, out, |consumer, sink| {
+                consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+            })
         });
-        self.wake_consumer(slot, at);
+        match found {
+            Some(at) if taken => self.wake_consumer(slot, at),
+            _ => out.nobody(r.origin, &r.subject, &r.reply),
+        }
     }
 
     /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
@@ -337,7 +338,8 @@ impl Shard {
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
     pub(super) fn record_acknowledgements(&mut self) {
-        if self.dirty_consumers.is_empty() || self.deltas_in_flight >= DELTAS_IN_FLIGHT {
+        let busy = self.deltas_in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
+        if self.dirty_consumers.is_empty() || busy {
             return;
         }
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
@@ -359,7 +361,8 @@ impl Shard {
             return true;
         };
         if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-            // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
+            // The reserve is used up: the acknowledgements stay unanswered, and count only until a
+            // restart.
             return false;
         }
         self.deltas_in_flight += 1;

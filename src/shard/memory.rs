@@ -96,12 +96,10 @@ mod tests {
         }
         assert!(s.get(2).is_none() && s.get(5).is_none() && s.get(8).is_none());
         let m = s.get(7).unwrap();
-        assert_eq!((m.subject(), m.headers(), m.payload(), m.ts), (
-            &b"a.b"[..],
-            &b"NATS/1.0\r\n\r\n"[..],
-            &b"x"[..],
-            7
-        ));
+        assert_eq!(
+            (m.subject(), m.headers(), m.payload(), m.ts),
+            (&b"a.b"[..], &b"NATS/1.0\r\n\r\n"[..], &b"x"[..], 7)
+        );
         s.remove(3);
         s.remove(4);
         assert_eq!(s.first, 7);

@@ -1,13 +1,14 @@
 //! The shard: the actor that owns streams, consumers and one log.
 //!
-//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages come in by `capture`, device
-//! completions by `disk_done`, other shards' words by `told`; `step`, once a turn, lets things take effect and says what
-//! follows through an [`Outlet`]. It must not know reactors, sockets, clocks or io_uring. One per shard id of a node; a
-//! reactor may host several.
+//! Purpose: everything that happens to the streams of one core, decided synchronously. Messages
+//! come in by `capture`, device completions by `disk_done`, other shards' words by `told`; `step`,
+//! once a turn, lets things take effect and says what follows through an [`Outlet`]. It must not
+//! know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
+//! several.
 //!
-//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and all is applied in the
-//! order of the log; sequences are assigned at admission; a request that must wait for a read is run again from its
-//! beginning, so it changes nothing before its last step.
+//! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
+//! all is applied in the order of the log; sequences are assigned at admission; a request that must
+//! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
 mod api;
 mod api_consumer;
@@ -43,10 +44,9 @@ use corelane_storage::log::{Log, ReadId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
-use crate::turn::{Captured, Target};
-use crate::interest::WatchId;
-use crate::types::{ConsumerId, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use checkpoint::CheckpointOptions;
 pub use message::ShardMessage;
@@ -60,7 +60,6 @@ const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 /// One shard.
 pub struct Shard {
     id: ShardId,
-    reactor: ReactorId,
     options: ShardOptions,
     log: Log,
     /// The group of the shard's single-replica file streams.
@@ -111,6 +110,20 @@ pub struct Shard {
     recovered: Vec<(StreamId, consumers::ConsumerCell)>,
     lines: Vec<String>,
     random: u64,
+    /// The time of this step.
+    now: Timestamp,
+    /// Bytes held by memory streams and by file streams.
+    held: [u64; 2],
+    /// As the other shards know it.
+    held_told: [u64; 2],
+    /// What the other shards hold, by shard.
+    held_elsewhere: Vec<[u64; 2]>,
+    /// The server goes away: whether the record that says so was appended.
+    stopping: Option<bool>,
+    /// The log ended with that record when it was opened.
+    stopped_clean: bool,
+    /// Nothing is delivered before this is durable.
+    begun: crate::types::Lsn,
 }
 
 impl Shard {
@@ -122,6 +135,7 @@ impl Shard {
     /// A message for one of the shard's streams, or a request.
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         match m.target {
+            _ if self.stopping.is_some() => self.owe_credit(m.origin, m.credit_bytes),
             Target::Stream { stream, .. } => self.publish(now, stream, m),
             _ => self.request(m),
         }
@@ -148,18 +162,30 @@ impl Shard {
             out.fatal(&failure);
             return;
         }
+        self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
-        self.run_jobs(now, out);
-        self.serve_consumers(now, out);
+        if self.stopping.is_none() {
+            self.run_jobs(now, out);
+        }
+        if self.delivers() {
+            self.serve_consumers(now, out);
+        }
+        self.tell_held(out);
         self.record_acknowledgements();
-        self.step_checkpoint(now);
-        self.step_reclaim(now);
+        if self.stopping != Some(true) {
+            self.step_checkpoint(now);
+        }
+        if self.stopping.is_none() {
+            self.step_reclaim(now);
+        }
+        self.record_stop();
         self.log.seal(&mut self.ops);
-        // What was asked for and needs no flush (memory streams, refusals) need not wait for the next turn.
+        // What was asked for and needs no flush (memory streams, refusals) need not wait for the
+        // next turn.
         self.apply(now, out);
     }
 
@@ -172,11 +198,13 @@ impl Shard {
 
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
+        if self.stopping.is_some() {
+            return self.log.deadline().map(Timestamp);
+        }
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
         let reclaim = self.reclaim_deadline();
-        let mut next =
-            [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -185,9 +213,13 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
             || !self.at_once.is_empty()
-            || !self.active.is_empty()
-            || self.jobs_are_ready()
-            || self.checkpoint_is_ready()
+            || self.delivers() && !self.active.is_empty()
+            || self.stopping.is_none() && self.jobs_are_ready()
+            || self.stopping != Some(true) && self.checkpoint_is_ready()
+    }
+
+    fn delivers(&self) -> bool {
+        self.stopping.is_none() && self.log.durable() >= self.begun
     }
 
     fn mark_active(&mut self, slot: usize) {
@@ -241,10 +273,57 @@ impl Shard {
         }
         self.log.request_flush();
         self.checkpoint.wanted = true;
+        self.stopping.get_or_insert(false);
+    }
+
+    /// Once all that consumers owe the log is in it, a last record says that nothing is missing:
+    /// the next start need not guess what was delivered after.
+    fn record_stop(&mut self) {
+        if self.stopping == Some(false)
+            && self.dirty_consumers.is_empty()
+            && self.inbox.is_empty()
+            && self.waiting.is_empty()
+            && self.checkpoint.is_idle()
+        {
+            // Without room for it, the next start takes this for a crash, which is safe.
+            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            self.log.request_flush();
+            self.stopping = Some(true);
+        }
+    }
+
+    /// After a start from a log that ended in order: what is delivered from now on may be more than
+    /// the log knows, and must not be taken for nothing after a crash.
+    fn record_begin(&mut self) {
+        let begun = bodies::BEGUN;
+        if self.stopped_clean && self.append_meta(bodies::kind::STOPPED, 0, begun, b"").is_ok() {
+            self.begun = self.log.appended();
+            self.log.request_flush();
+        }
+    }
+
+    /// True once a shard that was shut down has nothing under way any more.
+    pub fn is_at_rest(&self) -> bool {
+        self.stopping == Some(true)
+            && self.queue.is_empty()
+            && self.at_once.is_empty()
+            && self.log.durable() >= self.log.appended()
     }
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
-        report::ShardReport { usage: self.usage(), file_bytes: self.log.file_bytes() }
+        let (segments, live_bytes) = self.log.usage();
+        let reserved =
+            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        report::ShardReport {
+            shard: self.options.id.0,
+            usage: self.usage(),
+            messages: self.cells.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            reserved,
+            records: self.log.appended().0,
+            segments: segments as u64,
+            live_bytes,
+            file_bytes: self.log.file_bytes(),
+        }
     }
 }

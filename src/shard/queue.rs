@@ -171,7 +171,14 @@ impl Queue {
     }
 
     /// An answer waits until `lsn` is durable.
-    pub fn push_answer(&mut self, lsn: Lsn, origin: Origin, reply: &[u8], body: &[u8], credit: u32) {
+    pub fn push_answer(
+        &mut self,
+        lsn: Lsn,
+        origin: Origin,
+        reply: &[u8],
+        body: &[u8],
+        credit: u32,
+    ) {
         self.bytes.push(reply);
         self.bytes.push(body);
         let item = AnswerItem {
@@ -214,11 +221,6 @@ impl Queue {
     /// Drops them.
     pub fn pop_bytes(&mut self, len: usize) {
         self.bytes.pop(len);
-    }
-
-    /// How many items wait.
-    pub fn len(&self) -> usize {
-        self.items.len()
     }
 
     /// True if nothing waits.

@@ -28,8 +28,7 @@ impl Shard {
         let Some(location) = index.location(key) else {
             return Fetched::Failed(format!("index page {key:?} has no place"));
         };
-        let read =
-            self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
+        let read = self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
         match read {
             Ok(Read::Ready(view)) => match view.content() {
                 RecordIn::Meta(meta) => match index.load_page(key, location.position, meta.body) {
@@ -45,7 +44,11 @@ impl Shard {
     }
 
     /// As `fetch_page`, for a request: `Ok` if the page is there now.
-    pub(super) fn want_page(&mut self, slot: usize, key: PageKey) -> Result<Result<(), String>, Wait> {
+    pub(super) fn want_page(
+        &mut self,
+        slot: usize,
+        key: PageKey,
+    ) -> Result<Result<(), String>, Wait> {
         match self.fetch_page(slot, key) {
             Fetched::Loaded => Ok(Ok(())),
             Fetched::Pending(read) => Err(Wait::Read(read)),
@@ -136,7 +139,8 @@ impl Shard {
         self.with_message(slot, seq, ReadHint::One, |m| m.ts)
     }
 
-    /// The first live message stored at or after `time`; one past the last sequence if there is none.
+    /// The first live message stored at or after `time`; one past the last sequence if there is
+    /// none.
     pub(super) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
         let index = &self.cells[slot].index;
         let (mut low, mut high) = (index.first_seq(), index.last_seq() + 1);

@@ -380,7 +380,15 @@ impl Shape {
                 let (subject, rest) = bytes.split_at(subject);
                 let (headers, payload) = rest.split_at(headers);
                 let relocated = true;
-                RecordIn::Message(MessageIn { stream, seq, ts, subject, headers, payload, relocated })
+                RecordIn::Message(MessageIn {
+                    stream,
+                    seq,
+                    ts,
+                    subject,
+                    headers,
+                    payload,
+                    relocated,
+                })
             }
             Shape::Meta { kind, stream, id } => {
                 RecordIn::Meta(MetaIn { kind, stream: stream.0, id, body: bytes, relocated: true })

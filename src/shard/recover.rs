@@ -12,14 +12,14 @@ use corelane_storage::recovery::{Recovery, Replayed};
 use corelane_storage::types::Position;
 
 use super::api_consumer::{consumer_cell, settings_of};
-use super::bodies::{ConfigBody, PurgeBody, kind};
+use super::bodies::{BEGUN, ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
+use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
+use super::load::forget_removed;
+use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
-use super::message::ShardMessage;
-use super::load::forget_removed;
-use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::{NO_SEGMENT, Shard};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
@@ -29,17 +29,13 @@ use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
-use crate::types::{
-    ConsumerId, LogIndex, ReactorId, SegmentId, ShardId, StreamId, Term, Timestamp,
-};
+use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
 
 /// What a shard is opened with.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// Its id.
     pub id: ShardId,
-    /// The reactor that hosts it.
-    pub reactor: ReactorId,
     /// Shards of the store.
     pub shards: u16,
     /// Seed of hashes, names and keys: fresh for each opening.
@@ -50,6 +46,8 @@ pub struct ShardOptions {
     pub consumer_limits: ConsumerServerLimits,
     /// Limits of streams.
     pub meta_limits: MetaLimits,
+    /// Requests with unknown members are refused.
+    pub strict: bool,
     /// The server's `max_payload`.
     pub max_payload: u64,
     /// Index pages that are kept in memory although they are stored, in bytes.
@@ -79,6 +77,7 @@ pub(super) struct Replay<'a> {
     pub buried: Vec<usize>,
     pub next_index: u64,
     pub next_consumer: u64,
+    pub stopped_clean: bool,
     pub lines: Vec<String>,
     pub now: Timestamp,
     /// Records about these consumers below these indices are part of the checkpoint.
@@ -113,8 +112,8 @@ impl Shard {
         now: Timestamp,
     ) -> Result<Opened, String> {
         let text = |e: &dyn std::fmt::Display| format!("shard {}: {e}", options.id.0);
-        let mut recovery = Recovery::open(dev, options.log.clone(), options.seed)
-            .map_err(|e| text(&e))?;
+        let mut recovery =
+            Recovery::open(dev, options.log.clone(), options.seed).map_err(|e| text(&e))?;
         let mut replay = Replay {
             options: &options,
             cells: slab::Slab::new(),
@@ -125,6 +124,7 @@ impl Shard {
             buried: Vec::new(),
             next_index: 1,
             next_consumer: 1,
+            stopped_clean: false,
             lines: Vec::new(),
             now,
             upto: BTreeMap::new(),
@@ -140,11 +140,15 @@ impl Shard {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
                 Some(Replayed::Record { frame, nth, position, len, record }) => {
-                    let index = frame.index.0 + u64::from(nth);
-                    replay.next_index = replay.next_index.max(index + 1);
-                    match record.content() {
+                    let index = frame.index.0.saturating_add(u64::from(nth));
+                    replay.next_index = replay.next_index.max(index.saturating_add(1));
+                    let content = record.content();
+                    if matches!(&content, RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind)) {
+                        continue;
+                    }
+                    replay.stopped_clean = false;
+                    match content {
                         RecordIn::Message(m) => replay.message(&m, position),
-                        RecordIn::Meta(m) if m.kind >= kind::PAGE => continue,
                         RecordIn::Meta(m) => replay.meta(&m, index),
                     }
                     replay.replayed.0 += 1;
@@ -152,7 +156,8 @@ impl Shard {
                 }
                 Some(Replayed::Damaged(damage)) => {
                     replay.lines.push(format!(
-                        "shard {}: {} bytes at segment {} offset {} are damaged; nothing was deleted",
+                        "shard {}: {} bytes at segment {} offset {} are damaged; \
+                         nothing was deleted",
                         options.id.0, damage.len, damage.position.segment.0, damage.position.offset
                     ));
                 }
@@ -171,11 +176,7 @@ impl Shard {
         Ok(Opened { shard, lines })
     }
 
-    fn assemble(
-        options: ShardOptions,
-        mut log: corelane_storage::log::Log,
-        parts: Parts,
-    ) -> Shard {
+    fn assemble(options: ShardOptions, mut log: corelane_storage::log::Log, parts: Parts) -> Shard {
         for (segment, live) in &parts.live {
             log.restore_live(*segment, u64::try_from(*live).unwrap_or(0));
         }
@@ -188,7 +189,6 @@ impl Shard {
             .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
         let mut shard = Shard {
             id: options.id,
-            reactor: options.reactor,
             random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
             options,
             log,
@@ -225,8 +225,16 @@ impl Shard {
             next_consumer: parts.next_consumer,
             recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
             lines,
+            now: Timestamp(0),
+            held: [0; 2],
+            held_told: [0; 2],
+            held_elsewhere: Vec::new(),
+            stopping: None,
+            stopped_clean: parts.stopped_clean,
+            begun: Default::default(),
         };
         for (slot, cell) in shard.cells.iter() {
+            shard.held[usize::from(!cell.is_memory())] += cell.index.bytes();
             if !cell.removing {
                 shard.slots.insert(cell.id, slot);
                 shard.names.insert(cell.config.name.as_bytes().into(), slot);
@@ -240,7 +248,8 @@ impl Shard {
 
     /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
     pub fn start(&mut self, now: Timestamp, out: &mut impl Outlet) {
-        let ids: Vec<StreamId> = self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
+        let ids: Vec<StreamId> =
+            self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
@@ -248,16 +257,19 @@ impl Shard {
                 self.watch_age(slot);
             }
         }
+        if !self.recovered.is_empty() {
+            self.record_begin();
+        }
         let mut kept = Vec::new();
         for (stream, mut cell) in std::mem::take(&mut self.recovered) {
             let Some(&slot) = self.slots.get(&stream) else { continue };
             let index = &self.cells[slot].index;
-            cell.consumer.recovered(now, index.last_seq(), false);
+            cell.consumer.recovered(now, index.last_seq(), self.stopped_clean);
             cell.consumer.purged_below(index.first_seq());
             cell.consumer.kept(&mut kept);
             for seq in kept.drain(..).filter(|&seq| seq <= index.last_seq()) {
                 if !index.is_live(seq) {
-                    cell.consumer.removed(seq);
+                    cell.consumer.removed(now, seq);
                 }
             }
             cell.changed = true;
@@ -313,6 +325,7 @@ struct Parts {
     live: BTreeMap<SegmentId, i64>,
     buried: Vec<usize>,
     next_index: u64,
+    stopped_clean: bool,
     next_consumer: u64,
     lines: Vec<String>,
     loaded: Option<Loaded>,
@@ -321,7 +334,10 @@ struct Parts {
 }
 
 /// Reads a configuration as it was written.
-pub(super) fn parse_config<T: Object + Default>(text: &[u8], root: &'static str) -> Result<T, String> {
+pub(super) fn parse_config<T: Object + Default>(
+    text: &[u8],
+    root: &'static str,
+) -> Result<T, String> {
     let mut config = T::default();
     json::decode_body(text, root, false, &mut config)?;
     Ok(config)
@@ -337,6 +353,7 @@ impl Replay<'_> {
             buried: self.buried,
             next_index: self.next_index,
             next_consumer: self.next_consumer,
+            stopped_clean: self.stopped_clean,
             lines: self.lines,
             loaded: self.loaded,
             orphans: self.orphans,
@@ -409,6 +426,10 @@ impl Replay<'_> {
                 }
                 Err(e) => Err(format!("{e:?}")),
             },
+            kind::STOPPED => {
+                self.stopped_clean = m.id != BEGUN;
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(why) = done {
@@ -557,8 +578,7 @@ impl Replay<'_> {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name =
             if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
-        let settings =
-            settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+        let settings = settings_of(&self.cells[slot].config, &name, &config, false, self.options);
         if let Some(c) = self.consumers.get_mut(&(stream, id)) {
             c.consumer.update(self.now, settings);
             c.filter = super::api_consumer::filters_of(&config);

@@ -5,8 +5,20 @@ use super::message::Usage;
 /// Counters of one shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardReport {
+    /// Its number.
+    pub shard: u16,
     /// What its streams hold.
     pub usage: Usage,
+    /// Messages in its streams.
+    pub messages: u64,
+    /// Bytes that streams' configurations reserve: memory and storage. Only shard 0 knows.
+    pub reserved: (u64, u64),
+    /// Records appended to its log since the start.
+    pub records: u64,
+    /// Segments that hold data.
+    pub segments: u64,
+    /// Bytes in them that are alive.
+    pub live_bytes: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
 }

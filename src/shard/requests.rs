@@ -1,4 +1,5 @@
-//! Requests: what clients ask of streams and consumers. One that must wait for a read is run again from its beginning.
+//! Requests: what clients ask of streams and consumers. One that must wait for a read is run again
+//! from its beginning.
 
 use std::rc::Rc;
 
@@ -8,10 +9,12 @@ use super::Shard;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
+use crate::api::API_LEVEL;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
-use crate::turn::{Captured, Target};
+use crate::interest::{Captured, Target};
+use crate::stream::headers::header;
 use crate::types::{Origin, Timestamp};
 
 /// Requests handled in one step.
@@ -28,8 +31,8 @@ pub struct Request {
     pub subject: Rc<[u8]>,
     /// Where the answer goes; may be empty.
     pub reply: Box<[u8]>,
-    /// Its header block.
-    pub headers: Box<[u8]>,
+    /// It asks for a higher level of the API than there is, or for nonsense.
+    pub needs_more: bool,
     /// Its body.
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
@@ -41,14 +44,18 @@ pub struct Request {
 pub enum Wait {
     /// A read has to end first.
     Read(ReadId),
-    /// The next step.
-    Step,
     /// What was appended so far has to take effect first.
     Applied,
 }
 
 /// Finished, or not yet.
 pub type Handled = Result<(), Wait>;
+
+fn needs_more(headers: &[u8]) -> bool {
+    let Some(level) = header(headers, b"Nats-Required-Api-Level") else { return false };
+    let level = std::str::from_utf8(level).ok().and_then(|l| l.parse::<i64>().ok());
+    level.is_none_or(|level| level > i64::from(API_LEVEL))
+}
 
 impl Request {
     /// Copies a captured message.
@@ -58,7 +65,7 @@ impl Request {
             origin: m.origin,
             subject: m.subject.into(),
             reply: m.reply.into(),
-            headers: m.headers.into(),
+            needs_more: needs_more(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
         }
@@ -71,7 +78,8 @@ impl Request {
 }
 
 impl Shard {
-    /// Takes a request in. What it asks about must show what was published before it, so it waits for what is appended.
+    /// Takes a request in. What it asks about must show what was published before it, so it waits
+    /// for what is appended.
     pub(super) fn request(&mut self, m: &Captured<'_>) {
         let request = Request::new(m);
         if matches!(request.target, Target::Api { .. }) {
@@ -98,7 +106,6 @@ impl Shard {
             match self.handle(now, &request, out) {
                 Ok(()) => {}
                 Err(Wait::Read(read)) => self.waiting.push((read, request)),
-                Err(Wait::Step) => self.inbox.push_back(request),
                 Err(Wait::Applied) => self.behind_appended(request),
             }
         }
@@ -117,7 +124,12 @@ impl Shard {
             }
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
-                let Some(request) = api_subject::parse(&subject) else { return Ok(()) };
+                let Some(request) = api_subject::parse(&subject) else {
+                    if api_subject::is_served_by_assets(&subject) {
+                        out.nobody(r.origin, &r.subject, &r.reply);
+                    }
+                    return Ok(());
+                };
                 self.api(now, &request, stream, r, out)
             }
         }
@@ -126,7 +138,8 @@ impl Shard {
     /// Reads are over: whoever waited for them goes on.
     pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
         for read in std::mem::take(&mut self.reads_over) {
-            if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ) {
+            if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ)
+            {
                 self.blocked_apply = None;
             }
             let mut i = 0;

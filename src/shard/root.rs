@@ -1,7 +1,8 @@
 //! The records of a checkpoint that the shard lays out itself: root, stream state, consumer state.
 //!
-//! All numbers are little-endian; a *location* is segment `u32`, offset `u32`, padded length `u32`, and all zero where
-//! there is none; *counted* is a `u32` and that many bytes. `docs/DATA_FORMAT.md` has the tables.
+//! All numbers are little-endian; a *location* is segment `u32`, offset `u32`, padded length `u32`,
+//! and all zero where there is none; *counted* is a `u32` and that many bytes.
+//! `docs/DATA_FORMAT.md` has the tables.
 
 use corelane_storage::index::Location;
 
@@ -215,12 +216,7 @@ impl<'a> ConsumerState<'a> {
         if f.u8()? != VERSION {
             return None;
         }
-        Some(ConsumerState {
-            created: f.i64()?,
-            upto: f.u64()?,
-            json: f.counted()?,
-            snapshot: f.0,
-        })
+        Some(ConsumerState { created: f.i64()?, upto: f.u64()?, json: f.counted()?, snapshot: f.0 })
     }
 }
 

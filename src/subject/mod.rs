@@ -1,15 +1,17 @@
 //! Subjects and subject filters: validity and matching.
 //!
-//! Purpose: the one place that knows NATS's subject grammar. It must not know connections, streams or the network; it
-//! works on byte slices and allocates nothing. Subjects are compared byte-wise, tokens are separated by `.`, `*` matches one
-//! token and `>` (last only) one or more. A wildcard counts only as a whole token: `foo*` is a literal token.
+//! Purpose: the one place that knows NATS's subject grammar. It must not know connections, streams
+//! or the network; it works on byte slices and allocates nothing. Subjects are compared byte-wise,
+//! tokens are separated by `.`, `*` matches one token and `>` (last only) one or more. A wildcard
+//! counts only as a whole token: `foo*` is a literal token.
 
 /// Iterates over the tokens of a subject.
 pub fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> {
     subject.split(|&b| b == b'.')
 }
 
-/// True for a subject one may subscribe to: no empty token, `>` only as the last token, no white space.
+/// True for a subject one may subscribe to: no empty token, `>` only as the last token, no white
+/// space.
 pub fn is_valid_filter(subject: &[u8]) -> bool {
     if subject.is_empty() {
         return false;

@@ -48,7 +48,12 @@ pub enum Control {
     Stall {
         /// The publisher.
         conn: ConnId,
-        /// For how long, in nanoseconds.
+        /// For how long at most, in nanoseconds.
         ns: i64,
+    },
+    /// An outbound that a connection of the receiver was stalled for has drained: read it again.
+    Unstall {
+        /// The publisher.
+        conn: ConnId,
     },
 }

@@ -34,6 +34,8 @@ pub enum Command {
     LameDuck(super::LameDuck),
     /// Tell pulls that the server goes away.
     ShutDownJetStream,
+    /// Call this once nothing of JetStream is under way any more, after `ShutDownJetStream`.
+    Drained(Box<dyn FnOnce() + Send>),
     /// Hand a snapshot of counters to this function.
     Report(Box<dyn FnOnce(super::report::Report) + Send>),
 }
@@ -53,6 +55,16 @@ pub struct Effects {
     pub log: Vec<String>,
     /// The node must stop, and why.
     pub fatal: Option<String>,
+}
+
+impl Effects {
+    /// True if something is to be carried out.
+    pub fn is_pending(&self) -> bool {
+        !(self.send.is_empty()
+            && self.close.is_empty()
+            && self.flow.is_empty()
+            && self.disk.is_empty())
+    }
 }
 
 /// A captured message kept until the shard that said something is done.
@@ -154,6 +166,15 @@ impl Outlet for Speaker<'_> {
         self.net.has_interest(AccountId::default(), subject, group)
     }
 
+    fn has_listener(&mut self, subject: &[u8], group: &[u8]) -> bool {
+        let group = (!group.is_empty()).then_some(group);
+        self.net.has_listener(AccountId::default(), subject, group)
+    }
+
+    fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+        self.net.nobody(publisher, subject, reply);
+    }
+
     fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId {
         let group = (!group.is_empty()).then_some(group);
         let watch = self.net.watch(AccountId::default(), subject, group);
@@ -192,6 +213,8 @@ pub struct Core {
     fatal: Option<String>,
     stalls: u64,
     full: bool,
+    /// Whom to tell when the shards have come to rest, and whether they have.
+    drained: Option<(Box<dyn FnOnce() + Send>, bool)>,
 }
 
 impl Core {
@@ -209,6 +232,7 @@ impl Core {
             fatal: None,
             stalls: 0,
             full: false,
+            drained: None,
         }
     }
 
@@ -230,6 +254,10 @@ impl Core {
         if self.net.deadline().is_some_and(|at| at <= now) {
             self.net.tick(now);
         }
+        // What the shards said last was sent to the other reactors at the end of the last turn.
+        if let Some((tell, _)) = self.drained.take_if(|(_, rested)| *rested) {
+            tell();
+        }
     }
 
     /// A connection was accepted.
@@ -240,6 +268,12 @@ impl Core {
     /// Bytes arrived.
     pub fn received(&mut self, now: Timestamp, conn: ConnId, bytes: &[u8]) {
         self.net.received(now, conn, bytes, &mut self.shards);
+    }
+
+    /// True if a connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.net.is_paused(conn)
     }
 
     /// A send took so many bytes.
@@ -275,6 +309,7 @@ impl Core {
         match command {
             Command::LameDuck(how) => self.net.lame_duck(now, how),
             Command::ShutDownJetStream => self.speak(now, |shard, out| shard.shut_down(out)),
+            Command::Drained(tell) => self.drained = Some((tell, false)),
             Command::Report(tell) => tell(self.report()),
             Command::Nothing | Command::Stop | Command::StopAccepting => {}
         }
@@ -294,13 +329,15 @@ impl Core {
         }
     }
 
-    fn report(&self) -> super::report::Report {
+    /// Counters for monitoring; what the shell counts is left to it.
+    pub fn report(&self) -> super::report::Report {
         super::report::Report {
             net: self.net.stats(),
             connections: self.net.connections(),
             subscriptions: self.net.subscriptions(),
             shards: self.shards.0.iter().map(Shard::report).collect(),
             stalls: self.stalls,
+            shell: super::report::ShellReport::default(),
         }
     }
 
@@ -327,6 +364,9 @@ impl Core {
             if kept.is_empty() && self.words.is_empty() {
                 break;
             }
+        }
+        if let Some((_, rested)) = &mut self.drained {
+            *rested = self.shards.0.iter().all(Shard::is_at_rest);
         }
     }
 
@@ -401,9 +441,14 @@ impl Core {
         into.append(&mut self.outgoing[usize::from(to.0)]);
     }
 
-    /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing waits in control.
-    pub fn take_messages(&mut self, to: ReactorId) -> Option<Vec<u8>> {
-        (self.net.messages_pending(to) > 0).then(|| self.net.take_messages(to, Vec::new()))
+    /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing
+    /// waits in control.
+    /// An empty one of `spares` is filled next.
+    pub fn take_messages(&mut self, to: ReactorId, spares: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
+        if self.net.messages_pending(to) == 0 {
+            return None;
+        }
+        Some(self.net.take_messages(to, spares.pop().unwrap_or_default()))
     }
 
     /// When the next turn must be, if nothing comes in.
@@ -417,6 +462,7 @@ impl Core {
         self.net.is_runnable()
             || !self.words.is_empty()
             || self.shards.0.iter().any(Shard::has_work)
+            || self.drained.as_ref().is_some_and(|(_, rested)| *rested)
     }
 
     /// The catalogue's id of a stream, for tests and the simulator.

@@ -2,8 +2,9 @@
 //! other reactors.
 //!
 //! Purpose: `Net`, the pure state machine that a reactor drives and the simulator too. It must
-//! not know sockets, rings, clocks or the insides of streams: it is handed bytes, times and
-//! batches, and keeps what is to be done until it is asked for it. Exists once per reactor.
+//! not know sockets, io_uring, clocks or the insides of streams: it is handed bytes, times and
+//! batches, and keeps what is to be done until it is asked for it. `drive` is the order of a turn
+//! over whatever sockets and disks there are. Exists once per reactor.
 //!
 //! Invariants: interest that a connection added is in the control batch before any message of the
 //! same read is in a message batch; entries of one publisher to one reactor stay in order;
@@ -11,8 +12,10 @@
 
 pub mod control;
 pub mod core;
+pub mod drive;
 pub mod entry;
 pub mod jetstream;
+pub mod links;
 mod mesh;
 pub mod net;
 pub mod report;
@@ -23,6 +26,8 @@ mod user_info;
 
 pub use control::Control;
 pub use core::{Command, Core, Ctl, Effects};
+#[cfg(fuzzing)]
+pub use entry::{Entry, Kind, Malformed, Queues, decode as decode_entry, encode as encode_entry};
 pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};

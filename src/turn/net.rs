@@ -1,7 +1,7 @@
 //! `Net`: the inputs, the getters, and what a reactor takes from it after each of them.
 
 use super::control::Control;
-use super::entry::Message;
+use super::entry::{Kind, Message};
 use super::jetstream::JetStream;
 use super::mesh::Mesh;
 use super::route::Source;
@@ -11,11 +11,13 @@ use crate::client::{
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
-use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
 use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
 const HELD_BYTES_MAX: usize = 256 << 10;
+/// A stall by another reactor at most: it speaks for all reads of a batch.
+pub(super) const STALL_REMOTE_MAX: i64 = 1_000 * crate::client::MILLISECOND;
 /// A stall of one read at most.
 pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
 /// A round trip is measured at least so often.
@@ -58,6 +60,9 @@ pub struct NetConfig {
     pub settings: Arc<Settings>,
 }
 
+/// The part of an outbound that one batch between reactors may be. A few of them are on their way at a time, and all of them
+/// must fit into the half of the outbound that is left when its publishers are stalled.
+const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.
 pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
 
@@ -70,7 +75,8 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 4 << 20,
+            backlog_bytes_max: (settings.limits.max_pending / BACKLOG_PART)
+                .clamp(64 << 10, 1 << 20),
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -217,6 +223,29 @@ impl Net {
     pub fn sent(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.sent(now, slot, bytes);
+            self.unstall_released(now);
+        }
+    }
+
+    /// Lets publishers go on whose outbounds have drained before their stall was over.
+    fn unstall_released(&mut self, now: Timestamp) {
+        for publisher in std::mem::take(&mut self.clients.released) {
+            let conn = publisher.conn;
+            if publisher.reactor == self.own {
+                self.unstall(now, conn);
+            } else {
+                self.mesh.send_control(publisher.reactor, Control::Unstall { conn });
+            }
+        }
+    }
+
+    fn unstall(&mut self, now: Timestamp, conn: ConnId) {
+        if let Some(slot) = self.clients.slot(conn) {
+            let conn = self.clients.conn_mut(slot);
+            if conn.stall_until > now {
+                conn.stall_until = now;
+                self.clients.unpause(slot, PauseReason::Stall);
+            }
         }
     }
 
@@ -235,7 +264,9 @@ impl Net {
         }
         self.unsubscribe_all(slot);
         self.holding.retain(|&id| id != conn);
-        self.clients.remove(slot)
+        let kept = self.clients.remove(slot);
+        self.unstall_released(now);
+        kept
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -283,6 +314,7 @@ impl Net {
                         self.stall(now, slot, ns);
                     }
                 }
+                Control::Unstall { conn } => self.unstall(now, conn),
             }
         }
     }
@@ -398,13 +430,13 @@ impl Net {
         }
     }
 
-    /// Does not read a connection for `ns`, at most for `STALL_MAX` from now.
+    /// Does not read a connection for `ns` from now.
     pub(super) fn stall(&mut self, now: Timestamp, slot: u32, ns: i64) {
         let conn = self.clients.conn_mut(slot);
         if !self.settings.limits.stall || !conn.is_open() {
             return;
         }
-        let until = now.plus(ns.min(STALL_MAX));
+        let until = now.plus(ns);
         if until > conn.stall_until {
             conn.stall_until = until;
             let id = conn.id;
@@ -427,7 +459,8 @@ impl Net {
                 js,
             );
         } else {
-            self.forward(delivery.to, &delivery.message);
+            let to = Origin { reactor: delivery.to, ..self.server() };
+            self.forward(to, Kind::Deliver, &delivery.message);
         }
     }
 
@@ -450,6 +483,28 @@ impl Net {
         group: Option<&[u8]>,
     ) -> bool {
         self.interest.has_interest(account, subject, group)
+    }
+
+    /// True if anybody on the node subscribes to just this subject; with a group, in that group.
+    pub fn has_listener(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        group: Option<&[u8]>,
+    ) -> bool {
+        self.interest.has_listener(account, subject, group)
+    }
+
+    /// A shard found that nobody takes what `publisher` sent: it is told, wherever it is.
+    pub fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+        let message =
+            Message { account: AccountId::default(), subject, reply, ..Message::default() };
+        if publisher.reactor == self.own {
+            let slot = self.clients.slot(publisher.conn);
+            self.no_responders(slot, &message);
+        } else if !reply.is_empty() {
+            self.forward(publisher, Kind::Nobody, &message);
+        }
     }
 
     /// Watches the interest in a subject; see `take_watch_events`.
@@ -572,6 +627,12 @@ impl Net {
     }
 
     // ---- Getters ----
+
+    /// True if the connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.clients.slot(conn).is_some_and(|slot| self.clients.conn(slot).is_paused())
+    }
 
     /// Its reactor.
     pub fn reactor(&self) -> ReactorId {

@@ -16,4 +16,32 @@ pub struct Report {
     pub shards: Vec<ShardReport>,
     /// Turns that took too long.
     pub stalls: u64,
+    /// What its shell counted.
+    pub shell: ShellReport,
+}
+
+/// What is counted where the kernel is talked to; the shell fills it in.
+#[derive(Clone, Debug, Default)]
+pub struct ShellReport {
+    /// Turns.
+    pub turns: u64,
+    /// Nanoseconds spent in turns.
+    pub busy_ns: u64,
+    /// Batches pushed to other reactors.
+    pub mesh_batches: u64,
+    /// Times that a lane to another reactor had no room.
+    pub mesh_full: u64,
+    /// One for each shard, in the order of [`Report::shards`].
+    pub disks: Vec<DiskReport>,
+}
+
+/// What one shard's device was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskReport {
+    /// Writes.
+    pub writes: u64,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// Flushes, those linked to a write too.
+    pub flushes: u64,
 }

@@ -3,7 +3,7 @@
 use super::control::Control;
 use super::entry::{self, Entry, HOPS_MAX, Kind, Message, Origin, Queues};
 use super::jetstream::{Captured, JetStream, Target};
-use super::net::Net;
+use super::net::{Net, STALL_MAX, STALL_REMOTE_MAX};
 use super::user_info;
 use crate::client::{Clients, CloseReason, Delivered, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
@@ -232,18 +232,18 @@ impl Net {
         Origin { reactor: self.own, conn: ConnId(0) }
     }
 
-    /// Sends a message to another reactor to be routed there.
-    pub(super) fn forward(&mut self, to: ReactorId, message: &Message<'_>) {
+    /// Sends a message to another reactor: to be routed there, or to be told to a connection there.
+    pub(super) fn forward(&mut self, to: Origin, kind: Kind, message: &Message<'_>) {
         let entry = Entry {
-            kind: Kind::Deliver,
+            kind,
             want_return: false,
             credit: None,
             hops: 0,
-            origin: self.server(),
+            origin: if kind == Kind::Nobody { to } else { self.server() },
             queues: Queues::default(),
             message: *message,
         };
-        self.mesh.send(to, &entry);
+        self.mesh.send(to.reactor, &entry);
     }
 
     /// A batch of a message lane, in order. The control lanes were drained as far as they reached
@@ -259,7 +259,7 @@ impl Net {
         js: &mut J,
     ) {
         let mut rest = batch;
-        let mut stalled = ConnId(0);
+        let mut stalled: Vec<Stalled> = Vec::new();
         while let Some(entry) = entry::decode(&mut rest).expect("batches consist of whole entries")
         {
             self.clients.stall = 0;
@@ -270,13 +270,23 @@ impl Net {
                     self.route(now, source, &entry.message, js);
                 }
                 Kind::Returned => self.returned(now, &entry, js),
+                Kind::Nobody => {
+                    let slot = self.clients.slot(entry.origin.conn);
+                    self.no_responders(slot, &entry.message);
+                }
             }
-            let (conn, ns) = (entry.origin.conn, self.clients.stall);
-            if ns > 0 && conn != ConnId(0) && conn != stalled && entry.origin.reactor != self.own {
-                stalled = conn;
-                self.mesh.send_control(entry.origin.reactor, Control::Stall { conn, ns });
+            if self.clients.stall > 0 {
+                note_stall(&mut stalled, &entry, self.clients.stall);
             }
         }
+        for s in
+            stalled.iter().filter(|s| s.origin.conn != ConnId(0) && s.origin.reactor != self.own)
+        {
+            self.clients.wait_for_full(s.origin);
+            let (to, conn) = (s.origin.reactor, s.origin.conn);
+            self.mesh.send_control(to, Control::Stall { conn, ns: s.ns() });
+        }
+        self.clients.full.clear();
     }
 
     /// An entry that another reactor routed here: to subscriptions and streams on this reactor
@@ -483,5 +493,35 @@ impl Net {
             Some(destination) => Special::Destination(destination),
             None => Special::None,
         }
+    }
+}
+
+/// A publisher of another reactor whose messages went into nearly full outbounds.
+struct Stalled {
+    origin: Origin,
+    /// What they earned in all, in nanoseconds.
+    earned: i64,
+    bytes: usize,
+}
+
+impl Stalled {
+    /// As long as its reads would have been stalled one by one, had it been here.
+    fn ns(&self) -> i64 {
+        let reads = self.bytes.div_ceil(READ_BYTES) as i64;
+        self.earned.min(reads * STALL_MAX).min(STALL_REMOTE_MAX)
+    }
+}
+
+/// What a batch gathers counts as reads of this size.
+const READ_BYTES: usize = 64 << 10;
+
+fn note_stall(stalled: &mut Vec<Stalled>, entry: &Entry<'_>, ns: i64) {
+    let bytes = entry.message.body_bytes() + entry.message.subject.len();
+    match stalled.iter_mut().find(|s| s.origin == entry.origin) {
+        Some(s) => {
+            s.earned += ns;
+            s.bytes += bytes;
+        }
+        None => stalled.push(Stalled { origin: entry.origin, earned: ns, bytes }),
     }
 }

@@ -61,6 +61,9 @@ impl Net {
             }
         }
         if stall > 0 {
+            let conn = self.clients.conn(slot).id;
+            self.clients.wait_for_full(super::Origin { reactor: self.own, conn });
+            self.clients.full.clear();
             self.stall(now, slot, stall);
         }
         self.settle();

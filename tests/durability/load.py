@@ -8,6 +8,7 @@ import collections
 import itertools
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -259,10 +260,16 @@ def read_all(port, first=1):
         return info["state"], found
     config = {"ack_policy": "none", "deliver_subject": wire.listen("v"), "mem_storage": True}
     config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": first}
+    config |= {"flow_control": True, "idle_heartbeat": 5_000_000_000}
     wire.api(f"CONSUMER.CREATE.{STREAM}", {"stream_name": STREAM, "config": config})
     while True:
-        _, reply, _, body = wire.message()
-        if reply.startswith(b"$JS.ACK."):
+        _, reply, head, body = wire.message()
+        if head.startswith(b"NATS/1.0 100"):
+            stalled = re.search(rb"Nats-Consumer-Stalled: (\S+)", head)
+            reply = reply or (stalled and stalled[1])
+            if reply:  # more comes only after an answer
+                wire.send(b"PUB %s 0\r\n\r\n" % reply)
+        elif reply.startswith(b"$JS.ACK."):
             words = reply.split(b".")
             found[int(words[5])] = body
             if words[8] == b"0":

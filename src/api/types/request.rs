@@ -176,9 +176,9 @@ json_object!(ConsumerResetRequest, "JSApiConsumerResetRequest", {
 pub struct PullRequest {
     /// Nanoseconds until it ends, 0 for never.
     pub expires: i64,
-    /// Most messages; 1 when it is not told.
+    /// Most messages. A formal request that says nothing has 0, which delivers one.
     pub batch: i64,
-    /// Most bytes, 0 for any number.
+    /// Most bytes, 0 or less for any number.
     pub max_bytes: i64,
     /// Do not wait.
     pub no_wait: bool,
@@ -209,6 +209,26 @@ json_object!(PullRequest, "JSApiConsumerGetNextRequest", {
     "priority" => json::integer, priority;
 });
 
+/// The object form of a `-NAK`'s argument.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NakOptions {
+    /// Nanoseconds until the message is delivered again.
+    pub delay: i64,
+}
+
+json_object!(NakOptions, "ConsumerNakOptions", {
+    "delay" => json::duration, delay;
+});
+
+impl NakOptions {
+    /// Decodes the argument; unknown members are ignored.
+    pub fn decode(argument: &[u8]) -> Result<Self, String> {
+        let mut options = Self::default();
+        json::decode_value(argument, "", &mut options)?;
+        Ok(options)
+    }
+}
+
 /// Which root a request has in Go's words, for its type errors.
 trait Request: Object + Default {
     const ROOT: &'static str;
@@ -222,10 +242,10 @@ macro_rules! roots {
             }
 
             impl $type {
-                /// Decodes a body strictly: unknown members are errors. An empty body is the
+                /// Decodes a body; unknown members are errors where `strict`. An empty body is the
                 /// default.
-                pub fn decode(body: &[u8]) -> Result<Self, ApiError> {
-                    decode_strict(body, Self::ROOT)
+                pub fn decode(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+                    decode_as(body, Self::ROOT, strict)
                 }
             }
         )*
@@ -243,9 +263,18 @@ roots!(
     ConsumerResetRequest = "JSApiConsumerResetRequest",
 );
 
-fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiError> {
+fn decode_as<T: Object + Default>(
+    body: &[u8],
+    root: &'static str,
+    strict: bool,
+) -> Result<T, ApiError> {
     let mut request = T::default();
-    json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
+    if strict || body.is_empty() {
+        json::decode_body(body, root, strict, &mut request)
+    } else {
+        json::decode_value(body, root, &mut request)
+    }
+    .map_err(ApiError::invalid_json)?;
     Ok(request)
 }
 
@@ -258,35 +287,31 @@ fn is_json(body: &[u8]) -> bool {
 
 impl StreamsRequest {
     /// Decodes the body of STREAM.NAMES. What is not JSON is ignored.
-    pub fn decode_names(body: &[u8]) -> Result<Self, ApiError> {
-        Self::decode_as(body, "JSApiStreamNamesRequest")
+    pub fn decode_names(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        Self::decode_if_json(body, "JSApiStreamNamesRequest", strict)
     }
 
     /// Decodes the body of STREAM.LIST. What is not JSON is ignored.
-    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
-        Self::decode_as(body, "JSApiStreamListRequest")
+    pub fn decode_list(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        Self::decode_if_json(body, "JSApiStreamListRequest", strict)
     }
 
-    fn decode_as(body: &[u8], root: &'static str) -> Result<Self, ApiError> {
-        let mut request = Self::default();
-        if is_json(body) {
-            json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
-        }
-        Ok(request)
+    fn decode_if_json(body: &[u8], root: &'static str, strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { decode_as(body, root, strict) } else { Ok(Self::default()) }
     }
 }
 
 impl StreamInfoRequest {
     /// Decodes the body of STREAM.INFO. What is not JSON is ignored.
-    pub fn decode_info(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    pub fn decode_info(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body, strict) } else { Ok(Self::default()) }
     }
 }
 
 impl PurgeRequest {
     /// Decodes and checks the body of STREAM.PURGE. What is not JSON is ignored.
-    pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
-        let request = if is_json(body) { Self::decode(body)? } else { Self::default() };
+    pub fn decode_purge(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        let request = if is_json(body) { Self::decode(body, strict)? } else { Self::default() };
         if request.seq > 0 && request.keep > 0 {
             return Err(kinds::BAD_REQUEST.error());
         }
@@ -296,43 +321,58 @@ impl PurgeRequest {
 
 impl MsgDeleteRequest {
     /// Decodes and checks the body of STREAM.MSG.DELETE.
-    pub fn decode_delete(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn decode_delete(body: &[u8], strict: bool) -> Result<Self, ApiError> {
         if is_empty_request(body) {
             return Err(kinds::BAD_REQUEST.error());
         }
-        Self::decode(body)
+        Self::decode(body, strict)
     }
 }
 
 impl ConsumersRequest {
     /// Decodes the body of CONSUMER.NAMES and CONSUMER.LIST. What is not JSON is ignored.
-    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    pub fn decode_list(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body, strict) } else { Ok(Self::default()) }
     }
 }
 
 impl PullRequest {
     /// Decodes a pull request: empty (one message), a number, or JSON whose unknown members are
-    /// ignored. The error is what follows `400 Bad Request - `.
+    /// ignored; any other text asks for one message. The error is what follows
+    /// `400 Bad Request - `.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
-        let mut request = PullRequest { batch: 1, ..Self::default() };
+        let mut request = PullRequest::default();
         match body.first() {
-            None => {}
+            None => request.batch = 1,
             Some(b'{') => {
                 json::decode_value(body, "", &mut request)?;
-                if !(0..=9).contains(&request.priority) {
-                    return Err("Priority must be between 0 and 9".to_owned());
-                }
+                request.check()?;
             }
-            // What is not a number asks for one message.
             Some(_) => {
                 let text = std::str::from_utf8(body).unwrap_or_default();
                 request.batch = text.parse().unwrap_or(1);
             }
         }
-        request.batch = request.batch.max(1);
         Ok(request)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let beat = self.idle_heartbeat;
+        if beat > 0 && (self.expires <= 0 || beat.saturating_mul(2) > self.expires) {
+            return Err("heartbeat value too large".to_owned());
+        }
+        if !(0..=9).contains(&self.priority) {
+            return Err("Priority must be between 0 and 9".to_owned());
+        }
+        // Consumers with priority groups are refused.
+        if self.min_pending != 0 || self.min_ack_pending != 0 {
+            return Err("Not a Overflow Priority consumer".to_owned());
+        }
+        if !self.id.is_empty() {
+            return Err("Not a Pinned Client Priority consumer".to_owned());
+        }
+        Ok(())
     }
 }
 

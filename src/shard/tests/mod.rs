@@ -1,5 +1,5 @@
 //! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is freed.
 
-mod space;
 mod restart;
+mod space;
 mod world;

@@ -194,7 +194,11 @@ impl Client {
             assert_eq!(lines.len(), found.len(), "stream {name}");
         }
         assert_eq!(before.len(), after.len());
-        assert!(!self.world.lines.iter().any(|l| !l.contains("replayed")), "{:?}", self.world.lines);
+        assert!(
+            !self.world.lines.iter().any(|l| !l.contains("replayed")),
+            "{:?}",
+            self.world.lines
+        );
         self.world.check_live();
     }
 

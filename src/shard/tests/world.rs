@@ -55,6 +55,10 @@ impl Outlet for Recorder {
     fn has_interest(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
+    fn has_listener(&mut self, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+    fn nobody(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
     fn watch(&mut self, _: ShardId, _: &[u8], _: &[u8]) -> WatchId {
         WatchId(1)
     }
@@ -91,12 +95,12 @@ pub fn options() -> ShardOptions {
     log.zero_spares = false;
     ShardOptions {
         id: ID,
-        reactor: ReactorId(0),
         shards: 1,
         seed: 1,
         server_name: "n".into(),
         consumer_limits: ConsumerServerLimits::default(),
         meta_limits: MetaLimits::default(),
+        strict: true,
         max_payload: 1 << 20,
         index_cache_bytes: 64 << 10,
         checkpoint: CheckpointOptions {
@@ -146,7 +150,11 @@ impl World {
     /// The machine stops, or only the process.
     pub fn crash(&mut self) {
         self.shard = None;
-        if self.rng.chance(500_000) { self.disk.crash() } else { self.disk.kill() }
+        if self.rng.chance(500_000) {
+            self.disk.crash()
+        } else {
+            self.disk.kill()
+        }
         self.open();
     }
 

@@ -175,8 +175,8 @@ impl SubjectTable {
         name_in(&self.pages, id)
     }
 
-    /// The subject of a message that was just removed: its name stays known for the last [`FREED_MAX`] ids that became
-    /// free. True if the id is free now.
+    /// The subject of a message that was just removed: its name stays known for the last
+    /// [`FREED_MAX`] ids that became free. True if the id is free now.
     pub fn name_of_removed(&self, id: SubjectId) -> (&[u8], bool) {
         if let Some(entry) = self.get(id) {
             return (&entry.name, false);

@@ -134,7 +134,8 @@ enum LaneId {
     Cold,
 }
 
-/// One shard's log. Told of the time by `tick` before anything else. Made by `recovery::Recovery::finish`.
+/// One shard's log. Told of the time by `tick` before anything else. Made by
+/// `recovery::Recovery::finish`.
 pub struct Log {
     options: LogOptions,
     failed: Option<LogFailure>,

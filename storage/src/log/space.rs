@@ -206,6 +206,12 @@ impl Log {
         used + self.spares.len() as u64 * self.options.segment_bytes as u64
     }
 
+    /// How many segments hold data, and the live bytes in them.
+    pub fn usage(&self) -> (usize, u64) {
+        let held = self.segments.values().filter(|s| s.slot.is_some());
+        held.fold((0, 0), |(count, live), s| (count + 1, live + s.live))
+    }
+
     pub(super) fn restore_segment(&mut self, found: RecoveredSegment) {
         let segment = Segment {
             kind: found.kind,

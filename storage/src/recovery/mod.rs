@@ -69,6 +69,9 @@ impl From<DeviceError> for OpenError {
     }
 }
 
+/// No log writes so often: a larger number is damage, and counting on from it must not overflow.
+const WRITES_MAX: u64 = 1 << 62;
+
 /// A stretch of the log that was durable and does not verify any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {

@@ -1,6 +1,6 @@
 //! Opening: the superblock, the segments' headers; and finishing: the new generation.
 
-use super::{Known, OpenError, Recovery, Report};
+use super::{Known, OpenError, Recovery, Report, WRITES_MAX};
 use crate::bytes::round_up;
 use crate::device::{Blocking, File, Fill, IoBuf, Slot};
 use crate::log::{Log, LogOptions, ReadError, RecoveredSegment, Start};
@@ -53,6 +53,7 @@ impl Recovery {
                 superblock.shards, options.shards
             )));
         }
+        check_counts(&superblock)?;
         let replay = superblock.replay;
         let mut recovery = Recovery {
             seed,
@@ -89,7 +90,7 @@ impl Recovery {
         len: u64,
         state: HeaderState,
     ) -> Result<(), OpenError> {
-        self.next_slot = self.next_slot.max(slot.0 + 1);
+        self.next_slot = self.next_slot.max(slot.0.saturating_add(1));
         let header = match state {
             HeaderState::Valid(header) => header,
             HeaderState::Corrupt => {
@@ -147,6 +148,9 @@ impl Recovery {
         {
             return wrong("was made with other block sizes");
         }
+        if header.segment.0 >= u32::MAX - 1 {
+            return wrong("has an id that no segment gets");
+        }
         if header.generation > self.superblock.generation {
             return wrong("is of a generation that the superblock does not know");
         }
@@ -181,17 +185,18 @@ impl Recovery {
         len: u32,
     ) -> Result<RecordView<'_>, ReadError> {
         let known = self.segments.get(&position.segment).filter(|k| !k.discarded);
-        let file = match known {
-            Some(known) => File::Segment(known.slot),
-            None => return Err(ReadError::Missing(position.segment)),
+        let Some(known) = known else { return Err(ReadError::Missing(position.segment)) };
+        let file = File::Segment(known.slot);
+        let corrupt = |error| ReadError::Corrupt { position, error };
+        let Some(room) = known.end.checked_sub(position.offset) else {
+            return Err(corrupt(RecordError::Short { needed: len as usize }));
         };
         let dev_block = self.options.device_block_bytes;
         let start = position.offset & !(dev_block - 1);
-        let bytes = round_up(position.offset - start + len, dev_block) as usize;
+        let bytes = round_up(position.offset - start + len.min(room), dev_block) as usize;
         if self.page.as_ref().is_none_or(|p| p.len() < bytes) {
             self.page = Some(IoBuf::zeroed(bytes.next_power_of_two()));
         }
-        let corrupt = |error| ReadError::Corrupt { position, error };
         let Some(page) = self.page.as_mut() else { return Err(corrupt(RecordError::Malformed)) };
         let got = dev
             .read_at(file, start as u64, &mut page[..bytes])
@@ -277,6 +282,20 @@ impl Recovery {
             dev.flush(File::Superblock)?;
         }
         Ok(())
+    }
+}
+
+/// Counts that no log reaches would overflow later.
+fn check_counts(superblock: &Superblock) -> Result<(), OpenError> {
+    let writes = |n: u64| (1..=WRITES_MAX).contains(&n);
+    let possible = writes(superblock.replay.number)
+        && superblock.ends.iter().all(|end| writes(end.write))
+        && superblock.durable_through <= WRITES_MAX
+        && superblock.sequence <= WRITES_MAX
+        && superblock.generation < u32::MAX;
+    match possible {
+        true => Ok(()),
+        false => Err(OpenError::Superblock("it counts beyond what there can be".into())),
     }
 }
 

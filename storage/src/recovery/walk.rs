@@ -1,7 +1,7 @@
 //! Replay: finding write after write, telling a crash from corruption.
 
 use super::open::first_write;
-use super::{Damage, InWrite, OpenError, Recovery, Replayed};
+use super::{Damage, InWrite, OpenError, Recovery, Replayed, WRITES_MAX};
 use crate::device::{Blocking, File, IoBuf};
 use crate::envelope::{ENVELOPE_BYTES, Envelope, RecordWalk, write_is_whole};
 use crate::record::RecordView;
@@ -301,6 +301,8 @@ impl Recovery {
         let envelope = Envelope::decode(rest, known.header.key);
         Ok(envelope.filter(|e| {
             (e.segment, e.offset, e.generation) == (position.segment, position.offset, generation)
+                && e.number <= WRITES_MAX
+                && e.durable_through < e.number
                 && e.length >= ENVELOPE_BYTES
                 && e.length <= e.padded
                 && e.padded as usize <= rest.len()

@@ -3,9 +3,11 @@
 use crate::world::{World, check};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{Blocking, File};
+use corelane_storage::envelope::Envelope;
 use corelane_storage::log::{LogOptions, ReadError};
 use corelane_storage::recovery::{Damage, OpenError, Recovery, Replayed};
-use corelane_storage::superblock::SUPERBLOCK_COPY_BYTES;
+use corelane_storage::segment::SegmentHeader;
+use corelane_storage::superblock::{SUPERBLOCK_COPY_BYTES, Superblock};
 use corelane_storage::types::{Position, ShardId};
 
 fn world(seed: u64) -> World {
@@ -198,4 +200,62 @@ fn an_unreadable_header_is_left_alone_and_its_records_are_reported() {
     assert_eq!(report.unidentified, vec![slot.0]);
     assert_eq!(damaged, 1);
     assert_eq!(world.disk.file_len(File::Segment(slot)), Ok(Some(len)));
+}
+
+/// Writes bytes where they lay, and flushes.
+fn put(disk: &mut SimDisk, file: File, at: u64, bytes: &[u8]) {
+    disk.write_at(file, at, bytes).unwrap();
+    disk.flush(file).unwrap();
+}
+
+#[test]
+fn counts_that_cannot_be_are_refused_and_do_not_overflow() {
+    let changes: [fn(&mut Superblock); 6] = [
+        |s| s.replay.number = 0,
+        |s| s.replay.number = u64::MAX,
+        |s| s.durable_through = u64::MAX,
+        |s| s.sequence = u64::MAX,
+        |s| s.generation = u32::MAX,
+        |s| s.ends.iter_mut().for_each(|end| end.write = 0),
+    ];
+    for change in changes {
+        let mut world = filled(1);
+        let mut bytes = vec![0; SUPERBLOCK_COPY_BYTES as usize];
+        world.disk.read_at(File::Superblock, 0, &mut bytes).unwrap();
+        let mut superblock = Superblock::decode(&bytes).unwrap();
+        assert!(!superblock.ends.is_empty());
+        change(&mut superblock);
+        superblock.encode(&mut bytes);
+        for copy in [0, SUPERBLOCK_COPY_BYTES] {
+            put(&mut world.disk, File::Superblock, u64::from(copy), &bytes);
+        }
+        let refused = replay(&mut world.disk, &world.options, 1).err();
+        assert!(matches!(refused, Some(OpenError::Superblock(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_envelope_that_counts_too_far_is_none() {
+    let changes: [fn(&mut Envelope); 3] = [
+        |e| e.number = u64::MAX,
+        |e| e.durable_through = u64::MAX,
+        |e| (e.number, e.durable_through) = (u64::MAX, u64::MAX - 1),
+    ];
+    for change in changes {
+        let mut world = filled(4);
+        for (slot, _) in world.disk.list().unwrap() {
+            let file = File::Segment(slot);
+            let mut bytes = vec![0; 12288];
+            world.disk.read_at(file, 0, &mut bytes).unwrap();
+            let Some(header) = SegmentHeader::decode(&bytes) else { continue };
+            let Some(mut envelope) = Envelope::decode(&bytes[8192..], header.key) else { continue };
+            change(&mut envelope);
+            envelope.encode(header.key, &mut bytes[8192..]);
+            put(&mut world.disk, file, 0, &bytes);
+        }
+        let first = replay(&mut world.disk, &world.options, 1).expect("opens");
+        assert!(!first.damaged.is_empty(), "what was durable is reported");
+        let again = replay(&mut world.disk, &world.options, 2).expect("opens");
+        assert_eq!(first.ids, again.ids);
+    }
 }

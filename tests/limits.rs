@@ -1,0 +1,273 @@
+//! Many connections, large messages, slow readers: what a broker must bear without an error,
+//! without a leak, and with little memory. By raw sockets, against corelane alone: the bounds are
+//! its own.
+
+#[allow(dead_code)]
+mod common;
+
+use common::server::{Kind, Server, Setup};
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(60);
+/// Resident memory of a broker without clients.
+const IDLE_BYTES_MAX: u64 = 48 << 20;
+/// What an idle connection adds to it.
+const CONNECTION_BYTES_MAX: u64 = 12 << 10;
+const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+
+/// One at a time: memory is measured, and slowness is judged.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(config: &str) -> Server {
+    let setup = Setup { config: config.to_owned(), ..Setup::default() };
+    Server::start(Kind::Corelane, setup).expect("a server")
+}
+
+/// A connected client that has its first PONG.
+fn connect(port: u16) -> TcpStream {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+    socket.set_nodelay(true).expect("no delay");
+    socket.write_all(&[CONNECT, b"PING\r\n"].concat()).expect("a greeting");
+    read_until(&mut socket, b"PONG\r\n");
+    socket
+}
+
+fn read_until(socket: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut got = Vec::new();
+    let mut buffer = [0; 4096];
+    // The server's own PING may follow at once.
+    while !got.windows(end.len()).any(|part| part == end) {
+        let n = socket.read(&mut buffer).expect("an answer");
+        let text = String::from_utf8_lossy(&got);
+        assert!(n > 0, "closed after {text}");
+        got.extend_from_slice(&buffer[..n]);
+    }
+    got
+}
+
+fn request(socket: &mut TcpStream, subject: &str, body: &str) -> String {
+    let text = format!("SUB answer 9\r\nPUB {subject} answer {}\r\n{body}\r\n", body.len());
+    socket.write_all(text.as_bytes()).expect("a request");
+    let answer = read_until(socket, b"}\r\n");
+    socket.write_all(b"UNSUB 9\r\n").expect("an end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(server: &Server, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = text.lines().find(|line| line.starts_with(name)).expect("a known field");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+fn resident(server: &Server) -> u64 {
+    status(server, "VmRSS:") << 10
+}
+
+fn descriptors(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.pid())).map_or(0, Iterator::count)
+}
+
+/// Lets this process have many sockets. Returns how many.
+fn raise_files() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read and write `limit`.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    limit.rlim_max as usize
+}
+
+/// Waits until `what` holds.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + WAIT;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn idle_connections_take_little_memory() {
+    let _alone = alone();
+    let count = raise_files().saturating_sub(500).min(10_000);
+    let server = start("");
+    let before = resident(&server);
+    assert!(before <= IDLE_BYTES_MAX, "{} KiB before the first client", before >> 10);
+    let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(server.port())).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.write_all(format!("SUB idle.{i} 1\r\nPING\r\n").as_bytes()).expect("a subscription");
+    }
+    for client in &mut clients {
+        read_until(client, b"PONG\r\n");
+    }
+    let each = (resident(&server) - before) / count as u64;
+    println!("{count} connections: {each} bytes each, {} KiB before", before >> 10);
+    assert!(each <= CONNECTION_BYTES_MAX, "{each} bytes a connection");
+    drop(clients);
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    let _alone = alone();
+    let server = start("");
+    let round = |count: usize| {
+        for i in 0..count {
+            let mut socket = connect(server.port());
+            let _ =
+                socket.write_all(b"SUB flood.> 1\r\nSUB flood.*.x q 2\r\nPUB flood.a 2\r\nhi\r\n");
+            if i % 3 == 0 {
+                let _ = socket.write_all(b"PUB half.way 100\r\nab");
+            }
+            if i % 7 == 0 {
+                read_until(&mut socket, b"hi\r\n");
+            }
+        }
+    };
+    round(3000);
+    let at_rest = descriptors(&server);
+    let mut sizes = vec![resident(&server) >> 10];
+    for _ in 0..4 {
+        round(1500);
+        sizes.push(resident(&server) >> 10);
+    }
+    eventually("descriptors come back", || descriptors(&server) <= at_rest);
+    println!("KiB resident: {sizes:?}");
+    // A leak grows with every round; an allocator's pages do not.
+    let grows = sizes.windows(2).all(|pair| pair[1] > pair[0] + 300);
+    assert!(!grows, "every round of connections leaves something: {sizes:?} KiB");
+}
+
+#[test]
+fn a_slow_consumer_is_closed_and_the_others_get_all() {
+    let _alone = alone();
+    let server = start("max_pending: 32MB\nwrite_deadline: \"1s\"\n");
+    let mut slow = connect(server.port());
+    let mut quick = connect(server.port());
+    for client in [&mut slow, &mut quick] {
+        client.write_all(b"SUB flow 1\r\nPING\r\n").expect("a subscription");
+        read_until(client, b"PONG\r\n");
+    }
+    const MESSAGES: usize = 8000;
+    let body = vec![b'x'; 16 << 10];
+    let mut publisher = connect(server.port());
+    let writer = std::thread::spawn(move || {
+        for _ in 0..MESSAGES {
+            publisher.write_all(b"PUB flow 16384\r\n").expect("a publish");
+            publisher.write_all(&body).expect("a body");
+            publisher.write_all(b"\r\n").expect("an end");
+        }
+        publisher.write_all(b"PING\r\n").expect("a ping");
+        read_until(&mut publisher, b"PONG\r\n");
+    });
+    let wants = MESSAGES * (b"MSG flow 1 16384\r\n".len() + (16 << 10) + 2);
+    let mut got = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while got < wants {
+        let n = quick.read(&mut buffer).expect("the quick one is served");
+        assert!(n > 0, "the quick one was closed after {got} bytes");
+        got += n;
+    }
+    writer.join().expect("the publisher is served");
+    let end = Instant::now() + WAIT;
+    loop {
+        match slow.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => break,
+            Err(e) => panic!("the slow one is not closed: {e}"),
+        }
+        assert!(Instant::now() < end, "the slow one is not closed");
+    }
+}
+
+#[test]
+fn large_publishes_in_flight_are_all_taken() {
+    let _alone = alone();
+    const PUBLISHERS: usize = 8;
+    const IN_FLIGHT: usize = 500;
+    let server = start("");
+    let mut client = connect(server.port());
+    let create =
+        request(&mut client, "$JS.API.STREAM.CREATE.L", r#"{"name":"L","subjects":["l.*"]}"#);
+    assert!(!create.contains("error"), "{create}");
+    let port = server.port();
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|p| {
+            std::thread::spawn(move || {
+                let mut socket = connect(port);
+                socket.write_all(format!("SUB acks.{p} 1\r\n").as_bytes()).expect("a subscription");
+                let mut writer = socket.try_clone().expect("a second handle");
+                let sender = std::thread::spawn(move || {
+                    let body = vec![b'b'; 100 << 10];
+                    for _ in 0..IN_FLIGHT {
+                        let head = format!("PUB l.{p} acks.{p} {}\r\n", body.len());
+                        writer.write_all(head.as_bytes()).expect("a publish");
+                        writer.write_all(&body).expect("a body");
+                        writer.write_all(b"\r\n").expect("an end");
+                    }
+                });
+                let (mut text, mut buffer) = (String::new(), vec![0; 1 << 16]);
+                while text.matches("\"seq\":").count() < IN_FLIGHT {
+                    let n = socket.read(&mut buffer).expect("an answer");
+                    assert!(n > 0, "closed");
+                    text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+                    assert!(!text.contains("error") && !text.contains("-ERR"), "{text}");
+                }
+                sender.join().expect("all is sent");
+            })
+        })
+        .collect();
+    for publisher in publishers {
+        publisher.join().expect("every publish is acknowledged");
+    }
+    let info = request(&mut client, "$JS.API.STREAM.INFO.L", "");
+    assert!(info.contains(&format!("\"messages\":{}", PUBLISHERS * IN_FLIGHT)), "{info}");
+}
+
+/// More is added to an outbound while a part of it is being sent: it must go out as well.
+#[test]
+fn a_burst_of_deliveries_arrives_as_a_whole() {
+    let _alone = alone();
+    const MESSAGES: usize = 60_000;
+    let server = start("");
+    let mut client = connect(server.port());
+    let create =
+        request(&mut client, "$JS.API.STREAM.CREATE.B", r#"{"name":"B","subjects":["b"]}"#);
+    assert!(!create.contains("error"), "{create}");
+    let publish = format!("PUB b 100\r\n{:100}\r\n", "").repeat(1000);
+    for _ in 0..MESSAGES / 1000 {
+        client.write_all(publish.as_bytes()).expect("messages");
+    }
+    eventually("all is stored", || {
+        let info = request(&mut client, "$JS.API.STREAM.INFO.B", "");
+        info.contains(&format!("\"messages\":{MESSAGES},"))
+    });
+    let mut reader = connect(server.port());
+    reader.write_all(b"SUB there 1\r\nPING\r\n").expect("a subscription");
+    read_until(&mut reader, b"PONG\r\n");
+    let config = r#"{"stream_name":"B","config":{"ack_policy":"none","deliver_subject":"there"}}"#;
+    let create = request(&mut client, "$JS.API.CONSUMER.CREATE.B", config);
+    assert!(!create.contains("error"), "{create}");
+    let (mut bytes, mut buffer, mut last) = (0, vec![0; 1 << 14], Vec::new());
+    loop {
+        let n = reader.read(&mut buffer).expect("the next part");
+        assert!(n > 0, "closed after {bytes} bytes");
+        bytes += n;
+        last.extend_from_slice(&buffer[..n]);
+        last.drain(..last.len().saturating_sub(400));
+        let tail = String::from_utf8_lossy(&last);
+        if tail.contains(&format!(".{MESSAGES}.{MESSAGES}.")) && tail.ends_with(" \r\n") {
+            break;
+        }
+    }
+}

@@ -55,6 +55,12 @@ impl Outlet for Recorder {
     fn has_interest(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
+
+    fn has_listener(&mut self, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+
+    fn nobody(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
     fn watch(&mut self, _: ShardId, _: &[u8], _: &[u8]) -> WatchId {
         WatchId(1)
     }
@@ -91,7 +97,7 @@ pub fn options() -> ShardOptions {
     log.zero_spares = false;
     ShardOptions {
         id: ID,
-        reactor: ReactorId(0),
+        strict: true,
         shards: 1,
         seed: 1,
         server_name: "n".into(),

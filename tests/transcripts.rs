@@ -4,6 +4,7 @@
 //! contains the text. `TRANSCRIPT_BLESS=1` with the test `nats_server` writes what nats-server
 //! answers over every `?`.
 
+#[allow(dead_code)]
 mod common;
 
 use common::player::{self, Outcome};

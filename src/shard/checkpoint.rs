@@ -1,10 +1,12 @@
 //! Checkpoints: what lives is written into the log page by page, so that replay begins there.
 //!
-//! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from then on a stream is
-//! frozen before it changes, or when its turn comes, whichever is first. Streams, configurations and duplicate windows
-//! are those of the freeze. Consumers and the catalogue, which change before their records are durable, are written as
-//! they are when their turn comes, with the index of the group up to which records are part of them. The root comes
-//! last, so it is durable after everything that it names; what it supersedes is dead when the superblock names it.
+//! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from
+//! then on a stream is frozen before it changes, or when its turn comes, whichever is first.
+//! Streams, configurations and duplicate windows are those of the freeze. Consumers and the
+//! catalogue, which change before their records are durable, are written as they are when their
+//! turn comes, with the index of the group up to which records are part of them. The root comes
+//! last, so it is durable after everything that it names; what it supersedes is dead when the
+//! superblock names it.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +91,8 @@ impl Stored {
         pages.chain(self.config).chain(self.state.map(|(l, _)| l))
     }
 
-    /// The records at `position` must be written again: their segment is to be freed. True if there is one.
+    /// The records at `position` must be written again: their segment is to be freed. True if there
+    /// is one.
     pub fn rewrite(&mut self, position: Position) -> bool {
         if self.config.is_some_and(|l| l.position == position) {
             self.config_changed = true;

@@ -55,11 +55,9 @@ impl Outlet for Recorder {
     fn has_interest(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
-
     fn has_listener(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
-
     fn nobody(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
     fn watch(&mut self, _: ShardId, _: &[u8], _: &[u8]) -> WatchId {
         WatchId(1)
@@ -97,12 +95,12 @@ pub fn options() -> ShardOptions {
     log.zero_spares = false;
     ShardOptions {
         id: ID,
-        strict: true,
         shards: 1,
         seed: 1,
         server_name: "n".into(),
         consumer_limits: ConsumerServerLimits::default(),
         meta_limits: MetaLimits::default(),
+        strict: true,
         max_payload: 1 << 20,
         index_cache_bytes: 64 << 10,
         checkpoint: CheckpointOptions {

@@ -142,12 +142,12 @@ impl Shard {
                 Some(Replayed::Record { frame, nth, position, len, record }) => {
                     let index = frame.index.0.saturating_add(u64::from(nth));
                     replay.next_index = replay.next_index.max(index.saturating_add(1));
-                    if matches!(record.content(), RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind))
-                    {
+                    let content = record.content();
+                    if matches!(&content, RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind)) {
                         continue;
                     }
                     replay.stopped_clean = false;
-                    match record.content() {
+                    match content {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
                     }

@@ -19,6 +19,7 @@ use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::drive;
 use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
@@ -213,13 +214,14 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
     let mut clock = Clock::default();
     let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
+    let mut links = Links::new(own.endpoint);
+    drive::start(clock.now(), &mut core, &mut links);
     if let Ok(mut rings) = start.rings.lock() {
         rings[own.id] = driver.fd();
     }
     start.made.wait();
     let rings = start.rings.lock().map(|r| r.clone()).unwrap_or_default();
     let mailbox = start.mailboxes[own.id].clone();
-    core.start(clock.now());
     let disks = Disks::new(directories, mailbox.clone())
         .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
     Ok(Reactor::new(Parts {
@@ -227,7 +229,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint),
+        links,
         rings,
         disks,
         commands: own.commands,

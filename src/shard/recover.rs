@@ -279,7 +279,10 @@ impl Shard {
         self.log.free_dead(&mut self.ops);
         if let Some(meta) = &self.meta {
             for shard in (0..self.options.shards).map(ShardId) {
-                out.tell(shard, ShardMessage::Reconcile { entries: meta.entries_of(shard) });
+                let deleted = meta.catalogue.deleted().filter(|(_, s)| *s == shard);
+                let deleted = deleted.map(|(id, _)| id).collect();
+                let entries = meta.entries_of(shard);
+                out.tell(shard, ShardMessage::Reconcile { entries, deleted });
             }
             for (id, shard) in meta.catalogue.deleted() {
                 out.tell(shard, ShardMessage::Delete { id, asker: None });
@@ -288,7 +291,12 @@ impl Shard {
     }
 
     /// What the catalogue says this shard has, against what it has.
-    pub(super) fn reconcile(&mut self, entries: Vec<StreamEntry>, out: &mut impl Outlet) {
+    pub(super) fn reconcile(
+        &mut self,
+        entries: Vec<StreamEntry>,
+        deleted: &[StreamId],
+        out: &mut impl Outlet,
+    ) {
         let mut known: Vec<StreamId> = Vec::new();
         for entry in entries {
             known.push(entry.id);
@@ -307,7 +315,7 @@ impl Shard {
             }
         }
         for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
-            if !known.contains(&cell.id) {
+            if !known.contains(&cell.id) && !deleted.contains(&cell.id) {
                 out.log(format!(
                     "stream '{}' is on shard {} but not in the catalogue; it is kept",
                     cell.config.name, self.id.0

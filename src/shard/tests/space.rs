@@ -90,8 +90,16 @@ fn a_full_disk_refuses_messages_and_recovers() {
     assert!(answer.contains("\"success\":true"), "{answer}");
     assert!(world.request("STREAM.PURGE.A", "A", "").contains("\"success\":true"));
     world.wait(3_000_000_000);
-    for s in world.shard().log.segments() { println!("{s:?}"); }
-    println!("{:?} {} {:?} {:?}", world.shard().log.space(), world.disk.used_bytes(), world.shard().checkpoint_deadline(), world.now);
+    for s in world.shard().log.segments() {
+        println!("{s:?}");
+    }
+    println!(
+        "{:?} {} {:?} {:?}",
+        world.shard().log.space(),
+        world.disk.used_bytes(),
+        world.shard().checkpoint_deadline(),
+        world.now
+    );
     assert_eq!(fill(&mut world, "A", 500, 400), 500, "space did not return");
     let before = world.dump();
     world.settle();

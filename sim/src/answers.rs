@@ -3,7 +3,7 @@
 use corelane::types::ConnId;
 use serde_json::Value;
 
-use crate::consumers::Token;
+use crate::consumers::{AckPolicy, Token};
 use crate::model::{self, Exists, Fate, State};
 use crate::runner::{OWN_SIDS, Op, Runner, What};
 use crate::tally::Rare;
@@ -95,8 +95,11 @@ impl Runner {
                 self.answers.insert(id, (headers.to_vec(), payload.to_vec()));
                 Ok(())
             }
-            What::Ack { consumer, seq, settles } => {
-                self.ack_answered(op, *consumer, *seq, *settles, status)
+            What::Ack { consumer, seq, cseq, settles } => {
+                let c = &self.consumers[*consumer];
+                // As in NATS, an acknowledgement of all up to an older delivery settles nothing.
+                let stale = c.ack == AckPolicy::All && *cseq < c.acked_cseq;
+                self.ack_answered(op, *consumer, *seq, *settles && !stale, status)
             }
             What::Get { stream, seq } => self.got(*stream, *seq, status, headers, payload),
             _ if status == 503 && op.optional => Ok(()),
@@ -407,7 +410,7 @@ impl Runner {
             self.world.tally.add(Rare::ConsumerJump);
         }
         c.last_cseq = c.last_cseq.max(t.cseq);
-        if c.ack != crate::consumers::AckPolicy::None && !c.is_settled(t.seq) {
+        if c.ack != AckPolicy::None && !c.is_settled(t.seq) {
             c.open.insert(t.seq, reply.to_owned());
         }
         Ok(())

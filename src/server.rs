@@ -216,7 +216,8 @@ fn settings(
     Ok(Settings::new(limits, info))
 }
 
-/// Writes the files that tell others where we are. A missing ports file is told and does not matter.
+/// Writes the files that tell others where we are. A missing ports file is told and does not
+/// matter.
 fn write_files(
     options: &Options,
     port: u16,
@@ -375,7 +376,8 @@ impl Signals {
     }
 }
 
-/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base 32.
+/// A fresh public key in the nkeys format: a letter for what it is, 32 bytes, a checksum, in base
+/// 32.
 fn public_key(kind: u8) -> std::io::Result<String> {
     let mut bytes = vec![(kind - b'A') << 3];
     bytes.extend_from_slice(&reactor::random::<32>()?);

@@ -314,24 +314,10 @@ impl Runner {
                 Some(10023) => {}
                 _ => return surprise(&what),
             },
-            &What::NewConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                let there = self.model.streams[c.stream].exists == Exists::Yes
-                    && self.model.streams[c.stream].incarnation == c.incarnation;
-                c.exists = match code {
-                    None if there => Exists::Yes,
-                    None if self.model.streams[c.stream].exists == Exists::Maybe => Exists::Maybe,
-                    None | Some(10023 | 10059) => Exists::No,
-                    _ => return surprise(&What::NewConsumer { consumer }),
-                };
-            }
-            &What::DropConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                c.exists = match code {
-                    None | Some(10014 | 10059) => Exists::No,
-                    Some(10023) => Exists::Yes,
-                    _ => return surprise(&What::DropConsumer { consumer }),
-                };
+            What::NewConsumer { .. } | What::DropConsumer { .. } => {
+                if !self.consumer_answer(&what, code) {
+                    return surprise(&what);
+                }
             }
             &What::Info { stream, incarnation } => {
                 let last = json["state"]["last_seq"].as_u64();
@@ -345,6 +331,28 @@ impl Runner {
             _ => return surprise(&what),
         }
         Ok(())
+    }
+
+    /// The answer to a consumer's creation or removal. False if it is none that is expected.
+    fn consumer_answer(&mut self, what: &What, code: Option<u64>) -> bool {
+        let (&What::NewConsumer { consumer } | &What::DropConsumer { consumer }) = what else {
+            return false;
+        };
+        let c = &mut self.consumers[consumer];
+        let stream = &self.model.streams[c.stream];
+        let made = matches!(what, What::NewConsumer { .. });
+        c.exists = match code {
+            None if made && stream.exists == Exists::Yes && stream.incarnation == c.incarnation => {
+                Exists::Yes
+            }
+            None if made && stream.exists == Exists::Maybe => Exists::Maybe,
+            None | Some(10059) => Exists::No,
+            Some(10023) if made => Exists::No,
+            Some(10014) if !made => Exists::No,
+            Some(10023) => Exists::Yes,
+            _ => return false,
+        };
+        true
     }
 
     /// A consumer delivered a message.
@@ -363,7 +371,7 @@ impl Runner {
         };
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
-        if stream.exists != Exists::Yes || self.model.publishes.get(&uid).is_none() {
+        if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {
                 Exists::Yes => Err(format!("{reply}: message {uid} was never published")),
                 _ => Ok(()),

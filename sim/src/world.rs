@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane::shard::{CheckpointOptions, Shard, ShardOptions};
+use corelane::shard::{Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};

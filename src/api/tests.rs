@@ -403,7 +403,7 @@ fn consumer(config: &str, limits: &ConsumerServerLimits) -> Result<ConsumerConfi
 fn consumer_fields_that_are_not_supported() {
     for (field, value) in [
         ("ack_policy", r#""flow_control""#),
-        ("direct", "true"),
+        ("direct", r#"true,"deliver_subject":"out""#),
         ("sourcing", "true"),
         ("pause_until", r#""2030-01-01T00:00:00Z""#),
         ("priority_groups", r#"["a"]"#),

@@ -15,8 +15,8 @@ use std::hash::BuildHasher;
 
 /// No subscription, no slot.
 const NONE: u32 = u32::MAX;
-/// The part of an outbound that fills before its publishers are stalled. Half, where nats-server takes three quarters: what is
-/// on its way from another reactor must still fit.
+/// The part of an outbound that fills before its publishers are stalled. Half, where nats-server
+/// takes three quarters: what is on its way from another reactor must still fit.
 const STALL_PART: usize = 2;
 /// Stall for a publisher into an outbound that is half full, and into a full one.
 const STALL: [i64; 2] = [2 * MILLISECOND, 5 * MILLISECOND];

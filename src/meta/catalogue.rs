@@ -440,7 +440,8 @@ impl Catalogue {
         next.chain(deletes)
     }
 
-    /// The accounts' streams behind this account and name, in order: so that a checkpoint can be cut into steps.
+    /// The accounts' streams behind this account and name, in order: so that a checkpoint can be
+    /// cut into steps.
     pub fn streams_after<'a>(
         &'a self,
         after: Option<&(String, String)>,

@@ -1,7 +1,8 @@
-//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what the ring must not do.
+//! The disks of a reactor's shards: device operations as ring submissions, and a thread for what
+//! the ring must not do.
 //!
-//! A write with a flush is one write and one linked data flush; both report as one. Creating and removing files goes to a
-//! thread, because reserving and zeroing space blocks.
+//! A write with a flush is one write and one linked data flush; both report as one. Creating and
+//! removing files goes to a thread, because reserving and zeroing space blocks.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -201,12 +202,12 @@ impl Disks {
 impl Running {
     fn note(&mut self, result: i32, is_flush: bool) {
         match &self.what {
+            // A flush that was cancelled because its write failed adds nothing to the write's own
+            // error.
+            _ if result == -libc::ECANCELED && self.result.is_err() => {}
             _ if result < 0 => {
-                // A flush that was cancelled because its write failed adds nothing to the write's own error.
-                if self.result.is_ok() || -result != libc::ECANCELED {
-                    let verb = if is_flush { "flush the log" } else { "write or read the log" };
-                    self.result = Err(DeviceError::from_errno(-result, verb));
-                }
+                let verb = if is_flush { "flush the log" } else { "write or read the log" };
+                self.result = Err(DeviceError::from_errno(-result, verb));
             }
             What::Write { data, .. } if !is_flush => {
                 if result as usize == data.len() {

@@ -49,7 +49,8 @@ impl Driver {
         self.ring.as_raw_fd()
     }
 
-    /// Keeps a file open for as long as the kernel works for this ring. That may be longer than the process lives.
+    /// Keeps a file open for as long as the kernel works for this ring. That may be longer than the
+    /// process lives.
     pub fn hold(&mut self, file: RawFd) -> io::Result<()> {
         self.ring.submitter().register_files(&[file])
     }

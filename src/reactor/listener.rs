@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// How long an address in use is asked for again. A process that was killed may hold its sockets a little longer than
-/// it lives: the kernel takes its rings down in the background.
+/// How long an address in use is asked for again. A process that was killed may hold its sockets a
+/// little longer than it lives: the kernel takes its rings down in the background.
 const IN_USE_MAX: Duration = Duration::from_secs(1);
 /// Time between two attempts.
 const IN_USE_PAUSE: Duration = Duration::from_millis(5);

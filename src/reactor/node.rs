@@ -24,8 +24,8 @@ use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
-/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (some MiB), so few are needed: what
-/// waits in a lane must fit into an outbound that is three quarters full.
+/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (a MiB), so
+/// few are needed: what waits in a lane must fit into an outbound that is half full.
 const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 2 };
 /// Receive buffers of a reactor: few and large, so that they stay in the cache.
 const RECEIVE_BUFFERS: u16 = 16;

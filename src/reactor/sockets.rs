@@ -40,7 +40,8 @@ pub struct Sockets {
     unparking: Vec<usize>,
 }
 
-/// Parked bytes that are handed over at a time: a stall delays each such piece, as it would have delayed a read.
+/// Parked bytes that are handed over at a time: a stall delays each such piece, as it would have
+/// delayed a read.
 const PIECE: usize = 128 << 10;
 
 impl Sockets {
@@ -92,7 +93,8 @@ impl Sockets {
 
     /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them
     /// otherwise.
-    /// `paused` tells that the turn has paused the connection, which the socket may not have been told yet.
+    /// `paused` tells that the turn has paused the connection, which the socket may not have been
+    /// told yet.
     pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool, paused: bool) -> bool {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         if !more {
@@ -168,7 +170,8 @@ impl Sockets {
         }
     }
 
-    /// The next piece of parked bytes of a connection that is read again, and whether the peer had closed after it.
+    /// The next piece of parked bytes of a connection that is read again, and whether the peer had
+    /// closed after it.
     pub fn unpark(&mut self, driver: &mut Driver) -> Option<(ConnId, Vec<u8>, bool)> {
         while let Some(slot) = self.unparking.pop() {
             let Some(s) = self.slots.get_mut(slot) else { continue };

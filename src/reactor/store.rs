@@ -19,7 +19,8 @@ use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions};
 use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
-/// How long a lock is waited for: the kernel finishes the writes of a killed process in the background.
+/// How long a lock is waited for: the kernel finishes the writes of a killed process in the
+/// background.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -166,7 +167,8 @@ impl Store {
     }
 }
 
-/// Locks a store for this process, and waits a little for one that was killed to be gone completely.
+/// Locks a store for this process, and waits a little for one that was killed to be gone
+/// completely.
 fn lock(directory: &Path, wait: Duration) -> Result<fs::File, String> {
     let path = directory.join("lock");
     let failed = |e: std::io::Error| format!("store {}: {e}", path.display());
@@ -186,8 +188,8 @@ fn lock(directory: &Path, wait: Duration) -> Result<fs::File, String> {
     }
 }
 
-/// The directories whose entries must be durable for a store in `store_dir` to be found again: itself,
-/// what has to be made above it, and the first directory that is there already.
+/// The directories whose entries must be durable for a store in `store_dir` to be found again:
+/// itself, what has to be made above it, and the first directory that is there already.
 fn durable_with(store_dir: &Path) -> Vec<PathBuf> {
     let mut all = vec![store_dir.to_path_buf()];
     for above in store_dir.ancestors().skip(1) {

@@ -12,7 +12,7 @@
 //! | 6 | consumer | stream | consumer | version `u8` (1), created `i64`, start (below), its JSON |
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
-//! | 9 | index page | stream | page key: kind in the top byte, number below | the index's own encoding |
+//! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
 //! | 10 | consumer state | stream | consumer | see `root` |
 //! | 11 | dedupe | stream | page | the stream's own encoding |
 //! | 12 | catalogue state | 0 | page | counted records of the catalogue |

@@ -361,7 +361,8 @@ impl Shard {
             return true;
         };
         if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-            // The reserve is used up: the acknowledgements stay unanswered, and count only until a restart.
+            // The reserve is used up: the acknowledgements stay unanswered, and count only until a
+            // restart.
             return false;
         }
         self.deltas_in_flight += 1;

@@ -85,6 +85,8 @@ pub(super) struct Replay<'a> {
     pub loaded: Option<Loaded>,
     /// Records of the checkpoint that the next one no longer names.
     pub orphans: Vec<Location>,
+    /// Records and bytes that were replayed.
+    replayed: (u64, u64),
     /// What the last record leaves to be done.
     todo: Todo,
 }
@@ -128,6 +130,7 @@ impl Shard {
             upto: BTreeMap::new(),
             loaded: None,
             orphans: Vec::new(),
+            replayed: (0, 0),
             todo: Todo::Nothing,
         };
         if let Some(checkpoint) = recovery.checkpoint() {
@@ -136,17 +139,20 @@ impl Shard {
         loop {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
-                Some(Replayed::Record { frame, nth, position, record, .. }) => {
+                Some(Replayed::Record { frame, nth, position, len, record }) => {
                     let index = frame.index.0.saturating_add(u64::from(nth));
                     replay.next_index = replay.next_index.max(index.saturating_add(1));
-                    if !matches!(record.content(), RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind))
-                    {
-                        replay.stopped_clean = false;
+                    let content = record.content();
+                    if matches!(&content, RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind)) {
+                        continue;
                     }
-                    match record.content() {
+                    replay.stopped_clean = false;
+                    match content {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
                     }
+                    replay.replayed.0 += 1;
+                    replay.replayed.1 += u64::from(len);
                 }
                 Some(Replayed::Damaged(damage)) => {
                     replay.lines.push(format!(
@@ -159,14 +165,12 @@ impl Shard {
             replay.settle(dev, &mut recovery);
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
-        let mut parts = replay.into_parts();
-        parts.replayed = report.bytes;
+        let (records, _) = replay.replayed;
+        let parts = replay.into_parts();
         let mut shard = Shard::assemble(options, log, parts);
-        if report.records > 0 {
-            shard.lines.push(format!(
-                "shard {}: replayed {} records in {} writes",
-                shard.id.0, report.records, report.writes
-            ));
+        if records > 0 {
+            let (id, writes) = (shard.id.0, report.writes);
+            shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
         }
         let lines = std::mem::take(&mut shard.lines);
         Ok(Opened { shard, lines })
@@ -380,7 +384,7 @@ impl Replay<'_> {
             lines: self.lines,
             loaded: self.loaded,
             orphans: self.orphans,
-            replayed: 0,
+            replayed: self.replayed.1,
         }
     }
 
@@ -463,6 +467,13 @@ impl Replay<'_> {
     fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
         let PurgeBody { from, to, filter } = PurgeBody::decode(body).ok_or("too short")?;
         if let Some(&slot) = self.slots.get(&stream) {
+            if from == to {
+                // The stream was empty, and went on from here.
+                if self.cells[slot].index.messages() == 0 {
+                    self.cells[slot].index.skip_to(to);
+                }
+                return Ok(());
+            }
             self.todo = Todo::Purge { slot, from, to, filter: filter.into() };
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The records of a checkpoint that the shard lays out itself: root, stream state, consumer state.
 //!
-//! All numbers are little-endian; a *location* is segment `u32`, offset `u32`, padded length `u32`, and all zero where
-//! there is none; *counted* is a `u32` and that many bytes. `docs/DATA_FORMAT.md` has the tables.
+//! All numbers are little-endian; a *location* is segment `u32`, offset `u32`, padded length `u32`,
+//! and all zero where there is none; *counted* is a `u32` and that many bytes.
+//! `docs/DATA_FORMAT.md` has the tables.
 
 use corelane_storage::index::Location;
 

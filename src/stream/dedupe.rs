@@ -125,8 +125,8 @@ impl DedupeTable {
         self.start / PAGE_ENTRIES..end.div_ceil(PAGE_ENTRIES)
     }
 
-    /// True if the page is full, and all of it has sequences up to `committed`: it does not change any more, except that
-    /// its entries expire.
+    /// True if the page is full, and all of it has sequences up to `committed`: it does not change
+    /// any more, except that its entries expire.
     pub fn page_is_complete(&self, page: u64, committed: u64) -> bool {
         let last = (page + 1) * PAGE_ENTRIES - 1;
         let at = last.checked_sub(self.start).and_then(|at| self.queue.get(at as usize));

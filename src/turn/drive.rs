@@ -26,8 +26,9 @@ pub trait Edge {
     fn pause(&mut self, conn: ConnId);
     /// Reads a connection again, beginning with what arrived meanwhile.
     fn resume(&mut self, conn: ConnId);
-    /// The next piece of what arrived while a connection was not read that is read again now, and whether its peer is gone
-    /// after it. A stall delays each piece, as it would have delayed a read.
+    /// The next piece of what arrived while a connection was not read that is read again now, and
+    /// whether its peer is gone after it. A stall delays each piece, as it would have delayed a
+    /// read.
     fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)>;
     /// Begins a send. The bytes stay in place until `Core::sent` is told.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
@@ -78,7 +79,8 @@ pub fn turn<E: Edge>(
     act(now, core, edge, effects);
     edge.moment();
     links.push(core, |peer| edge.wake(peer));
-    // What was pushed may have let connections be read again: that is for the next turn, which must not be slept over.
+    // What was pushed may have let connections be read again: that is for the next turn, which must
+    // not be slept over.
     core.take_effects(effects);
     for line in effects.log.drain(..) {
         edge.line(&line);

@@ -215,6 +215,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
             || !self.at_once.is_empty()
+            || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && self.jobs_are_ready()
             || self.stopping != Some(true) && self.checkpoint_is_ready()

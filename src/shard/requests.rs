@@ -137,6 +137,9 @@ impl Shard {
 
     /// Reads are over: whoever waited for them goes on.
     pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
+        if self.log.take_stalled_reads() {
+            self.reads_over.push(super::read::ANY_READ);
+        }
         for read in std::mem::take(&mut self.reads_over) {
             if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ)
             {

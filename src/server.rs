@@ -20,6 +20,9 @@ use monitor::{Mailboxes, Source};
 /// How often a draining node looks whether its clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
+/// How long JetStream may take to come to rest at a stop.
+const REST_MAX: Duration = Duration::from_secs(10);
+
 /// Runs the broker until it is told to stop. Returns the exit code.
 pub fn run(options: Options) -> i32 {
     let logger = match Logger::open(&options.log) {
@@ -72,6 +75,10 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         Some(js) => Some(open_store(js, &options, reactors, limits, logger)?),
         None => None,
     };
+    let mut options = options;
+    if let Some(js) = &mut options.jetstream {
+        (js.memory_bytes_max, js.store_bytes_max) = (Some(limits.0), Some(limits.1));
+    }
     let plan = Plan {
         cpus: options.engine.cpus.iter().map(|&c| c as usize).collect(),
         pin: options.engine.pin,
@@ -269,8 +276,10 @@ fn serve(
         }
     }
     logger.info(format_args!("{}", banner::SHUTDOWN));
-    for mailbox in node.mailboxes() {
-        mailbox.send(Command::ShutDownJetStream);
+    if options.jetstream.is_some() {
+        logger.info(format_args!("{}", banner::JETSTREAM_SHUTDOWN_BEGIN));
+        shut_down_jetstream(&node);
+        logger.info(format_args!("{}", banner::JETSTREAM_SHUTDOWN_END));
     }
     if let Some(control) = control {
         control.stop();
@@ -278,6 +287,25 @@ fn serve(
     node.stop();
     logger.info(format_args!("{}", banner::EXITING));
     0
+}
+
+/// Tells waiting pulls, writes down what consumers know, and waits until all of it is durable.
+fn shut_down_jetstream(node: &Node) {
+    let (tell, rested) = std::sync::mpsc::channel();
+    let mut left = 0;
+    for mailbox in node.mailboxes() {
+        let tell = tell.clone();
+        let told = Box::new(move || tell.send(()).unwrap_or_default());
+        left += usize::from(mailbox.send(Command::ShutDownJetStream));
+        mailbox.send(Command::Drained(told));
+    }
+    let end = Instant::now() + REST_MAX;
+    while left > 0 {
+        if rested.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            break;
+        }
+        left -= 1;
+    }
 }
 
 fn lame_duck(options: &Options, node: &Node) {

@@ -21,7 +21,17 @@ const PARALLEL: usize = 8;
 
 #[test]
 fn corelane() {
-    run(Kind::Corelane);
+    run(Kind::Corelane, 1);
+}
+
+#[test]
+fn corelane_on_two_reactors() {
+    run(Kind::Corelane, 2);
+}
+
+#[test]
+fn corelane_on_four_reactors() {
+    run(Kind::Corelane, 4);
 }
 
 #[test]
@@ -30,7 +40,7 @@ fn nats_server() {
         println!("nats-server is not installed: its half of the transcripts is not played");
         return;
     }
-    run(Kind::NatsServer);
+    run(Kind::NatsServer, 1);
 }
 
 fn files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -44,7 +54,7 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-fn run(kind: Kind) {
+fn run(kind: Kind, reactors: u16) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let filter = std::env::var("TRANSCRIPTS").unwrap_or_default();
     let mut paths = Vec::new();
@@ -59,7 +69,7 @@ fn run(kind: Kind) {
             scope.spawn(|| {
                 while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();
-                    let outcome = one(kind, path);
+                    let outcome = one(kind, reactors, path);
                     let taken = start.elapsed();
                     let name = path.strip_prefix(&root).unwrap_or(path).display().to_string();
                     outcomes.lock().unwrap().push((name, outcome, taken));
@@ -71,7 +81,11 @@ fn run(kind: Kind) {
     outcomes.sort_by(|a, b| a.0.cmp(&b.0));
     let sum = |f: fn(&Outcome) -> usize| outcomes.iter().map(|(_, o, _)| f(o)).sum::<usize>();
     let failed = sum(|o| o.failures.len());
-    let (word, sections) = (kind.word(), sum(|o| o.sections));
+    let sections = sum(|o| o.sections);
+    let word = match kind {
+        Kind::Corelane => format!("{} on {reactors}", kind.word()),
+        Kind::NatsServer => kind.word().to_owned(),
+    };
     for (name, outcome, _) in &outcomes {
         for failure in &outcome.failures {
             println!("{word}: {name}:{failure}");
@@ -86,11 +100,12 @@ fn run(kind: Kind) {
     assert_eq!(failed, 0, "sections that failed against {word}");
 }
 
-fn one(kind: Kind, path: &Path) -> Outcome {
+fn one(kind: Kind, reactors: u16, path: &Path) -> Outcome {
     let text = fs::read_to_string(path).unwrap_or_default();
     match script::parse(&text) {
         Err(why) => Outcome { failures: vec![format!("0: {why}")], ..Outcome::default() },
-        Ok(script) => {
+        Ok(mut script) => {
+            script.setup.reactors = reactors;
             let outcome = player::play(kind, &script);
             if kind == Kind::NatsServer && std::env::var_os("TRANSCRIPT_BLESS").is_some() {
                 bless(path, &text, &outcome);

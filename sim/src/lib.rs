@@ -1,1 +1,36 @@
-//! corelane sim.
+//! The deterministic simulator: one node, its disks and its clients, under one seed.
+//!
+//! Purpose: to find what no test was written for. It must not know a second turn, log or
+//! scheduler of its own: reactors run `corelane::turn::drive::turn`, shards are opened by
+//! `corelane::shard::Shard::open`, and clients speak protocol bytes; what they count as
+//! acknowledged, delivered or removed they read out of bytes that the server emitted.
+//!
+//! Invariants: the same seed gives the same trace; nothing here asks a clock; a failure names its
+//! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
+//! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `answers`, `model`
+//! and `consumers` (what must hold), `audit`.
+
+#![allow(missing_docs)]
+
+mod answers;
+mod audit;
+mod consumers;
+mod edge;
+mod fuse;
+mod model;
+mod plan;
+mod runner;
+mod socket;
+pub mod tally;
+mod wire;
+mod workload;
+mod world;
+
+pub use runner::{Report, Runner};
+
+/// Runs one seed.
+pub fn run(seed: u64, ops: u64, print: bool) -> Result<Report, String> {
+    let mut runner = Runner::new(seed);
+    runner.world.print = print;
+    runner.run(ops)
+}

@@ -83,7 +83,6 @@ pub fn check_request(
     if request.stream_name != subject.stream {
         return Err(kinds::STREAM_MISMATCH.error());
     }
-    check_filter_in_subject(&config, subject.filter)?;
     match subject.consumer {
         None if !config.durable_name.is_empty() => {
             return Err(kinds::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME.error());
@@ -99,6 +98,7 @@ pub fn check_request(
             config.name = name.to_owned();
         }
     }
+    check_filter_in_subject(&config, subject.filter)?;
     check_name(&config)?;
     let name = (!config.name.is_empty()).then(|| config.name.clone());
     Ok(ConsumerCreate { name, config, action: request.action, pedantic: request.pedantic })
@@ -185,6 +185,12 @@ pub fn check(
     if metadata::size(&config.metadata) > metadata::BYTES_MAX {
         let limit = format!("{}KB", metadata::BYTES_MAX / 1024);
         return Err(kinds::CONSUMER_METADATA_LENGTH.with(limit));
+    }
+    if config.direct {
+        refuse_if(&[
+            (!config.is_push(), kinds::CONSUMER_DIRECT_REQUIRES_PUSH_BASED_CONSUMER),
+            (!config.durable_name.is_empty(), kinds::CONSUMER_DIRECT_REQUIRES_EPHEMERAL_CONSUMER),
+        ])?;
     }
     check_supported(&config)?;
     Ok(config)

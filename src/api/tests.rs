@@ -15,17 +15,17 @@ fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
     let subject = format!("$JS.API.{verb}");
     match parse_subject(subject.as_bytes()).expect(verb) {
         ApiRequest::StreamCreate(_) | ApiRequest::StreamUpdate(_) => {
-            StreamConfigRequest::decode(body).err()
+            StreamConfigRequest::decode(body, true).err()
         }
-        ApiRequest::StreamNames => StreamsRequest::decode_names(body).err(),
-        ApiRequest::StreamList => StreamsRequest::decode_list(body).err(),
-        ApiRequest::StreamInfo(_) => StreamInfoRequest::decode_info(body).err(),
-        ApiRequest::StreamPurge(_) => PurgeRequest::decode_purge(body).err(),
-        ApiRequest::MsgGet(_) => MsgGetRequest::decode(body).err(),
-        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode_delete(body).err(),
-        ApiRequest::ConsumerCreate(_) => CreateConsumerRequest::decode(body).err(),
+        ApiRequest::StreamNames => StreamsRequest::decode_names(body, true).err(),
+        ApiRequest::StreamList => StreamsRequest::decode_list(body, true).err(),
+        ApiRequest::StreamInfo(_) => StreamInfoRequest::decode_info(body, true).err(),
+        ApiRequest::StreamPurge(_) => PurgeRequest::decode_purge(body, true).err(),
+        ApiRequest::MsgGet(_) => MsgGetRequest::decode(body, true).err(),
+        ApiRequest::MsgDelete(_) => MsgDeleteRequest::decode_delete(body, true).err(),
+        ApiRequest::ConsumerCreate(_) => CreateConsumerRequest::decode(body, true).err(),
         ApiRequest::ConsumerNames(_) | ApiRequest::ConsumerList(_) => {
-            ConsumersRequest::decode_list(body).err()
+            ConsumersRequest::decode_list(body, true).err()
         }
         other => panic!("{other:?}"),
     }
@@ -76,7 +76,7 @@ fn try_create(
     subject: &super::subject::ConsumerCreateSubject,
     body: &[u8],
 ) -> Result<ConsumerConfig, ApiError> {
-    let request = CreateConsumerRequest::decode(body)?;
+    let request = CreateConsumerRequest::decode(body, true)?;
     let create = consumer_config::check_request(request, subject)?;
     let Some(stream) = streams.get_mut(subject.stream) else {
         return Err(super::error::kinds::STREAM_NOT_FOUND.error());
@@ -109,7 +109,7 @@ fn consumer_configurations() {
     for case in &cases {
         match text(&case[0]) {
             "STREAM" => {
-                let request = StreamConfigRequest::decode(&case[2]).expect("json");
+                let request = StreamConfigRequest::decode(&case[2], true).expect("json");
                 let name = text(&case[1]);
                 let stream =
                     check_create(request, name, &StreamLimits::default()).expect("a stream");
@@ -306,7 +306,7 @@ fn empty_requests() {
 #[test]
 fn stream_infos() {
     let body = br#"{"name":"S","subjects":["s.>"]}"#;
-    let request = StreamConfigRequest::decode(body).expect("json");
+    let request = StreamConfigRequest::decode(body, true).expect("json");
     let mut config = check_create(request, "S", &StreamLimits::default()).expect("valid");
     metadata::show_server(&mut config.metadata);
     let at = |text| super::time::parse_time(text).expect("a time");
@@ -345,7 +345,7 @@ fn stream_infos() {
 }
 
 fn stream_error(body: &str, limits: &StreamLimits) -> Option<String> {
-    let request = StreamConfigRequest::decode(body.as_bytes()).expect(body);
+    let request = StreamConfigRequest::decode(body.as_bytes(), true).expect(body);
     let refused = check_create(request, "S", limits).err()?;
     assert_eq!(refused.err_code, 10_052, "{body}");
     Some(refused.description.into_owned())
@@ -388,14 +388,14 @@ fn server_limit_of_the_duplicate_window() {
     ] {
         assert_eq!(stream_error(body, &limits).as_deref(), want);
     }
-    let request = StreamConfigRequest::decode(br#"{"name":"S"}"#).expect("json");
+    let request = StreamConfigRequest::decode(br#"{"name":"S"}"#, true).expect("json");
     let config = check_create(request, "S", &limits).expect("valid");
     assert_eq!(config.duplicate_window, 60_000_000_000);
 }
 
 fn consumer(config: &str, limits: &ConsumerServerLimits) -> Result<ConsumerConfig, ApiError> {
     let body = format!(r#"{{"stream_name":"S","config":{config}}}"#);
-    let request = CreateConsumerRequest::decode(body.as_bytes()).expect(config);
+    let request = CreateConsumerRequest::decode(body.as_bytes(), true).expect(config);
     consumer_config::check(request.config, &StreamConfig::default(), limits, false)
 }
 
@@ -403,7 +403,7 @@ fn consumer(config: &str, limits: &ConsumerServerLimits) -> Result<ConsumerConfi
 fn consumer_fields_that_are_not_supported() {
     for (field, value) in [
         ("ack_policy", r#""flow_control""#),
-        ("direct", "true"),
+        ("direct", r#"true,"deliver_subject":"out""#),
         ("sourcing", "true"),
         ("pause_until", r#""2030-01-01T00:00:00Z""#),
         ("priority_groups", r#"["a"]"#),

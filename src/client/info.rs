@@ -66,14 +66,9 @@ struct Middle<'a> {
 
 #[derive(Serialize)]
 struct Tail<'a> {
-    #[serde(skip_serializing_if = "is_zero")]
     api_lvl: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
     xkey: &'a str,
-}
-
-fn is_zero(value: &i32) -> bool {
-    *value == 0
 }
 
 /// The members of a JSON object, without the braces.

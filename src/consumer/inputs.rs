@@ -43,7 +43,7 @@ impl Consumer {
         self.expire_requests(now, sink);
         if request.no_wait {
             let there = self.pending() + self.ledger.unacked.queued() as u64;
-            if there == 0 && request.expires <= 0 {
+            if there == 0 && request.expires == 0 {
                 return sink.status(inbox, Some(origin), status::NO_MESSAGES, b"");
             }
             if there > 0 && (there as i64) < self.waiting.owed() {
@@ -182,25 +182,22 @@ impl Consumer {
         self.push.active = active;
     }
 
-    /// Nobody listens on a pull's inbox any more.
-    pub fn inbox_gone(&mut self, now: Timestamp, inbox: &[u8], sink: &mut dyn Sink) {
-        while let Some(at) = self.waiting.find(|r| r.inbox == inbox) {
-            self.close(at, Closing::InterestExpired, sink);
-            self.active_at = now.0;
-        }
-    }
-
-    /// A connection closed: its requests are forgotten.
-    pub fn origin_gone(&mut self, now: Timestamp, origin: Origin) {
-        while let Some(at) = self.waiting.find(|r| r.origin == origin) {
-            self.waiting.remove(at);
-            self.active_at = now.0;
+    /// Ends the requests on whose inbox nobody listens any more.
+    pub fn drop_gone(&mut self, _now: Timestamp, sink: &mut dyn Sink) {
+        for at in self.waiting.all() {
+            if !sink.listens(&self.waiting.get(at).inbox) {
+                self.close(at, Closing::InterestExpired, sink);
+            }
         }
     }
 
     /// A message left the stream.
-    pub fn removed(&mut self, seq: u64) {
+    pub fn removed(&mut self, now: Timestamp, seq: u64) {
         if self.ledger.concerns(seq) {
+            if self.ledger.unacked.get(seq).is_some() {
+                // nats-server takes it for acknowledged.
+                self.acked_at = Some(now);
+            }
             self.ledger.change(Op::Removed { seq });
         }
     }
@@ -235,6 +232,11 @@ impl Consumer {
         self.expire_requests(now, sink);
         self.beat(now, sink);
         if self.inactive_at().is_some_and(|at| at <= now.0) {
+            self.drop_gone(now, sink);
+            if !self.waiting.is_empty() {
+                self.active_at = now.0;
+                return;
+            }
             self.deleted = true;
             sink.auto_delete();
         }

@@ -487,7 +487,10 @@ impl Consumer {
                 self.close(at, Closing::RequestTimeout, sink);
             } else if r.limited && size > r.bytes as u64 {
                 self.close(at, Closing::MaxBytes, sink);
+            } else if r.checked_at != now.0 && !sink.listens(&r.inbox) {
+                self.close(at, Closing::InterestExpired, sink);
             } else {
+                self.waiting.checked(at, now.0);
                 return Some(at);
             }
         }
@@ -526,8 +529,8 @@ impl Consumer {
     }
 
     /// The message that was wanted exactly is gone.
-    pub fn skip(&mut self, seq: u64) {
-        self.removed(seq);
+    pub fn skip(&mut self, now: Timestamp, seq: u64) {
+        self.removed(now, seq);
     }
 
     /// There is no matching message from the position on: `next` is the stream's last sequence + 1.
@@ -575,7 +578,6 @@ impl Consumer {
         match &self.settings.mode {
             Mode::Push(_) if self.push.active => None,
             Mode::Push(_) => Some(self.active_at.saturating_add(threshold)),
-            Mode::Pull(_) if !self.waiting.is_empty() => None,
             Mode::Pull(_) => {
                 let owed =
                     self.settings.ack_policy != AckPolicy::None && !self.ledger.unacked.is_empty();

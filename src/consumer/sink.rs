@@ -36,6 +36,11 @@ pub trait Sink {
     fn max_deliveries(&mut self, seq: u64, deliveries: u32) {
         let _ = (seq, deliveries);
     }
+    /// Whether anybody listens on the inbox of a pull request.
+    fn listens(&mut self, inbox: &[u8]) -> bool {
+        let _ = inbox;
+        true
+    }
     /// The consumer was inactive for longer than its threshold and is to be deleted.
     fn auto_delete(&mut self);
 }
@@ -89,18 +94,23 @@ pub enum Output {
 
 /// A sink that keeps everything: for tests and simulators.
 #[derive(Debug, Default)]
-pub struct Recorder(pub Vec<Output>);
+pub struct Recorder {
+    /// What it took.
+    pub taken: Vec<Output>,
+    /// Inboxes on which nobody listens.
+    pub gone: Vec<Vec<u8>>,
+}
 
 impl Recorder {
     /// Takes what was recorded.
     pub fn take(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.taken)
     }
 }
 
 impl Sink for Recorder {
     fn message(&mut self, d: &Dispatch<'_>) {
-        self.0.push(Output::Message {
+        self.taken.push(Output::Message {
             seq: d.seq,
             consumer_seq: d.consumer_seq,
             deliveries: d.deliveries,
@@ -111,7 +121,7 @@ impl Sink for Recorder {
     }
 
     fn status(&mut self, to: &[u8], origin: Option<Origin>, head: &[u8], reply: &[u8]) {
-        self.0.push(Output::Status {
+        self.taken.push(Output::Status {
             to: to.to_vec(),
             origin,
             head: head.to_vec(),
@@ -120,14 +130,18 @@ impl Sink for Recorder {
     }
 
     fn ack_reply(&mut self, to: &[u8], origin: Origin) {
-        self.0.push(Output::AckReply { to: to.to_vec(), origin });
+        self.taken.push(Output::AckReply { to: to.to_vec(), origin });
     }
 
     fn max_deliveries(&mut self, seq: u64, deliveries: u32) {
-        self.0.push(Output::MaxDeliveries { seq, deliveries });
+        self.taken.push(Output::MaxDeliveries { seq, deliveries });
+    }
+
+    fn listens(&mut self, inbox: &[u8]) -> bool {
+        !self.gone.iter().any(|gone| gone == inbox)
     }
 
     fn auto_delete(&mut self) {
-        self.0.push(Output::AutoDelete);
+        self.taken.push(Output::AutoDelete);
     }
 }

@@ -37,6 +37,8 @@ pub struct Request {
     pub heartbeat_at: i64,
     /// Messages it got.
     pub served: u64,
+    /// When somebody was seen to listen on its inbox.
+    pub checked_at: i64,
     generation: u32,
     live: bool,
 }
@@ -99,12 +101,13 @@ impl Waiting {
         slot.bytes = request.max_bytes;
         slot.limited = request.max_bytes > 0;
         slot.no_wait = request.no_wait;
-        let expires = request.expires > 0;
+        let expires = request.expires != 0;
         slot.expires_at = if expires { now.saturating_add(request.expires) } else { NEVER };
         slot.idle_heartbeat = request.idle_heartbeat.max(0);
         let beats = slot.idle_heartbeat > 0;
         slot.heartbeat_at = if beats { now.saturating_add(slot.idle_heartbeat) } else { NEVER };
         slot.served = 0;
+        slot.checked_at = i64::MIN;
         slot.generation = slot.generation.wrapping_add(1);
         slot.live = true;
         let (generation, due) = (slot.generation, slot.due());
@@ -132,6 +135,17 @@ impl Waiting {
             self.round.pop_front();
         }
         None
+    }
+
+    /// All requests, in their order.
+    pub fn all(&self) -> Vec<u32> {
+        let alive = self.round.iter().filter(|&&(at, g)| self.alive(at, g));
+        alive.map(|&(at, _)| at).collect()
+    }
+
+    /// Somebody was seen to listen on a request's inbox.
+    pub fn checked(&mut self, at: u32, now: i64) {
+        self.slots[at as usize].checked_at = now;
     }
 
     /// A request by the slot that [`Waiting::front`] and others name.

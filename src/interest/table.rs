@@ -466,9 +466,28 @@ impl Interest {
         }
     }
 
-    /// Watches a subject; events follow when the answer of `has_interest` changes.
+    /// True if anybody on the node subscribes to just this subject, or, with a group, if a member
+    /// of that group does: wildcards do not count.
+    pub fn has_listener(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        group: Option<&[u8]>,
+    ) -> bool {
+        let table = self.table(account);
+        let Some(id) = table.find(subject) else { return false };
+        let filter = &table.filters[id as usize];
+        match group {
+            Some(group) => filter.groups.iter().any(|g| *g.name == *group),
+            None => {
+                !filter.plain.is_empty() || !filter.remote.is_empty() || !filter.groups.is_empty()
+            }
+        }
+    }
+
+    /// Watches a subject; events follow when the answer of `has_listener` changes.
     pub fn watch(&mut self, account: AccountId, subject: &[u8], group: Option<&[u8]>) -> WatchId {
-        let interested = self.has_interest(account, subject, group);
+        let interested = self.has_listener(account, subject, group);
         let (subject, group) = (subject.into(), group.map(Into::into));
         self.watches.add(Watch { account, subject, group, interested })
     }
@@ -493,7 +512,7 @@ impl Interest {
             let Some(watch) = self.watches.get_mut(id) else { continue };
             let (account, before) = (watch.account, watch.interested);
             let (subject, group) = (watch.subject.clone(), watch.group.clone());
-            let interested = self.has_interest(account, &subject, group.as_deref());
+            let interested = self.has_listener(account, &subject, group.as_deref());
             if interested != before {
                 if let Some(watch) = self.watches.get_mut(id) {
                     watch.interested = interested;

@@ -1,7 +1,6 @@
 //! Watches: shards that want to know when the interest in a subject comes or goes.
 
 use super::AccountId;
-use crate::subject;
 use std::collections::BTreeMap;
 
 /// A watch, until it is given up.
@@ -63,22 +62,9 @@ impl Watches {
         if self.watches.is_empty() {
             return;
         }
-        let wild = memchr::memchr2(b'*', b'>', filter);
-        let Some(wild) = wild else {
-            if let Some(ids) = self.by_subject.get(filter) {
-                self.dirty.extend_from_slice(ids);
-            }
-            return;
-        };
-        let beginning = &filter[..wild];
-        let from: Box<[u8]> = beginning.into();
-        for (watched, ids) in self.by_subject.range(from..) {
-            if !watched.starts_with(beginning) {
-                break;
-            }
-            if subject::matches(filter, watched) {
-                self.dirty.extend_from_slice(ids);
-            }
+        // Wildcards are no listeners.
+        if let Some(ids) = self.by_subject.get(filter) {
+            self.dirty.extend_from_slice(ids);
         }
     }
 

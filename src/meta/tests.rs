@@ -48,7 +48,7 @@ fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8
     let now = Timestamp(1);
     match verb {
         "STREAM.CREATE" | "STREAM.UPDATE" => {
-            let request = match StreamConfigRequest::decode(body) {
+            let request = match StreamConfigRequest::decode(body, true) {
                 Ok(request) => request,
                 Err(error) => return refused(&error),
             };
@@ -76,7 +76,7 @@ fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8
             }
             DeleteDecision::Refuse(error) => refused(&error),
         },
-        "STREAM.NAMES" => match StreamsRequest::decode_names(body) {
+        "STREAM.NAMES" => match StreamsRequest::decode_names(body, true) {
             Ok(request) => {
                 let mut out = b"all ".to_vec();
                 let names = catalogue.names(ACCOUNT, &request);

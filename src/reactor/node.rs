@@ -25,7 +25,7 @@ use crate::types::{ReactorId, ShardId};
 
 /// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (some MiB),
 /// so few are needed: what waits in a lane must fit into an outbound that is three quarters full.
-const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 4 };
+const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 2 };
 /// Receive buffers of a reactor: few and large, so that they stay in the cache.
 const RECEIVE_BUFFERS: u16 = 16;
 /// Bytes of a receive buffer.

@@ -27,6 +27,13 @@ const STALL: i64 = 5_000_000;
 /// How long nobody is accepted after descriptors ran out, in nanoseconds.
 const ACCEPT_PAUSE: i64 = 100_000_000;
 
+/// Turns after a stop at least.
+const STOP_TURNS: u32 = 2;
+/// How long what is still to be sent may hold up a stop, in nanoseconds.
+const STOP_MAX: i64 = 500_000_000;
+/// How long a stopping reactor waits for one more completion.
+const STOP_LOOK: Duration = Duration::from_millis(1);
+
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
 pub struct Mailbox {
@@ -108,7 +115,8 @@ struct Kernel {
     counted: ShellReport,
     /// Descriptors ran out: accepting goes on then.
     accept_at: Option<Timestamp>,
-    stopped: bool,
+    /// It was told to stop: turns that are still to come at least, and when it ends at last.
+    stopping: Option<(u32, Timestamp)>,
 }
 
 /// What a reactor is built from.
@@ -164,7 +172,7 @@ impl Reactor {
                 event_count: Box::new(0),
                 counted: ShellReport::default(),
                 accept_at: None,
-                stopped: false,
+                stopping: None,
             },
             effects: Effects::default(),
             incoming: Vec::new(),
@@ -188,7 +196,7 @@ impl Reactor {
             if took > STALL {
                 self.core.stalled(took);
             }
-            if self.kernel.stopped {
+            if self.kernel.has_stopped(end) {
                 break;
             }
             self.wait(end);
@@ -197,6 +205,9 @@ impl Reactor {
     }
 
     fn wait(&mut self, now: Timestamp) {
+        if self.kernel.stopping.is_some() {
+            return self.kernel.driver.submit_and_wait(1, Some(STOP_LOOK));
+        }
         let Kernel { driver, sockets, accept_at, .. } = &mut self.kernel;
         let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
         if busy || !self.links.try_sleep() {
@@ -281,6 +292,13 @@ impl Edge for Kernel {
 }
 
 impl Kernel {
+    /// After the last turn: what came from other reactors before the stop is sent.
+    fn has_stopped(&mut self, now: Timestamp) -> bool {
+        let Some((turns, until)) = &mut self.stopping else { return false };
+        *turns = turns.saturating_sub(1);
+        now >= *until || (*turns == 0 && !self.sockets.any_sending())
+    }
+
     fn complete(&mut self, now: Timestamp, core: &mut Core, links: &mut Links, c: Completion) {
         let (kind, slot) = tag::unpack(c.user_data);
         match kind {
@@ -307,7 +325,8 @@ impl Kernel {
         if c.result > 0 {
             let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
             let bytes = self.buffers.get(buffer, c.result as usize);
-            if self.sockets.received(slot, bytes, driver::more(c.flags))
+            let paused = self.sockets.conn(slot).is_some_and(|conn| core.is_paused(conn));
+            if self.sockets.received(slot, bytes, driver::more(c.flags), paused)
                 && let Some(conn) = self.sockets.conn(slot)
             {
                 core.received(now, conn, bytes);
@@ -357,7 +376,9 @@ impl Kernel {
         self.disks.worker_done(|shard, done| core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop => self.stopped = true,
+                Command::Stop => {
+                    self.stopping.get_or_insert((STOP_TURNS, now.plus(STOP_MAX)));
+                }
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
                         acceptor.stop();

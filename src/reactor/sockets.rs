@@ -69,6 +69,11 @@ impl Sockets {
         self.slots.get(slot).filter(|s| !s.closing).map(|s| s.conn)
     }
 
+    /// True if the kernel has something to send still.
+    pub fn any_sending(&self) -> bool {
+        self.slots.iter().any(|(_, s)| s.sending && !s.closing)
+    }
+
     /// True if the connection is open and not closing.
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.by_conn.get(&conn).is_some_and(|&slot| !self.slots[slot].closing)
@@ -88,7 +93,9 @@ impl Sockets {
 
     /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them
     /// otherwise.
-    pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool) -> bool {
+    /// `paused` tells that the turn has paused the connection, which the socket may not have been
+    /// told yet.
+    pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool, paused: bool) -> bool {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         if !more {
             s.receiving = false;
@@ -98,7 +105,7 @@ impl Sockets {
         if s.closing {
             return false;
         }
-        if s.paused || !s.parked.is_empty() {
+        if s.paused || paused || !s.parked.is_empty() {
             s.parked.extend_from_slice(bytes);
             return false;
         }
@@ -168,7 +175,7 @@ impl Sockets {
     pub fn unpark(&mut self, driver: &mut Driver) -> Option<(ConnId, Vec<u8>, bool)> {
         while let Some(slot) = self.unparking.pop() {
             let Some(s) = self.slots.get_mut(slot) else { continue };
-            if s.paused || s.closing {
+            if s.paused || s.closing || s.parked.is_empty() {
                 continue;
             }
             let rest = s.parked.split_off(s.parked.len().min(PIECE));

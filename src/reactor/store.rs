@@ -144,6 +144,10 @@ impl Store {
         if let Some(js) = js {
             consumer_limits.max_ack_pending = i64::from(js.ack_pending_max);
             consumer_limits.max_request_batch = i64::from(js.request_batch_max);
+            let limit =
+                |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(-1);
+            meta_limits.server_memory = limit(js.memory_bytes_max);
+            meta_limits.server_storage = limit(js.store_bytes_max);
             meta_limits.stream.duplicate_window =
                 i64::try_from(js.duplicate_window_max.as_nanos()).unwrap_or(0);
         }
@@ -154,6 +158,7 @@ impl Store {
             server_name: server_name.to_owned(),
             consumer_limits,
             meta_limits,
+            strict: js.is_none_or(|js| js.strict),
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
             checkpoint: CheckpointOptions::default(),

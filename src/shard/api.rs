@@ -11,14 +11,16 @@ use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
 use super::read::Unread;
 use super::requests::{Handled, Request, Wait};
+use crate::api::consumer_config::check_request;
 use crate::api::error::{ApiError, kinds};
 use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, DIRECT_NOT_FOUND, Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest,
-    ResponseType, StoredMessage, StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState,
-    write_direct_headers, write_msg_get, write_response,
+    ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, Lookup,
+    MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage, StreamInfo,
+    StreamInfoRequest, StreamInfoResponse, StreamState, is_empty_request, write_direct_headers,
+    write_msg_get, write_response,
 };
 use crate::types::{StreamId, Timestamp};
 
@@ -39,6 +41,10 @@ impl Shard {
         use ApiRequest as A;
         let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
         self.api_total += u64::from(counted && !r.counted.replace(true));
+        if r.needs_more {
+            self.refuse_level(request, r, out);
+            return Ok(());
+        }
         let slot = stream.and_then(|id| self.slots.get(&id).copied());
         match *request {
             A::Info => self.account_info(r, out),
@@ -59,18 +65,23 @@ impl Shard {
             }
             A::DirectGet { subject, .. } => match slot {
                 Some(slot) => self.direct_get(slot, subject, r, out),
-                None => Ok(()),
+                None => {
+                    out.nobody(r.origin, &r.subject, &r.reply);
+                    Ok(())
+                }
             },
             A::ConsumerNext(names) => {
-                if let Some(slot) = slot {
-                    self.consumer_next(now, slot, names.consumer, r, out);
+                match slot {
+                    Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
+                    None => out.nobody(r.origin, &r.subject, &r.reply),
                 }
                 Ok(())
             }
             _ => match slot {
                 Some(slot) => self.stream_api(now, request, slot, r, out),
                 None => {
-                    let error = kinds::STREAM_NOT_FOUND.error();
+                    let found = body_error(request, &r.payload, self.options.strict);
+                    let error = found.unwrap_or(kinds::STREAM_NOT_FOUND.error());
                     self.refuse_request(&r.asker(), response_of(request), &error, out);
                     Ok(())
                 }
@@ -98,6 +109,17 @@ impl Shard {
             A::ConsumerInfo(names) => self.consumer_info(now, slot, names.consumer, r, out),
             A::ConsumerDelete(names) => self.consumer_delete(slot, names.consumer, r, out),
             _ => Ok(()),
+        }
+    }
+
+    /// A request that needs a level of the API which this server does not have.
+    fn refuse_level(&mut self, request: &ApiRequest<'_>, r: &Request, out: &mut impl Outlet) {
+        match request.response() {
+            None => self.status(r, b"NATS/1.0 412 Required Api Level\r\n\r\n", out),
+            Some(kind) => {
+                let error = kinds::REQUIRED_API_LEVEL.error();
+                self.refuse_request(&r.asker(), kind, &error, out);
+            }
         }
     }
 
@@ -200,7 +222,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::StreamInfo;
-        let request = match StreamInfoRequest::decode_info(&r.payload) {
+        let request = match StreamInfoRequest::decode_info(&r.payload, self.options.strict) {
             Ok(request) => request,
             Err(error) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
@@ -227,6 +249,7 @@ impl Shard {
                 }
                 total += 1;
             });
+            limit = if total == 0 { 0 } else { limit };
         }
         let mut info = self.info_of(now, slot, state);
         show_server(&mut info.config.metadata);
@@ -246,11 +269,7 @@ impl Shard {
         } else {
             None
         };
-        let decoded = if r.payload.trim_ascii().is_empty() {
-            Ok(PurgeRequest::default())
-        } else {
-            PurgeRequest::decode(&r.payload)
-        };
+        let decoded = PurgeRequest::decode_purge(&r.payload, self.options.strict);
         let request = match (error, decoded) {
             (_, Err(error)) | (Some(error), _) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
@@ -258,10 +277,6 @@ impl Shard {
             }
             (None, Ok(request)) => request,
         };
-        if request.seq > 0 && request.keep > 0 {
-            self.refuse_request(&r.asker(), kind, &kinds::BAD_REQUEST.error(), out);
-            return Ok(());
-        }
         let stream = self.cells[slot].id;
         let below = (request.seq > 0).then_some(request.seq);
         let filter = request.filter.as_bytes();
@@ -276,7 +291,7 @@ impl Shard {
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
         } else {
-            MsgDeleteRequest::decode(&r.payload)
+            MsgDeleteRequest::decode(&r.payload, self.options.strict)
         };
         let checked = decoded.and_then(|request| {
             let empty = crate::api::types::is_empty_request(&r.payload);
@@ -286,6 +301,7 @@ impl Shard {
                 0 if empty => Err(kinds::BAD_REQUEST.error()),
                 0 => Err(failed("no message found")),
                 seq if seq > cell.index.last_seq() => Err(failed("stream store EOF")),
+                seq if seq < cell.index.first_seq() => Err(failed("no message found")),
                 seq if !cell.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
                 seq => Ok(seq),
             }
@@ -358,7 +374,7 @@ impl Shard {
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
         } else {
-            MsgGetRequest::decode(&r.payload)
+            MsgGetRequest::decode(&r.payload, self.options.strict)
         };
         let no_hdr = decoded.as_ref().is_ok_and(|d| d.no_hdr);
         let lookup = match decoded.and_then(|request| request.lookup()) {
@@ -418,10 +434,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         if !self.cells[slot].config.allow_direct {
-            let mut head = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
-            head.extend_from_slice(&r.subject);
-            head.extend_from_slice(b"\r\n\r\n");
-            self.status(r, &head, out);
+            out.nobody(r.origin, &r.subject, &r.reply);
             return Ok(());
         }
         let decoded = MsgGetRequest::decode_direct(subject, &r.payload);
@@ -483,6 +496,26 @@ impl Shard {
             self.forget_age(due, id);
         }
         self.start_burial(slot);
+    }
+}
+
+/// What is wrong with the body of a request, as far as that comes before the stream is looked up.
+fn body_error(request: &ApiRequest<'_>, body: &[u8], strict: bool) -> Option<ApiError> {
+    use ApiRequest as A;
+    match request {
+        A::StreamInfo(_) => StreamInfoRequest::decode_info(body, strict).err(),
+        A::StreamPurge(_) => PurgeRequest::decode_purge(body, strict).err(),
+        A::MsgGet(_) if body.is_empty() => Some(kinds::BAD_REQUEST.error()),
+        A::MsgGet(_) => MsgGetRequest::decode(body, strict).and_then(|get| get.lookup()).err(),
+        A::MsgDelete(_) => MsgDeleteRequest::decode_delete(body, strict).err(),
+        A::ConsumerCreate(subject) => CreateConsumerRequest::decode(body, strict)
+            .and_then(|create| check_request(create, subject))
+            .err(),
+        A::ConsumerNames(_) | A::ConsumerList(_) => {
+            ConsumersRequest::decode_list(body, strict).err()
+        }
+        _ if is_empty_request(body) => None,
+        _ => Some(kinds::NOT_EMPTY_REQUEST.error()),
     }
 }
 

@@ -46,23 +46,19 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
-        let checked = CreateConsumerRequest::decode(&r.payload)
+        let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
             .and_then(|request| consumer_config::check_request(request, subject));
-        let mut create = match checked {
+        let create = match checked {
             Ok(create) => create,
             Err(error) => {
                 self.refuse_request(&r.asker(), response, &error, out);
                 return Ok(());
             }
         };
-        let made_up = create.name.is_none();
         let name = match &create.name {
             Some(name) => name.clone(),
             None => self.make_name(slot),
         };
-        if made_up {
-            create.config.name.clone_from(&name);
-        }
         let consumers = &self.cells[slot].consumers;
         if consumers.in_flight.iter().any(|n| **n == *name) {
             return Err(Wait::Applied);
@@ -96,7 +92,7 @@ impl Shard {
             let config = &cell.consumers.cells[at].config;
             let group = config.deliver_group.as_bytes();
             let subject = config.deliver_subject.as_bytes();
-            let active = config.is_push() && out.has_interest(subject, group);
+            let active = config.is_push() && out.has_listener(subject, group);
             ExistingConsumer { config, active }
         });
         let count = cell.consumers.cells.len();
@@ -147,7 +143,7 @@ impl Shard {
         let mark = consumer.take_delta(&mut first);
         if !memory && !config.mem_storage {
             let mut body = Vec::new();
-            let json = to_json(&config);
+            let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
@@ -291,7 +287,7 @@ impl Shard {
             let group = c.config.deliver_group.as_bytes();
             let watch = out.watch(self.id, subject, group);
             c.watch = Some(watch);
-            c.consumer.interest(now, out.has_interest(subject, group));
+            c.consumer.interest(now, out.has_listener(subject, group));
             self.watches.insert(watch, (stream, c.id));
         }
     }
@@ -324,7 +320,7 @@ impl Shard {
         let (id, created) = (c.id, c.created);
         if !cell.is_memory() && !config.mem_storage {
             let mut body = Vec::new();
-            let json = to_json(&*config);
+            let json = to_json(&stored_config(name, &config));
             ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
@@ -423,6 +419,7 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
+        self.with_consumer(slot, at, out, |c, sink| c.drop_gone(now, sink));
         let mut info = self.info_of_consumer(now, slot, at);
         if let Some(config) = &mut info.config {
             show_server(&mut config.metadata);
@@ -463,7 +460,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::ConsumerNames;
-        match ConsumersRequest::decode_list(&r.payload) {
+        match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
             Ok(request) => {
                 let names = &self.cells[slot].consumers.by_name;
@@ -492,7 +489,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::ConsumerList;
-        match ConsumersRequest::decode_list(&r.payload) {
+        match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
             Ok(request) => {
                 let names = &self.cells[slot].consumers.by_name;
@@ -624,12 +621,21 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else { return };
+        let Some(at) = self.cells[slot].consumers.find(name) else {
+            out.nobody(r.origin, &r.subject, &r.reply);
+            return;
+        };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
     }
+}
+
+/// A consumer's configuration as the log keeps it: a name that the server made up is not shown
+/// until a restart, as in nats-server, but must be known after it.
+pub(super) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
+    ConsumerConfig { name: name.to_owned(), ..config.clone() }
 }
 
 /// What a consumer wants of its stream.

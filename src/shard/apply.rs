@@ -2,11 +2,15 @@
 
 use corelane_storage::index::{Removed, RemovedMessage};
 
+use super::message::ShardMessage;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::{AnswerItem, Item, StoreItem};
 use super::{NO_SEGMENT, Shard};
 use crate::stream::retention::Evict;
-use crate::types::{Origin, Timestamp};
+use crate::types::{Origin, ShardId, Timestamp};
+
+/// A change by this part of the server's limit is told to the other shards.
+const HELD_SHARE: u64 = 256;
 
 impl Shard {
     /// Applies everything that may be acknowledged, in order.
@@ -64,7 +68,8 @@ impl Shard {
         let cell = &mut self.cells[s.slot as usize];
         let id = cell.index.append(s.seq, s.position, s.size, subject);
         cell.last_time = Timestamp(s.ts);
-        if cell.index.messages() == 1 {
+        let is_first = cell.index.messages() == 1;
+        if is_first {
             cell.first_time = (s.seq, cell.last_time);
         }
         cell.admission.commit(s.seq);
@@ -94,6 +99,10 @@ impl Shard {
         if self.cells[slot].retention.is_limited() {
             self.evict_after(slot, id);
         }
+        if is_first {
+            self.watch_age(slot);
+        }
+        self.count_held(slot, i64::from(s.size));
         self.mark_active(slot);
     }
 
@@ -173,8 +182,9 @@ impl Shard {
 
     /// A message left a stream: its bytes are dead, and consumers no longer count it.
     pub(super) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
+        self.count_held(slot, -i64::from(gone.size));
         let cell = &mut self.cells[slot];
-        cell.consumers.removed(&cell.index, gone.subject, gone.seq);
+        cell.consumers.removed(self.now, &cell.index, gone.subject, gone.seq);
         match &mut cell.memory {
             Some(memory) => memory.remove(gone.seq),
             None => {
@@ -182,6 +192,35 @@ impl Shard {
                     self.settle_live();
                 }
                 self.log.mark_dead(gone.segment, gone.size);
+            }
+        }
+    }
+
+    /// Counts bytes that streams hold now, or hold no more.
+    fn count_held(&mut self, slot: usize, bytes: i64) {
+        let held = &mut self.held[usize::from(!self.cells[slot].is_memory())];
+        *held = held.saturating_add_signed(bytes);
+    }
+
+    /// True if the server's room for streams of this kind is used up.
+    pub(super) fn is_full(&self, memory: bool) -> bool {
+        let limits = &self.options.meta_limits;
+        let limit = if memory { limits.server_memory } else { limits.server_storage };
+        let at = usize::from(!memory);
+        let others: u64 = self.held_elsewhere.iter().map(|held| held[at]).sum();
+        u64::try_from(limit).is_ok_and(|limit| self.held[at] + others > limit)
+    }
+
+    /// Tells the other shards what this one holds, when that has changed by a good part.
+    pub(super) fn tell_held(&mut self, out: &mut impl Outlet) {
+        let limits = &self.options.meta_limits;
+        let shares = [limits.server_memory, limits.server_storage]
+            .map(|limit| u64::try_from(limit).map_or(u64::MAX, |limit| limit / HELD_SHARE));
+        let changed = |at: usize| self.held[at].abs_diff(self.held_told[at]) > shares[at];
+        if self.options.shards > 1 && (changed(0) || changed(1)) {
+            self.held_told = self.held;
+            for to in (0..self.options.shards).map(ShardId).filter(|&s| s != self.id) {
+                out.tell(to, ShardMessage::Held { from: self.id, bytes: self.held });
             }
         }
     }

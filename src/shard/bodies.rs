@@ -19,8 +19,12 @@
 //! | 13 | checkpoint root | 0 | checkpoint | see `root` |
 //! | 14 | stream state | stream | 0 | see `root` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
+//! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
+
+/// The id of a `STOPPED` record that says that the shard was started again.
+pub const BEGUN: u64 = 1;
 
 /// See the table above. All numbers that the format gives away stand here, used or not.
 #[allow(missing_docs, dead_code)]
@@ -40,6 +44,12 @@ pub mod kind {
     pub const ROOT: u16 = 13;
     pub const STREAM_STATE: u16 = 14;
     pub const STREAM_CONFIG: u16 = 15;
+    pub const STOPPED: u16 = 16;
+
+    /// True for records that only checkpoints name.
+    pub fn is_of_checkpoint(kind: u16) -> bool {
+        (PAGE..=STREAM_CONFIG).contains(&kind)
+    }
 }
 
 const VERSION: u8 = 1;

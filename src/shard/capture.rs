@@ -22,6 +22,7 @@ impl Shard {
                 return;
             }
         };
+        let full = self.is_full(self.cells[slot].is_memory());
         let cell = &mut self.cells[slot];
         let reply = if cell.config.no_ack { &[][..] } else { m.reply };
         let publish = Publish {
@@ -32,6 +33,10 @@ impl Shard {
         };
         let (admission, view) = cell.gate();
         match admission.admit(&view, now, &publish) {
+            Admitted::Store { seq, .. } if full => {
+                self.cells[slot].admission.withdraw(seq);
+                self.refuse(slot, &kinds::INSUFFICIENT_RESOURCES.error(), m, reply);
+            }
             Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
             Admitted::Duplicate { seq } => {
                 self.scratch.clear();

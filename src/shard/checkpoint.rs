@@ -20,8 +20,9 @@ use super::bodies::{ConfigBody, kind, put_counted};
 use super::consumers::ConsumerCell;
 use super::root::{ConsumerState, DedupePage, Root, StreamState};
 use crate::api::json::to_json;
+use crate::api::types::StorageType;
 use crate::meta::Record;
-use crate::types::{ConsumerId, Lsn, SegmentId, StreamId, Timestamp};
+use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
 /// Bytes that one step writes.
 const STEP_BYTES: usize = 192 << 10;
@@ -92,8 +93,7 @@ impl Stored {
 
     /// The records at `position` must be written again: their segment is to be freed. True if there
     /// is one.
-    #[allow(dead_code, reason = "reclaiming segments asks for it")]
-    pub fn rewrite(&mut self, position: crate::types::Position) -> bool {
+    pub fn rewrite(&mut self, position: Position) -> bool {
         if self.config.is_some_and(|l| l.position == position) {
             self.config_changed = true;
             return true;
@@ -120,8 +120,7 @@ pub struct Checkpointer {
     epoch: u32,
     last_id: u64,
     run: Option<Box<Run>>,
-    /// Waits for its root: its id, and what is dead then.
-    committing: Option<(u64, Vec<Location>)>,
+    committing: Option<Committing>,
     durable: Option<u64>,
     /// Where eviction goes on.
     evicting: Option<usize>,
@@ -157,12 +156,21 @@ pub struct Loaded {
     pub catalogue_upto: u64,
 }
 
+/// A checkpoint that waits for its root, and what is dead then.
+struct Committing {
+    id: u64,
+    superseded: Vec<Location>,
+    moved: Vec<(SegmentId, u32)>,
+}
+
 /// A checkpoint being written.
 struct Run {
     replay: ReplayPoint,
     /// Live bytes by segment: as of the freeze, and what this checkpoint adds and supersedes.
     live: BTreeMap<SegmentId, i64>,
     superseded: Vec<Location>,
+    /// Bytes of records that were relocated before the freeze.
+    moved: Vec<(SegmentId, u32)>,
     root: Root,
     stage: Stage,
     /// The page that was handed out and found no room; its bytes are in `body`.
@@ -253,6 +261,37 @@ impl Checkpointer {
             Stage::Stream(at, _) => at <= slot,
             _ => false,
         })
+    }
+
+    /// Whether a checkpoint is being written.
+    pub fn is_writing(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// The catalogue must be written again if it lies here: the segment is to be freed.
+    pub fn rewrite_catalogue(&mut self, at: Position) {
+        self.catalogue_changed |= self.catalogue.iter().any(|l| l.position == at);
+    }
+
+    /// Every stored record that is not a stream's or a consumer's, or not yet dead.
+    #[cfg(test)]
+    pub fn locations(&self) -> impl Iterator<Item = Location> + '_ {
+        let pages = self.catalogue.iter().chain(&self.orphans).chain(&self.root);
+        let run = self.run.iter().flat_map(|r| &r.superseded);
+        let waiting = self.committing.iter().flat_map(|c| &c.superseded);
+        pages.chain(run).chain(waiting).copied()
+    }
+
+    /// Relocated bytes whose sources are not dead yet.
+    #[cfg(test)]
+    pub fn moved(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
+        let run = self.run.iter().flat_map(|r| &r.moved);
+        run.chain(self.committing.iter().flat_map(|c| &c.moved)).copied()
+    }
+
+    /// True if none is under way and none is wanted.
+    pub fn is_idle(&self) -> bool {
+        !(self.is_busy() || self.wanted && self.appended > 0)
     }
 
     fn is_busy(&self) -> bool {
@@ -370,6 +409,7 @@ impl Shard {
             replay,
             live: live.map(|s| (s.segment, s.live as i64)).collect(),
             superseded: Vec::new(),
+            moved: Vec::new(),
             root: Root::default(),
             stage: Stage::Stream(0, Part::Index),
             page: None,
@@ -380,6 +420,13 @@ impl Shard {
             visits: 0,
         };
         run.supersede(std::mem::take(&mut self.checkpoint.orphans));
+        for (segment, live) in self.reclaim.unswapped() {
+            *run.live.entry(segment).or_default() -= i64::from(live);
+        }
+        run.moved = self.reclaim.take_moved();
+        for &(segment, live) in &run.moved {
+            *run.live.entry(segment).or_default() -= i64::from(live);
+        }
         let c = &mut self.checkpoint;
         c.epoch += 1;
         c.wanted = false;
@@ -674,6 +721,10 @@ impl Shard {
         for (account, entry) in meta.catalogue.streams_after(after) {
             let account = account.to_owned();
             last = Some((account.clone(), entry.config.name.clone()));
+            // A memory stream is gone after a restart.
+            if entry.config.storage == StorageType::Memory {
+                continue;
+            }
             put(Record::Create { account, entry: entry.clone() }, &mut run.body);
             if run.body.len() >= CATALOGUE_PAGE {
                 break;
@@ -717,7 +768,8 @@ impl Shard {
         c.last_id = id;
         c.root = Some(l);
         c.last_bytes = run.bytes;
-        c.committing = Some((id, std::mem::take(&mut run.superseded)));
+        let superseded = std::mem::take(&mut run.superseded);
+        c.committing = Some(Committing { id, superseded, moved: std::mem::take(&mut run.moved) });
         let checkpoint = CheckpointRef { id, root: l.position, root_len: l.len };
         let commit = Commit { checkpoint, root_lsn, replay: run.replay };
         self.log.commit_checkpoint(commit, &mut self.ops);
@@ -725,10 +777,14 @@ impl Shard {
     }
 
     fn checkpoint_is_durable(&mut self, id: u64) {
-        let Some((_, dead)) = self.checkpoint.committing.take_if(|(c, _)| *c == id) else { return };
-        for l in dead {
+        let Some(done) = self.checkpoint.committing.take_if(|c| c.id == id) else { return };
+        for l in done.superseded {
             self.log.mark_dead(l.position.segment, l.len);
         }
+        for (segment, live) in done.moved {
+            self.log.mark_dead(segment, live);
+        }
+        self.reclaim.look();
         self.log.free_dead(&mut self.ops);
         self.checkpoint.evicting = Some(0);
         self.checkpoint.resident = 0;
@@ -771,7 +827,7 @@ fn encode_consumer(
 ) {
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
-    let json = to_json(&cell.config);
+    let json = to_json(&super::api_consumer::stored_config(&cell.name, &cell.config));
     let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

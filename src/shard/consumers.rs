@@ -118,7 +118,7 @@ impl Consumers {
     }
 
     /// A message left the stream.
-    pub fn removed(&mut self, index: &StreamIndex, id: SubjectId, seq: u64) {
+    pub fn removed(&mut self, now: Timestamp, index: &StreamIndex, id: SubjectId, seq: u64) {
         if self.cells.is_empty() {
             return;
         }
@@ -132,7 +132,7 @@ impl Consumers {
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
             let cell = &mut self.cells[slot];
-            cell.consumer.removed(seq);
+            cell.consumer.removed(now, seq);
             self.groups.watch(handle, cell.consumer.watched());
             self.queue(slot);
         }

@@ -70,6 +70,10 @@ impl<O: Outlet> Sink for Emit<'_, O> {
         self.held.push(Asker { origin, reply: to.into() });
     }
 
+    fn listens(&mut self, inbox: &[u8]) -> bool {
+        self.out.has_interest(inbox, b"")
+    }
+
     fn auto_delete(&mut self) {
         *self.deleted = true;
     }
@@ -256,7 +260,7 @@ impl Shard {
             Want::Exactly(seq) => match index.get(seq) {
                 Lookup::Found(entry) => (seq, entry, ReadHint::One),
                 Lookup::Deleted | Lookup::OutOfRange => {
-                    consumer.skip(seq);
+                    consumer.skip(now, seq);
                     return Step::Again;
                 }
                 Lookup::NeedPage(key) => return Step::Fetch(key),
@@ -310,11 +314,15 @@ impl Shard {
         let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return };
         let Some(&slot) = self.slots.get(&stream) else { return };
         let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
-        let Some(at) = found else { return };
-        self.with_consumer(slot, at, out, |consumer, sink| {
-            consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+        let taken = found.is_some_and(|at| {
+            self.with_consumer(slot, at, out, |consumer, sink| {
+                consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+            })
         });
-        self.wake_consumer(slot, at);
+        match found {
+            Some(at) if taken => self.wake_consumer(slot, at),
+            _ => out.nobody(r.origin, &r.subject, &r.reply),
+        }
     }
 
     /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
@@ -330,7 +338,8 @@ impl Shard {
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
     pub(super) fn record_acknowledgements(&mut self) {
-        if self.dirty_consumers.is_empty() || self.deltas_in_flight >= DELTAS_IN_FLIGHT {
+        let busy = self.deltas_in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
+        if self.dirty_consumers.is_empty() || busy {
             return;
         }
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {

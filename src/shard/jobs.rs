@@ -60,6 +60,8 @@ struct Purge {
     filter: Box<[u8]>,
     asker: Option<Asker>,
     purged: u64,
+    /// An emptied stream goes on from this sequence.
+    skip_to: Option<u64>,
     /// Records that are not applied yet.
     ahead: usize,
     done: bool,
@@ -104,8 +106,10 @@ impl Shard {
         let filters = if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
         let job = Some(PurgeJob::new(filters, below, keep));
         let id = self.jobs.next;
+        let skip_to = below.filter(|_| filter.is_empty());
         let filter = filter.into();
-        let purge = Purge { id, stream, job, filter, asker, purged: 0, ahead: 0, done: false };
+        let done = false;
+        let purge = Purge { id, stream, job, filter, asker, purged: 0, skip_to, ahead: 0, done };
         self.jobs.ready.push_back(Job::Purge(purge));
     }
 
@@ -139,6 +143,11 @@ impl Shard {
             self.jobs.ages.remove(&(old, cell.id));
         }
         self.jobs.ages.insert((due, cell.id));
+    }
+
+    /// Looks at a stream's age at once: its limit may have changed.
+    pub(super) fn look_at_age(&mut self, stream: StreamId) {
+        self.jobs.ready.push_back(Job::Age { stream });
     }
 
     pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl Outlet) {
@@ -287,7 +296,28 @@ impl Shard {
         }
     }
 
-    fn purge_finished(&mut self, purge: Purge, out: &mut impl Outlet) {
+    /// A purge up to a sequence that was not given yet: the stream goes on from there. Decided only
+    /// while nothing is there and nothing under way, so that replay finds the same.
+    fn skip_ahead(&mut self, purge: &mut Purge) -> bool {
+        let Some(&slot) = self.slots.get(&purge.stream) else { return false };
+        let Some(to) = purge.skip_to.take() else { return false };
+        let cell = &mut self.cells[slot];
+        let rests = cell.index.messages() == 0 && cell.admission.in_flight() == 0;
+        if !rests || to <= cell.index.last_seq() + 1 {
+            return false;
+        }
+        self.append_purge(purge, slot, to, to);
+        if purge.ahead > 0 {
+            self.cells[slot].admission.skip_to(to);
+        }
+        purge.ahead > 0
+    }
+
+    fn purge_finished(&mut self, mut purge: Purge, out: &mut impl Outlet) {
+        if self.skip_ahead(&mut purge) {
+            self.jobs.draining.push(purge);
+            return;
+        }
         if let Some(&slot) = self.slots.get(&purge.stream) {
             self.consumers_after_purge(slot, purge.filter.is_empty());
             self.watch_age(slot);

@@ -1,7 +1,7 @@
 //! What shards of a node say to each other: decisions of the catalogue, and questions about what
 //! streams hold.
 
-use crate::api::types::{StreamConfig, StreamInfo};
+use crate::api::types::{ConsumerLimits, StreamConfig, StreamInfo};
 use crate::meta::StreamEntry;
 use crate::types::{Origin, ShardId, StreamId};
 
@@ -86,6 +86,31 @@ pub enum ShardMessage {
         streams: Vec<StreamInfo>,
         /// What the shard holds.
         usage: Usage,
+    },
+    /// What a shard's streams hold, in memory and on disk.
+    Held {
+        /// The shard.
+        from: ShardId,
+        /// Bytes.
+        bytes: [u64; 2],
+    },
+    /// To the shard of a stream: would these limits hurt its consumers?
+    CheckLimits {
+        /// The question.
+        question: u64,
+        /// Shard that asks.
+        from: ShardId,
+        /// The stream.
+        id: StreamId,
+        /// The limits.
+        limits: ConsumerLimits,
+    },
+    /// The answer.
+    Checked {
+        /// The question.
+        question: u64,
+        /// Names of consumers that are over a limit.
+        violators: Vec<String>,
     },
     /// At the start: what the catalogue says this shard has.
     Reconcile {

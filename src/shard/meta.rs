@@ -9,9 +9,10 @@ use super::outlet::Outlet;
 use super::queue::Rare;
 use super::requests::{Handled, Request};
 use crate::api::error::{ApiError, kinds};
+use crate::api::subject::{self as api_subject, ApiRequest};
 use crate::api::types::{
-    AccountInfo, ApiStats, ResponseType, StorageType, StreamConfigRequest, StreamInfo,
-    StreamListResponse, StreamsRequest, is_empty_request, write_response,
+    AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
+    StreamInfo, StreamListResponse, StreamsRequest, is_empty_request, write_response,
 };
 use crate::meta::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
@@ -28,6 +29,8 @@ pub struct Meta {
     limits: MetaLimits,
     shards: u16,
     questions: BTreeMap<u64, Question>,
+    /// Updates that wait for what consumers say to them.
+    checks: BTreeMap<u64, Request>,
     next_question: u64,
 }
 
@@ -57,7 +60,8 @@ enum Asked {
 impl Meta {
     /// A catalogue with the limits of the server.
     pub fn new(catalogue: Catalogue, limits: MetaLimits, shards: u16) -> Self {
-        Meta { catalogue, limits, shards, questions: BTreeMap::new(), next_question: 1 }
+        let (questions, checks) = (BTreeMap::new(), BTreeMap::new());
+        Meta { catalogue, limits, shards, questions, checks, next_question: 1 }
     }
 
     /// The streams of a shard.
@@ -76,8 +80,9 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let kind = ResponseType::StreamCreate;
+        let strict = self.options.strict;
         let Some(meta) = &self.meta else { return Ok(()) };
-        let decided = StreamConfigRequest::decode(&r.payload)
+        let decided = StreamConfigRequest::decode(&r.payload, strict)
             .map(|request| meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now));
         match decided {
             Err(error) | Ok(CreateDecision::Refuse(error)) => {
@@ -110,16 +115,33 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
+        self.try_update(name, r, false, out);
+        Ok(())
+    }
+
+    /// Limits of consumers are held against those that are there first, which their shard knows.
+    fn try_update(&mut self, name: &str, r: &Request, checked: bool, out: &mut impl Outlet) {
         let kind = ResponseType::StreamUpdate;
-        let Some(meta) = &self.meta else { return Ok(()) };
-        let decided = StreamConfigRequest::decode(&r.payload)
+        let from = self.id;
+        let strict = self.options.strict;
+        let Some(meta) = &mut self.meta else { return };
+        let decided = StreamConfigRequest::decode(&r.payload, strict)
             .map(|request| meta.catalogue.decide_update(ACCOUNT, name, request, &meta.limits));
         match decided {
             Err(error) | Ok(UpdateDecision::Refuse(error)) => {
                 self.refuse_request(&r.asker(), kind, &error, out);
             }
             Ok(UpdateDecision::Update { shard, record }) => {
-                let Record::Update { id, config, .. } = &*record else { return Ok(()) };
+                let Record::Update { id, config, .. } = &*record else { return };
+                let old = meta.catalogue.by_id(*id).map(|(_, e)| e.config.consumer_limits);
+                if !checked && old != Some(config.consumer_limits) {
+                    let question = meta.next_question;
+                    meta.next_question += 1;
+                    meta.checks.insert(question, r.clone());
+                    let (id, limits) = (*id, config.consumer_limits);
+                    out.tell(shard, ShardMessage::CheckLimits { question, from, id, limits });
+                    return;
+                }
                 let durable = config.storage == StorageType::File;
                 let message = ShardMessage::Update {
                     id: *id,
@@ -130,7 +152,41 @@ impl Shard {
                 self.record(&record, durable, step, kind, &r.asker(), out);
             }
         }
-        Ok(())
+    }
+
+    /// Consumers of a stream that are over limits which it is to get.
+    pub(super) fn violators(&self, id: StreamId, limits: &ConsumerLimits) -> Vec<String> {
+        let Some(&slot) = self.slots.get(&id) else { return Vec::new() };
+        let consumers = &self.cells[slot].consumers;
+        let over = |limit: i64, value: i64| limit > 0 && value > limit;
+        let mut names = Vec::new();
+        for (name, &at) in &consumers.by_name {
+            let config = &consumers.cells[at].config;
+            if over(limits.inactive_threshold, config.inactive_threshold)
+                || over(limits.max_ack_pending, config.max_ack_pending)
+            {
+                names.push(name.to_string());
+            }
+        }
+        names
+    }
+
+    /// A shard told which consumers new limits would hurt.
+    pub(super) fn limits_checked(
+        &mut self,
+        question: u64,
+        violators: &[String],
+        out: &mut impl Outlet,
+    ) {
+        let Some(r) = self.meta.as_mut().and_then(|m| m.checks.remove(&question)) else { return };
+        let subject = r.subject.clone();
+        let Some(ApiRequest::StreamUpdate(name)) = api_subject::parse(&subject) else { return };
+        if violators.is_empty() {
+            return self.try_update(name, &r, true, out);
+        }
+        let text = format!("change to limits violates consumers: {}", violators.join(", "));
+        let error = kinds::STREAM_UPDATE.with(text);
+        self.refuse_request(&r.asker(), ResponseType::StreamUpdate, &error, out);
     }
 
     pub(super) fn delete_stream(
@@ -208,7 +264,7 @@ impl Shard {
     pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
         let kind = ResponseType::StreamNames;
         let Some(meta) = &self.meta else { return Ok(()) };
-        match StreamsRequest::decode_names(&r.payload) {
+        match StreamsRequest::decode_names(&r.payload, self.options.strict) {
             Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
             Ok(request) => {
                 let mut body = Vec::new();
@@ -221,7 +277,7 @@ impl Shard {
 
     pub(super) fn stream_list(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
         let Some(meta) = &self.meta else { return Ok(()) };
-        match StreamsRequest::decode_list(&r.payload) {
+        match StreamsRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => {
                 self.refuse_request(&r.asker(), ResponseType::StreamList, &error, out);
             }
@@ -304,7 +360,8 @@ impl Shard {
                     domain: String::new(),
                     api: ApiStats {
                         level: crate::api::API_LEVEL,
-                        total: q.usage.api_total,
+                        // The request that is being answered does not count yet.
+                        total: q.usage.api_total.saturating_sub(1),
                         errors: q.usage.api_errors,
                         ..ApiStats::default()
                     },

@@ -29,10 +29,13 @@ pub mod outlet;
 mod queue;
 mod rare;
 mod read;
+mod reclaim;
 mod recover;
 pub mod report;
 mod requests;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -86,6 +89,7 @@ pub struct Shard {
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
     checkpoint: checkpoint::Checkpointer,
+    reclaim: reclaim::Reclaim,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -106,6 +110,20 @@ pub struct Shard {
     recovered: Vec<(StreamId, consumers::ConsumerCell)>,
     lines: Vec<String>,
     random: u64,
+    /// The time of this step.
+    now: Timestamp,
+    /// Bytes held by memory streams and by file streams.
+    held: [u64; 2],
+    /// As the other shards know it.
+    held_told: [u64; 2],
+    /// What the other shards hold, by shard.
+    held_elsewhere: Vec<[u64; 2]>,
+    /// The server goes away: whether the record that says so was appended.
+    stopping: Option<bool>,
+    /// The log ended with that record when it was opened.
+    stopped_clean: bool,
+    /// Nothing is delivered before this is durable.
+    begun: crate::types::Lsn,
 }
 
 impl Shard {
@@ -117,6 +135,7 @@ impl Shard {
     /// A message for one of the shard's streams, or a request.
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         match m.target {
+            _ if self.stopping.is_some() => self.owe_credit(m.origin, m.credit_bytes),
             Target::Stream { stream, .. } => self.publish(now, stream, m),
             _ => self.request(m),
         }
@@ -143,15 +162,27 @@ impl Shard {
             out.fatal(&failure);
             return;
         }
+        self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
-        self.run_jobs(now, out);
-        self.serve_consumers(now, out);
+        if self.stopping.is_none() {
+            self.run_jobs(now, out);
+        }
+        if self.delivers() {
+            self.serve_consumers(now, out);
+        }
+        self.tell_held(out);
         self.record_acknowledgements();
-        self.step_checkpoint(now);
+        if self.stopping != Some(true) {
+            self.step_checkpoint(now);
+        }
+        if self.stopping.is_none() {
+            self.step_reclaim(now);
+        }
+        self.record_stop();
         self.log.seal(&mut self.ops);
         // What was asked for and needs no flush (memory streams, refusals) need not wait for the
         // next turn.
@@ -167,9 +198,13 @@ impl Shard {
 
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
+        if self.stopping.is_some() {
+            return self.log.deadline().map(Timestamp);
+        }
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint];
+        let reclaim = self.reclaim_deadline();
+        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -178,9 +213,13 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
             || !self.at_once.is_empty()
-            || !self.active.is_empty()
-            || self.jobs_are_ready()
-            || self.checkpoint_is_ready()
+            || self.delivers() && !self.active.is_empty()
+            || self.stopping.is_none() && self.jobs_are_ready()
+            || self.stopping != Some(true) && self.checkpoint_is_ready()
+    }
+
+    fn delivers(&self) -> bool {
+        self.stopping.is_none() && self.log.durable() >= self.begun
     }
 
     fn mark_active(&mut self, slot: usize) {
@@ -234,6 +273,41 @@ impl Shard {
         }
         self.log.request_flush();
         self.checkpoint.wanted = true;
+        self.stopping.get_or_insert(false);
+    }
+
+    /// Once all that consumers owe the log is in it, a last record says that nothing is missing:
+    /// the next start need not guess what was delivered after.
+    fn record_stop(&mut self) {
+        if self.stopping == Some(false)
+            && self.dirty_consumers.is_empty()
+            && self.inbox.is_empty()
+            && self.waiting.is_empty()
+            && self.checkpoint.is_idle()
+        {
+            // Without room for it, the next start takes this for a crash, which is safe.
+            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            self.log.request_flush();
+            self.stopping = Some(true);
+        }
+    }
+
+    /// After a start from a log that ended in order: what is delivered from now on may be more than
+    /// the log knows, and must not be taken for nothing after a crash.
+    fn record_begin(&mut self) {
+        let begun = bodies::BEGUN;
+        if self.stopped_clean && self.append_meta(bodies::kind::STOPPED, 0, begun, b"").is_ok() {
+            self.begun = self.log.appended();
+            self.log.request_flush();
+        }
+    }
+
+    /// True once a shard that was shut down has nothing under way any more.
+    pub fn is_at_rest(&self) -> bool {
+        self.stopping == Some(true)
+            && self.queue.is_empty()
+            && self.at_once.is_empty()
+            && self.log.durable() >= self.log.appended()
     }
 
     /// Counters for monitoring.

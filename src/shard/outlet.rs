@@ -51,6 +51,11 @@ pub trait Outlet {
     fn place(&mut self, placed: Placed);
     /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.
     fn has_interest(&mut self, subject: &[u8], group: &[u8]) -> bool;
+    /// True if somebody on the node subscribes to just this subject; with `group`, in that queue
+    /// group. Wildcards do not count.
+    fn has_listener(&mut self, subject: &[u8], group: &[u8]) -> bool;
+    /// Tells who published to `subject` that nobody takes it, if it wants to know.
+    fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]);
     /// Asks to be told when interest in `subject` (of the queue group, if one is named) comes or
     /// goes.
     fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId;

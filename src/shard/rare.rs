@@ -41,6 +41,20 @@ impl Shard {
             ShardMessage::Tell { question, streams, usage } => {
                 self.told_about(question, streams, &usage, out);
             }
+            ShardMessage::Held { from, bytes } => {
+                let at = usize::from(from.0);
+                if self.held_elsewhere.len() <= at {
+                    self.held_elsewhere.resize(at + 1, [0; 2]);
+                }
+                self.held_elsewhere[at] = bytes;
+            }
+            ShardMessage::CheckLimits { question, from, id, limits } => {
+                let violators = self.violators(id, &limits);
+                out.tell(from, ShardMessage::Checked { question, violators });
+            }
+            ShardMessage::Checked { question, violators } => {
+                self.limits_checked(question, &violators, out);
+            }
             ShardMessage::Reconcile { entries } => self.reconcile(entries, out),
         }
     }
@@ -206,6 +220,7 @@ impl Shard {
         self.before_update(slot);
         self.cells[slot].update(config);
         self.enforce_limits(slot);
+        self.look_at_age(id);
         self.place(id, true, out);
         if let Some(asker) = asker {
             let info = self.created_info(now, slot);
@@ -282,6 +297,10 @@ impl Shard {
     ) -> Option<(Rare, ReadId)> {
         let slot = *self.slots.get(&stream)?;
         self.before_change(slot);
+        if from == to {
+            // Nothing was there and nothing was under way when this was decided.
+            self.cells[slot].index.skip_to(to);
+        }
         let mut filters =
             if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };
         let mut count = 0;

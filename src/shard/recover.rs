@@ -12,7 +12,7 @@ use corelane_storage::recovery::{Recovery, Replayed};
 use corelane_storage::types::Position;
 
 use super::api_consumer::{consumer_cell, settings_of};
-use super::bodies::{ConfigBody, PurgeBody, kind};
+use super::bodies::{BEGUN, ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
 use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
@@ -46,6 +46,8 @@ pub struct ShardOptions {
     pub consumer_limits: ConsumerServerLimits,
     /// Limits of streams.
     pub meta_limits: MetaLimits,
+    /// Requests with unknown members are refused.
+    pub strict: bool,
     /// The server's `max_payload`.
     pub max_payload: u64,
     /// Index pages that are kept in memory although they are stored, in bytes.
@@ -75,6 +77,7 @@ pub(super) struct Replay<'a> {
     pub buried: Vec<usize>,
     pub next_index: u64,
     pub next_consumer: u64,
+    pub stopped_clean: bool,
     pub lines: Vec<String>,
     pub now: Timestamp,
     /// Records about these consumers below these indices are part of the checkpoint.
@@ -119,6 +122,7 @@ impl Shard {
             buried: Vec::new(),
             next_index: 1,
             next_consumer: 1,
+            stopped_clean: false,
             lines: Vec::new(),
             now,
             upto: BTreeMap::new(),
@@ -135,6 +139,10 @@ impl Shard {
                 Some(Replayed::Record { frame, nth, position, record, .. }) => {
                     let index = frame.index.0.saturating_add(u64::from(nth));
                     replay.next_index = replay.next_index.max(index.saturating_add(1));
+                    if !matches!(record.content(), RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind))
+                    {
+                        replay.stopped_clean = false;
+                    }
                     match record.content() {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
@@ -199,6 +207,7 @@ impl Shard {
             jobs: Default::default(),
             meta,
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
+            reclaim: Default::default(),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -212,8 +221,16 @@ impl Shard {
             next_consumer: parts.next_consumer,
             recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
             lines,
+            now: Timestamp(0),
+            held: [0; 2],
+            held_told: [0; 2],
+            held_elsewhere: Vec::new(),
+            stopping: None,
+            stopped_clean: parts.stopped_clean,
+            begun: Default::default(),
         };
         for (slot, cell) in shard.cells.iter() {
+            shard.held[usize::from(!cell.is_memory())] += cell.index.bytes();
             if !cell.removing {
                 shard.slots.insert(cell.id, slot);
                 shard.names.insert(cell.config.name.as_bytes().into(), slot);
@@ -236,16 +253,19 @@ impl Shard {
                 self.watch_age(slot);
             }
         }
+        if !self.recovered.is_empty() {
+            self.record_begin();
+        }
         let mut kept = Vec::new();
         for (stream, mut cell) in std::mem::take(&mut self.recovered) {
             let Some(&slot) = self.slots.get(&stream) else { continue };
             let index = &self.cells[slot].index;
-            cell.consumer.recovered(now, index.last_seq(), false);
+            cell.consumer.recovered(now, index.last_seq(), self.stopped_clean);
             cell.consumer.purged_below(index.first_seq());
             cell.consumer.kept(&mut kept);
             for seq in kept.drain(..).filter(|&seq| seq <= index.last_seq()) {
                 if !index.is_live(seq) {
-                    cell.consumer.removed(seq);
+                    cell.consumer.removed(now, seq);
                 }
             }
             cell.changed = true;
@@ -301,6 +321,7 @@ struct Parts {
     live: BTreeMap<SegmentId, i64>,
     buried: Vec<usize>,
     next_index: u64,
+    stopped_clean: bool,
     next_consumer: u64,
     lines: Vec<String>,
     loaded: Option<Loaded>,
@@ -328,6 +349,7 @@ impl Replay<'_> {
             buried: self.buried,
             next_index: self.next_index,
             next_consumer: self.next_consumer,
+            stopped_clean: self.stopped_clean,
             lines: self.lines,
             loaded: self.loaded,
             orphans: self.orphans,
@@ -400,6 +422,10 @@ impl Replay<'_> {
                 }
                 Err(e) => Err(format!("{e:?}")),
             },
+            kind::STOPPED => {
+                self.stopped_clean = m.id != BEGUN;
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(why) = done {

@@ -9,10 +9,12 @@ use super::Shard;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
+use crate::api::API_LEVEL;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
+use crate::stream::headers::header;
 use crate::types::{Origin, Timestamp};
 
 /// Requests handled in one step.
@@ -29,6 +31,8 @@ pub struct Request {
     pub subject: Rc<[u8]>,
     /// Where the answer goes; may be empty.
     pub reply: Box<[u8]>,
+    /// It asks for a higher level of the API than there is, or for nonsense.
+    pub needs_more: bool,
     /// Its body.
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
@@ -47,6 +51,12 @@ pub enum Wait {
 /// Finished, or not yet.
 pub type Handled = Result<(), Wait>;
 
+fn needs_more(headers: &[u8]) -> bool {
+    let Some(level) = header(headers, b"Nats-Required-Api-Level") else { return false };
+    let level = std::str::from_utf8(level).ok().and_then(|l| l.parse::<i64>().ok());
+    level.is_none_or(|level| level > i64::from(API_LEVEL))
+}
+
 impl Request {
     /// Copies a captured message.
     pub fn new(m: &Captured<'_>) -> Self {
@@ -55,6 +65,7 @@ impl Request {
             origin: m.origin,
             subject: m.subject.into(),
             reply: m.reply.into(),
+            needs_more: needs_more(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
         }
@@ -113,7 +124,12 @@ impl Shard {
             }
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
-                let Some(request) = api_subject::parse(&subject) else { return Ok(()) };
+                let Some(request) = api_subject::parse(&subject) else {
+                    if api_subject::is_served_by_assets(&subject) {
+                        out.nobody(r.origin, &r.subject, &r.reply);
+                    }
+                    return Ok(());
+                };
                 self.api(now, &request, stream, r, out)
             }
         }
@@ -137,6 +153,7 @@ impl Shard {
             }
             self.read_is_over(read);
             self.job_read_is_over(read);
+            self.reclaim.read_is_over(read);
         }
     }
 

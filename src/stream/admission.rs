@@ -141,6 +141,8 @@ pub struct Admission {
     ids: VecDeque<(u64, usize)>,
     /// The bytes of `ids`.
     id_bytes: VecDeque<u8>,
+    /// Sequences below are not given, whatever the stream's last one is.
+    next_seq_min: u64,
 }
 
 impl Admission {
@@ -154,6 +156,7 @@ impl Admission {
             committed_last_id: Vec::new(),
             ids: VecDeque::new(),
             id_bytes: VecDeque::new(),
+            next_seq_min: 0,
         }
     }
 
@@ -173,7 +176,13 @@ impl Admission {
     }
 
     fn last_seq(&self, view: &impl StreamView) -> u64 {
-        self.overlay.last().map_or_else(|| view.last_seq(), |last| last.seq)
+        let last = self.overlay.last().map_or_else(|| view.last_seq(), |last| last.seq);
+        last.max(self.next_seq_min.saturating_sub(1))
+    }
+
+    /// The next message gets `seq` at least.
+    pub fn skip_to(&mut self, seq: u64) {
+        self.next_seq_min = self.next_seq_min.max(seq);
     }
 
     /// Decides about one publish, and adds it to the overlay if it is to be stored.

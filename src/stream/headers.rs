@@ -59,6 +59,19 @@ impl Expected {
     }
 }
 
+/// The value of the first header of this exact name, if it has one.
+pub fn header<'a>(block: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = block;
+    while let Some(end) = find_crlf(rest) {
+        let line = &rest[..end];
+        rest = &rest[end + 2..];
+        if let Some(value) = line.strip_prefix(name).and_then(|v| v.strip_prefix(b":")) {
+            return Some(value.trim_ascii_start()).filter(|value| !value.is_empty());
+        }
+    }
+    None
+}
+
 impl<'a> PublishHeaders<'a> {
     /// Parses a header block, `NATS/1.0\r\n` included. Anything malformed is not a header.
     pub fn parse(block: &'a [u8]) -> Self {

@@ -132,7 +132,7 @@ impl Stream {
 }
 
 fn config(body: &[u8]) -> StreamConfig {
-    let request = StreamConfigRequest::decode(body).expect("json");
+    let request = StreamConfigRequest::decode(body, true).expect("json");
     let name = request.config.name.clone();
     check_create(request, &name, &StreamLimits::default()).expect("a configuration")
 }
@@ -148,7 +148,7 @@ fn captured(lag: usize) {
         match text(&case[0]) {
             "STREAM" => stream = Stream::new(config(&case[1])),
             "SEAL" => {
-                let mut request = StreamConfigRequest::decode(&case[1]).expect("json");
+                let mut request = StreamConfigRequest::decode(&case[1], true).expect("json");
                 request.config.sealed = true;
                 let name = stream.config.name.clone();
                 let limits = StreamLimits::default();

@@ -34,6 +34,8 @@ pub enum Command {
     LameDuck(super::LameDuck),
     /// Tell pulls that the server goes away.
     ShutDownJetStream,
+    /// Call this once nothing of JetStream is under way any more, after `ShutDownJetStream`.
+    Drained(Box<dyn FnOnce() + Send>),
     /// Hand a snapshot of counters to this function.
     Report(Box<dyn FnOnce(super::report::Report) + Send>),
 }
@@ -164,6 +166,15 @@ impl Outlet for Speaker<'_> {
         self.net.has_interest(AccountId::default(), subject, group)
     }
 
+    fn has_listener(&mut self, subject: &[u8], group: &[u8]) -> bool {
+        let group = (!group.is_empty()).then_some(group);
+        self.net.has_listener(AccountId::default(), subject, group)
+    }
+
+    fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+        self.net.nobody(publisher, subject, reply);
+    }
+
     fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId {
         let group = (!group.is_empty()).then_some(group);
         let watch = self.net.watch(AccountId::default(), subject, group);
@@ -202,6 +213,8 @@ pub struct Core {
     fatal: Option<String>,
     stalls: u64,
     full: bool,
+    /// Whom to tell when the shards have come to rest, and whether they have.
+    drained: Option<(Box<dyn FnOnce() + Send>, bool)>,
 }
 
 impl Core {
@@ -219,6 +232,7 @@ impl Core {
             fatal: None,
             stalls: 0,
             full: false,
+            drained: None,
         }
     }
 
@@ -240,6 +254,10 @@ impl Core {
         if self.net.deadline().is_some_and(|at| at <= now) {
             self.net.tick(now);
         }
+        // What the shards said last was sent to the other reactors at the end of the last turn.
+        if let Some((tell, _)) = self.drained.take_if(|(_, rested)| *rested) {
+            tell();
+        }
     }
 
     /// A connection was accepted.
@@ -250,6 +268,12 @@ impl Core {
     /// Bytes arrived.
     pub fn received(&mut self, now: Timestamp, conn: ConnId, bytes: &[u8]) {
         self.net.received(now, conn, bytes, &mut self.shards);
+    }
+
+    /// True if a connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.net.is_paused(conn)
     }
 
     /// A send took so many bytes.
@@ -285,6 +309,7 @@ impl Core {
         match command {
             Command::LameDuck(how) => self.net.lame_duck(now, how),
             Command::ShutDownJetStream => self.speak(now, |shard, out| shard.shut_down(out)),
+            Command::Drained(tell) => self.drained = Some((tell, false)),
             Command::Report(tell) => tell(self.report()),
             Command::Nothing | Command::Stop | Command::StopAccepting => {}
         }
@@ -339,6 +364,9 @@ impl Core {
             if kept.is_empty() && self.words.is_empty() {
                 break;
             }
+        }
+        if let Some((_, rested)) = &mut self.drained {
+            *rested = self.shards.0.iter().all(Shard::is_at_rest);
         }
     }
 
@@ -430,6 +458,7 @@ impl Core {
         self.net.is_runnable()
             || !self.words.is_empty()
             || self.shards.0.iter().any(Shard::has_work)
+            || self.drained.as_ref().is_some_and(|(_, rested)| *rested)
     }
 
     /// The catalogue's id of a stream, for tests and the simulator.

@@ -3,7 +3,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | size of the entry, this header included |
-//! | 4 | 1 | kind: 1 publish, 2 deliver, 3 returned, 4 queue |
+//! | 4 | 1 | kind: 1 publish, 2 deliver, 3 returned, 4 queue, 5 nobody |
 //! | 5 | 1 | low four bits flags: 1 return when nobody takes it, 4 shown; high four bits hops |
 //! | 6 | 2 | origin: reactor |
 //! | 8 | 8 | origin: connection, 0 for the server itself |
@@ -41,6 +41,8 @@ pub enum Kind {
     Returned = 3,
     /// Deliver to one member of each named queue group there, and to nobody else.
     Queue = 4,
+    /// Tell the origin, which lives there, that nobody takes what it published.
+    Nobody = 5,
 }
 
 /// A decoded entry.
@@ -165,6 +167,7 @@ pub fn decode<'a>(batch: &mut &'a [u8]) -> Result<Option<Entry<'a>>, Malformed> 
         2 => Kind::Deliver,
         3 => Kind::Returned,
         4 => Kind::Queue,
+        5 => Kind::Nobody,
         _ => return Err(Malformed),
     };
     let flags = head[5];

@@ -1,7 +1,7 @@
 //! `Net`: the inputs, the getters, and what a reactor takes from it after each of them.
 
 use super::control::Control;
-use super::entry::Message;
+use super::entry::{Kind, Message};
 use super::jetstream::JetStream;
 use super::mesh::Mesh;
 use super::route::Source;
@@ -11,7 +11,7 @@ use crate::client::{
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
-use crate::types::{ConnId, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
 use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
@@ -60,6 +60,10 @@ pub struct NetConfig {
     pub settings: Arc<Settings>,
 }
 
+/// The part of an outbound that one batch between reactors may be. A few of them are on their way
+/// at a time, and all of them must fit into the half of the outbound that is left when its
+/// publishers are stalled.
+const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.
 pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
 
@@ -72,7 +76,8 @@ impl NetConfig {
             reactors,
             meta_reactor: ReactorId(0),
             seed: u64::from(reactor.0) + 1,
-            backlog_bytes_max: 1 << 20,
+            backlog_bytes_max: (settings.limits.max_pending / BACKLOG_PART)
+                .clamp(64 << 10, 1 << 20),
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
             settings,
         }
@@ -455,7 +460,8 @@ impl Net {
                 js,
             );
         } else {
-            self.forward(delivery.to, &delivery.message);
+            let to = Origin { reactor: delivery.to, ..self.server() };
+            self.forward(to, Kind::Deliver, &delivery.message);
         }
     }
 
@@ -478,6 +484,28 @@ impl Net {
         group: Option<&[u8]>,
     ) -> bool {
         self.interest.has_interest(account, subject, group)
+    }
+
+    /// True if anybody on the node subscribes to just this subject; with a group, in that group.
+    pub fn has_listener(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        group: Option<&[u8]>,
+    ) -> bool {
+        self.interest.has_listener(account, subject, group)
+    }
+
+    /// A shard found that nobody takes what `publisher` sent: it is told, wherever it is.
+    pub fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+        let message =
+            Message { account: AccountId::default(), subject, reply, ..Message::default() };
+        if publisher.reactor == self.own {
+            let slot = self.clients.slot(publisher.conn);
+            self.no_responders(slot, &message);
+        } else if !reply.is_empty() {
+            self.forward(publisher, Kind::Nobody, &message);
+        }
     }
 
     /// Watches the interest in a subject; see `take_watch_events`.
@@ -600,6 +628,12 @@ impl Net {
     }
 
     // ---- Getters ----
+
+    /// True if the connection is not to be read: what arrives is better kept until it is.
+    #[inline]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.clients.slot(conn).is_some_and(|slot| self.clients.conn(slot).is_paused())
+    }
 
     /// Its reactor.
     pub fn reactor(&self) -> ReactorId {

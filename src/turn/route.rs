@@ -232,18 +232,18 @@ impl Net {
         Origin { reactor: self.own, conn: ConnId(0) }
     }
 
-    /// Sends a message to another reactor to be routed there.
-    pub(super) fn forward(&mut self, to: ReactorId, message: &Message<'_>) {
+    /// Sends a message to another reactor: to be routed there, or to be told to a connection there.
+    pub(super) fn forward(&mut self, to: Origin, kind: Kind, message: &Message<'_>) {
         let entry = Entry {
-            kind: Kind::Deliver,
+            kind,
             want_return: false,
             credit: None,
             hops: 0,
-            origin: self.server(),
+            origin: if kind == Kind::Nobody { to } else { self.server() },
             queues: Queues::default(),
             message: *message,
         };
-        self.mesh.send(to, &entry);
+        self.mesh.send(to.reactor, &entry);
     }
 
     /// A batch of a message lane, in order. The control lanes were drained as far as they reached
@@ -270,6 +270,10 @@ impl Net {
                     self.route(now, source, &entry.message, js);
                 }
                 Kind::Returned => self.returned(now, &entry, js),
+                Kind::Nobody => {
+                    let slot = self.clients.slot(entry.origin.conn);
+                    self.no_responders(slot, &entry.message);
+                }
             }
             if self.clients.stall > 0 {
                 note_stall(&mut stalled, &entry, self.clients.stall);

@@ -53,6 +53,8 @@ pub struct Setup {
     pub args: Vec<String>,
     /// Without `-js`.
     pub core_only: bool,
+    /// Reactors and shards of corelane; 0 leaves both to it.
+    pub reactors: u16,
 }
 
 /// A running server.
@@ -154,6 +156,11 @@ fn spawn(kind: Kind, setup: &Setup, dir: &Path) -> Result<(Child, u16), String> 
     }
     let mut config = setup.config.clone();
     if kind == Kind::Corelane {
+        if setup.reactors > 0 {
+            // Not pinned: many servers share the machine.
+            let n = setup.reactors;
+            config.push_str(&format!("\ncorelane {{ reactors: {n}, shards: {n}, pin: false }}\n"));
+        }
         config.push_str(&std::env::var("CORELANE_EXTRA_CONFIG").unwrap_or_default());
     }
     if !config.is_empty() {

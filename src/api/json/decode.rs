@@ -10,12 +10,14 @@ use super::scan::{EOF, Kind, Value, expect_end, parse};
 pub struct Path {
     root: &'static str,
     parts: Vec<(String, bool)>,
+    /// Unknown members are errors.
+    strict: bool,
 }
 
 impl Path {
     /// The path of a request whose Go type is `server.<root>`.
-    pub fn new(root: &'static str) -> Self {
-        Path { root, parts: Vec::new() }
+    pub fn new(root: &'static str, strict: bool) -> Self {
+        Path { root, parts: Vec::new(), strict }
     }
 
     fn inside<T>(
@@ -53,9 +55,9 @@ pub fn decode_body<T: Object>(
     let mut at = 0;
     while let Some(value) = parse(body, &mut at)? {
         if !matches!(value.kind, Kind::Object(_) | Kind::Null) {
-            return Err(wrong_type(&value, &format!("server.{root}"), &Path::new(root)));
+            return Err(wrong_type(&value, &format!("server.{root}"), &Path::new(root, strict)));
         }
-        struct_value_with(request, &value, &mut Path::new(root), strict)?;
+        struct_value(request, &value, &mut Path::new(root, strict))?;
     }
     Ok(())
 }
@@ -71,7 +73,7 @@ pub fn decode_value<T: Object>(
     let value = parse(body, &mut at).map_err(without_offset)?;
     let Some(value) = value else { return Err(END.to_owned()) };
     expect_end(body, at).map_err(without_offset)?;
-    struct_value_with(request, &value, &mut Path::new(root), false)
+    struct_value(request, &value, &mut Path::new(root, false))
 }
 
 const END: &str = "unexpected end of JSON input";
@@ -90,15 +92,6 @@ pub fn struct_value<T: Object>(
     value: &Value,
     path: &mut Path,
 ) -> Result<(), String> {
-    struct_value_with(target, value, path, true)
-}
-
-fn struct_value_with<T: Object>(
-    target: &mut T,
-    value: &Value,
-    path: &mut Path,
-    strict: bool,
-) -> Result<(), String> {
     match &value.kind {
         Kind::Null => Ok(()),
         Kind::Object(members) => {
@@ -106,7 +99,7 @@ fn struct_value_with<T: Object>(
                 let known = path.inside(key.clone().into_owned(), false, |path| {
                     target.member(key, value, path)
                 })?;
-                if !known && strict {
+                if !known && path.strict {
                     return Err(format!("json: unknown field {}", go_quote(key)));
                 }
             }

@@ -148,7 +148,7 @@ mod tests {
     const TIME: &str = "2020-01-01T00:00:00Z";
 
     fn get(body: &str) -> Result<Lookup, u16> {
-        let request = MsgGetRequest::decode(body.as_bytes()).map_err(|e| e.err_code)?;
+        let request = MsgGetRequest::decode(body.as_bytes(), true).map_err(|e| e.err_code)?;
         request.lookup().map_err(|e| e.err_code)
     }
 

@@ -242,10 +242,10 @@ macro_rules! roots {
             }
 
             impl $type {
-                /// Decodes a body strictly: unknown members are errors. An empty body is the
+                /// Decodes a body; unknown members are errors where `strict`. An empty body is the
                 /// default.
-                pub fn decode(body: &[u8]) -> Result<Self, ApiError> {
-                    decode_strict(body, Self::ROOT)
+                pub fn decode(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+                    decode_as(body, Self::ROOT, strict)
                 }
             }
         )*
@@ -263,9 +263,18 @@ roots!(
     ConsumerResetRequest = "JSApiConsumerResetRequest",
 );
 
-fn decode_strict<T: Request>(body: &[u8], root: &'static str) -> Result<T, ApiError> {
+fn decode_as<T: Object + Default>(
+    body: &[u8],
+    root: &'static str,
+    strict: bool,
+) -> Result<T, ApiError> {
     let mut request = T::default();
-    json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
+    if strict || body.is_empty() {
+        json::decode_body(body, root, strict, &mut request)
+    } else {
+        json::decode_value(body, root, &mut request)
+    }
+    .map_err(ApiError::invalid_json)?;
     Ok(request)
 }
 
@@ -278,35 +287,31 @@ fn is_json(body: &[u8]) -> bool {
 
 impl StreamsRequest {
     /// Decodes the body of STREAM.NAMES. What is not JSON is ignored.
-    pub fn decode_names(body: &[u8]) -> Result<Self, ApiError> {
-        Self::decode_as(body, "JSApiStreamNamesRequest")
+    pub fn decode_names(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        Self::decode_if_json(body, "JSApiStreamNamesRequest", strict)
     }
 
     /// Decodes the body of STREAM.LIST. What is not JSON is ignored.
-    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
-        Self::decode_as(body, "JSApiStreamListRequest")
+    pub fn decode_list(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        Self::decode_if_json(body, "JSApiStreamListRequest", strict)
     }
 
-    fn decode_as(body: &[u8], root: &'static str) -> Result<Self, ApiError> {
-        let mut request = Self::default();
-        if is_json(body) {
-            json::decode_body(body, root, true, &mut request).map_err(ApiError::invalid_json)?;
-        }
-        Ok(request)
+    fn decode_if_json(body: &[u8], root: &'static str, strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { decode_as(body, root, strict) } else { Ok(Self::default()) }
     }
 }
 
 impl StreamInfoRequest {
     /// Decodes the body of STREAM.INFO. What is not JSON is ignored.
-    pub fn decode_info(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    pub fn decode_info(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body, strict) } else { Ok(Self::default()) }
     }
 }
 
 impl PurgeRequest {
     /// Decodes and checks the body of STREAM.PURGE. What is not JSON is ignored.
-    pub fn decode_purge(body: &[u8]) -> Result<Self, ApiError> {
-        let request = if is_json(body) { Self::decode(body)? } else { Self::default() };
+    pub fn decode_purge(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        let request = if is_json(body) { Self::decode(body, strict)? } else { Self::default() };
         if request.seq > 0 && request.keep > 0 {
             return Err(kinds::BAD_REQUEST.error());
         }
@@ -316,18 +321,18 @@ impl PurgeRequest {
 
 impl MsgDeleteRequest {
     /// Decodes and checks the body of STREAM.MSG.DELETE.
-    pub fn decode_delete(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn decode_delete(body: &[u8], strict: bool) -> Result<Self, ApiError> {
         if is_empty_request(body) {
             return Err(kinds::BAD_REQUEST.error());
         }
-        Self::decode(body)
+        Self::decode(body, strict)
     }
 }
 
 impl ConsumersRequest {
     /// Decodes the body of CONSUMER.NAMES and CONSUMER.LIST. What is not JSON is ignored.
-    pub fn decode_list(body: &[u8]) -> Result<Self, ApiError> {
-        if is_json(body) { Self::decode(body) } else { Ok(Self::default()) }
+    pub fn decode_list(body: &[u8], strict: bool) -> Result<Self, ApiError> {
+        if is_json(body) { Self::decode(body, strict) } else { Ok(Self::default()) }
     }
 }
 

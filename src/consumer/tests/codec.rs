@@ -65,13 +65,13 @@ fn a_start_set_survives() {
     let mut c = Consumer::new(pull_settings(), crate::types::Timestamp(5), start, 1);
     let mut delta = Vec::new();
     c.take_delta(&mut delta).expect("a start");
-    c.removed(50);
+    c.removed(crate::types::Timestamp(5), 50);
     c.take_delta(&mut delta.split_off(delta.len())).expect("a removal");
     let mut replayed =
         Consumer::restore(pull_settings(), crate::types::Timestamp(5), None, 1).unwrap();
     replayed.apply_delta(&delta).unwrap();
     assert!(!replayed.same_state(&c));
-    replayed.removed(50);
+    replayed.removed(crate::types::Timestamp(5), 50);
     assert!(replayed.same_state(&c));
     let mut snapshot = Vec::new();
     c.encode_snapshot(&mut snapshot);

@@ -120,7 +120,7 @@ impl Bench {
         let mut concerned = Vec::new();
         self.groups.watchers(seq, &mut concerned);
         if !concerned.is_empty() {
-            self.consumer.removed(seq);
+            self.consumer.removed(self.now, seq);
         }
         self.after();
     }
@@ -198,7 +198,7 @@ impl Bench {
                         break;
                     }
                 }
-                Want::Exactly(seq) => self.consumer.skip(seq),
+                Want::Exactly(seq) => self.consumer.skip(self.now, seq),
                 Want::Next { from } => {
                     let next = self.messages.range(from..).find(|(_, m)| self.matches(&m.subject));
                     match next.map(|(&seq, _)| seq) {

@@ -148,9 +148,9 @@ impl Run {
         let ack = AckSubject { deliveries: 1, seq, consumer_seq: cseq, ..Default::default() };
         let b = &mut self.b;
         b.counted();
-        b.sink.0.retain(|o| !matches!(o, Output::AckReply { .. }));
+        b.sink.taken.retain(|o| !matches!(o, Output::AckReply { .. }));
         b.consumer.ack(b.now, &ack, payload.as_bytes(), b"ar", ORIGIN, &mut b.sink);
-        let answered = b.sink.0.iter().any(|o| matches!(o, Output::AckReply { .. }));
+        let answered = b.sink.taken.iter().any(|o| matches!(o, Output::AckReply { .. }));
         if answered && matches!(payload, "" | "+ACK" | "+TERM") {
             self.account.acked.insert(seq);
         }
@@ -194,7 +194,7 @@ impl Run {
         c.kept(&mut kept);
         for seq in kept {
             if !b.messages.contains_key(&seq) {
-                c.removed(seq);
+                c.removed(b.now, seq);
             }
         }
         c.interest(b.now, true);

@@ -400,7 +400,8 @@ fn closing_a_consumer() {
     b.pull_to("{\"batch\":3,\"max_bytes\":5}", "a");
     b.pull_to("", "b");
     b.pull_to("", "c");
-    b.consumer.inbox_gone(b.now, b"c", &mut b.sink);
+    b.sink.gone.push(b"c".to_vec());
+    b.consumer.drop_gone(b.now, &mut b.sink);
     assert_eq!(b.lines(), ["c 408 Interest Expired|M: 1|B: 0"]);
     let mut other = b.consumer.clone();
     b.consumer.shutdown(&mut b.sink);
@@ -411,13 +412,14 @@ fn closing_a_consumer() {
 }
 
 #[test]
-fn a_closed_connection_takes_its_requests_along() {
+fn a_request_whose_inbox_nobody_listens_on_gets_nothing() {
     let mut b = Bench::new(pull_settings(), 0);
     b.pull_to("5", "a");
-    b.consumer.origin_gone(b.now, ORIGIN);
+    b.pull_to("1", "b");
+    b.sink.gone.push(b"a".to_vec());
     b.append(b"s.a");
     b.drive();
-    assert_eq!(b.lines(), Vec::<String>::new());
+    assert_eq!(b.lines(), ["a 408 Interest Expired|M: 5|B: 0", "b .1.1.1.1000000.0"]);
     assert_eq!(b.numbers()[6], 0);
 }
 

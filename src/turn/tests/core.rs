@@ -99,14 +99,14 @@ fn slow_consumers_are_closed_and_their_publishers_stalled_before() {
         node.settle();
         node.seen.get_mut(&slow).unwrap().window = Some(0);
         let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
-        node.ask(publisher, message.repeat(2));
+        node.ask(publisher, &message);
         assert!(!node.seen[&publisher].paused);
         node.ask(publisher, &message);
         assert!(node.seen[&publisher].paused, "{reactors} reactors");
         assert_eq!(node.closed(slow), None);
         node.pass(11 * MILLISECOND);
         assert!(!node.seen[&publisher].paused);
-        node.ask(publisher, &message);
+        node.ask(publisher, message.repeat(2));
         assert_eq!(node.closed(slow), Some(CloseReason::SlowConsumerPendingBytes));
         let stats = node.nets[reactors - 1].stats();
         assert_eq!(stats.slow_consumers, 1);

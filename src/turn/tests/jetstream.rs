@@ -146,6 +146,8 @@ fn shards_hear_when_interest_comes_and_goes_on_any_reactor() {
     let watch = node.nets[0].watch(AccountId(0), b"deliver.x", None);
     let conn = node.client(1);
     node.ask(conn, "SUB deliver.* 1\r\n");
+    assert_eq!(node.nets[0].take_watch_events(), [], "a wildcard is no listener");
+    node.ask(conn, "SUB deliver.x 2\r\n");
     assert_eq!(node.nets[0].take_watch_events(), [WatchEvent { watch, interested: true }]);
     node.hang_up(conn);
     node.settle();

@@ -136,6 +136,7 @@ pub struct SimDisk {
     events: BTreeMap<(i64, u64), Event>,
     count: u64,
     now: i64,
+    torn: u64,
 }
 
 impl SimDisk {
@@ -148,6 +149,7 @@ impl SimDisk {
             events: BTreeMap::new(),
             count: 0,
             now: 0,
+            torn: 0,
         }
     }
 
@@ -274,11 +276,14 @@ impl SimDisk {
             match event {
                 Event::Write { file, offset, data, .. } => {
                     let Some(found) = self.files.get_mut(&file) else { continue };
+                    let mut kept = 0;
                     for (nth, sector) in data.chunks(SECTOR).enumerate() {
                         if self.rng.chance(keep_ppm) {
                             found.write(offset as usize + nth * SECTOR, sector, stamp);
+                            kept += 1;
                         }
                     }
+                    self.torn += u64::from(kept > 0 && kept < data.len() / SECTOR);
                 }
                 Event::Create { slot, bytes, .. } if self.rng.chance(500_000) => {
                     let _ = self.create(File::Segment(slot), bytes, Fill::Zero);
@@ -326,6 +331,17 @@ impl SimDisk {
     /// Operations that are not complete.
     pub fn in_flight(&self) -> usize {
         self.events.len()
+    }
+
+    /// Writes whose data is not flushed as far as they asked for it.
+    pub fn writes_in_flight(&self) -> usize {
+        let writes = |e: &&Event| matches!(e, Event::Write { .. } | Event::Flushed { .. });
+        self.events.values().filter(writes).count()
+    }
+
+    /// Takes the count of writes in flight that a stop left done in part.
+    pub fn take_torn(&mut self) -> u64 {
+        std::mem::take(&mut self.torn)
     }
 
     /// Bytes of all files.

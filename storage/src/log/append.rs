@@ -184,13 +184,18 @@ impl Log {
         self.append_to(LaneId::Hot, group, term, index, record)
     }
 
-    /// Appends a relocated record, which is state, to the cold lane, and counts its bytes as
-    /// live there (so the caller calls `mark_dead` for a copy that it does not use, and never
-    /// `add_live` for one that it does). Wait for `cold_durable` before using its position.
-    pub fn append_cold(&mut self, record: &RecordIn<'_>) -> Result<Appended, AppendError> {
+    /// Appends a relocated record, which is state, to the cold lane, and counts `live` bytes there,
+    /// as many as its source counts for (so the caller calls `mark_dead` for a copy that it does
+    /// not use, and never `add_live` for one that it does). Wait for `cold_durable` before using
+    /// its position.
+    pub fn append_cold(
+        &mut self,
+        record: &RecordIn<'_>,
+        live: u32,
+    ) -> Result<Appended, AppendError> {
         let none = (GroupId(0), Term(0), LogIndex(0));
         let appended = self.append_to(LaneId::Cold, none.0, none.1, none.2, record)?;
-        self.add_live(appended.position.segment, appended.len);
+        self.add_live(appended.position.segment, live);
         Ok(appended)
     }
 

@@ -396,7 +396,9 @@ impl World {
                         }
                         RecordIn::Meta(m) => RecordIn::Meta(MetaIn { relocated: true, ..m }),
                     };
-                    let Ok(done) = self.log.append_cold(&copied) else { return };
+                    let Ok(done) = self.log.append_cold(&copied, self.entries[index].len) else {
+                        return;
+                    };
                     let to = done.position;
                     self.moves.push(Move {
                         index,

@@ -1,0 +1,420 @@
+//! What clients make of what they are told, and the checks that need nothing else.
+
+use corelane::types::ConnId;
+use serde_json::Value;
+
+use crate::consumers::Token;
+use crate::model::{self, Exists, Fate, State};
+use crate::runner::{Op, Runner, What};
+use crate::tally::Rare;
+use crate::wire;
+
+/// How long message ids are remembered by default, with some distance.
+const DEDUPE: i64 = 100_000_000_000;
+
+impl Runner {
+    /// A message came to a client.
+    pub fn message(
+        &mut self,
+        client: usize,
+        conn: ConnId,
+        subject: &str,
+        reply: &str,
+        headers: Vec<u8>,
+        payload: Vec<u8>,
+    ) -> Result<(), String> {
+        if let Some(responder) = subject.strip_prefix("svc.") {
+            if responder != client.to_string() {
+                return Err(format!("client {client} got {subject}"));
+            }
+            self.publish(client, reply, "", &[], b"world");
+            return Ok(());
+        }
+        let status = wire::status(&headers);
+        if let Some(token) = Token::parse(reply).filter(|_| status == 0) {
+            self.delivery(conn, subject, reply, &token, &payload)?;
+        } else if status == 100 {
+            if !reply.is_empty() {
+                self.publish(client, reply, "", &[], b"");
+            }
+            return Ok(());
+        }
+        let Some(id) = subject.rsplit('.').next().and_then(|id| id.parse::<u64>().ok()) else {
+            return Err(format!("a message came on {subject}"));
+        };
+        if subject.starts_with("d.") {
+            return Ok(());
+        }
+        let Some(op) = self.ops.get(&id).cloned() else {
+            // A late end of a pull, or an answer to what was given up.
+            return Ok(());
+        };
+        if op.conn != conn {
+            return Err(format!("{op:?} was answered on another connection"));
+        }
+        self.answered(id, &op, status, &headers, &payload)
+    }
+
+    fn answered(
+        &mut self,
+        id: u64,
+        op: &Op,
+        status: u16,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Result<(), String> {
+        if let What::Pull { consumer, left } = op.what {
+            if left > 1 && status == 0 {
+                let what = What::Pull { consumer, left: left - 1 };
+                if let Some(op) = self.ops.get_mut(&id) {
+                    op.what = what;
+                }
+            } else {
+                self.ops.remove(&id);
+            }
+            return match status {
+                0 | 404 | 408 | 409 => Ok(()),
+                503 if op.optional => Ok(()),
+                _ => Err(format!("{op:?} ended with {status}")),
+            };
+        }
+        self.ops.remove(&id);
+        match &op.what {
+            What::Publish { uid, retry } => self.pub_ack(op, *uid, *retry, status, payload),
+            What::Core if status == 503 && !op.optional => {
+                Err(format!("{op:?}: nobody responded, though the responder is there"))
+            }
+            What::Core => {
+                self.world.tally.add(Rare::CoreReply);
+                Ok(())
+            }
+            What::Probe => {
+                self.answers.insert(id, (headers.to_vec(), payload.to_vec()));
+                Ok(())
+            }
+            What::Ack { consumer, seq, settles } => {
+                self.ack_answered(op, *consumer, *seq, *settles, status)
+            }
+            What::Get { stream, seq } => self.got(*stream, *seq, status, headers, payload),
+            _ if status == 503 && op.optional => Ok(()),
+            _ if status != 0 => Err(format!("{op:?} was answered with {status}")),
+            what => {
+                let json: Value = serde_json::from_slice(payload)
+                    .map_err(|e| format!("{op:?} was answered with what is no JSON: {e}"))?;
+                self.api_answer(id, what.clone(), &json)
+            }
+        }
+    }
+
+    fn pub_ack(
+        &mut self,
+        op: &Op,
+        uid: u64,
+        retry: bool,
+        status: u16,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let now = self.world.now;
+        let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
+        if status == 503 {
+            if !op.optional {
+                return Err(format!("{op:?}: no responders, though the stream is there"));
+            }
+            return Ok(());
+        }
+        let json: Value = serde_json::from_slice(payload)
+            .map_err(|e| format!("{op:?} was answered with what is no JSON: {e}"))?;
+        let stream = p.stream;
+        if let Some(error) = json.get("error") {
+            return self.refused(uid, retry, error);
+        }
+        let seq = json["seq"].as_u64().ok_or_else(|| format!("PubAck without seq: {json}"))?;
+        if json["stream"] != self.model.streams[stream].name.as_str() {
+            return Err(format!("{op:?} was answered for another stream: {json}"));
+        }
+        let s = &self.model.streams[stream];
+        if s.exists != Exists::Yes || s.incarnation != p.incarnation {
+            return Ok(());
+        }
+        let duplicate = json["duplicate"] == true;
+        let was = p.fate;
+        let generation = p.generation;
+        p.fate = Fate::Acked;
+        if was != Fate::Acked {
+            p.generation = self.model.generation;
+        }
+        if duplicate {
+            if !retry {
+                return Err(format!("message {uid} was sent once and is a duplicate: {json}"));
+            }
+            self.world.tally.add(Rare::Duplicate);
+            if was == Fate::Acked && generation < self.model.generation {
+                self.world.tally.add(Rare::DuplicateAfterRestart);
+            }
+        } else {
+            if retry && was == Fate::Acked && now - p.sent < DEDUPE {
+                return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
+            }
+            self.world.tally.acked += 1;
+        }
+        let expected = wire::header(&p.headers, "Nats-Expected-Last-Sequence");
+        if let Some(expected) = expected.and_then(|e| e.parse::<u64>().ok())
+            && !duplicate
+            && seq != expected + 1
+        {
+            return Err(format!("message {uid} expected {expected} before it and got {seq}"));
+        }
+        self.model.observe(stream, seq, uid)?;
+        self.model.streams[stream].loose.remove(&uid);
+        if !duplicate {
+            self.in_order(op, stream, seq)?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledgements of one publisher rise.
+    fn in_order(&mut self, op: &Op, stream: usize, seq: u64) -> Result<(), String> {
+        let client = &mut self.clients[op.client];
+        let last = client.last_acked.entry(stream).or_default();
+        if seq <= *last {
+            return Err(format!("{op:?}: sequence {seq} was acknowledged after {last}"));
+        }
+        *last = seq;
+        Ok(())
+    }
+
+    fn refused(&mut self, uid: u64, retry: bool, error: &Value) -> Result<(), String> {
+        let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
+        let (stream, incarnation) = (p.stream, p.incarnation);
+        match (retry, p.fate) {
+            (false, Fate::Pending) if p.place.is_some() => {
+                return Err(format!("message {uid} was refused and is there: {p:?}"));
+            }
+            (false, Fate::Pending) => p.fate = Fate::Refused,
+            _ => {}
+        }
+        self.world.tally.add(Rare::Refused);
+        match error["err_code"].as_u64() {
+            Some(10023) => self.world.tally.add(Rare::DiskFull),
+            Some(10071) => {
+                let text = error["description"].as_str().unwrap_or_default();
+                let last = text.rsplit(' ').next().and_then(|n| n.parse().ok());
+                if let Some(last) = last
+                    && self.model.streams[stream].incarnation == incarnation
+                {
+                    self.model.saw_last(stream, last);
+                }
+            }
+            Some(10077 | 10047 | 10122) => {}
+            _ => return Err(format!("message {uid} was refused: {error}")),
+        }
+        Ok(())
+    }
+
+    fn ack_answered(
+        &mut self,
+        op: &Op,
+        consumer: usize,
+        seq: u64,
+        settles: bool,
+        status: u16,
+    ) -> Result<(), String> {
+        let generation = self.model.generation;
+        let c = &mut self.consumers[consumer];
+        if status == 503 || c.exists != Exists::Yes || !settles {
+            return Ok(());
+        }
+        self.world.tally.add(Rare::AckHeld);
+        c.settle(seq, op.conn, generation);
+        Ok(())
+    }
+
+    fn got(
+        &mut self,
+        stream: usize,
+        seq: u64,
+        status: u16,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Result<(), String> {
+        if status == 404 || status == 503 || self.model.streams[stream].exists != Exists::Yes {
+            return Ok(());
+        }
+        let direct = !headers.is_empty();
+        let body = if direct {
+            let told = wire::header(headers, "Nats-Sequence").and_then(|s| s.parse::<u64>().ok());
+            if told != Some(seq) {
+                return Err(format!("asked for {seq}, got {told:?}"));
+            }
+            payload.to_vec()
+        } else {
+            let json: Value = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+            match json.get("message") {
+                Some(m) => base64(m["data"].as_str().unwrap_or_default()),
+                None => return Ok(()),
+            }
+        };
+        let uid = model::uid_of(&body).ok_or_else(|| format!("seq {seq} has a damaged body"))?;
+        self.model.observe(stream, seq, uid)?;
+        self.model.must_not_be_gone(stream, seq, false)
+    }
+
+    fn api_answer(&mut self, id: u64, what: What, json: &Value) -> Result<(), String> {
+        let error = json.get("error");
+        let code = error.and_then(|e| e["err_code"].as_u64());
+        let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
+        match &what {
+            &What::Create { stream } => {
+                let Some(settings) = self.wanted.remove(&stream) else { return Ok(()) };
+                match code {
+                    None => self.model.reborn(stream, settings),
+                    Some(10023) => self.model.streams[stream].exists = Exists::No,
+                    _ => return surprise(&what),
+                }
+            }
+            &What::Bury { stream } => match code {
+                None => self.stream_is_gone(stream),
+                Some(10023) => self.model.streams[stream].exists = Exists::Yes,
+                _ => return surprise(&what),
+            },
+            &What::Remove { stream, seq } => match code {
+                None | Some(10043) if self.model.streams[stream].exists == Exists::Yes => {
+                    let generation = self.model.generation;
+                    if let Some(fact) = self.model.streams[stream].facts.get_mut(&seq) {
+                        fact.state = State::Gone(generation);
+                    }
+                    self.world.tally.add(Rare::Deleted);
+                }
+                None | Some(10043 | 10023 | 10057) => {}
+                _ => return surprise(&what),
+            },
+            What::Purge { stream, known } => match code {
+                None => {
+                    self.model.removal_done(*stream, id, known);
+                    self.world.tally.add(Rare::Purged);
+                }
+                Some(10023) => {}
+                _ => return surprise(&what),
+            },
+            &What::NewConsumer { consumer } => {
+                let c = &mut self.consumers[consumer];
+                let there = self.model.streams[c.stream].exists == Exists::Yes
+                    && self.model.streams[c.stream].incarnation == c.incarnation;
+                c.exists = match code {
+                    None if there => Exists::Yes,
+                    None | Some(10023 | 10059) => Exists::No,
+                    _ => return surprise(&What::NewConsumer { consumer }),
+                };
+            }
+            &What::DropConsumer { consumer } => {
+                let c = &mut self.consumers[consumer];
+                c.exists = match code {
+                    None | Some(10014 | 10059) => Exists::No,
+                    Some(10023) => Exists::Yes,
+                    _ => return surprise(&What::DropConsumer { consumer }),
+                };
+            }
+            &What::Info { stream } => {
+                let last = json["state"]["last_seq"].as_u64();
+                if let Some(last) = last
+                    && self.model.streams[stream].exists == Exists::Yes
+                {
+                    self.model.saw_last(stream, last);
+                }
+            }
+            _ => return surprise(&what),
+        }
+        Ok(())
+    }
+
+    /// A consumer delivered a message.
+    fn delivery(
+        &mut self,
+        conn: ConnId,
+        subject: &str,
+        reply: &str,
+        t: &Token<'_>,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        self.world.tally.delivered += 1;
+        let generation = self.model.generation;
+        let Some(at) = self.model.stream_of(t.stream) else {
+            return Err(format!("a delivery of {reply}"));
+        };
+        let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
+        let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
+        if stream.exists != Exists::Yes || self.model.publishes.get(&uid).is_none() {
+            return match stream.exists {
+                Exists::Yes => Err(format!("{reply}: message {uid} was never published")),
+                _ => Ok(()),
+            };
+        }
+        let p = &self.model.publishes[&uid];
+        let stale = p.place.is_some_and(|(i, _)| i != incarnation);
+        if subject.starts_with("s") && subject != p.subject {
+            return Err(format!("{reply}: delivered as {subject}: {p:?}"));
+        }
+        self.model.observe(at, t.seq, uid)?;
+        if stale {
+            return Ok(());
+        }
+        self.model.must_not_be_gone(at, t.seq, false)?;
+        let found = self.consumers.iter_mut().find(|c| {
+            c.stream == at
+                && c.incarnation == incarnation
+                && c.name == t.consumer
+                && c.exists == Exists::Yes
+        });
+        let Some(c) = found else { return Ok(()) };
+        let p = &self.model.publishes[&uid];
+        if !c.filter.is_empty() && c.filter != p.subject {
+            return Err(format!("{reply}: {} is not what {c:?} wants", p.subject));
+        }
+        if c.is_settled_for(t.seq, conn, generation) {
+            let tally = (c.settled.get(&t.seq), c.settled_below);
+            return Err(format!(
+                "{reply}: delivered after its acknowledgement was answered {tally:?}"
+            ));
+        }
+        if c.max_deliver > 0 && t.count > c.max_deliver {
+            return Err(format!("{reply}: delivered more than {} times", c.max_deliver));
+        }
+        match c.seen.get(&t.seq) {
+            Some(&g) if g < generation => self.world.tally.add(Rare::RedeliveredAfterRestart),
+            Some(_) => self.world.tally.add(Rare::Redelivered),
+            None => {
+                c.seen.insert(t.seq, generation);
+            }
+        }
+        if t.cseq > c.last_cseq + 1 {
+            self.world.tally.add(Rare::ConsumerJump);
+        }
+        c.last_cseq = c.last_cseq.max(t.cseq);
+        if c.ack != crate::consumers::AckPolicy::None && !c.is_settled(t.seq) {
+            c.open.insert(t.seq, reply.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Decodes base64, as message gets carry bodies.
+pub fn base64(text: &str) -> Vec<u8> {
+    let (mut out, mut bits, mut held) = (Vec::with_capacity(text.len() * 3 / 4), 0u32, 0);
+    for b in text.bytes() {
+        let value = match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => continue,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    out
+}

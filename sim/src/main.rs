@@ -1,0 +1,155 @@
+//! `corelane-sim --seeds 2000 [--from N] [--seed N] [--ops N] [--trace] [--jobs N]`
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use corelane_sim::tally::{ABSENT, ALL, Tally};
+use corelane_sim::{Report, run};
+
+/// Seeds that once failed: every run begins with them.
+const REGRESSIONS: &str = include_str!("../seeds.txt");
+/// From so many seeds on, a rare thing that hardly ever happened fails the run.
+const SEEDS_FOR_RARE: u64 = 500;
+
+struct Options {
+    seeds: Vec<u64>,
+    ops: u64,
+    print: bool,
+    jobs: usize,
+    stop_at_first: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut args = std::env::args().skip(1);
+    let (mut count, mut from, mut one, mut ops) = (100, 1_000, None, 2_000);
+    let (mut print, mut stop_at_first) = (false, false);
+    let mut jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    while let Some(arg) = args.next() {
+        let mut number = || -> Result<u64, String> {
+            let text = args.next().ok_or(format!("{arg} needs a number"))?;
+            text.parse().map_err(|_| format!("{arg}: {text} is no number"))
+        };
+        match arg.as_str() {
+            "--seeds" => count = number()?,
+            "--from" => from = number()?,
+            "--seed" => one = Some(number()?),
+            "--ops" => ops = number()?,
+            "--jobs" => jobs = number()?.max(1) as usize,
+            "--trace" => print = true,
+            "--stop" => stop_at_first = true,
+            _ => return Err(format!("unknown argument {arg}")),
+        }
+    }
+    let kept = REGRESSIONS.lines().filter_map(|l| l.split_whitespace().next()?.parse().ok());
+    let seeds = match one {
+        Some(seed) => vec![seed],
+        None => kept.chain(from..from + count).collect(),
+    };
+    Ok(Options { seeds, ops, print, jobs, stop_at_first })
+}
+
+thread_local! {
+    static SEED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+fn reproduce(seed: u64, ops: u64) -> String {
+    format!("  cargo run --release -p corelane-sim -- --seed {seed} --ops {ops}")
+}
+
+/// Runs a seed; a panic is a failure like any other (and the last, where panics abort).
+fn attempt(seed: u64, options: &Options) -> Result<Report, String> {
+    SEED.set(seed);
+    let result = catch_unwind(AssertUnwindSafe(|| run(seed, options.ops, options.print)));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    })
+}
+
+#[derive(Default)]
+struct Sums {
+    all: Tally,
+    seeds: Tally,
+    failed: Vec<(u64, String)>,
+    done: u64,
+}
+
+fn report(sums: &Sums) -> bool {
+    let mut good = true;
+    for what in ALL {
+        let (times, seeds) = (sums.all.count(what), sums.seeds.count(what));
+        let absent = ABSENT.contains(&what);
+        let rare = seeds * 100 < sums.done && !absent;
+        let mark = if absent {
+            " (not built yet)"
+        } else if rare {
+            " (too rare)"
+        } else {
+            ""
+        };
+        println!("{:<24} {times:>10} times in {seeds:>6} seeds{mark}", format!("{what:?}"));
+        good &= !rare || sums.done < SEEDS_FOR_RARE;
+    }
+    let t = &sums.all;
+    println!(
+        "{} seeds, {} operations, {} acknowledged, {} delivered, {} audited, {} failed",
+        sums.done,
+        t.ops,
+        t.acked,
+        t.delivered,
+        t.audited,
+        sums.failed.len()
+    );
+    good && sums.failed.is_empty()
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("corelane-sim: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let ops = options.ops;
+    std::panic::set_hook(Box::new(move |info| {
+        println!("seed {}: {info}\n{}", SEED.get(), reproduce(SEED.get(), ops));
+    }));
+    let next = AtomicU64::new(0);
+    let sums = Mutex::new(Sums::default());
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.min(options.seeds.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(&seed) = options.seeds.get(at) else { break };
+                    let result = attempt(seed, &options);
+                    let Ok(mut sums) = sums.lock() else { break };
+                    sums.done += 1;
+                    let Sums { all, seeds, failed, .. } = &mut *sums;
+                    match result {
+                        Ok(report) => {
+                            all.join(&report.tally, seeds);
+                            if options.seeds.len() == 1 {
+                                println!("seed {seed}: trace {:016x}", report.trace);
+                            }
+                        }
+                        Err(why) => {
+                            println!("seed {seed} failed: {why}");
+                            println!("{}", reproduce(seed, options.ops));
+                            failed.push((seed, why));
+                            if options.stop_at_first {
+                                next.store(u64::MAX / 2, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let Ok(sums) = sums.into_inner() else { return ExitCode::FAILURE };
+    if report(&sums) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

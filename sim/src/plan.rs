@@ -1,0 +1,128 @@
+//! What a seed turns on, and how large things are: every seed differs (swarm testing).
+
+use corelane::client::{Limits, ServerInfo};
+use corelane::types::ShardId;
+use corelane_storage::device::sim::{SimFaults, SimRng};
+use corelane_storage::log::LogOptions;
+
+/// The plan of one seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub reactors: u16,
+    pub shards: u16,
+    pub lane_control: usize,
+    pub lane_messages: usize,
+    pub credit_bytes: u64,
+    pub backlog_bytes: usize,
+    pub index_cache_bytes: usize,
+    pub faults: SimFaults,
+    pub limits: Limits,
+    pub clients: usize,
+    pub streams: usize,
+    pub crashes: u32,
+    pub payload_max: u64,
+    /// Nanoseconds between two operations, on average.
+    pub pace: u64,
+    segment_bytes: u32,
+    tail_bytes: usize,
+    writes_in_flight: u32,
+    /// Phases in which the disk is full.
+    pub full_disk: bool,
+    /// Connections are cut now and then.
+    pub disconnects: bool,
+    /// Some readers are slow.
+    pub slow_readers: bool,
+    pub memory_streams: bool,
+    pub limited_streams: bool,
+    pub removals: bool,
+    pub stream_churn: bool,
+    pub consumers: bool,
+    pub push_consumers: bool,
+    pub core_requests: bool,
+    /// Bits flip at the end.
+    pub rot: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(rng: &mut SimRng) -> Plan {
+        let shards = 1 + rng.below(4) as u16;
+        let mut on = |ppm| rng.chance(ppm);
+        let full_disk = on(250_000);
+        let slow_flush = if on(300_000) { 30_000 } else { 0 };
+        let slow_readers = on(300_000);
+        let (disconnects, memory_streams) = (on(400_000), on(400_000));
+        let (limited_streams, removals, stream_churn) = (on(600_000), on(600_000), on(400_000));
+        let (consumers, push_consumers) = (on(800_000), on(400_000));
+        let (core_requests, rot) = (on(500_000), on(100_000));
+        let mut of = |from: u64, to: u64| from + rng.below(to - from + 1);
+        let faults = SimFaults {
+            latency_ns_min: of(5_000, 50_000) as i64,
+            latency_ns_max: of(50_000, 1_000_000) as i64,
+            slow_flush_ppm: slow_flush,
+            ..SimFaults::default()
+        };
+        let limits = Limits {
+            write_deadline: 600_000_000_000,
+            ping_interval: 3_600_000_000_000,
+            ..Limits::default()
+        };
+        Plan {
+            reactors: of(1, 4) as u16,
+            shards,
+            lane_control: 1 << of(1, 6),
+            lane_messages: 1 << of(0, 5),
+            credit_bytes: of(1, 64) << 10,
+            backlog_bytes: of(1, 64) as usize * 512,
+            index_cache_bytes: of(0, 64) as usize * 2048,
+            faults,
+            limits,
+            clients: of(2, 8) as usize,
+            streams: of(1, 6) as usize,
+            crashes: of(3, 5) as u32,
+            payload_max: [40, 200, 1_500, 6_000][of(0, 3) as usize],
+            pace: [5_000, 30_000, 100_000, 400_000][of(0, 3) as usize],
+            segment_bytes: (32 << 10) * [2, 3, 4, 8][of(0, 3) as usize],
+            tail_bytes: of(2, 8) as usize * (32 << 10),
+            writes_in_flight: of(1, 4) as u32,
+            full_disk,
+            disconnects,
+            slow_readers,
+            memory_streams,
+            limited_streams,
+            removals,
+            stream_churn,
+            consumers,
+            push_consumers,
+            core_requests,
+            rot,
+        }
+    }
+
+    /// The log's settings of a shard.
+    pub fn log(&self, shard: u16) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.segment_bytes,
+            tail_bytes: self.tail_bytes,
+            writes_in_flight: self.writes_in_flight,
+            large_writes_in_flight: self.writes_in_flight,
+            ..LogOptions::small(0x51b, ShardId(shard), self.shards)
+        }
+    }
+
+    /// What INFO says.
+    pub fn info(&self) -> ServerInfo {
+        ServerInfo {
+            server_id: "SIM".into(),
+            server_name: "sim".into(),
+            version: "2.15.1".into(),
+            proto: 1,
+            go: "go1.27".into(),
+            host: "127.0.0.1".into(),
+            port: 4222,
+            headers: true,
+            max_payload: 1 << 20,
+            ..ServerInfo::default()
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! What clients do.
+
+use crate::consumers::{AckPolicy, Consumer};
+use crate::model::{self, Exists, Fate, Publish, Removal, Settings, Uid};
+use crate::runner::{Runner, What};
+use crate::tally::Rare;
+use crate::wire;
+
+/// Subjects of a stream.
+const SUBJECTS: u64 = 6;
+/// Consumers of a seed at most.
+const CONSUMERS_MAX: usize = 24;
+/// Operations that wait for an answer at most.
+const OPS_MAX: usize = 300;
+
+impl Runner {
+    /// Does so many operations, at the plan's pace.
+    pub fn work(&mut self, ops: u64) -> Result<(), String> {
+        let mut burst = 0;
+        for _ in 0..ops {
+            if self.ops.len() < OPS_MAX {
+                self.operate();
+            }
+            if burst > 0 {
+                burst -= 1;
+                continue;
+            }
+            if self.rng.chance(20_000) {
+                burst = self.rng.below(60);
+            }
+            let mut gap = self.rng.below(2 * self.world.plan.pace) as i64;
+            if self.rng.chance(2_000) {
+                gap += self.rng.below(1_500_000_000) as i64;
+            }
+            self.pump(self.world.now + gap)?;
+            self.disturb();
+        }
+        Ok(())
+    }
+
+    /// Things go wrong around the server.
+    fn disturb(&mut self) {
+        let plan = &self.world.plan;
+        let (full, cuts, slow) = (plan.full_disk, plan.disconnects, plan.slow_readers);
+        if full && self.rng.chance(4_000) {
+            let room = self.rng.below(300_000);
+            let used = (0..usize::from(self.world.plan.shards)).map(|s| self.world.disk_used(s));
+            let used = used.max().unwrap_or(0);
+            self.world.set_faults(|f| f.capacity_bytes = used + room);
+        } else if full && self.rng.chance(8_000) {
+            self.world.set_faults(|f| f.capacity_bytes = u64::MAX);
+        }
+        if cuts && self.rng.chance(3_000) {
+            let client = self.client();
+            self.disconnect(client);
+        }
+        if slow && self.rng.chance(5_000) {
+            let client = self.client();
+            let ns = self.rng.below(30_000_000) as i64;
+            if let Some(s) = self.clients[client].conn.and_then(|c| self.world.sockets.get_mut(&c))
+            {
+                s.slow = if s.slow > 0 { 0 } else { ns };
+            }
+        }
+    }
+
+    fn client(&mut self) -> usize {
+        self.rng.below(self.clients.len() as u64) as usize
+    }
+
+    fn operate(&mut self) {
+        let client = self.client();
+        let stream = self.rng.below(self.model.streams.len() as u64) as usize;
+        match self.model.streams[stream].exists {
+            Exists::No => return self.create_stream(client, stream),
+            Exists::Maybe => return,
+            Exists::Yes => {}
+        }
+        let (removals, churn, consumers, core) = {
+            let p = &self.world.plan;
+            (p.removals, p.stream_churn, p.consumers, p.core_requests)
+        };
+        match self.rng.below(1_000) {
+            0..=549 => self.publish_new(client, stream),
+            550..=579 => self.publish_again(client, stream),
+            580..=599 => self.info(client, stream),
+            600..=619 => self.get(client, stream),
+            620..=659 if removals => self.delete(client, stream),
+            660..=666 if removals => self.purge(client, stream),
+            667..=669 if churn => self.delete_stream(client, stream),
+            670..=679 if consumers => self.create_consumer(client, stream),
+            680..=681 if consumers && churn => self.delete_consumer(client),
+            682..=769 if consumers => self.pull(client),
+            770..=949 if consumers => self.acknowledge(client),
+            950..=980 if core => self.core_request(client),
+            _ => self.publish_new(client, stream),
+        }
+    }
+
+    // ---- Streams ----
+
+    fn create_stream(&mut self, client: usize, stream: usize) {
+        let settings = self.settings();
+        let name = self.model.streams[stream].name.clone();
+        let Some((_, reply)) = self.begin(client, What::Create { stream }) else { return };
+        self.model.streams[stream].exists = Exists::Maybe;
+        let body = stream_config(&name, stream, &settings);
+        self.wanted.insert(stream, settings);
+        self.publish(
+            client,
+            &format!("$JS.API.STREAM.CREATE.{name}"),
+            &reply,
+            &[],
+            body.as_bytes(),
+        );
+    }
+
+    fn settings(&mut self) -> Settings {
+        let memory = self.world.plan.memory_streams && self.rng.chance(300_000);
+        let mut s = Settings { memory, direct: self.rng.chance(500_000), ..Settings::default() };
+        if memory {
+            self.world.tally.add(Rare::MemoryStream);
+        }
+        if self.world.plan.limited_streams && self.rng.chance(600_000) {
+            let mut some = |max: u64| self.rng.chance(400_000).then(|| 1 + self.rng.below(max));
+            s.max_msgs = some(150);
+            s.max_bytes = some(60_000).map(|b| b + 500);
+            s.per_subject = some(8);
+            s.discard_new = self.rng.chance(250_000);
+            if self.rng.chance(150_000) {
+                s.max_age = Some(100_000_000 + self.rng.below(4_000_000_000) as i64);
+            }
+        }
+        s
+    }
+
+    fn delete_stream(&mut self, client: usize, stream: usize) {
+        let name = self.model.streams[stream].name.clone();
+        let Some((_, reply)) = self.begin(client, What::Bury { stream }) else { return };
+        self.model.streams[stream].exists = Exists::Maybe;
+        self.let_go(stream, None);
+        self.publish(client, &format!("$JS.API.STREAM.DELETE.{name}"), &reply, &[], b"");
+    }
+
+    /// What waits for something that goes away may wait in vain.
+    pub fn let_go(&mut self, stream: usize, consumer: Option<usize>) {
+        let (publishes, consumers) = (&self.model.publishes, &self.consumers);
+        for op in self.ops.values_mut() {
+            let concerned = match op.what {
+                What::Publish { uid, .. } => consumer.is_none() && publishes[&uid].stream == stream,
+                What::Remove { stream: s, .. }
+                | What::Purge { stream: s, .. }
+                | What::Info { stream: s }
+                | What::Get { stream: s, .. } => consumer.is_none() && s == stream,
+                What::NewConsumer { consumer: c }
+                | What::DropConsumer { consumer: c }
+                | What::Pull { consumer: c, .. }
+                | What::Ack { consumer: c, .. } => {
+                    consumers[c].stream == stream && consumer.is_none_or(|only| only == c)
+                }
+                _ => false,
+            };
+            op.optional |= concerned;
+        }
+    }
+
+    fn info(&mut self, client: usize, stream: usize) {
+        let name = self.model.streams[stream].name.clone();
+        let Some((_, reply)) = self.begin(client, What::Info { stream }) else { return };
+        self.publish(client, &format!("$JS.API.STREAM.INFO.{name}"), &reply, &[], b"");
+    }
+
+    // ---- Messages ----
+
+    fn publish_new(&mut self, client: usize, stream: usize) {
+        let uid = self.next_uid;
+        self.next_uid += 1;
+        let subject = format!("s{stream}.{}", self.rng.below(SUBJECTS));
+        let most = self.world.plan.payload_max;
+        let len = if self.rng.chance(2_000) {
+            30_000 + self.rng.below(120_000)
+        } else {
+            self.rng.below(most)
+        } as usize;
+        let with_id = self.rng.chance(400_000);
+        let mut fields = Vec::new();
+        if with_id {
+            fields.push(("Nats-Msg-Id", format!("m{uid}")));
+        }
+        let floor = self.model.streams[stream].floor;
+        if self.rng.chance(20_000) {
+            fields.push(("Nats-Expected-Last-Sequence", floor.to_string()));
+        }
+        let headers = wire::headers(&fields);
+        let len = model::body(uid, len).len();
+        let s = &self.model.streams[stream];
+        let overhead = match (s.settings.memory, headers.is_empty()) {
+            (true, _) => 16,
+            (false, true) => 30,
+            (false, false) => 34,
+        };
+        let p = Publish {
+            stream,
+            incarnation: s.incarnation,
+            size: (subject.len() + headers.len() + len + overhead) as u64,
+            subject,
+            headers,
+            len,
+            with_id,
+            fate: Fate::Pending,
+            place: None,
+            floor,
+            generation: 0,
+            sent: self.world.now,
+        };
+        self.model.publishes.insert(uid, p);
+        self.send_publish(client, uid, false);
+    }
+
+    fn send_publish(&mut self, client: usize, uid: Uid, retry: bool) {
+        let Some((_, reply)) = self.begin(client, What::Publish { uid, retry }) else { return };
+        let p = &self.model.publishes[&uid];
+        let (subject, headers, len) = (p.subject.clone(), p.headers.clone(), p.len);
+        self.publish(client, &subject, &reply, &headers, &model::body(uid, len));
+    }
+
+    /// The same message once more, under its message id.
+    fn publish_again(&mut self, client: usize, stream: usize) {
+        let incarnation = self.model.streams[stream].incarnation;
+        let from = self.rng.below(self.next_uid);
+        let now = self.world.now;
+        let found = self.model.publishes.range(from..).take(200).find(|(_, p)| {
+            p.stream == stream
+                && p.incarnation == incarnation
+                && p.with_id
+                && matches!(p.fate, Fate::Acked | Fate::Loose)
+                && now - p.sent < 60_000_000_000
+        });
+        let Some((&uid, _)) = found else { return self.publish_new(client, stream) };
+        self.send_publish(client, uid, true);
+    }
+
+    fn some_seq(&mut self, stream: usize) -> Option<u64> {
+        let facts = &self.model.streams[stream].facts;
+        let floor = self.model.streams[stream].floor;
+        let from = self.rng.below(floor + 1);
+        facts.range(from..).next().map(|(&seq, _)| seq)
+    }
+
+    fn get(&mut self, client: usize, stream: usize) {
+        let Some(seq) = self.some_seq(stream) else { return };
+        let name = self.model.streams[stream].name.clone();
+        let Some((_, reply)) = self.begin(client, What::Get { stream, seq }) else { return };
+        let body = format!("{{\"seq\":{seq}}}");
+        let verb = if self.model.streams[stream].settings.direct { "DIRECT" } else { "STREAM.MSG" };
+        self.publish(client, &format!("$JS.API.{verb}.GET.{name}"), &reply, &[], body.as_bytes());
+    }
+
+    fn delete(&mut self, client: usize, stream: usize) {
+        let Some(seq) = self.some_seq(stream) else { return };
+        let name = self.model.streams[stream].name.clone();
+        let Some((op, reply)) = self.begin(client, What::Remove { stream, seq }) else { return };
+        let s = &mut self.model.streams[stream];
+        if let Some(fact) = s.facts.get_mut(&seq)
+            && fact.state == model::State::Live
+        {
+            fact.state = model::State::Maybe;
+        }
+        let _ = op;
+        let body = format!("{{\"seq\":{seq},\"no_erase\":true}}");
+        let subject = format!("$JS.API.STREAM.MSG.DELETE.{name}");
+        self.publish(client, &subject, &reply, &[], body.as_bytes());
+    }
+
+    fn purge(&mut self, client: usize, stream: usize) {
+        let name = self.model.streams[stream].name.clone();
+        let floor = self.model.streams[stream].floor;
+        let what = What::Purge { stream, known: Vec::new() };
+        let Some((op, reply)) = self.begin(client, what) else { return };
+        let (mut filter, mut below, mut keep) = (String::new(), u64::MAX, 0);
+        if self.rng.chance(600_000) {
+            filter = format!("s{stream}.{}", self.rng.below(SUBJECTS));
+        }
+        match self.rng.below(3) {
+            0 => below = 1 + self.rng.below(floor + 1),
+            1 => keep = 1 + self.rng.below(20),
+            _ => {}
+        }
+        let mut fields = Vec::new();
+        if !filter.is_empty() {
+            fields.push(format!("\"filter\":\"{filter}\""));
+        }
+        if below < u64::MAX {
+            fields.push(format!("\"seq\":{below}"));
+        }
+        if keep > 0 {
+            fields.push(format!("\"keep\":{keep}"));
+        }
+        let known = self.model.removal_begins(stream, op, Removal { filter, below });
+        if keep == 0
+            && let Some(op) = self.ops.get_mut(&op)
+        {
+            op.what = What::Purge { stream, known };
+        }
+        let body =
+            if fields.is_empty() { String::new() } else { format!("{{{}}}", fields.join(",")) };
+        self.publish(client, &format!("$JS.API.STREAM.PURGE.{name}"), &reply, &[], body.as_bytes());
+    }
+
+    // ---- Consumers ----
+
+    fn create_consumer(&mut self, client: usize, stream: usize) {
+        let there = self.consumers.iter().filter(|c| c.exists != Exists::No).count();
+        if there >= CONSUMERS_MAX {
+            return;
+        }
+        let (incarnation, at) = (self.model.streams[stream].incarnation, self.consumers.len());
+        // A name that was used before, now and then.
+        let old = self.rng.below(at as u64 + 1) as usize;
+        let reuse = self.consumers.get(old).filter(|c| {
+            let same = |o: &&Consumer| o.stream == c.stream && o.name == c.name;
+            self.consumers.iter().filter(same).all(|o| o.exists == Exists::No)
+        });
+        let name = reuse.map_or_else(|| format!("C{at}"), |c| c.name.clone());
+        let push = self.world.plan.push_consumers && self.rng.chance(400_000);
+        let ack = [AckPolicy::Explicit, AckPolicy::Explicit, AckPolicy::All, AckPolicy::None]
+            [self.rng.below(4) as usize];
+        let filter = if self.rng.chance(400_000) {
+            format!("s{stream}.{}", self.rng.below(SUBJECTS))
+        } else {
+            String::new()
+        };
+        let from_start = self.rng.chance(800_000);
+        let max_deliver = if self.rng.chance(150_000) { 1 + self.rng.below(4) } else { 0 };
+        let deliver = if push { format!("d.{client}.{at}") } else { String::new() };
+        let what = What::NewConsumer { consumer: at };
+        let Some((_, reply)) = self.begin(client, what) else { return };
+        if push {
+            self.world.tally.add(Rare::Push);
+        }
+        let c = Consumer {
+            stream,
+            incarnation,
+            name: name.clone(),
+            exists: Exists::Maybe,
+            ack,
+            filter,
+            from_start,
+            max_deliver,
+            deliver,
+            settled: Default::default(),
+            settled_below: Default::default(),
+            open: Default::default(),
+            seen: Default::default(),
+            touched: Default::default(),
+            last_cseq: 0,
+        };
+        let wait = 20_000_000 + self.rng.below(2_000_000_000);
+        let body = consumer_config(&c, &self.model.streams[stream].name, wait);
+        self.consumers.push(c);
+        let name = format!("$JS.API.CONSUMER.CREATE.{}.{name}", self.model.streams[stream].name);
+        self.publish(client, &name, &reply, &[], body.as_bytes());
+    }
+
+    fn some_consumer(&mut self, wanted: impl Fn(&Consumer) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = (0..self.consumers.len())
+            .filter(|&c| self.consumers[c].exists == Exists::Yes && wanted(&self.consumers[c]))
+            .collect();
+        (!fit.is_empty()).then(|| fit[self.rng.below(fit.len() as u64) as usize])
+    }
+
+    fn delete_consumer(&mut self, client: usize) {
+        let Some(consumer) = self.some_consumer(|_| true) else { return };
+        let (stream, name) =
+            (self.consumers[consumer].stream, self.consumers[consumer].name.clone());
+        let Some((_, reply)) = self.begin(client, What::DropConsumer { consumer }) else { return };
+        self.consumers[consumer].exists = Exists::Maybe;
+        self.let_go(stream, Some(consumer));
+        let stream = self.model.streams[stream].name.clone();
+        let subject = format!("$JS.API.CONSUMER.DELETE.{stream}.{name}");
+        self.publish(client, &subject, &reply, &[], b"");
+    }
+
+    fn pull(&mut self, client: usize) {
+        let Some(consumer) = self.some_consumer(|c| c.deliver.is_empty()) else { return };
+        let batch = 1 + self.rng.below(12);
+        let mut fields = vec![format!("\"batch\":{batch}")];
+        if self.rng.chance(400_000) {
+            fields.push("\"no_wait\":true".into());
+        }
+        let expires = 5_000_000 + self.rng.below(3_000_000_000);
+        fields.push(format!("\"expires\":{expires}"));
+        if self.rng.chance(100_000) {
+            fields.push(format!("\"max_bytes\":{}", 200 + self.rng.below(20_000)));
+        }
+        if self.rng.chance(100_000) {
+            fields.push(format!("\"idle_heartbeat\":{}", expires / 3));
+        }
+        self.pull_with(client, consumer, batch, &fields.join(","));
+    }
+
+    /// Sends a pull request.
+    pub fn pull_with(&mut self, client: usize, consumer: usize, batch: u64, fields: &str) {
+        let what = What::Pull { consumer, left: batch };
+        let Some((_, reply)) = self.begin(client, what) else { return };
+        let c = &self.consumers[consumer];
+        let (stream, name) = (&self.model.streams[c.stream].name, &c.name);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
+        self.publish(client, &subject, &reply, &[], format!("{{{fields}}}").as_bytes());
+    }
+
+    fn acknowledge(&mut self, client: usize) {
+        let Some(consumer) = self.some_consumer(|c| !c.open.is_empty()) else { return };
+        let open = &self.consumers[consumer].open;
+        let nth = self.rng.below(open.len() as u64) as usize;
+        let Some((&seq, _)) = open.iter().nth(nth) else { return };
+        let kind: &[u8] = match self.rng.below(20) {
+            0 => b"-NAK",
+            1 => b"-NAK {\"delay\":30000000}",
+            2 => b"+WPI",
+            3 => b"+TERM",
+            _ => b"+ACK",
+        };
+        self.acknowledge_with(client, consumer, seq, kind);
+    }
+
+    /// Acknowledges a delivery, and wants an answer most of the time.
+    pub fn acknowledge_with(&mut self, client: usize, consumer: usize, seq: u64, kind: &[u8]) {
+        let c = &mut self.consumers[consumer];
+        let Some(subject) = c.open.get(&seq).cloned() else { return };
+        let settles = kind == b"+ACK" || kind == b"+TERM";
+        if settles {
+            c.touched.insert(seq);
+            c.open.remove(&seq);
+        }
+        if self.rng.chance(150_000) {
+            return self.publish(client, &subject, "", &[], kind);
+        }
+        // With the policy `All`, only an acknowledgement settles what lies below.
+        let settles = settles && (c.ack != AckPolicy::All || kind == b"+ACK");
+        let what = What::Ack { consumer, seq, settles };
+        let Some((op, reply)) = self.begin(client, what) else { return };
+        if let Some(op) = self.ops.get_mut(&op) {
+            op.optional = true;
+        }
+        self.publish(client, &subject, &reply, &[], kind);
+    }
+
+    // ---- Core ----
+
+    /// A request to another client, on a fresh inbox.
+    fn core_request(&mut self, client: usize) {
+        let other = self.client();
+        if !self.clients[other].confirmed {
+            return;
+        }
+        let Some((op, _)) = self.begin(client, What::Core) else { return };
+        let sid = self.clients[client].sids + 1;
+        self.clients[client].sids = sid;
+        let Some(conn) = self.clients[client].conn else { return };
+        let line = format!("SUB _R.{op} {sid}\r\nUNSUB {sid} 1\r\n");
+        self.world.write(conn, line.as_bytes());
+        self.publish(client, &format!("svc.{other}"), &format!("_R.{op}"), &[], b"hello");
+    }
+}
+
+fn stream_config(name: &str, at: usize, s: &Settings) -> String {
+    let storage = if s.memory { "memory" } else { "file" };
+    let mut fields = vec![
+        format!("\"name\":\"{name}\",\"subjects\":[\"s{at}.>\"],\"storage\":\"{storage}\""),
+        format!("\"allow_direct\":{}", s.direct),
+        format!("\"retention\":\"limits\",\"num_replicas\":1,\"max_consumers\":-1"),
+    ];
+    fields.push(format!("\"max_msgs\":{}", s.max_msgs.map_or(-1, |n| n as i64)));
+    fields.push(format!("\"max_bytes\":{}", s.max_bytes.map_or(-1, |n| n as i64)));
+    let per_subject = s.per_subject.map_or(-1, |n| n as i64);
+    fields.push(format!("\"max_msgs_per_subject\":{per_subject}"));
+    fields.push(format!("\"max_age\":{}", s.max_age.unwrap_or(0)));
+    fields.push(format!("\"discard\":\"{}\"", if s.discard_new { "new" } else { "old" }));
+    format!("{{{}}}", fields.join(","))
+}
+
+fn consumer_config(c: &Consumer, stream: &str, wait: u64) -> String {
+    let ack = match c.ack {
+        AckPolicy::None => "none",
+        AckPolicy::Explicit => "explicit",
+        AckPolicy::All => "all",
+    };
+    let policy = if c.from_start { "all" } else { "new" };
+    let mut fields = vec![
+        format!("\"durable_name\":\"{0}\",\"name\":\"{0}\",\"ack_policy\":\"{ack}\"", c.name),
+        format!("\"deliver_policy\":\"{policy}\",\"replay_policy\":\"instant\""),
+    ];
+    if c.ack != AckPolicy::None {
+        fields.push(format!("\"ack_wait\":{wait}"));
+        if c.max_deliver > 0 {
+            fields.push(format!("\"max_deliver\":{}", c.max_deliver));
+        }
+    }
+    if !c.filter.is_empty() {
+        fields.push(format!("\"filter_subject\":\"{}\"", c.filter));
+    }
+    if !c.deliver.is_empty() {
+        fields.push(format!("\"deliver_subject\":\"{}\"", c.deliver));
+    }
+    let config = fields.join(",");
+    format!("{{\"stream_name\":\"{stream}\",\"config\":{{{config}}},\"action\":\"create\"}}")
+}

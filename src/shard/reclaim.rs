@@ -1,0 +1,381 @@
+//! Reclaiming: what still lives in mostly dead segments moves to cold ones, so that the segments
+//! can be freed.
+//!
+//! A record is copied, the copy made durable, and then the index points to it; the source counts as
+//! live until a checkpoint that knows the new place is durable. Nothing is swapped while a
+//! checkpoint is being written, so each checkpoint has the places of its freeze. What lives and is
+//! not a message or an index page (states, configurations, catalogue) is not copied: the next
+//! checkpoint writes it again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corelane_storage::index::{Lookup, PageKey, PageKind, Relocated};
+use corelane_storage::log::{ReadId, Scan, ScanStep};
+use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
+
+use super::Shard;
+use super::bodies::kind;
+use super::read::{ANY_READ, Fetched};
+use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
+
+/// A segment of which at most so many percent live is worth copying.
+const LIVE_PERCENT: u64 = 50;
+/// Records that one step looks at.
+const STEP_RECORDS: usize = 128;
+/// Bytes that one step copies.
+const STEP_BYTES: usize = 64 << 10;
+/// Copies that may wait to be durable, in bytes.
+const AHEAD_BYTES: usize = 2 << 20;
+/// Bytes copied per second.
+const RATE: i64 = 64 << 20;
+/// Nothing is copied while more than this waits for the disk.
+const UNFLUSHED_MAX: usize = 6 << 20;
+/// How soon to try again without space, in nanoseconds.
+const RETRY: i64 = 1_000_000_000;
+
+/// What is being reclaimed.
+#[derive(Default)]
+pub struct Reclaim {
+    /// Look for segments.
+    round: bool,
+    after: SegmentId,
+    scan: Option<Scan>,
+    /// Waits for this read.
+    reading: Option<ReadId>,
+    /// Copies that the index does not point to yet.
+    copies: VecDeque<Copy>,
+    copied: usize,
+    /// Sources that are dead when the next checkpoint is durable.
+    moved: Vec<(SegmentId, u32)>,
+    /// What lived in the segments that were copied: who is not freed is not tried again.
+    tried: BTreeMap<SegmentId, u64>,
+    not_before: Timestamp,
+}
+
+/// A copied record.
+struct Copy {
+    lsn: Lsn,
+    what: What,
+    from: Position,
+    to: Position,
+    live: u32,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Message(StreamId, u64),
+    Page(StreamId, PageKey),
+}
+
+/// What is to be done with a record.
+enum Found {
+    Copy(What, u32),
+    Leave,
+    Wait(ReadId),
+}
+
+impl Reclaim {
+    /// A checkpoint is durable: see what can be freed next.
+    pub fn look(&mut self) {
+        if !self.round {
+            self.round = true;
+            self.after = SegmentId(0);
+        }
+    }
+
+    /// Copies that the index does not point to: a checkpoint must not count them.
+    pub fn unswapped(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
+        self.copies.iter().map(|c| (c.to.segment, c.live))
+    }
+
+    /// Sources to be dead with the checkpoint that is frozen now.
+    pub fn take_moved(&mut self) -> Vec<(SegmentId, u32)> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Everything that counts as live twice for now.
+    #[cfg(test)]
+    pub fn unsettled(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
+        self.unswapped().chain(self.moved.iter().copied())
+    }
+
+    /// A read is over.
+    pub fn read_is_over(&mut self, read: ReadId) {
+        if self.reading.is_some_and(|r| r == read || r == ANY_READ) {
+            self.reading = None;
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn reclaim_deadline(&self) -> Option<Timestamp> {
+        let r = &self.reclaim;
+        let waits = r.reading.is_some() || r.copied >= AHEAD_BYTES;
+        (r.round && !waits && self.log.unflushed_bytes() < UNFLUSHED_MAX).then_some(r.not_before)
+    }
+
+    /// Copies a little, and lets the index point to what is durable.
+    pub(super) fn step_reclaim(&mut self, now: Timestamp) {
+        if !self.reclaim.copies.is_empty() && !self.checkpoint.is_writing() {
+            self.swap_durable();
+        }
+        if self.reclaim_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut bytes = 0;
+        for _ in 0..STEP_RECORDS {
+            match self.reclaim_one() {
+                Ok(n) => bytes += n,
+                Err(pause) => {
+                    if let Some(ns) = pause {
+                        self.reclaim.not_before = now.plus(ns);
+                    }
+                    break;
+                }
+            }
+            if bytes >= STEP_BYTES || !self.reclaim.round {
+                break;
+            }
+        }
+        let pace = bytes as i64 * (1_000_000_000 / RATE).max(1);
+        self.reclaim.not_before = self.reclaim.not_before.max(now.plus(pace));
+    }
+
+    /// Looks at the next record. Answers the bytes copied; `Err` to stop for now, perhaps for so
+    /// long.
+    fn reclaim_one(&mut self) -> Result<usize, Option<i64>> {
+        let Some(scan) = self.reclaim.scan.clone() else {
+            self.next_victim();
+            return Ok(0);
+        };
+        let mut next = scan.clone();
+        let step = self.log.scan_next(&mut next, &mut self.ops);
+        let mut body = std::mem::take(&mut self.scratch);
+        body.clear();
+        let record = match step {
+            Ok(ScanStep::Record { position, record, .. }) => {
+                Some((position, Shape::of(&record.content(), &mut body)))
+            }
+            Ok(ScanStep::Damaged(_) | ScanStep::More) => None,
+            Ok(ScanStep::Pending(read)) => {
+                self.reclaim.reading = Some(read);
+                self.scratch = body;
+                return Err(None);
+            }
+            Ok(ScanStep::Busy) => {
+                self.reclaim.reading = Some(ANY_READ);
+                self.scratch = body;
+                return Err(None);
+            }
+            Ok(ScanStep::End) | Err(_) => {
+                self.scratch = body;
+                self.victim_is_done(scan.segment());
+                return Ok(0);
+            }
+        };
+        let done = match &record {
+            Some((position, shape)) => self.reclaim_record(*position, shape, &body),
+            None => Ok(0),
+        };
+        self.scratch = body;
+        if done.is_ok() {
+            self.reclaim.scan = Some(next);
+        }
+        done
+    }
+
+    fn next_victim(&mut self) {
+        let r = &mut self.reclaim;
+        let found = self.log.mostly_dead(r.after, LIVE_PERCENT, 16);
+        let Some(last) = found.last() else {
+            r.round = false;
+            return;
+        };
+        let fresh = found.iter().find(|s| r.tried.get(&s.segment) != Some(&s.live));
+        r.after = fresh.unwrap_or(last).segment;
+        r.scan = fresh.map(|s| self.log.scan_segment(s.segment));
+    }
+
+    fn victim_is_done(&mut self, segment: SegmentId) {
+        self.reclaim.scan = None;
+        let left = self.log.segments().find(|s| s.segment == segment).map_or(0, |s| s.live);
+        self.reclaim.tried.retain(|s, _| self.log.segments().any(|found| found.segment == *s));
+        self.reclaim.tried.insert(segment, left);
+        // The next checkpoint frees it.
+        self.checkpoint.appended += 1;
+    }
+
+    fn reclaim_record(
+        &mut self,
+        from: Position,
+        shape: &Shape,
+        body: &[u8],
+    ) -> Result<usize, Option<i64>> {
+        let (what, live) = match self.judge(from, shape) {
+            Found::Leave => return Ok(0),
+            Found::Wait(read) => {
+                self.reclaim.reading = Some(read);
+                return Err(None);
+            }
+            Found::Copy(what, live) => (what, live),
+        };
+        let appended = self.log.append_cold(&shape.record(body), live).map_err(|_| Some(RETRY))?;
+        let (lsn, to) = (appended.lsn, appended.position);
+        self.reclaim.copies.push_back(Copy { lsn, what, from, to, live });
+        self.reclaim.copied += appended.len as usize;
+        if self.reclaim.copied >= AHEAD_BYTES { Err(None) } else { Ok(appended.len as usize) }
+    }
+
+    /// Whether a record lives, and where.
+    fn judge(&mut self, at: Position, shape: &Shape) -> Found {
+        let stream = shape.stream();
+        let slot = self.slots.get(&stream).copied();
+        match *shape {
+            Shape::Message { seq, .. } => {
+                let Some(slot) = slot else { return Found::Leave };
+                loop {
+                    match self.cells[slot].index.get(seq) {
+                        Lookup::Found(e) if e.position == at => {
+                            return Found::Copy(What::Message(stream, seq), e.size);
+                        }
+                        Lookup::NeedPage(key) => match self.fetch_page(slot, key) {
+                            Fetched::Loaded => {}
+                            Fetched::Pending(read) => return Found::Wait(read),
+                            Fetched::Failed(_) => return Found::Leave,
+                        },
+                        _ => return Found::Leave,
+                    }
+                }
+            }
+            Shape::Meta { kind: kind::PAGE, id, .. } => {
+                let key = PageKind::from_code((id >> 56) as u8)
+                    .map(|kind| PageKey { kind, number: id & 0x00ff_ffff_ffff_ffff });
+                let (Some(slot), Some(key)) = (slot, key) else { return Found::Leave };
+                match self.cells[slot].index.location(key).filter(|l| l.position == at) {
+                    Some(l) => Found::Copy(What::Page(stream, key), l.len),
+                    None => Found::Leave,
+                }
+            }
+            Shape::Meta { kind, id, .. } => {
+                self.write_again(at, kind, slot, id);
+                Found::Leave
+            }
+        }
+    }
+
+    /// What the next checkpoint must write again because it lies here.
+    fn write_again(&mut self, at: Position, kind: u16, slot: Option<usize>, id: u64) {
+        match (kind, slot) {
+            (kind::CATALOGUE_STATE, _) => self.checkpoint.rewrite_catalogue(at),
+            (kind::CONSUMER_STATE, Some(slot)) => {
+                let consumers = &mut self.cells[slot].consumers;
+                let found = consumers.by_id.get(&ConsumerId(id));
+                if let Some(c) = found.and_then(|&c| consumers.cells.get_mut(c)) {
+                    c.changed |= c.stored.is_some_and(|l| l.position == at);
+                }
+            }
+            (kind::STREAM_STATE | kind::STREAM_CONFIG | kind::DEDUPE, Some(slot)) => {
+                self.cells[slot].stored.rewrite(at);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the index point to the copies that are durable.
+    fn swap_durable(&mut self) {
+        let durable = self.log.cold_durable();
+        for _ in 0..STEP_RECORDS {
+            let Some(copy) = self.reclaim.copies.front().filter(|c| c.lsn <= durable) else {
+                break;
+            };
+            let (what, from, to, live) = (copy.what, copy.from, copy.to, copy.live);
+            let moved = match what {
+                What::Message(stream, seq) => match self.slots.get(&stream).copied() {
+                    None => false,
+                    Some(slot) => match self.cells[slot].index.relocate(seq, from, to) {
+                        Relocated::Moved => true,
+                        Relocated::NotThere => false,
+                        Relocated::NeedPage(key) => match self.fetch_page(slot, key) {
+                            Fetched::Loaded => continue,
+                            // Asked for again when there is something else to do.
+                            Fetched::Pending(read) => {
+                                self.reclaim.reading = Some(read);
+                                break;
+                            }
+                            Fetched::Failed(_) => false,
+                        },
+                    },
+                },
+                What::Page(stream, key) => match self.slots.get(&stream).copied() {
+                    None => false,
+                    Some(slot) => self.cells[slot].index.page_moved(key, from, to),
+                },
+            };
+            if moved {
+                self.reclaim.moved.push((from.segment, live));
+            } else {
+                self.log.mark_dead(to.segment, live);
+            }
+            self.reclaim.copies.pop_front();
+            if self.reclaim.copies.is_empty() {
+                self.reclaim.copied = 0;
+            }
+            self.checkpoint.appended += 1;
+        }
+    }
+}
+
+/// A record without its bytes.
+#[derive(Clone, Copy)]
+enum Shape {
+    Message { stream: StreamId, seq: u64, ts: i64, subject: usize, headers: usize },
+    Meta { kind: u16, stream: StreamId, id: u64 },
+}
+
+impl Shape {
+    /// The shape of a record, whose bytes go to `out`.
+    fn of(record: &RecordIn<'_>, out: &mut Vec<u8>) -> Shape {
+        match record {
+            RecordIn::Message(m) => {
+                out.extend_from_slice(m.subject);
+                out.extend_from_slice(m.headers);
+                out.extend_from_slice(m.payload);
+                let (subject, headers) = (m.subject.len(), m.headers.len());
+                Shape::Message { stream: m.stream, seq: m.seq, ts: m.ts, subject, headers }
+            }
+            RecordIn::Meta(m) => {
+                out.extend_from_slice(m.body);
+                Shape::Meta { kind: m.kind, stream: StreamId(m.stream), id: m.id }
+            }
+        }
+    }
+
+    fn stream(&self) -> StreamId {
+        match *self {
+            Shape::Message { stream, .. } | Shape::Meta { stream, .. } => stream,
+        }
+    }
+
+    /// The record again, relocated.
+    fn record<'a>(&self, bytes: &'a [u8]) -> RecordIn<'a> {
+        match *self {
+            Shape::Message { stream, seq, ts, subject, headers } => {
+                let (subject, rest) = bytes.split_at(subject);
+                let (headers, payload) = rest.split_at(headers);
+                let relocated = true;
+                RecordIn::Message(MessageIn {
+                    stream,
+                    seq,
+                    ts,
+                    subject,
+                    headers,
+                    payload,
+                    relocated,
+                })
+            }
+            Shape::Meta { kind, stream, id } => {
+                RecordIn::Meta(MetaIn { kind, stream: stream.0, id, body: bytes, relocated: true })
+            }
+        }
+    }
+}

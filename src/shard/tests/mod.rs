@@ -1,0 +1,6 @@
+//! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is
+//! freed.
+
+mod restart;
+mod space;
+mod world;

@@ -1,0 +1,1 @@
+//! Space: what nobody needs is freed, and a full disk refuses messages and nothing else.

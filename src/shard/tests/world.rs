@@ -1,0 +1,365 @@
+//! A shard on a simulated disk, with a client that remembers what it was told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
+use corelane_storage::index::{Location, Lookup};
+use corelane_storage::log::LogOptions;
+
+use super::super::checkpoint::CheckpointOptions;
+use super::super::read::Fetched;
+use super::super::{Outgoing, Outlet, Placed, Shard, ShardMessage, ShardOptions};
+use crate::api::consumer_config::ConsumerServerLimits;
+use crate::interest::{Target, WatchId};
+use crate::meta::MetaLimits;
+use crate::turn::Captured;
+use crate::types::{Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+
+const ID: ShardId = ShardId(0);
+
+/// A message that the shard sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub to: String,
+    pub reply: String,
+    pub payload: String,
+}
+
+#[derive(Default)]
+struct Recorder {
+    sent: Vec<Sent>,
+    words: VecDeque<ShardMessage>,
+    streams: BTreeMap<String, StreamId>,
+    fatal: Option<String>,
+    lines: Vec<String>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Outlet for Recorder {
+    fn send(&mut self, m: &Outgoing<'_>) {
+        let (to, reply, payload) = (text(m.to), text(m.reply), text(m.payload));
+        self.sent.push(Sent { to, reply, payload });
+    }
+    fn credit(&mut self, _: ReactorId, _: ShardId, _: u64) {}
+    fn place(&mut self, placed: Placed) {
+        match placed {
+            Placed::Here { id, name, .. } => {
+                self.streams.insert(text(&name), id);
+            }
+            Placed::Gone(id) => self.streams.retain(|_, s| *s != id),
+        }
+    }
+    fn has_interest(&mut self, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+    fn has_listener(&mut self, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+    fn nobody(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
+    fn watch(&mut self, _: ShardId, _: &[u8], _: &[u8]) -> WatchId {
+        WatchId(1)
+    }
+    fn unwatch(&mut self, _: WatchId) {}
+    fn tell(&mut self, _: ShardId, message: ShardMessage) {
+        self.words.push_back(message);
+    }
+    fn fatal(&mut self, text: &str) {
+        self.fatal = Some(text.into());
+    }
+    fn log(&mut self, line: String) {
+        self.lines.push(line);
+    }
+}
+
+/// What the shard holds, as far as a restart must not change it.
+pub type Dump = BTreeMap<String, Vec<String>>;
+
+pub struct World {
+    pub disk: SimDisk,
+    pub shard: Option<Shard>,
+    pub now: Timestamp,
+    pub rng: SimRng,
+    pub options: ShardOptions,
+    out: Recorder,
+    pub inbox: Vec<Sent>,
+    next_reply: u64,
+    /// What the shard said to the operator.
+    pub lines: Vec<String>,
+}
+
+pub fn options() -> ShardOptions {
+    let mut log = LogOptions::small(7, ID, 1);
+    log.zero_spares = false;
+    ShardOptions {
+        id: ID,
+        shards: 1,
+        seed: 1,
+        server_name: "n".into(),
+        consumer_limits: ConsumerServerLimits::default(),
+        meta_limits: MetaLimits::default(),
+        strict: true,
+        max_payload: 1 << 20,
+        index_cache_bytes: 64 << 10,
+        checkpoint: CheckpointOptions {
+            bytes_min: 100 << 10,
+            bytes_max: 400 << 10,
+            idle_ns: 20_000_000,
+            gap_ns: 50_000_000,
+        },
+        log,
+    }
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        World::with(seed, SimFaults::default())
+    }
+
+    pub fn with(seed: u64, faults: SimFaults) -> World {
+        let mut world = World {
+            disk: SimDisk::new(seed, faults),
+            shard: None,
+            now: Timestamp(1_000_000_000_000),
+            rng: SimRng::new(seed),
+            options: options(),
+            out: Recorder::default(),
+            inbox: Vec::new(),
+            next_reply: 0,
+            lines: Vec::new(),
+        };
+        world.open();
+        world
+    }
+
+    pub fn open(&mut self) {
+        let options = ShardOptions { seed: self.rng.bits(), ..self.options.clone() };
+        let opened = Shard::open(&mut self.disk, options, self.now).expect("opens");
+        self.lines = opened.lines;
+        self.out = Recorder::default();
+        let mut shard = opened.shard;
+        shard.start(self.now, &mut self.out);
+        self.shard = Some(shard);
+        for _ in 0..10 {
+            self.turn();
+        }
+    }
+
+    /// The machine stops, or only the process.
+    pub fn crash(&mut self) {
+        self.shard = None;
+        if self.rng.chance(500_000) {
+            self.disk.crash()
+        } else {
+            self.disk.kill()
+        }
+        self.open();
+    }
+
+    pub fn shard(&mut self) -> &mut Shard {
+        self.shard.as_mut().expect("running")
+    }
+
+    /// One turn; then time goes on to the next event.
+    pub fn turn(&mut self) {
+        let (shard, out) = (self.shard.as_mut().expect("running"), &mut self.out);
+        while let Some(done) = self.disk.poll(self.now.0) {
+            shard.disk_done(done);
+        }
+        while let Some(word) = out.words.pop_front() {
+            shard.told(self.now, word, out);
+        }
+        shard.step(self.now, out);
+        let now = self.now.0;
+        shard.take_ops(|op| self.disk.submit(now, op));
+        self.inbox.append(&mut out.sent);
+        if let Some(why) = &out.fatal {
+            panic!("the shard gave up: {why}");
+        }
+        if !shard.has_work() && out.words.is_empty() {
+            let next = [self.disk.next_time(), shard.deadline().map(|t| t.0)];
+            let next = next.into_iter().flatten().min().unwrap_or(now + 1_000_000);
+            self.now = Timestamp(next.clamp(now + 1_000, now + 1_000_000));
+        }
+    }
+
+    pub fn wait(&mut self, ns: i64) {
+        let until = self.now.plus(ns);
+        while self.now < until {
+            self.turn();
+        }
+    }
+
+    /// Runs until everything is durable, applied and checkpointed.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.turn();
+            if self.shard().is_settled() && self.disk.in_flight() == 0 {
+                return;
+            }
+        }
+        panic!("does not settle");
+    }
+
+    fn capture(&mut self, target: Target, subject: &str, headers: &str, payload: &str) -> String {
+        self.next_reply += 1;
+        let reply = format!("reply.{}", self.next_reply);
+        let m = Captured {
+            target,
+            origin: Origin::default(),
+            account: Default::default(),
+            subject: subject.as_bytes(),
+            reply: reply.as_bytes(),
+            headers: headers.as_bytes(),
+            payload: payload.as_bytes(),
+            credit_bytes: 0,
+        };
+        let now = self.now;
+        self.shard().capture(now, &m);
+        reply
+    }
+
+    pub fn stream(&self, name: &str) -> Option<StreamId> {
+        self.out.streams.get(name).copied()
+    }
+
+    /// Publishes; the answer comes to the reply subject that is returned.
+    pub fn publish(&mut self, stream: &str, subject: &str, id: &str, payload: &str) -> String {
+        let Some(stream) = self.stream(stream) else { return String::new() };
+        let headers = match id {
+            "" => String::new(),
+            id => format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"),
+        };
+        self.capture(Target::Stream { stream, shard: ID }, subject, &headers, payload)
+    }
+
+    /// Sends a request to the API without waiting for the answer.
+    pub fn ask(&mut self, verb: &str, stream: &str, body: &str) -> String {
+        let stream_id = self.stream(stream);
+        let target = match verb.starts_with("STREAM.CREATE") {
+            true => Target::Api { shard: ID, stream: None },
+            false => Target::Api { shard: ID, stream: stream_id },
+        };
+        self.capture(target, &format!("$JS.API.{verb}"), "", body)
+    }
+
+    pub fn ack(&mut self, stream: &str, subject: &str) -> String {
+        let Some(stream) = self.stream(stream) else { return String::new() };
+        self.capture(Target::Ack { stream, shard: ID }, subject, "", "")
+    }
+
+    /// The answer to a reply subject, if it has come.
+    pub fn answer(&mut self, reply: &str) -> Option<String> {
+        let at = self.inbox.iter().position(|m| m.to == reply)?;
+        Some(self.inbox.swap_remove(at).payload)
+    }
+
+    /// A request and its answer.
+    pub fn request(&mut self, verb: &str, stream: &str, body: &str) -> String {
+        let reply = self.ask(verb, stream, body);
+        for _ in 0..20_000 {
+            if let Some(answer) = self.answer(&reply) {
+                return answer;
+            }
+            self.turn();
+        }
+        panic!("no answer to {verb}");
+    }
+
+    pub fn create(&mut self, name: &str, settings: &str) -> String {
+        let subject = name.to_lowercase();
+        let body = format!(r#"{{"name":"{name}","subjects":["{subject}.>"]{settings}}}"#);
+        let answer = self.request(&format!("STREAM.CREATE.{name}"), name, &body);
+        assert!(!answer.contains("\"error\""), "{answer}");
+        answer
+    }
+
+    /// The entry of a message, loading its page.
+    fn entry(&mut self, slot: usize, seq: u64) -> Option<corelane_storage::index::Entry> {
+        for _ in 0..1_000 {
+            match self.shard().cells[slot].index.get(seq) {
+                Lookup::Found(entry) => return Some(entry),
+                Lookup::Deleted | Lookup::OutOfRange => return None,
+                Lookup::NeedPage(key) => match self.shard().fetch_page(slot, key) {
+                    Fetched::Failed(why) => panic!("{why}"),
+                    Fetched::Loaded => {}
+                    Fetched::Pending(_) => self.turn(),
+                },
+            }
+        }
+        panic!("a page does not come");
+    }
+
+    pub fn slots(&mut self) -> Vec<usize> {
+        let mut slots: Vec<usize> = self.shard().slots.values().copied().collect();
+        slots.sort_unstable_by_key(|&s| self.shard().cells[s].id);
+        slots
+    }
+
+    /// Everything that a restart must bring back.
+    pub fn dump(&mut self) -> Dump {
+        let mut dump = Dump::new();
+        for slot in self.slots() {
+            let cell = &self.shard().cells[slot];
+            let mut lines = Vec::new();
+            let index = &cell.index;
+            let (first, last) = (index.first_seq(), index.last_seq());
+            lines.push(format!("{first}..={last} {} {}", index.messages(), index.bytes()));
+            lines.push(format!("{:?} {:?}", cell.config, cell.created));
+            lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_committed_id()));
+            for seq in first..=last {
+                let Some(e) = self.entry(slot, seq) else { continue };
+                let table = self.shard().cells[slot].index.subjects();
+                let name = text(table.get(e.subject).expect("in use").name());
+                lines.push(format!("{seq} {name} {}", e.size));
+            }
+            for c in self.shard().cells[slot].consumers.cells.iter().map(|(_, c)| c) {
+                let info = c.consumer.info();
+                lines.push(format!(
+                    "consumer {} {:?} {} {}",
+                    c.name, c.config, info.delivered_stream_seq, info.floor_stream_seq
+                ));
+            }
+            let name = self.shard().cells[slot].config.name.clone();
+            dump.insert(name, lines);
+        }
+        dump
+    }
+
+    /// Panics unless the live bytes of every segment are those of what lives in it.
+    pub fn check_live(&mut self) {
+        let mut want: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        let cells = &self.shard().cells;
+        let slots: Vec<usize> =
+            cells.iter().filter(|(_, c)| !c.is_memory()).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let index = &self.shard().cells[slot].index;
+            for seq in index.first_seq()..=index.last_seq() {
+                if let Some(e) = self.entry(slot, seq) {
+                    *want.entry(e.position.segment).or_default() += u64::from(e.size);
+                }
+            }
+        }
+        let shard = self.shard();
+        let (checkpoint, reclaim) = (&shard.checkpoint, &shard.reclaim);
+        let mut records: Vec<Location> = checkpoint.locations().collect();
+        for (_, cell) in &shard.cells {
+            records.extend(cell.index.locations().map(|(_, l)| l));
+            records.extend(cell.stored.locations());
+            records.extend(cell.consumers.cells.iter().filter_map(|(_, c)| c.stored));
+        }
+        for l in records {
+            *want.entry(l.position.segment).or_default() += u64::from(l.len);
+        }
+        for (segment, bytes) in reclaim.unsettled().chain(checkpoint.moved()) {
+            *want.entry(segment).or_default() += u64::from(bytes);
+        }
+        for s in shard.log.segments() {
+            let wanted = want.remove(&s.segment).unwrap_or(0);
+            assert_eq!(s.live, wanted, "live bytes of {:?}", s.segment);
+        }
+        assert!(want.values().all(|&v| v == 0), "missing segments: {want:?}");
+    }
+}

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::consumers::Token;
 use crate::model::{self, Exists, Fate, State};
-use crate::runner::{Op, Runner, What};
+use crate::runner::{OWN_SIDS, Op, Runner, What};
 use crate::tally::Rare;
 use crate::wire;
 
@@ -18,7 +18,7 @@ impl Runner {
         &mut self,
         client: usize,
         conn: ConnId,
-        subject: &str,
+        (subject, sid): (&str, u64),
         reply: &str,
         headers: Vec<u8>,
         payload: Vec<u8>,
@@ -39,12 +39,15 @@ impl Runner {
             }
             return Ok(());
         }
-        let Some(id) = subject.rsplit('.').next().and_then(|id| id.parse::<u64>().ok()) else {
-            return Err(format!("a message came on {subject}"));
+        let id = if sid >= OWN_SIDS {
+            sid - OWN_SIDS
+        } else {
+            match subject.rsplit('.').next().and_then(|id| id.parse::<u64>().ok()) {
+                Some(id) if sid == 1 => id,
+                Some(_) => return Ok(()),
+                None => return Err(format!("a message came on {subject}")),
+            }
         };
-        if subject.starts_with("d.") {
-            return Ok(());
-        }
         let Some(op) = self.ops.get(&id).cloned() else {
             // A late end of a pull, or an answer to what was given up.
             return Ok(());
@@ -101,7 +104,7 @@ impl Runner {
             what => {
                 let json: Value = serde_json::from_slice(payload)
                     .map_err(|e| format!("{op:?} was answered with what is no JSON: {e}"))?;
-                self.api_answer(id, what.clone(), &json)
+                self.api_answer(id, what.clone(), op.optional, &json)
             }
         }
     }
@@ -152,9 +155,11 @@ impl Runner {
                 self.world.tally.add(Rare::DuplicateAfterRestart);
             }
         } else {
-            if retry && was == Fate::Acked && now - p.sent < DEDUPE {
+            let window = self.model.streams[stream].settings.max_age.unwrap_or(DEDUPE).min(DEDUPE);
+            if retry && p.fresh && now - p.sent < window {
                 return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
             }
+            p.fresh = true;
             self.world.tally.acked += 1;
         }
         let expected = wire::header(&p.headers, "Nats-Expected-Last-Sequence");
@@ -174,8 +179,9 @@ impl Runner {
 
     /// Acknowledgements of one publisher rise.
     fn in_order(&mut self, op: &Op, stream: usize, seq: u64) -> Result<(), String> {
+        let incarnation = self.model.streams[stream].incarnation;
         let client = &mut self.clients[op.client];
-        let last = client.last_acked.entry(stream).or_default();
+        let last = client.last_acked.entry((stream, incarnation)).or_default();
         if seq <= *last {
             return Err(format!("{op:?}: sequence {seq} was acknowledged after {last}"));
         }
@@ -259,9 +265,18 @@ impl Runner {
         self.model.must_not_be_gone(stream, seq, false)
     }
 
-    fn api_answer(&mut self, id: u64, what: What, json: &Value) -> Result<(), String> {
+    fn api_answer(
+        &mut self,
+        id: u64,
+        what: What,
+        optional: bool,
+        json: &Value,
+    ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
+        if code == Some(10059) && optional {
+            return Ok(());
+        }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
             &What::Create { stream } => {
@@ -296,28 +311,22 @@ impl Runner {
                 Some(10023) => {}
                 _ => return surprise(&what),
             },
-            &What::NewConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                let there = self.model.streams[c.stream].exists == Exists::Yes
-                    && self.model.streams[c.stream].incarnation == c.incarnation;
-                c.exists = match code {
-                    None if there => Exists::Yes,
-                    None | Some(10023 | 10059) => Exists::No,
-                    _ => return surprise(&What::NewConsumer { consumer }),
-                };
-            }
+            &What::NewConsumer { consumer } => match self.consumer_made(consumer, code) {
+                Some(exists) => self.consumers[consumer].exists = exists,
+                None => return surprise(&what),
+            },
             &What::DropConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                c.exists = match code {
+                self.consumers[consumer].exists = match code {
                     None | Some(10014 | 10059) => Exists::No,
                     Some(10023) => Exists::Yes,
-                    _ => return surprise(&What::DropConsumer { consumer }),
+                    _ => return surprise(&what),
                 };
             }
-            &What::Info { stream } => {
+            &What::Info { stream, incarnation } => {
                 let last = json["state"]["last_seq"].as_u64();
                 if let Some(last) = last
                     && self.model.streams[stream].exists == Exists::Yes
+                    && self.model.streams[stream].incarnation == incarnation
                 {
                     self.model.saw_last(stream, last);
                 }
@@ -325,6 +334,19 @@ impl Runner {
             _ => return surprise(&what),
         }
         Ok(())
+    }
+
+    /// Whether a consumer exists after the answer to its creation; `None` if that cannot be.
+    fn consumer_made(&self, consumer: usize, code: Option<u64>) -> Option<Exists> {
+        let c = &self.consumers[consumer];
+        let stream = &self.model.streams[c.stream];
+        let there = stream.exists == Exists::Yes && stream.incarnation == c.incarnation;
+        match code {
+            None if there => Some(Exists::Yes),
+            None if stream.exists == Exists::Maybe => Some(Exists::Maybe),
+            None | Some(10023 | 10059) => Some(Exists::No),
+            _ => None,
+        }
     }
 
     /// A consumer delivered a message.
@@ -343,7 +365,7 @@ impl Runner {
         };
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
-        if stream.exists != Exists::Yes || self.model.publishes.get(&uid).is_none() {
+        if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {
                 Exists::Yes => Err(format!("{reply}: message {uid} was never published")),
                 _ => Ok(()),

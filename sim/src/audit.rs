@@ -277,8 +277,7 @@ impl Runner {
                 let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
                 let key = format!("consumer {} of {name}", c.name);
                 let info = self.ask(&subject, "")?;
-                let floor = &info["ack_floor"]["stream_seq"];
-                let text = format!("config {} floor {floor}", info["config"]);
+                let text = format!("config {}", info["config"]);
                 all.insert(key, text);
             }
         }

@@ -60,6 +60,8 @@ pub struct Publish {
     pub floor: u64,
     /// The generation of the server that acknowledged it.
     pub generation: u32,
+    /// It was acknowledged as stored, not as a duplicate.
+    pub fresh: bool,
     pub sent: i64,
 }
 
@@ -129,6 +131,8 @@ pub struct Stream {
     pub floor: u64,
     /// Removals under way or never answered, by operation.
     pub removals: BTreeMap<u64, Removal>,
+    /// Removals that were answered: what was published before may have gone with them.
+    pub past: Vec<(i64, Removal)>,
     /// Publishes that may be stored without an answer.
     pub loose: BTreeSet<Uid>,
 }
@@ -153,6 +157,7 @@ impl Model {
             facts: BTreeMap::new(),
             floor: 0,
             removals: BTreeMap::new(),
+            past: Vec::new(),
             loose: BTreeSet::new(),
         };
         Model {
@@ -186,6 +191,7 @@ impl Model {
         let s = &mut self.streams[at];
         s.facts.clear();
         s.removals.clear();
+        s.past.clear();
         s.loose.clear();
         s.floor = 0;
     }
@@ -229,7 +235,8 @@ impl Model {
             }
         }
         let subject = &p.subject;
-        let threatened = s.removals.values().any(|r| r.concerns(seq, subject));
+        let past = s.past.iter().filter(|(at, _)| *at > p.sent).map(|(_, r)| r);
+        let threatened = s.removals.values().chain(past).any(|r| r.concerns(seq, subject));
         let state = if threatened { State::Maybe } else { State::Live };
         s.floor = s.floor.max(seq);
         let fact = s.facts.entry(seq).or_insert(Fact { uid, state });
@@ -279,7 +286,9 @@ impl Model {
     /// A removal was carried out: what was known of when it was sent is gone.
     pub fn removal_done(&mut self, at: usize, op: u64, known: &[u64]) {
         let s = &mut self.streams[at];
-        s.removals.remove(&op);
+        if let Some(removal) = s.removals.remove(&op) {
+            s.past.push((self.now, removal));
+        }
         for seq in known {
             if let Some(fact) = s.facts.get_mut(seq)
                 && fact.state == State::Maybe
@@ -395,6 +404,7 @@ impl Model {
             };
         }
         s.removals.clear();
+        s.past.clear();
         for uid in std::mem::take(&mut s.loose) {
             if let Some(p) = self.publishes.get_mut(&uid)
                 && p.place.is_none()

@@ -1,6 +1,7 @@
 //! What a seed turns on, and how large things are: every seed differs (swarm testing).
 
 use corelane::client::{Limits, ServerInfo};
+use corelane::shard::CheckpointOptions;
 use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::log::LogOptions;
@@ -16,6 +17,7 @@ pub struct Plan {
     pub backlog_bytes: usize,
     pub index_cache_bytes: usize,
     pub faults: SimFaults,
+    pub checkpoint: CheckpointOptions,
     pub limits: Limits,
     pub clients: usize,
     pub streams: usize,
@@ -76,6 +78,12 @@ impl Plan {
             backlog_bytes: of(1, 64) as usize * 512,
             index_cache_bytes: of(0, 64) as usize * 2048,
             faults,
+            checkpoint: CheckpointOptions {
+                bytes_min: of(8, 512) << 10,
+                bytes_max: 1 << 20,
+                idle_ns: of(1, 250) as i64 * 1_000_000,
+                gap_ns: of(1, 1_000) as i64 * 1_000_000,
+            },
             limits,
             clients: of(2, 8) as usize,
             streams: of(1, 6) as usize,

@@ -17,6 +17,9 @@ const ANSWER_MAX: i64 = 60_000_000_000;
 /// Turns of one seed at most: more is a node that does not come to rest.
 const TURNS_MAX: u64 = 20_000_000;
 
+/// Subscription ids from here on belong to one operation each.
+pub const OWN_SIDS: u64 = 1_000_000;
+
 /// A client.
 #[derive(Default)]
 pub struct Client {
@@ -24,10 +27,8 @@ pub struct Client {
     rx: Vec<u8>,
     /// Its subscriptions are confirmed.
     pub confirmed: bool,
-    /// Subscription ids used so far.
-    pub sids: u64,
     /// Sequences acknowledged on this connection, by stream: they must rise.
-    pub last_acked: BTreeMap<usize, u64>,
+    pub last_acked: BTreeMap<(usize, u32), u64>,
 }
 
 /// What was asked.
@@ -42,7 +43,7 @@ pub enum What {
     DropConsumer { consumer: usize },
     Pull { consumer: usize, left: u64 },
     Ack { consumer: usize, seq: u64, settles: bool },
-    Info { stream: usize },
+    Info { stream: usize, incarnation: u32 },
     Get { stream: usize, seq: u64 },
     Core,
     Probe,
@@ -280,7 +281,7 @@ impl Runner {
     /// Connects a client anew.
     pub fn connect(&mut self, client: usize) {
         let conn = self.world.connect();
-        self.clients[client] = Client { conn: Some(conn), sids: 3, ..Client::default() };
+        self.clients[client] = Client { conn: Some(conn), ..Client::default() };
         let hello = format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\
              \"no_responders\":true,\"protocol\":1}}\r\n\
@@ -294,6 +295,8 @@ impl Runner {
         let Some(conn) = self.clients[client].conn else { return };
         self.world.tally.add(Rare::Disconnect);
         self.world.hang_up(conn);
+        let core = self.ops.values_mut().filter(|o| matches!(o.what, What::Core));
+        core.for_each(|o| o.optional = true);
         self.clients[client] = Client::default();
         self.abandon_of(conn);
         self.connect(client);
@@ -393,14 +396,14 @@ impl Runner {
             }
             Incoming::Error(text) if text.contains("Slow Consumer") => Ok(()),
             Incoming::Error(text) => Err(format!("client {client} was told {text}")),
-            Incoming::Message { subject, reply, headers, payload, .. } => {
+            Incoming::Message { subject, sid, reply, headers, payload } => {
                 if self.world.print {
                     let now = self.world.now % 1_000_000_000_000;
                     let text = String::from_utf8_lossy(&payload[..payload.len().min(120)]);
                     let head = String::from_utf8_lossy(&headers).replace("\r\n", " ");
                     println!("{now:>12} {client} < {subject} [{reply}] {head}{text}");
                 }
-                self.message(client, conn, &subject, &reply, headers, payload)
+                self.message(client, conn, (&subject, sid), &reply, headers, payload)
             }
         }
     }
@@ -416,6 +419,16 @@ impl Runner {
         self.ops.insert(id, op);
         self.world.tally.ops += 1;
         Some((id, format!("_I.{client}.{id}")))
+    }
+
+    /// Begins an operation whose answers come to a subscription of its own, which ends by itself
+    /// after `most` messages.
+    pub fn begin_apart(&mut self, client: usize, what: What, most: u64) -> Option<(u64, String)> {
+        let (op, _) = self.begin(client, what)?;
+        let sid = OWN_SIDS + op;
+        let line = format!("SUB _R.{op} {sid}\r\nUNSUB {sid} {most}\r\n");
+        self.world.write(self.clients[client].conn?, line.as_bytes());
+        Some((op, format!("_R.{op}")))
     }
 
     /// A client publishes.

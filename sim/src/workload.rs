@@ -150,7 +150,7 @@ impl Runner {
                 What::Publish { uid, .. } => consumer.is_none() && publishes[&uid].stream == stream,
                 What::Remove { stream: s, .. }
                 | What::Purge { stream: s, .. }
-                | What::Info { stream: s }
+                | What::Info { stream: s, .. }
                 | What::Get { stream: s, .. } => consumer.is_none() && s == stream,
                 What::NewConsumer { consumer: c }
                 | What::DropConsumer { consumer: c }
@@ -166,7 +166,10 @@ impl Runner {
 
     fn info(&mut self, client: usize, stream: usize) {
         let name = self.model.streams[stream].name.clone();
-        let Some((_, reply)) = self.begin(client, What::Info { stream }) else { return };
+        let incarnation = self.model.streams[stream].incarnation;
+        let Some((_, reply)) = self.begin(client, What::Info { stream, incarnation }) else {
+            return;
+        };
         self.publish(client, &format!("$JS.API.STREAM.INFO.{name}"), &reply, &[], b"");
     }
 
@@ -211,6 +214,7 @@ impl Runner {
             place: None,
             floor,
             generation: 0,
+            fresh: false,
             sent: self.world.now,
         };
         self.model.publishes.insert(uid, p);
@@ -229,12 +233,14 @@ impl Runner {
         let incarnation = self.model.streams[stream].incarnation;
         let from = self.rng.below(self.next_uid);
         let now = self.world.now;
+        let age = self.model.streams[stream].settings.max_age;
+        let window = age.map_or(60_000_000_000, |age| age / 2);
         let found = self.model.publishes.range(from..).take(200).find(|(_, p)| {
             p.stream == stream
                 && p.incarnation == incarnation
                 && p.with_id
                 && matches!(p.fate, Fate::Acked | Fate::Loose)
-                && now - p.sent < 60_000_000_000
+                && now - p.sent < window
         });
         let Some((&uid, _)) = found else { return self.publish_new(client, stream) };
         self.send_publish(client, uid, true);
@@ -318,7 +324,7 @@ impl Runner {
         // A name that was used before, now and then.
         let old = self.rng.below(at as u64 + 1) as usize;
         let reuse = self.consumers.get(old).filter(|c| {
-            let same = |o: &&Consumer| o.stream == c.stream && o.name == c.name;
+            let same = |o: &&Consumer| o.stream == stream && o.name == c.name;
             self.consumers.iter().filter(same).all(|o| o.exists == Exists::No)
         });
         let name = reuse.map_or_else(|| format!("C{at}"), |c| c.name.clone());
@@ -364,7 +370,11 @@ impl Runner {
 
     fn some_consumer(&mut self, wanted: impl Fn(&Consumer) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.consumers.len())
-            .filter(|&c| self.consumers[c].exists == Exists::Yes && wanted(&self.consumers[c]))
+            .filter(|&c| {
+                let c = &self.consumers[c];
+                let there = self.model.streams[c.stream].exists == Exists::Yes;
+                there && c.exists == Exists::Yes && wanted(c)
+            })
             .collect();
         (!fit.is_empty()).then(|| fit[self.rng.below(fit.len() as u64) as usize])
     }
@@ -402,7 +412,7 @@ impl Runner {
     /// Sends a pull request.
     pub fn pull_with(&mut self, client: usize, consumer: usize, batch: u64, fields: &str) {
         let what = What::Pull { consumer, left: batch };
-        let Some((_, reply)) = self.begin(client, what) else { return };
+        let Some((_, reply)) = self.begin_apart(client, what, batch + 100) else { return };
         let c = &self.consumers[consumer];
         let (stream, name) = (&self.model.streams[c.stream].name, &c.name);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
@@ -454,13 +464,8 @@ impl Runner {
         if !self.clients[other].confirmed {
             return;
         }
-        let Some((op, _)) = self.begin(client, What::Core) else { return };
-        let sid = self.clients[client].sids + 1;
-        self.clients[client].sids = sid;
-        let Some(conn) = self.clients[client].conn else { return };
-        let line = format!("SUB _R.{op} {sid}\r\nUNSUB {sid} 1\r\n");
-        self.world.write(conn, line.as_bytes());
-        self.publish(client, &format!("svc.{other}"), &format!("_R.{op}"), &[], b"hello");
+        let Some((_, reply)) = self.begin_apart(client, What::Core, 1) else { return };
+        self.publish(client, &format!("svc.{other}"), &reply, &[], b"hello");
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane::shard::{CheckpointOptions, Shard, ShardOptions};
+use corelane::shard::{Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
@@ -178,8 +178,8 @@ impl World {
             let mut net = Net::new(config);
             net.set_jetstream(true);
             let mut core = Core::new(net, own, n);
-            core.start(Timestamp(self.now));
-            let links = Links::new(endpoint);
+            let mut links = Links::new(endpoint);
+            drive::start(Timestamp(self.now), &mut core, &mut links);
             let (effects, incoming) = (Effects::default(), Vec::new());
             self.reactors.push(Some(Reactor { core, links, effects, incoming, asleep: false }));
         }
@@ -199,12 +199,7 @@ impl World {
             strict: true,
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
-            checkpoint: CheckpointOptions {
-                bytes_min: 256 << 10,
-                bytes_max: 1 << 20,
-                idle_ns: 5_000_000,
-                gap_ns: 50_000_000,
-            },
+            checkpoint: self.plan.checkpoint,
             log: self.plan.log(shard),
         }
     }

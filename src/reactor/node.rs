@@ -19,12 +19,13 @@ use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::store::Store;
 use crate::config::Options;
 use crate::config::log::Logger;
+use crate::turn::drive;
 use crate::turn::links::Batch;
 use crate::turn::{Command, Core, Net, NetConfig, Settings};
 use crate::types::{ReactorId, ShardId};
 
-/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (some MiB),
-/// so few are needed: what waits in a lane must fit into an outbound that is three quarters full.
+/// Slots of a lane between two reactors. A batch is a slot and may hold a turn's reads (a MiB), so
+/// few are needed: what waits in a lane must fit into an outbound that is half full.
 const LANES: LaneCapacity = LaneCapacity { control: 256, messages: 2 };
 /// Receive buffers of a reactor: few and large, so that they stay in the cache.
 const RECEIVE_BUFFERS: u16 = 16;
@@ -213,13 +214,14 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
     let mut clock = Clock::default();
     let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
+    let mut links = Links::new(own.endpoint);
+    drive::start(clock.now(), &mut core, &mut links);
     if let Ok(mut rings) = start.rings.lock() {
         rings[own.id] = driver.fd();
     }
     start.made.wait();
     let rings = start.rings.lock().map(|r| r.clone()).unwrap_or_default();
     let mailbox = start.mailboxes[own.id].clone();
-    core.start(clock.now());
     let disks = Disks::new(directories, mailbox.clone())
         .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
     Ok(Reactor::new(Parts {
@@ -227,7 +229,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         id: ReactorId(own.id as u16),
         driver,
         buffers,
-        links: Links::new(own.endpoint),
+        links,
         rings,
         disks,
         commands: own.commands,

@@ -116,5 +116,7 @@ pub enum ShardMessage {
     Reconcile {
         /// Its streams.
         entries: Vec<StreamEntry>,
+        /// Streams that are to be removed.
+        deleted: Vec<StreamId>,
     },
 }

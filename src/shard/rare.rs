@@ -55,7 +55,9 @@ impl Shard {
             ShardMessage::Checked { question, violators } => {
                 self.limits_checked(question, &violators, out);
             }
-            ShardMessage::Reconcile { entries } => self.reconcile(entries, out),
+            ShardMessage::Reconcile { entries, deleted } => {
+                self.reconcile(entries, &deleted, out);
+            }
         }
     }
 

@@ -42,6 +42,9 @@ pub struct Reclaim {
     scan: Option<Scan>,
     /// Waits for this read.
     reading: Option<ReadId>,
+    /// The index page that the record at hand needs: taken before the record is read again, which
+    /// might push it out.
+    page: Option<(StreamId, PageKey)>,
     /// Copies that the index does not point to yet.
     copies: VecDeque<Copy>,
     copied: usize,
@@ -99,6 +102,14 @@ impl Reclaim {
         self.unswapped().chain(self.moved.iter().copied())
     }
 
+    /// How far it is.
+    #[cfg(test)]
+    pub fn progress(&self) -> String {
+        let (scan, copies) = (&self.scan, self.copies.len());
+        let Reclaim { round, after, reading, page, tried, .. } = self;
+        format!("{round} {after:?} {scan:?} {reading:?} {page:?} {copies} {tried:?}")
+    }
+
     /// A read is over.
     pub fn read_is_over(&mut self, read: ReadId) {
         if self.reading.is_some_and(|r| r == read || r == ANY_READ) {
@@ -133,7 +144,8 @@ impl Shard {
                     break;
                 }
             }
-            if bytes >= STEP_BYTES || !self.reclaim.round {
+            let r = &self.reclaim;
+            if bytes >= STEP_BYTES || r.copied >= AHEAD_BYTES || !r.round {
                 break;
             }
         }
@@ -144,6 +156,14 @@ impl Shard {
     /// Looks at the next record. Answers the bytes copied; `Err` to stop for now, perhaps for so
     /// long.
     fn reclaim_one(&mut self) -> Result<usize, Option<i64>> {
+        if let Some((stream, key)) = self.reclaim.page
+            && let Some(slot) = self.slots.get(&stream).copied()
+            && let Fetched::Pending(read) = self.fetch_page(slot, key)
+        {
+            self.reclaim.reading = Some(read);
+            return Err(None);
+        }
+        self.reclaim.page = None;
         let Some(scan) = self.reclaim.scan.clone() else {
             self.next_victim();
             return Ok(0);
@@ -157,13 +177,11 @@ impl Shard {
                 Some((position, Shape::of(&record.content(), &mut body)))
             }
             Ok(ScanStep::Damaged(_) | ScanStep::More) => None,
-            Ok(ScanStep::Pending(read)) => {
+            // What was skipped on the way to the read is not looked at again.
+            Ok(step @ (ScanStep::Pending(_) | ScanStep::Busy)) => {
+                let read = if let ScanStep::Pending(read) = step { read } else { ANY_READ };
                 self.reclaim.reading = Some(read);
-                self.scratch = body;
-                return Err(None);
-            }
-            Ok(ScanStep::Busy) => {
-                self.reclaim.reading = Some(ANY_READ);
+                self.reclaim.scan = Some(next);
                 self.scratch = body;
                 return Err(None);
             }
@@ -223,7 +241,7 @@ impl Shard {
         let (lsn, to) = (appended.lsn, appended.position);
         self.reclaim.copies.push_back(Copy { lsn, what, from, to, live });
         self.reclaim.copied += appended.len as usize;
-        if self.reclaim.copied >= AHEAD_BYTES { Err(None) } else { Ok(appended.len as usize) }
+        Ok(appended.len as usize)
     }
 
     /// Whether a record lives, and where.
@@ -240,7 +258,10 @@ impl Shard {
                         }
                         Lookup::NeedPage(key) => match self.fetch_page(slot, key) {
                             Fetched::Loaded => {}
-                            Fetched::Pending(read) => return Found::Wait(read),
+                            Fetched::Pending(read) => {
+                                self.reclaim.page = Some((stream, key));
+                                return Found::Wait(read);
+                            }
                             Fetched::Failed(_) => return Found::Leave,
                         },
                         _ => return Found::Leave,

@@ -85,6 +85,8 @@ pub(super) struct Replay<'a> {
     pub loaded: Option<Loaded>,
     /// Records of the checkpoint that the next one no longer names.
     pub orphans: Vec<Location>,
+    /// Records and bytes that were replayed.
+    replayed: (u64, u64),
     /// What the last record leaves to be done.
     todo: Todo,
 }
@@ -128,6 +130,7 @@ impl Shard {
             upto: BTreeMap::new(),
             loaded: None,
             orphans: Vec::new(),
+            replayed: (0, 0),
             todo: Todo::Nothing,
         };
         if let Some(checkpoint) = recovery.checkpoint() {
@@ -136,17 +139,20 @@ impl Shard {
         loop {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
-                Some(Replayed::Record { frame, nth, position, record, .. }) => {
+                Some(Replayed::Record { frame, nth, position, len, record }) => {
                     let index = frame.index.0.saturating_add(u64::from(nth));
                     replay.next_index = replay.next_index.max(index.saturating_add(1));
-                    if !matches!(record.content(), RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind))
-                    {
-                        replay.stopped_clean = false;
+                    let content = record.content();
+                    if matches!(content, RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind)) {
+                        continue;
                     }
-                    match record.content() {
+                    replay.stopped_clean = false;
+                    match content {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
                     }
+                    replay.replayed.0 += 1;
+                    replay.replayed.1 += u64::from(len);
                 }
                 Some(Replayed::Damaged(damage)) => {
                     replay.lines.push(format!(
@@ -159,14 +165,12 @@ impl Shard {
             replay.settle(dev, &mut recovery);
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
-        let mut parts = replay.into_parts();
-        parts.replayed = report.bytes;
+        let (records, _) = replay.replayed;
+        let parts = replay.into_parts();
         let mut shard = Shard::assemble(options, log, parts);
-        if report.records > 0 {
-            shard.lines.push(format!(
-                "shard {}: replayed {} records in {} writes",
-                shard.id.0, report.records, report.writes
-            ));
+        if records > 0 {
+            let (id, writes) = (shard.id.0, report.writes);
+            shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
         }
         let lines = std::mem::take(&mut shard.lines);
         Ok(Opened { shard, lines })
@@ -275,7 +279,10 @@ impl Shard {
         self.log.free_dead(&mut self.ops);
         if let Some(meta) = &self.meta {
             for shard in (0..self.options.shards).map(ShardId) {
-                out.tell(shard, ShardMessage::Reconcile { entries: meta.entries_of(shard) });
+                let deleted = meta.catalogue.deleted().filter(|(_, s)| *s == shard);
+                let deleted = deleted.map(|(id, _)| id).collect();
+                let entries = meta.entries_of(shard);
+                out.tell(shard, ShardMessage::Reconcile { entries, deleted });
             }
             for (id, shard) in meta.catalogue.deleted() {
                 out.tell(shard, ShardMessage::Delete { id, asker: None });
@@ -284,7 +291,12 @@ impl Shard {
     }
 
     /// What the catalogue says this shard has, against what it has.
-    pub(super) fn reconcile(&mut self, entries: Vec<StreamEntry>, out: &mut impl Outlet) {
+    pub(super) fn reconcile(
+        &mut self,
+        entries: Vec<StreamEntry>,
+        deleted: &[StreamId],
+        out: &mut impl Outlet,
+    ) {
         let mut known: Vec<StreamId> = Vec::new();
         for entry in entries {
             known.push(entry.id);
@@ -303,7 +315,7 @@ impl Shard {
             }
         }
         for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
-            if !known.contains(&cell.id) {
+            if !known.contains(&cell.id) && !deleted.contains(&cell.id) {
                 out.log(format!(
                     "stream '{}' is on shard {} but not in the catalogue; it is kept",
                     cell.config.name, self.id.0
@@ -353,7 +365,7 @@ impl Replay<'_> {
             lines: self.lines,
             loaded: self.loaded,
             orphans: self.orphans,
-            replayed: 0,
+            replayed: self.replayed.1,
         }
     }
 
@@ -436,6 +448,13 @@ impl Replay<'_> {
     fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
         let PurgeBody { from, to, filter } = PurgeBody::decode(body).ok_or("too short")?;
         if let Some(&slot) = self.slots.get(&stream) {
+            if from == to {
+                // The stream was empty, and went on from here.
+                if self.cells[slot].index.messages() == 0 {
+                    self.cells[slot].index.skip_to(to);
+                }
+                return Ok(());
+            }
             self.todo = Todo::Purge { slot, from, to, filter: filter.into() };
         }
         Ok(())

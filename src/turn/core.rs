@@ -443,8 +443,12 @@ impl Core {
 
     /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing
     /// waits in control.
-    pub fn take_messages(&mut self, to: ReactorId) -> Option<Vec<u8>> {
-        (self.net.messages_pending(to) > 0).then(|| self.net.take_messages(to, Vec::new()))
+    /// An empty one of `spares` is filled next.
+    pub fn take_messages(&mut self, to: ReactorId, spares: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
+        if self.net.messages_pending(to) == 0 {
+            return None;
+        }
+        Some(self.net.take_messages(to, spares.pop().unwrap_or_default()))
     }
 
     /// When the next turn must be, if nothing comes in.

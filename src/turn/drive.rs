@@ -42,6 +42,14 @@ pub trait Edge {
     fn fatal(&mut self, why: &str);
 }
 
+/// The first step of all: what a core knows goes into the lanes. Done on every reactor before the
+/// first connection is accepted on any, so that no client finds a stream missing that is there.
+pub fn start<S>(now: Timestamp, core: &mut Core, links: &mut Links<S>) {
+    core.start(now);
+    // Nobody sleeps yet.
+    links.push(core, |_| {});
+}
+
 /// One turn: everything that has arrived is handled, and what follows from it is begun.
 ///
 /// Messages are noted first, then control lanes are drained, then the noted messages and the

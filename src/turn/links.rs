@@ -17,13 +17,20 @@ pub enum Lane<S> {
     Core(Ctl),
     /// A connected socket for the receiver.
     Socket(S),
+    /// An emptied batch comes home, to be filled again.
+    Home(Batch),
 }
+
+/// Empty batches that are kept for one destination.
+const SPARES_MAX: usize = 4;
 
 /// The links of one reactor to all others.
 pub struct Links<S> {
     endpoint: Endpoint<Lane<S>, Batch>,
     waiting: Vec<Waiting<S>>,
     notes: Vec<(usize, Note)>,
+    /// Batches that were emptied, by where they came from.
+    home: Vec<Vec<Batch>>,
     batches: u64,
     full: u64,
 }
@@ -35,14 +42,31 @@ struct Waiting<S> {
     fresh: VecDeque<Ctl>,
     /// A batch that found the lane full: it is what tells the receiver to wake this reactor.
     batch: Option<Batch>,
+    /// Empty batches, to be filled for this destination.
+    spares: Vec<Batch>,
+}
+
+impl<S> Waiting<S> {
+    fn keep(&mut self, batch: Batch) {
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(batch);
+        }
+    }
 }
 
 impl<S> Links<S> {
     /// The links of `endpoint`.
     pub fn new(endpoint: Endpoint<Lane<S>, Batch>) -> Self {
-        let none = || Waiting { control: VecDeque::new(), fresh: VecDeque::new(), batch: None };
-        let waiting = (0..endpoint.reactors()).map(|_| none()).collect();
-        Links { endpoint, waiting, notes: Vec::new(), batches: 0, full: 0 }
+        let none = || Waiting {
+            control: VecDeque::new(),
+            fresh: VecDeque::new(),
+            batch: None,
+            spares: Vec::new(),
+        };
+        let n = endpoint.reactors();
+        let waiting = (0..n).map(|_| none()).collect();
+        let home = (0..n).map(|_| Vec::new()).collect();
+        Links { endpoint, waiting, notes: Vec::new(), home, batches: 0, full: 0 }
     }
 
     /// The reactor whose links these are.
@@ -66,10 +90,12 @@ impl<S> Links<S> {
     pub fn drain_control(&mut self, now: Timestamp, core: &mut Core, sockets: &mut Vec<S>) {
         for i in 0..self.notes.len() {
             let peer = self.notes[i].0;
+            let waiting = &mut self.waiting[peer];
             let lane = &mut self.endpoint.inbound(peer).control;
             lane.drain(usize::MAX, |item| match item {
                 Lane::Core(ctl) => core.control(now, ReactorId(peer as u16), ctl),
                 Lane::Socket(socket) => sockets.push(socket),
+                Lane::Home(batch) => waiting.keep(batch),
             });
         }
     }
@@ -79,8 +105,13 @@ impl<S> Links<S> {
     pub fn drain_messages(&mut self, now: Timestamp, core: &mut Core, mut wake: impl FnMut(usize)) {
         for i in 0..self.notes.len() {
             let (peer, note) = self.notes[i];
+            let home = &mut self.home[peer];
             let lane = &mut self.endpoint.inbound(peer).messages;
-            lane.drain_to(note, usize::MAX, |b| core.messages(now, ReactorId(peer as u16), &b));
+            lane.drain_to(note, usize::MAX, |mut b| {
+                core.messages(now, ReactorId(peer as u16), &b);
+                b.clear();
+                home.push(b);
+            });
             if self.endpoint.must_wake_starved(peer) {
                 wake(peer);
             }
@@ -101,7 +132,8 @@ impl<S> Links<S> {
             let mut pushed = lanes.control.push_all(&mut waiting.control);
             while waiting.control.is_empty() {
                 let held = waiting.batch.take();
-                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16)));
+                let spares = &mut waiting.spares;
+                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16), spares));
                 let Some(batch) = next else { break };
                 match lanes.messages.push(batch) {
                     Ok(()) => {
@@ -113,6 +145,13 @@ impl<S> Links<S> {
                         self.full += 1;
                         break;
                     }
+                }
+            }
+            // Nobody waits for an empty batch: it wakes nobody, and is dropped where it does not
+            // fit.
+            for batch in self.home[peer].drain(..) {
+                if lanes.control.room() > 0 {
+                    let _ = lanes.control.push(Lane::Home(batch));
                 }
             }
             if pushed > 0 && self.endpoint.must_wake(peer) {

@@ -92,9 +92,8 @@ impl Client {
             }
             3 => {
                 let c = format!("c{}", self.world.rng.below(4));
-                let body = format!(
-                    r#"{{"stream_name":"{name}","config":{{"durable_name":"{c}","ack_policy":"explicit"}}}}"#
-                );
+                let config = format!(r#"{{"durable_name":"{c}","ack_policy":"explicit"}}"#);
+                let body = format!(r#"{{"stream_name":"{name}","config":{config}}}"#);
                 let verb = format!("CONSUMER.CREATE.{name}.{c}");
                 self.world.request(&verb, name, &body);
             }
@@ -169,8 +168,16 @@ impl Client {
 
     fn crash_quietly(&mut self) {
         self.world.wait(2_000_000);
+        let mut turns = 0;
         while !self.world.shard().log.is_idle() || self.world.shard().has_work() {
             self.world.turn();
+            turns += 1;
+            if turns > 199_980 {
+                let shard = self.world.shard();
+                let (work, idle) = (shard.has_work(), shard.log.is_idle());
+                println!("{work} {idle} {}", shard.reclaim.progress());
+            }
+            assert!(turns < 200_000, "no rest");
         }
         self.collect();
         let before = self.world.dump();

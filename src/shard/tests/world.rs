@@ -178,6 +178,7 @@ impl World {
         if let Some(why) = &out.fatal {
             panic!("the shard gave up: {why}");
         }
+        self.now = self.now.plus(1_000);
         if !shard.has_work() && out.words.is_empty() {
             let next = [self.disk.next_time(), shard.deadline().map(|t| t.0)];
             let next = next.into_iter().flatten().min().unwrap_or(now + 1_000_000);
@@ -315,12 +316,14 @@ impl World {
                 let name = text(table.get(e.subject).expect("in use").name());
                 lines.push(format!("{seq} {name} {}", e.size));
             }
-            for c in self.shard().cells[slot].consumers.cells.iter().map(|(_, c)| c) {
+            let consumers = &self.shard().cells[slot].consumers;
+            for c in consumers.by_name.values().map(|&at| &consumers.cells[at]) {
                 let info = c.consumer.info();
-                lines.push(format!(
-                    "consumer {} {:?} {} {}",
-                    c.name, c.config, info.delivered_stream_seq, info.floor_stream_seq
-                ));
+                // A restart tells consumers at once that what they stood in is gone.
+                let at = |seq: u64| seq.max(first - 1);
+                let (delivered, floor) = (info.delivered_stream_seq, info.floor_stream_seq);
+                let (delivered, floor) = (at(delivered), at(floor));
+                lines.push(format!("consumer {} {:?} {delivered} {floor}", c.name, c.config));
             }
             let name = self.shard().cells[slot].config.name.clone();
             dump.insert(name, lines);

@@ -116,6 +116,27 @@ fn slow_consumers_are_closed_and_their_publishers_stalled_before() {
 }
 
 #[test]
+fn a_stall_ends_when_the_outbound_has_drained() {
+    for reactors in [1, 2] {
+        let limits = Limits { max_pending: 4000, ..Limits::default() };
+        let mut node = Node::with_limits(reactors, 1, limits);
+        let publisher = node.client(0);
+        let slow = node.client(reactors - 1);
+        node.send(slow, "SUB a 1\r\n");
+        node.settle();
+        node.seen.get_mut(&slow).unwrap().window = Some(0);
+        let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+        node.ask(publisher, message.repeat(3));
+        assert!(node.seen[&publisher].paused, "{reactors} reactors");
+        let now = node.now;
+        node.nets[reactors - 1].sent(now, slow, 4000);
+        node.effects(reactors - 1);
+        node.settle();
+        assert!(!node.seen[&publisher].paused, "{reactors} reactors");
+    }
+}
+
+#[test]
 fn a_send_without_progress_is_given_up() {
     let mut node = Node::new(1, 1);
     let conn = node.client(0);

@@ -13,7 +13,7 @@ mod parts;
 use std::collections::BTreeMap;
 
 use corelane_storage::index::{Location, PageKey};
-use corelane_storage::log::{AppendError, Commit};
+use corelane_storage::log::{AppendError, Commit, SpaceState};
 use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::superblock::{CheckpointRef, ReplayPoint};
 
@@ -285,7 +285,7 @@ impl Shard {
         if c.run.is_some() {
             return c.retry_at;
         }
-        if c.appended == 0 || c.committing.is_some() {
+        if c.appended == 0 || c.committing.is_some() || !self.has_room_for_checkpoint() {
             return None;
         }
         let options = &self.options.checkpoint;
@@ -314,8 +314,12 @@ impl Shard {
             self.checkpoint_is_durable(id);
         }
         self.evict_pages();
-        if !self.checkpoint.is_busy() && self.checkpoint_is_due(now) {
-            self.begin_checkpoint(now);
+        if !self.checkpoint.is_busy() {
+            // A stop does not wait for what cannot be.
+            self.checkpoint.wanted &= self.has_room_for_checkpoint();
+            if self.checkpoint_is_due(now) {
+                self.begin_checkpoint(now);
+            }
         }
         if self.checkpoint.retry_at.is_some_and(|at| at > now) {
             return;
@@ -337,9 +341,15 @@ impl Shard {
         }
     }
 
+    /// On a full disk the reserve is not spent on a checkpoint that frees nothing.
+    fn has_room_for_checkpoint(&self) -> bool {
+        self.log.space() == SpaceState::Available
+            || self.log.segments().any(|s| s.live == 0 && !s.open)
+    }
+
     fn checkpoint_is_due(&self, now: Timestamp) -> bool {
         let (c, options) = (&self.checkpoint, &self.options.checkpoint);
-        if c.appended == 0 {
+        if c.appended == 0 || !self.has_room_for_checkpoint() {
             return false;
         }
         let bytes = (2 * c.last_bytes).clamp(options.bytes_min, options.bytes_max);

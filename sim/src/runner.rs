@@ -42,7 +42,7 @@ pub enum What {
     NewConsumer { consumer: usize },
     DropConsumer { consumer: usize },
     Pull { consumer: usize, left: u64 },
-    Ack { consumer: usize, seq: u64, settles: bool },
+    Ack { consumer: usize, seq: u64, cseq: u64, settles: bool },
     Info { stream: usize, incarnation: u32 },
     Get { stream: usize, seq: u64 },
     Core,

@@ -21,6 +21,11 @@ pub enum Fetched {
 /// Stands for "any read": used when all of the read memory is waited for.
 pub const ANY_READ: ReadId = ReadId(u64::MAX);
 
+/// Bytes of a full page of sequences in memory.
+const PAGE_BYTES: usize = 64 << 10;
+/// Bytes of pages that make room for one at most.
+const EVICT_BYTES: usize = 4 * PAGE_BYTES;
+
 impl Shard {
     /// Loads a page of a stream's index.
     pub(super) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
@@ -31,10 +36,20 @@ impl Shard {
         let read = self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
         match read {
             Ok(Read::Ready(view)) => match view.content() {
-                RecordIn::Meta(meta) => match index.load_page(key, location.position, meta.body) {
-                    Ok(()) => Fetched::Loaded,
-                    Err(e) => Fetched::Failed(e.to_string()),
-                },
+                RecordIn::Meta(meta) => {
+                    // Room is made before the page comes, so that it is not the one to go.
+                    let resident = &mut self.checkpoint.resident;
+                    let over =
+                        (*resident + PAGE_BYTES).saturating_sub(self.options.index_cache_bytes);
+                    if over > 0 {
+                        *resident = resident.saturating_sub(index.evict(over.min(EVICT_BYTES)));
+                    }
+                    *resident += PAGE_BYTES;
+                    match index.load_page(key, location.position, meta.body) {
+                        Ok(()) => Fetched::Loaded,
+                        Err(e) => Fetched::Failed(e.to_string()),
+                    }
+                }
                 RecordIn::Message(_) => Fetched::Failed(format!("{key:?} is a message")),
             },
             Ok(Read::Pending(read)) => Fetched::Pending(read),

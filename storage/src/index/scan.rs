@@ -299,6 +299,13 @@ impl StreamIndex {
         if let ([oldest, ..], true) = self.subjects.history(subject) {
             return Resolved::Found(oldest.seq);
         }
+        if let Some((of, kept)) = self.subjects.overwritten
+            && of == subject
+            && self.subjects.get(subject).is_some_and(|e| e.count == 2)
+            && self.is_live(kept.seq)
+        {
+            return Resolved::Found(kept.seq);
+        }
         let mut found = None;
         let end = self.visit(&mut FilterSet::all(), first, last + 1, budget, |seq, entry| {
             if entry.subject == subject {

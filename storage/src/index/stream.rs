@@ -221,7 +221,8 @@ impl StreamIndex {
     }
 
     /// Removes a message that is known to be of `subject`. Needs no page when it is the subject's
-    /// last message (as long as that is exact) or in its kept history.
+    /// last message (as long as that is exact), in its kept history, or the only one of the subject
+    /// before the message that was appended last.
     pub fn remove_of(&mut self, subject: SubjectId, seq: u64) -> Removed {
         if !self.is_live(seq) {
             return Removed::NotThere;
@@ -241,6 +242,11 @@ impl StreamIndex {
         let entry = self.subjects.get(subject)?;
         if entry.last == seq && entry.last_is_exact() {
             return Some((entry.last_size, entry.last_segment));
+        }
+        if let Some((of, kept)) = self.subjects.overwritten
+            && (of, kept.seq) == (subject, seq)
+        {
+            return Some((kept.size, kept.segment));
         }
         let (history, _) = self.subjects.history(subject);
         let at = history.binary_search_by_key(&seq, |k| k.seq).ok()?;

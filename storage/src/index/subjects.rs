@@ -102,6 +102,8 @@ pub struct SubjectTable {
     name_bytes: usize,
     kept_bytes: usize,
     pub(super) track_history: bool,
+    /// The only message of a subject before the one that was added last, and that subject.
+    pub(super) overwritten: Option<(SubjectId, Kept)>,
 }
 
 fn split(id: u32) -> (usize, usize) {
@@ -134,6 +136,7 @@ impl SubjectTable {
             name_bytes: 0,
             kept_bytes: 0,
             track_history,
+            overwritten: None,
         }
     }
 
@@ -219,6 +222,10 @@ impl SubjectTable {
         if entry.count == 0 {
             entry.first = kept.seq;
         }
+        self.overwritten = (entry.count == 1 && entry.last_is_exact()).then_some((
+            SubjectId(id),
+            Kept { seq: entry.last, size: entry.last_size, segment: entry.last_segment },
+        ));
         entry.last = kept.seq;
         entry.count += 1;
         entry.last_size = kept.size;
@@ -389,6 +396,11 @@ impl SubjectTable {
         segment: SegmentId,
         checkpoint: &mut Checkpoint,
     ) {
+        if let Some((_, kept)) =
+            self.overwritten.as_mut().filter(|(of, k)| *of == id && k.seq == seq)
+        {
+            kept.segment = segment;
+        }
         let (page, at) = split(id.0);
         let Some(entry) = self.get(id) else { return };
         let is_last = entry.last == seq && entry.last_is_exact();

@@ -180,6 +180,8 @@ pub struct Recovery {
     own_buf: Option<IoBuf>,
     loaded: Option<(SegmentId, u32)>,
     page: Option<IoBuf>,
+    /// What `page` holds: segment, offset, bytes.
+    page_at: Option<(SegmentId, u32, u32)>,
 }
 
 impl Recovery {

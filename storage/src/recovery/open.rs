@@ -12,6 +12,9 @@ use crate::superblock::{
 use crate::types::{Position, SegmentId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Bytes that a read of a checkpoint's record takes in.
+const READ_AHEAD: u32 = 256 << 10;
+
 impl Recovery {
     /// Reads the superblock and the segments' headers. `seed` must be fresh for each opening: the
     /// keys of new segments come from it.
@@ -73,6 +76,7 @@ impl Recovery {
             own_buf: None,
             loaded: None,
             page: None,
+            page_at: None,
             superblock,
             options,
         };
@@ -192,17 +196,31 @@ impl Recovery {
             return Err(corrupt(RecordError::Short { needed: len as usize }));
         };
         let dev_block = self.options.device_block_bytes;
-        let start = position.offset & !(dev_block - 1);
-        let bytes = round_up(position.offset - start + len.min(room), dev_block) as usize;
-        if self.page.as_ref().is_none_or(|p| p.len() < bytes) {
-            self.page = Some(IoBuf::zeroed(bytes.next_power_of_two()));
+        let end = position.offset + len.min(room);
+        let held = |(segment, start, got): (SegmentId, u32, u32)| {
+            segment == position.segment && start <= position.offset && end <= start + got
+        };
+        if !self.page_at.is_some_and(held) {
+            let start = position.offset & !(dev_block - 1);
+            // The records of a checkpoint lie together: what comes next is read too.
+            let to = end.max(start.saturating_add(READ_AHEAD).min(known.end));
+            let bytes = round_up(to - start, dev_block) as usize;
+            if self.page.as_ref().is_none_or(|p| p.len() < bytes) {
+                self.page = Some(IoBuf::zeroed(bytes.next_power_of_two()));
+            }
+            self.page_at = None;
+            let Some(page) = self.page.as_mut() else {
+                return Err(corrupt(RecordError::Malformed));
+            };
+            let got = dev
+                .read_at(file, start as u64, &mut page[..bytes])
+                .map_err(|error| ReadError::Device { position, error })?;
+            self.page_at = Some((position.segment, start, got as u32));
         }
-        let Some(page) = self.page.as_mut() else { return Err(corrupt(RecordError::Malformed)) };
-        let got = dev
-            .read_at(file, start as u64, &mut page[..bytes])
-            .map_err(|error| ReadError::Device { position, error })?;
-        let from = (position.offset - start) as usize;
-        let record = page.get(from..got).map(RecordView::decode);
+        let (_, start, got) = self.page_at.unwrap_or_default();
+        let page = self.page.as_deref().unwrap_or_default();
+        let record = page.get((position.offset - start) as usize..got as usize);
+        let record = record.map(RecordView::decode);
         let record = record.unwrap_or(Err(RecordError::Short { needed: len as usize }));
         record.and_then(|r| r.verify().map(|()| r)).map_err(corrupt)
     }

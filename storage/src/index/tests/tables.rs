@@ -258,3 +258,25 @@ fn pages_that_do_not_fit_are_refused() {
     });
     assert!(stranger.is_err_and(|c| c.what.contains("no subject")));
 }
+
+#[test]
+fn overwriting_the_only_message_of_a_subject_needs_no_page() {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    let at = |n: u64| Position { segment: SegmentId(n as u32 / 100), offset: n as u32 * 64 };
+    for seq in 1..=10_000u64 {
+        index.append(seq, at(seq), seq as u32, format!("k.{seq}").as_bytes());
+    }
+    let mut out = Vec::new();
+    index.freeze();
+    while let Some(key) = index.next_frozen(&mut out) {
+        index.stored(key, at(20_000), out.len() as u32);
+    }
+    index.evict(usize::MAX);
+    index.evict(usize::MAX);
+    assert!(matches!(index.get(5), Lookup::NeedPage(_)));
+    let subject = index.append(10_001, at(10_001), 7, b"k.5");
+    assert_eq!(index.first_of(subject, &mut 100), Resolved::Found(5));
+    let Removed::Done(gone) = index.remove_of(subject, 5) else { panic!("a page is needed") };
+    assert_eq!((gone.size, gone.segment), (5, SegmentId(0)));
+    assert_eq!(index.first_of(subject, &mut 100), Resolved::Found(10_001));
+}

@@ -13,7 +13,7 @@ mod parts;
 use std::collections::BTreeMap;
 
 use corelane_storage::index::{Location, PageKey};
-use corelane_storage::log::{AppendError, Commit};
+use corelane_storage::log::{AppendError, Commit, SpaceState};
 use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::superblock::{CheckpointRef, ReplayPoint};
 
@@ -21,6 +21,7 @@ use super::Shard;
 use super::bodies::{ConfigBody, kind, put_counted};
 use super::consumers::ConsumerCell;
 use super::root::{ConsumerState, DedupePage, Root, StreamState};
+pub use super::stored::Stored;
 use crate::api::json::to_json;
 use crate::api::types::StorageType;
 use crate::meta::Record;
@@ -60,59 +61,6 @@ impl Default for CheckpointOptions {
             idle_ns: 250_000_000,
             gap_ns: 5_000_000_000,
         }
-    }
-}
-
-/// What checkpoints have of one stream.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// The last checkpoint for which it was frozen, or in which it appeared.
-    epoch: u32,
-    /// The checkpoint during which it appeared: it is not part of that one.
-    born: u32,
-    /// Its last sequence when it was frozen.
-    last_seq: u64,
-    /// Something was stored or removed before the freeze.
-    moved: bool,
-    /// The configuration at the freeze, encoded, if it changed since.
-    config_before: Option<Vec<u8>>,
-    /// The configuration is newer than the stored one.
-    pub config_changed: bool,
-    /// Where its configuration lies.
-    pub config: Option<Location>,
-    /// Where its state lies, and the checksum of that.
-    pub state: Option<(Location, u64)>,
-    /// The pages of its duplicate window.
-    pub dedupe: BTreeMap<u64, DedupePage>,
-}
-
-impl Stored {
-    /// Everything stored but the index and the consumers.
-    pub fn locations(&self) -> impl Iterator<Item = Location> + '_ {
-        let pages = self.dedupe.values().map(|p| p.location);
-        pages.chain(self.config).chain(self.state.map(|(l, _)| l))
-    }
-
-    /// The records at `position` must be written again: their segment is to be freed. True if there
-    /// is one.
-    pub fn rewrite(&mut self, position: Position) -> bool {
-        if self.config.is_some_and(|l| l.position == position) {
-            self.config_changed = true;
-            return true;
-        }
-        if let Some((l, sum)) = &mut self.state
-            && l.position == position
-        {
-            *sum = !*sum;
-            return true;
-        }
-        let page = self.dedupe.values_mut().find(|p| p.location.position == position);
-        if let Some(page) = page {
-            page.complete = false;
-            self.moved = true;
-            return true;
-        }
-        false
     }
 }
 
@@ -337,7 +285,7 @@ impl Shard {
         if c.run.is_some() {
             return c.retry_at;
         }
-        if c.appended == 0 || c.committing.is_some() {
+        if c.appended == 0 || c.committing.is_some() || !self.has_room_for_checkpoint() {
             return None;
         }
         let options = &self.options.checkpoint;
@@ -366,8 +314,12 @@ impl Shard {
             self.checkpoint_is_durable(id);
         }
         self.evict_pages();
-        if !self.checkpoint.is_busy() && self.checkpoint_is_due(now) {
-            self.begin_checkpoint(now);
+        if !self.checkpoint.is_busy() {
+            // A stop does not wait for what cannot be.
+            self.checkpoint.wanted &= self.has_room_for_checkpoint();
+            if self.checkpoint_is_due(now) {
+                self.begin_checkpoint(now);
+            }
         }
         if self.checkpoint.retry_at.is_some_and(|at| at > now) {
             return;
@@ -389,9 +341,15 @@ impl Shard {
         }
     }
 
+    /// On a full disk the reserve is not spent on a checkpoint that frees nothing.
+    fn has_room_for_checkpoint(&self) -> bool {
+        self.log.space() == SpaceState::Available
+            || self.log.segments().any(|s| s.live == 0 && !s.open)
+    }
+
     fn checkpoint_is_due(&self, now: Timestamp) -> bool {
         let (c, options) = (&self.checkpoint, &self.options.checkpoint);
-        if c.appended == 0 {
+        if c.appended == 0 || !self.has_room_for_checkpoint() {
             return false;
         }
         let bytes = (2 * c.last_bytes).clamp(options.bytes_min, options.bytes_max);

@@ -34,6 +34,7 @@ mod recover;
 pub mod report;
 mod requests;
 mod root;
+mod stored;
 #[cfg(test)]
 mod tests;
 

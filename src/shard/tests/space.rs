@@ -1,6 +1,8 @@
 //! Space: what nobody needs is freed, and a full disk refuses messages and nothing else.
 
-use super::world::World;
+use corelane_storage::device::sim::SimFaults;
+
+use super::world::{World, options};
 
 fn fill(world: &mut World, stream: &str, count: u64, bytes: usize) -> u64 {
     let payload = "p".repeat(bytes);
@@ -72,8 +74,13 @@ fn a_removed_stream_leaves_nothing() {
 
 #[test]
 fn a_full_disk_refuses_messages_and_recovers() {
-    let mut world = World::new(13);
-    world.disk.faults.capacity_bytes = 3 << 20;
+    // Pages of the index fit into blocks, as they do with the usual sizes.
+    let mut options = options();
+    options.log.block_bytes = 128 << 10;
+    options.log.tail_bytes = 512 << 10;
+    options.log.reserve_segments = 4;
+    let faults = SimFaults { capacity_bytes: 4 << 20, ..SimFaults::default() };
+    let mut world = World::with_options(13, faults, options);
     world.create("A", "");
     let body = r#"{"stream_name":"A","config":{"durable_name":"c","ack_policy":"explicit"}}"#;
     world.request("CONSUMER.CREATE.A.c", "A", body);
@@ -90,16 +97,6 @@ fn a_full_disk_refuses_messages_and_recovers() {
     assert!(answer.contains("\"success\":true"), "{answer}");
     assert!(world.request("STREAM.PURGE.A", "A", "").contains("\"success\":true"));
     world.wait(3_000_000_000);
-    for s in world.shard().log.segments() {
-        println!("{s:?}");
-    }
-    println!(
-        "{:?} {} {:?} {:?}",
-        world.shard().log.space(),
-        world.disk.used_bytes(),
-        world.shard().checkpoint_deadline(),
-        world.now
-    );
     assert_eq!(fill(&mut world, "A", 500, 400), 500, "space did not return");
     let before = world.dump();
     world.settle();

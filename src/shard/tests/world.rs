@@ -119,12 +119,16 @@ impl World {
     }
 
     pub fn with(seed: u64, faults: SimFaults) -> World {
+        World::with_options(seed, faults, options())
+    }
+
+    pub fn with_options(seed: u64, faults: SimFaults, options: ShardOptions) -> World {
         let mut world = World {
             disk: SimDisk::new(seed, faults),
             shard: None,
             now: Timestamp(1_000_000_000_000),
             rng: SimRng::new(seed),
-            options: options(),
+            options,
             out: Recorder::default(),
             inbox: Vec::new(),
             next_reply: 0,

@@ -327,6 +327,9 @@ impl Shard {
             records: self.log.appended().0,
             segments: segments as u64,
             live_bytes,
+            checkpoints: self.checkpoint.made,
+            relocated: self.reclaim.relocated,
+            freed: self.log.freed(),
             file_bytes: self.log.file_bytes(),
         }
     }

@@ -280,7 +280,8 @@ impl Runner {
     ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
-        if code == Some(10059) && optional {
+        if optional && (code == Some(10059) || matches!(what, What::Remove { .. } | What::Purge { .. })) {
+            // Its stream is gone, or another one.
             return Ok(());
         }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));

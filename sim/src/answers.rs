@@ -280,7 +280,9 @@ impl Runner {
     ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
-        if optional && (code == Some(10059) || matches!(what, What::Remove { .. } | What::Purge { .. })) {
+        if optional
+            && (code == Some(10059) || matches!(what, What::Remove { .. } | What::Purge { .. }))
+        {
             // Its stream is gone, or another one.
             return Ok(());
         }

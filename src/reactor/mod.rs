@@ -12,6 +12,7 @@ mod affinity;
 mod clock;
 mod disk;
 mod driver;
+mod idle;
 mod links;
 mod listener;
 mod node;

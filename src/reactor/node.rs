@@ -13,6 +13,7 @@ use super::affinity;
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
+use super::idle::IdleHold;
 use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
@@ -238,6 +239,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         loads: start.loads.clone(),
         connections_max: plan.options.limits.connections_max,
         logger: plan.logger.clone(),
+        idle: IdleHold::new(plan.options.engine.short_wake_ups),
     }))
 }
 

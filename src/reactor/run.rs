@@ -12,6 +12,7 @@ use io_uring::{opcode, types};
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
+use super::idle::IdleHold;
 use super::links::{self, Links, NewSocket};
 use super::listener;
 use super::sockets::Sockets;
@@ -115,6 +116,7 @@ struct Kernel {
     counted: ShellReport,
     /// Descriptors ran out: accepting goes on then.
     accept_at: Option<Timestamp>,
+    idle: IdleHold,
     /// It was told to stop: turns that are still to come at least, and when it ends at last.
     stopping: Option<(u32, Timestamp)>,
 }
@@ -147,6 +149,8 @@ pub struct Parts {
     pub connections_max: Option<u32>,
     /// Where lines go.
     pub logger: Logger,
+    /// Its demand for short wake-ups.
+    pub idle: IdleHold,
 }
 
 impl Reactor {
@@ -172,6 +176,7 @@ impl Reactor {
                 event_count: Box::new(0),
                 counted: ShellReport::default(),
                 accept_at: None,
+                idle: parts.idle,
                 stopping: None,
             },
             effects: Effects::default(),
@@ -208,13 +213,15 @@ impl Reactor {
         if self.kernel.stopping.is_some() {
             return self.kernel.driver.submit_and_wait(1, Some(STOP_LOOK));
         }
-        let Kernel { driver, sockets, accept_at, .. } = &mut self.kernel;
+        let Kernel { driver, sockets, accept_at, idle, .. } = &mut self.kernel;
+        idle.look(now);
         let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
         if busy || !self.links.try_sleep() {
             driver.submit_and_wait(0, None);
             return;
         }
-        let deadline = [self.core.deadline(), *accept_at].into_iter().flatten().min();
+        let deadlines = [self.core.deadline(), *accept_at, idle.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let timeout = deadline
             .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
         driver.submit_and_wait(1, timeout);
@@ -324,6 +331,7 @@ impl Kernel {
     fn receive_done(&mut self, now: Timestamp, core: &mut Core, slot: usize, c: Completion) {
         if c.result > 0 {
             let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
+            self.idle.received();
             let bytes = self.buffers.get(buffer, c.result as usize);
             let paused = self.sockets.conn(slot).is_some_and(|conn| core.is_paused(conn));
             if self.sockets.received(slot, bytes, driver::more(c.flags), paused)

@@ -24,6 +24,8 @@ pub(super) struct Lane {
     pub issued: usize,
     /// Handed out and not complete.
     pub in_flight: u32,
+    /// The write under way that has zeroes behind it: the next one would lie in them.
+    pub extending: Option<u64>,
     next_number: u64,
     /// The last durable write.
     pub durable_number: u64,
@@ -79,6 +81,8 @@ pub(super) struct Write {
     pub start: u32,
     pub end: u32,
     pub at: u32,
+    /// Zeroes written behind it.
+    pub zeroes: u32,
     pub envelope: Envelope,
     pub written: bool,
     pub flushing: bool,
@@ -117,6 +121,7 @@ impl Lane {
             queue: VecDeque::new(),
             issued: 0,
             in_flight: 0,
+            extending: None,
             next_number,
             durable_number: next_number - 1,
             written_number: next_number - 1,
@@ -314,7 +319,7 @@ impl Log {
 
     /// Closes the lane's segment and begins another, which may have to wait for its file.
     fn begin_segment(&mut self, id: LaneId, message: bool) -> Result<SegmentId, AppendError> {
-        let slot = self.claim_slot(message)?;
+        let spare = self.claim_slot(message)?;
         let lane = self.lane(id);
         let (kind, number) = (lane.kind, lane.next_number);
         if let Some(old) = lane.current.take() {
@@ -322,7 +327,7 @@ impl Log {
             self.seal_segment(old.segment, number - 1);
         }
         let bytes = self.options.segment_bytes;
-        Ok(self.new_segment(kind, bytes, number, slot))
+        Ok(self.new_segment(kind, bytes, number, spare))
     }
 
     fn begin_block(&mut self, id: LaneId, segment: SegmentId, base: u32) -> u64 {
@@ -455,6 +460,7 @@ impl Log {
             start: open.start,
             end,
             at: open.envelope,
+            zeroes: 0,
             envelope,
             written: false,
             flushing: false,

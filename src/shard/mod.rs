@@ -19,6 +19,7 @@ mod capture;
 mod cell;
 mod checkpoint;
 mod consumers;
+mod decided;
 mod deliver;
 mod jobs;
 mod load;
@@ -89,6 +90,7 @@ pub struct Shard {
     ops: Vec<Op>,
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
+    decisions: decided::Decisions,
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
     reads_over: Vec<ReadId>,
@@ -168,6 +170,7 @@ impl Shard {
         self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
+        self.run_decisions();
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);

@@ -204,6 +204,7 @@ impl Shard {
             ops: Vec::new(),
             jobs: Default::default(),
             meta,
+            decisions: Default::default(),
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
             reads_over: Vec::new(),

@@ -11,9 +11,7 @@ use super::outlet::{Outlet, Placed};
 use super::queue::Rare;
 use super::read::Fetched;
 use crate::api::error::kinds;
-use crate::api::types::{
-    ResponseType, StreamConfig, StreamCreated, Success, write_response,
-};
+use crate::api::types::{ResponseType, StreamConfig, StreamCreated, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::types::{ShardId, StreamId, Timestamp};
 

@@ -138,8 +138,17 @@ impl Runner {
         if json["stream"] != self.model.streams[stream].name.as_str() {
             return Err(format!("{op:?} was answered for another stream: {json}"));
         }
-        let s = &self.model.streams[stream];
-        if s.exists != Exists::Yes || s.incarnation != p.incarnation {
+        let s = &mut self.model.streams[stream];
+        // A removal that is under way may come to nothing: what was stored before it counts. A
+        // creation that is under way: it may be stored in either stream.
+        if s.exists == Exists::No || s.incarnation != p.incarnation {
+            return Ok(());
+        }
+        if self.wanted.contains_key(&stream) {
+            if p.fate == Fate::Pending {
+                p.fate = Fate::Loose;
+                s.loose.insert(uid);
+            }
             return Ok(());
         }
         let duplicate = json["duplicate"] == true;

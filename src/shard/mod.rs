@@ -287,13 +287,15 @@ impl Shard {
     /// the next start need not guess what was delivered after.
     fn record_stop(&mut self) {
         if self.stopping == Some(false)
-            && self.dirty_consumers.is_empty()
             && self.inbox.is_empty()
             && self.waiting.is_empty()
             && self.checkpoint.is_idle()
         {
-            // Without room for it, the next start takes this for a crash, which is safe.
-            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            // Without room for it, or for what consumers owe, the next start takes this for a
+            // crash, which is safe.
+            if self.dirty_consumers.is_empty() {
+                let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            }
             self.log.request_flush();
             self.stopping = Some(true);
         }

@@ -55,20 +55,22 @@ impl Runner {
         if op.conn != conn {
             return Err(format!("{op:?} was answered on another connection"));
         }
-        self.answered(id, &op, status, &headers, &payload)
+        let size = (subject.len() + reply.len() + headers.len() + payload.len()) as u64;
+        self.answered(id, &op, (status, size), &headers, &payload)
     }
 
     fn answered(
         &mut self,
         id: u64,
         op: &Op,
-        status: u16,
+        (status, size): (u16, u64),
         headers: &[u8],
         payload: &[u8],
     ) -> Result<(), String> {
-        if let What::Pull { consumer, left } = op.what {
-            if left > 1 && status == 0 {
-                let what = What::Pull { consumer, left: left - 1 };
+        if let What::Pull { consumer, left, bytes } = op.what {
+            let bytes = bytes.map(|b| b.saturating_sub(size));
+            if left > 1 && status == 0 && bytes != Some(0) {
+                let what = What::Pull { consumer, left: left - 1, bytes };
                 if let Some(op) = self.ops.get_mut(&id) {
                     op.what = what;
                 }
@@ -392,6 +394,9 @@ impl Runner {
             return Err(format!("a delivery of {reply}"));
         };
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
+        if self.isolated {
+            return Ok(());
+        }
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
         if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {

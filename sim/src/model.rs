@@ -299,7 +299,7 @@ impl Model {
     }
 
     /// Whether the limits of a stream can have removed the message at `seq`.
-    fn may_be_evicted(&self, at: usize, seq: u64) -> bool {
+    pub fn may_be_evicted(&self, at: usize, seq: u64) -> bool {
         let s = &self.streams[at];
         let Some(p) = s.facts.get(&seq).map(|f| &self.publishes[&f.uid]) else { return true };
         let set = &s.settings;

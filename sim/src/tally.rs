@@ -71,7 +71,7 @@ pub const ALL: [Rare; 30] = [
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
-pub const ABSENT: [Rare; 1] = [Rare::RotFound];
+pub const ABSENT: [Rare; 0] = [];
 
 /// Counts of one seed, or the number of seeds in which each happened.
 #[derive(Clone, Debug, Default)]

@@ -401,18 +401,25 @@ impl Runner {
         }
         let expires = 5_000_000 + self.rng.below(3_000_000_000);
         fields.push(format!("\"expires\":{expires}"));
-        if self.rng.chance(100_000) {
-            fields.push(format!("\"max_bytes\":{}", 200 + self.rng.below(20_000)));
+        let bytes = self.rng.chance(100_000).then(|| 200 + self.rng.below(20_000));
+        if let Some(bytes) = bytes {
+            fields.push(format!("\"max_bytes\":{bytes}"));
         }
         if self.rng.chance(100_000) {
             fields.push(format!("\"idle_heartbeat\":{}", expires / 3));
         }
-        self.pull_with(client, consumer, batch, &fields.join(","));
+        self.pull_with(client, consumer, (batch, bytes), &fields.join(","));
     }
 
-    /// Sends a pull request.
-    pub fn pull_with(&mut self, client: usize, consumer: usize, batch: u64, fields: &str) {
-        let what = What::Pull { consumer, left: batch };
+    /// Sends a pull request for so many messages and bytes.
+    pub fn pull_with(
+        &mut self,
+        client: usize,
+        consumer: usize,
+        (batch, bytes): (u64, Option<u64>),
+        fields: &str,
+    ) {
+        let what = What::Pull { consumer, left: batch, bytes };
         let Some((_, reply)) = self.begin_apart(client, what, batch + 100) else { return };
         let c = &self.consumers[consumer];
         let (stream, name) = (&self.model.streams[c.stream].name, &c.name);

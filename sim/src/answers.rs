@@ -300,13 +300,28 @@ impl Runner {
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
             &What::Create { stream } => {
-                let Some(settings) = self.wanted.remove(&stream) else { return Ok(()) };
+                let again = self.is_being_created(stream);
                 match code {
-                    None => self.model.reborn(stream, settings),
-                    Some(10023) => self.model.streams[stream].exists = Exists::No,
+                    None => {
+                        if let Some(settings) = self.wanted.remove(&stream) {
+                            self.model.reborn(stream, settings);
+                        }
+                    }
+                    Some(10023) if again => {}
+                    Some(10023) => {
+                        if self.wanted.remove(&stream).is_some() {
+                            self.model.streams[stream].exists = Exists::No;
+                        }
+                    }
                     _ => return surprise(&what),
                 }
             }
+            &What::Update { stream, incarnation } => match code {
+                _ if self.model.streams[stream].incarnation != incarnation => {}
+                None => self.model.updated(stream, true),
+                Some(10023) => self.model.updated(stream, false),
+                _ => return surprise(&what),
+            },
             &What::Bury { stream } => match code {
                 None => self.stream_is_gone(stream),
                 Some(10023) => self.model.streams[stream].exists = Exists::Yes,

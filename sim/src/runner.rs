@@ -41,6 +41,10 @@ pub enum What {
     Create {
         stream: usize,
     },
+    Update {
+        stream: usize,
+        incarnation: u32,
+    },
     Bury {
         stream: usize,
     },

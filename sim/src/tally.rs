@@ -34,10 +34,12 @@ pub enum Rare {
     Checkpoint,
     Relocation,
     Recycled,
+    Updated,
+    AskedTwice,
 }
 
 /// All of them.
-pub const ALL: [Rare; 30] = [
+pub const ALL: [Rare; 32] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -68,10 +70,12 @@ pub const ALL: [Rare; 30] = [
     Rare::Checkpoint,
     Rare::Relocation,
     Rare::Recycled,
+    Rare::Updated,
+    Rare::AskedTwice,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
-pub const ABSENT: [Rare; 1] = [Rare::RotFound];
+pub const ABSENT: [Rare; 0] = [];
 
 /// Counts of one seed, or the number of seeds in which each happened.
 #[derive(Clone, Debug, Default)]

@@ -19,6 +19,7 @@ mod capture;
 mod cell;
 mod checkpoint;
 mod consumers;
+mod decided;
 mod deliver;
 mod jobs;
 mod load;
@@ -89,6 +90,7 @@ pub struct Shard {
     ops: Vec<Op>,
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
+    decisions: decided::Decisions,
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
     reads_over: Vec<ReadId>,
@@ -168,6 +170,7 @@ impl Shard {
         self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
+        self.run_decisions();
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
@@ -284,13 +287,15 @@ impl Shard {
     /// the next start need not guess what was delivered after.
     fn record_stop(&mut self) {
         if self.stopping == Some(false)
-            && self.dirty_consumers.is_empty()
             && self.inbox.is_empty()
             && self.waiting.is_empty()
             && self.checkpoint.is_idle()
         {
-            // Without room for it, the next start takes this for a crash, which is safe.
-            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            // Without room for it, or for what consumers owe, the next start takes this for a
+            // crash, which is safe.
+            if self.dirty_consumers.is_empty() {
+                let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            }
             self.log.request_flush();
             self.stopping = Some(true);
         }

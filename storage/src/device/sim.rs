@@ -330,6 +330,25 @@ impl SimDisk {
         true
     }
 
+    /// A byte of a segment on the medium that is not zero, chosen by `rng`.
+    pub fn some_byte(&self, rng: &mut SimRng) -> Option<(File, u64)> {
+        let segments = self.files.iter().filter(|(f, _)| matches!(f, File::Segment(_)));
+        let segments: Vec<(&File, &SimFile)> = segments.collect();
+        (0..256).find_map(|_| {
+            let (file, content) = segments.get(rng.below(segments.len().max(1) as u64) as usize)?;
+            let at = rng.below(content.durable.len().max(1) as u64);
+            let settled = !content.dirty.contains_key(&(at as usize / SECTOR));
+            (settled && *content.durable.get(at as usize)? != 0).then_some((**file, at))
+        })
+    }
+
+    /// Bytes on the medium; fewer if the file is shorter or not there.
+    pub fn durable(&self, file: File, from: u64, len: usize) -> &[u8] {
+        let Some(found) = self.files.get(&file) else { return &[] };
+        let from = (from as usize).min(found.durable.len());
+        &found.durable[from..found.durable.len().min(from + len)]
+    }
+
     /// Operations that are not complete.
     pub fn in_flight(&self) -> usize {
         self.events.len()

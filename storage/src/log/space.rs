@@ -150,8 +150,10 @@ impl Log {
 
     /// Sets what lives in a segment: after recovery, what the checkpoint said (replay then goes on
     /// from that); and 0 when a whole scan found no damage and nothing that the index points to,
-    /// which happens to copies whose relocation a crash cut short.
+    /// which happens to copies whose relocation a crash cut short. A segment that is named here and
+    /// has no file any more keeps its id: positions in it must not come to mean another.
     pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
+        self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
         match self.segments.get_mut(&segment) {
             Some(found) => {
                 found.live = bytes;

@@ -167,7 +167,9 @@ impl Runner {
     fn info(&mut self, client: usize, stream: usize) {
         let name = self.model.streams[stream].name.clone();
         let incarnation = self.model.streams[stream].incarnation;
-        let Some((_, reply)) = self.begin(client, What::Info { stream, incarnation }) else { return };
+        let Some((_, reply)) = self.begin(client, What::Info { stream, incarnation }) else {
+            return;
+        };
         self.publish(client, &format!("$JS.API.STREAM.INFO.{name}"), &reply, &[], b"");
     }
 

@@ -291,7 +291,7 @@ impl Checkpointer {
 
     /// True if none is under way and none is wanted.
     pub fn is_idle(&self) -> bool {
-        !self.is_busy() && !(self.wanted && self.appended > 0)
+        !(self.is_busy() || self.wanted && self.appended > 0)
     }
 
     fn is_busy(&self) -> bool {

@@ -39,7 +39,8 @@ impl Shard {
                 RecordIn::Meta(meta) => {
                     // Room is made before the page comes, so that it is not the one to go.
                     let resident = &mut self.checkpoint.resident;
-                    let over = (*resident + PAGE_BYTES).saturating_sub(self.options.index_cache_bytes);
+                    let over =
+                        (*resident + PAGE_BYTES).saturating_sub(self.options.index_cache_bytes);
                     if over > 0 {
                         *resident = resident.saturating_sub(index.evict(over.min(EVICT_BYTES)));
                     }

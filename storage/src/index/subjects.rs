@@ -396,7 +396,9 @@ impl SubjectTable {
         segment: SegmentId,
         checkpoint: &mut Checkpoint,
     ) {
-        if let Some((_, kept)) = self.overwritten.as_mut().filter(|(of, k)| *of == id && k.seq == seq) {
+        if let Some((_, kept)) =
+            self.overwritten.as_mut().filter(|(of, k)| *of == id && k.seq == seq)
+        {
             kept.segment = segment;
         }
         let (page, at) = split(id.0);

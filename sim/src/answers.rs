@@ -3,7 +3,7 @@
 use corelane::types::ConnId;
 use serde_json::Value;
 
-use crate::consumers::Token;
+use crate::consumers::{AckPolicy, Token};
 use crate::model::{self, Exists, Fate, State};
 use crate::runner::{OWN_SIDS, Op, Runner, What};
 use crate::tally::Rare;
@@ -95,8 +95,11 @@ impl Runner {
                 self.answers.insert(id, (headers.to_vec(), payload.to_vec()));
                 Ok(())
             }
-            What::Ack { consumer, seq, settles } => {
-                self.ack_answered(op, *consumer, *seq, *settles, status)
+            What::Ack { consumer, seq, cseq, settles } => {
+                let c = &self.consumers[*consumer];
+                // As in NATS, an acknowledgement of all up to an older delivery settles nothing.
+                let stale = c.ack == AckPolicy::All && *cseq < c.acked_cseq;
+                self.ack_answered(op, *consumer, *seq, *settles && !stale, status)
             }
             What::Get { stream, seq } => self.got(*stream, *seq, status, headers, payload),
             _ if status == 503 && op.optional => Ok(()),
@@ -311,24 +314,10 @@ impl Runner {
                 Some(10023) => {}
                 _ => return surprise(&what),
             },
-            &What::NewConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                let there = self.model.streams[c.stream].exists == Exists::Yes
-                    && self.model.streams[c.stream].incarnation == c.incarnation;
-                c.exists = match code {
-                    None if there => Exists::Yes,
-                    None if self.model.streams[c.stream].exists == Exists::Maybe => Exists::Maybe,
-                    None | Some(10023 | 10059) => Exists::No,
-                    _ => return surprise(&What::NewConsumer { consumer }),
-                };
-            }
-            &What::DropConsumer { consumer } => {
-                let c = &mut self.consumers[consumer];
-                c.exists = match code {
-                    None | Some(10014 | 10059) => Exists::No,
-                    Some(10023) => Exists::Yes,
-                    _ => return surprise(&What::DropConsumer { consumer }),
-                };
+            What::NewConsumer { .. } | What::DropConsumer { .. } => {
+                if !self.consumer_answer(&what, code) {
+                    return surprise(&what);
+                }
             }
             &What::Info { stream, incarnation } => {
                 let last = json["state"]["last_seq"].as_u64();
@@ -342,6 +331,28 @@ impl Runner {
             _ => return surprise(&what),
         }
         Ok(())
+    }
+
+    /// The answer to a consumer's creation or removal. False if it is none that is expected.
+    fn consumer_answer(&mut self, what: &What, code: Option<u64>) -> bool {
+        let (&What::NewConsumer { consumer } | &What::DropConsumer { consumer }) = what else {
+            return false;
+        };
+        let c = &mut self.consumers[consumer];
+        let stream = &self.model.streams[c.stream];
+        let made = matches!(what, What::NewConsumer { .. });
+        c.exists = match code {
+            None if made && stream.exists == Exists::Yes && stream.incarnation == c.incarnation => {
+                Exists::Yes
+            }
+            None if made && stream.exists == Exists::Maybe => Exists::Maybe,
+            None | Some(10059) => Exists::No,
+            Some(10023) if made => Exists::No,
+            Some(10014) if !made => Exists::No,
+            Some(10023) => Exists::Yes,
+            _ => return false,
+        };
+        true
     }
 
     /// A consumer delivered a message.
@@ -360,7 +371,7 @@ impl Runner {
         };
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
-        if stream.exists != Exists::Yes || self.model.publishes.get(&uid).is_none() {
+        if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {
                 Exists::Yes => Err(format!("{reply}: message {uid} was never published")),
                 _ => Ok(()),
@@ -407,7 +418,7 @@ impl Runner {
             self.world.tally.add(Rare::ConsumerJump);
         }
         c.last_cseq = c.last_cseq.max(t.cseq);
-        if c.ack != crate::consumers::AckPolicy::None && !c.is_settled(t.seq) {
+        if c.ack != AckPolicy::None && !c.is_settled(t.seq) {
             c.open.insert(t.seq, reply.to_owned());
         }
         Ok(())

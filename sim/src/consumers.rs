@@ -40,6 +40,8 @@ pub struct Consumer {
     /// Sequences for which an acknowledgement was sent, answered or not.
     pub touched: BTreeSet<u64>,
     pub last_cseq: u64,
+    /// The highest consumer sequence of an acknowledgement that was sent.
+    pub acked_cseq: u64,
 }
 
 /// A delivery's reply subject.

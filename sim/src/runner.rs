@@ -42,7 +42,7 @@ pub enum What {
     NewConsumer { consumer: usize },
     DropConsumer { consumer: usize },
     Pull { consumer: usize, left: u64 },
-    Ack { consumer: usize, seq: u64, settles: bool },
+    Ack { consumer: usize, seq: u64, cseq: u64, settles: bool },
     Info { stream: usize, incarnation: u32 },
     Get { stream: usize, seq: u64 },
     Core,
@@ -82,6 +82,8 @@ pub struct Runner {
     pub wanted: BTreeMap<usize, Settings>,
     /// Damage is expected.
     pub rotten: bool,
+    /// Bytes of a payload that a trace shows.
+    pub print_bytes: usize,
 }
 
 impl Runner {
@@ -102,6 +104,7 @@ impl Runner {
             next_uid: 1,
             wanted: BTreeMap::new(),
             rotten: false,
+            print_bytes: 700,
         }
     }
 
@@ -109,7 +112,8 @@ impl Runner {
     pub fn run(mut self, ops: u64) -> Result<Report, String> {
         self.phases(ops).map_err(|why| {
             let (generation, now) = (self.world.generation, self.world.now % 1_000_000_000_000);
-            format!("{why} (generation {generation}, at {now} ns)")
+            let turns = self.world.turns;
+            format!("{why} (generation {generation}, at {now} ns, {turns} turns)")
         })?;
         let mut tally = std::mem::take(&mut self.model.tally);
         tally.join(&self.world.tally, &mut Tally::default());
@@ -399,7 +403,7 @@ impl Runner {
             Incoming::Message { subject, sid, reply, headers, payload } => {
                 if self.world.print {
                     let now = self.world.now % 1_000_000_000_000;
-                    let text = String::from_utf8_lossy(&payload[..payload.len().min(120)]);
+                    let text = String::from_utf8_lossy(&payload[..payload.len().min(self.print_bytes)]);
                     let head = String::from_utf8_lossy(&headers).replace("\r\n", " ");
                     println!("{now:>12} {client} < {subject} [{reply}] {head}{text}");
                 }

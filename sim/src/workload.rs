@@ -1,6 +1,6 @@
 //! What clients do.
 
-use crate::consumers::{AckPolicy, Consumer};
+use crate::consumers::{AckPolicy, Consumer, Token};
 use crate::model::{self, Exists, Fate, Publish, Removal, Settings, Uid};
 use crate::runner::{Runner, What};
 use crate::tally::Rare;
@@ -360,6 +360,7 @@ impl Runner {
             seen: Default::default(),
             touched: Default::default(),
             last_cseq: 0,
+            acked_cseq: 0,
         };
         let wait = 20_000_000 + self.rng.below(2_000_000_000);
         let body = consumer_config(&c, &self.model.streams[stream].name, wait);
@@ -439,7 +440,9 @@ impl Runner {
         let c = &mut self.consumers[consumer];
         let Some(subject) = c.open.get(&seq).cloned() else { return };
         let settles = kind == b"+ACK" || kind == b"+TERM";
+        let cseq = Token::parse(&subject).map_or(0, |t| t.cseq);
         if settles {
+            c.acked_cseq = c.acked_cseq.max(cseq);
             c.touched.insert(seq);
             c.open.remove(&seq);
         }
@@ -448,7 +451,7 @@ impl Runner {
         }
         // With the policy `All`, only an acknowledgement settles what lies below.
         let settles = settles && (c.ack != AckPolicy::All || kind == b"+ACK");
-        let what = What::Ack { consumer, seq, settles };
+        let what = What::Ack { consumer, seq, cseq, settles };
         let Some((op, reply)) = self.begin(client, what) else { return };
         if let Some(op) = self.ops.get_mut(&op) {
             op.optional = true;

@@ -466,7 +466,8 @@ impl Interest {
         }
     }
 
-    /// True if anybody on the node subscribes to just this subject, or, with a group, if a member of
+    /// True if anybody on the node subscribes to just this subject, or, with a group, if a member
+    /// of
     /// that group does: wildcards do not count.
     pub fn has_listener(
         &mut self,

@@ -93,7 +93,8 @@ impl Sockets {
 
     /// Notes a receive completion. Returns true if its bytes are to be handled now; parks them
     /// otherwise.
-    /// `paused` tells that the turn has paused the connection, which the socket may not have been told yet.
+    /// `paused` tells that the turn has paused the connection, which the socket may not have been
+    /// told yet.
     pub fn received(&mut self, slot: usize, bytes: &[u8], more: bool, paused: bool) -> bool {
         let Some(s) = self.slots.get_mut(slot) else { return false };
         if !more {

@@ -632,7 +632,8 @@ impl Shard {
     }
 }
 
-/// A consumer's configuration as the log keeps it: a name that the server made up is not shown until
+/// A consumer's configuration as the log keeps it: a name that the server made up is not shown
+/// until
 /// a restart, as in nats-server, but must be known after it.
 pub(super) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
     ConsumerConfig { name: name.to_owned(), ..config.clone() }

@@ -16,6 +16,7 @@ use super::outlet::Outlet;
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
 use super::requests::Wait;
+use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::stream::admission::SubjectState;
 use crate::types::{StreamId, Timestamp};
@@ -65,6 +66,8 @@ struct Purge {
     /// Records that are not applied yet.
     ahead: usize,
     done: bool,
+    /// There was no room for all of it.
+    refused: bool,
 }
 
 /// A consumer that counts what is pending before it joins the others.
@@ -109,7 +112,18 @@ impl Shard {
         let skip_to = below.filter(|_| filter.is_empty());
         let filter = filter.into();
         let done = false;
-        let purge = Purge { id, stream, job, filter, asker, purged: 0, skip_to, ahead: 0, done };
+        let purge = Purge {
+            id,
+            stream,
+            job,
+            filter,
+            asker,
+            purged: 0,
+            skip_to,
+            ahead: 0,
+            done,
+            refused: false,
+        };
         self.jobs.ready.push_back(Job::Purge(purge));
     }
 
@@ -224,37 +238,45 @@ impl Shard {
         let mut budget = STEP_VISITS;
         match job.step(&mut self.cells[slot].index, PURGE_MESSAGES, &mut budget) {
             PurgeStep::Remove { from, to, .. } => {
-                self.append_purge(&mut purge, slot, from, to);
-                Stepped::Again(Job::Purge(purge))
+                if self.append_purge(&mut purge, slot, from, to) {
+                    return Stepped::Again(Job::Purge(purge));
+                }
+                purge.refused = true;
+                self.purge_is_through(purge, out)
             }
             PurgeStep::Budget => Stepped::Again(Job::Purge(purge)),
             PurgeStep::NeedPage(key) => self.page_for(slot, key, Job::Purge(purge), out),
-            PurgeStep::Done => {
-                purge.done = true;
-                if purge.ahead == 0 {
-                    self.purge_finished(purge, out);
-                    return Stepped::Finished;
-                }
-                self.jobs.draining.push(purge);
-                Stepped::Moved
-            }
+            PurgeStep::Done => self.purge_is_through(purge, out),
         }
     }
 
-    fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) {
+    /// No more records of a purge will be appended.
+    fn purge_is_through(&mut self, mut purge: Purge, out: &mut impl Outlet) -> Stepped {
+        purge.done = true;
+        if purge.ahead == 0 {
+            self.purge_finished(purge, out);
+            return Stepped::Finished;
+        }
+        self.jobs.draining.push(purge);
+        Stepped::Moved
+    }
+
+    /// Appends one record of a purge. False if there is no room for it, not even in the reserve.
+    fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) -> bool {
         let cell = &self.cells[slot];
         let stream = cell.id;
         if !cell.is_memory() {
             let mut body = Vec::new();
             PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
             if self.append_meta(kind::PURGE, stream.0, 0, &body).is_err() {
-                return;
+                return false;
             }
         }
         purge.ahead += 1;
         let lsn = self.log.appended();
         let filter = purge.filter.clone();
         self.queue.push(lsn, Rare::Purge { stream, from, to, filter, job: purge.id });
+        true
     }
 
     pub(super) fn purge_progress(&mut self, job: u64, count: u64) {
@@ -314,7 +336,7 @@ impl Shard {
     }
 
     fn purge_finished(&mut self, mut purge: Purge, out: &mut impl Outlet) {
-        if self.skip_ahead(&mut purge) {
+        if !purge.refused && self.skip_ahead(&mut purge) {
             self.jobs.draining.push(purge);
             return;
         }
@@ -323,9 +345,14 @@ impl Shard {
             self.watch_age(slot);
         }
         if let Some(asker) = purge.asker {
+            let kind = ResponseType::StreamPurge;
+            if purge.refused {
+                let error = kinds::INSUFFICIENT_RESOURCES.error();
+                return self.refuse_request(&asker, kind, &error, out);
+            }
             let mut body = Vec::new();
             let answer = PurgeResponse { success: true, purged: purge.purged };
-            write_response(&mut body, ResponseType::StreamPurge, &answer);
+            write_response(&mut body, kind, &answer);
             self.answer(&asker, &body, out);
         }
     }
@@ -379,6 +406,7 @@ impl Shard {
         match end {
             RangeRemoval::Done => {
                 self.forget_cell(slot);
+                self.report_missing(out);
                 Stepped::Finished
             }
             RangeRemoval::Budget { .. } => Stepped::Again(Job::Bury { slot }),

@@ -34,6 +34,7 @@ mod recover;
 pub mod report;
 mod requests;
 mod root;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -124,6 +125,8 @@ pub struct Shard {
     stopped_clean: bool,
     /// Nothing is delivered before this is durable.
     begun: crate::types::Lsn,
+    /// Segments without a file are still to be reported.
+    judge_missing: bool,
 }
 
 impl Shard {

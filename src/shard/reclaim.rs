@@ -1,8 +1,12 @@
-//! Reclaiming: what still lives in mostly dead segments moves to cold ones, so that the segments can be freed.
+//! Reclaiming: what still lives in mostly dead segments moves to cold ones, so that the segments
+//! can be freed.
 //!
-//! A record is copied, the copy made durable, and then the index points to it; the source counts as live until a
-//! checkpoint that knows the new place is durable. Nothing is swapped while a checkpoint is being written, so each
-//! checkpoint has the places of its freeze. What lives and is not a message or an index page (states, configurations,
+//! A record is copied, the copy made durable, and then the index points to it; the source counts as
+//! live until a
+//! checkpoint that knows the new place is durable. Nothing is swapped while a checkpoint is being
+//! written, so each
+//! checkpoint has the places of its freeze. What lives and is not a message or an index page
+//! (states, configurations,
 //! catalogue) is not copied: the next checkpoint writes it again.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,7 +44,8 @@ pub struct Reclaim {
     scan: Option<Scan>,
     /// Waits for this read.
     reading: Option<ReadId>,
-    /// The index page that the record at hand needs: taken before the record is read again, which might push it out.
+    /// The index page that the record at hand needs: taken before the record is read again, which
+    /// might push it out.
     page: Option<(StreamId, PageKey)>,
     /// Copies that the index does not point to yet.
     copies: VecDeque<Copy>,
@@ -150,7 +155,8 @@ impl Shard {
         self.reclaim.not_before = self.reclaim.not_before.max(now.plus(pace));
     }
 
-    /// Looks at the next record. Answers the bytes copied; `Err` to stop for now, perhaps for so long.
+    /// Looks at the next record. Answers the bytes copied; `Err` to stop for now, perhaps for so
+    /// long.
     fn reclaim_one(&mut self) -> Result<usize, Option<i64>> {
         if let Some((stream, key)) = self.reclaim.page
             && let Some(slot) = self.slots.get(&stream).copied()

@@ -181,9 +181,13 @@ impl Shard {
             log.restore_live(*segment, u64::try_from(*live).unwrap_or(0));
         }
         let mut lines = parts.lines;
+        // What removed streams still count may have been freed already: it is judged once they are
+        // buried.
+        let judge_missing = !parts.buried.is_empty();
         for (segment, live) in log.finish_restore() {
-            let segment = segment.0;
-            lines.push(format!("segment {segment} is missing with {live} bytes in it"));
+            if !judge_missing {
+                lines.push(missing(segment, live));
+            }
         }
         let meta = (options.id == ShardId(0))
             .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
@@ -232,6 +236,7 @@ impl Shard {
             stopping: None,
             stopped_clean: parts.stopped_clean,
             begun: Default::default(),
+            judge_missing,
         };
         for (slot, cell) in shard.cells.iter() {
             shard.held[usize::from(!cell.is_memory())] += cell.index.bytes();
@@ -244,6 +249,16 @@ impl Shard {
             shard.start_burial(slot);
         }
         shard
+    }
+
+    /// Once what was removed before a restart is buried: what is still missing is lost.
+    pub(super) fn report_missing(&mut self, out: &mut impl Outlet) {
+        if self.judge_missing && self.cells.iter().all(|(_, c)| !c.removing) {
+            self.judge_missing = false;
+            for (segment, live) in self.log.missing() {
+                out.log(missing(segment, live));
+            }
+        }
     }
 
     /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
@@ -323,6 +338,10 @@ impl Shard {
             }
         }
     }
+}
+
+fn missing(segment: SegmentId, live: u64) -> String {
+    format!("segment {} is missing with {live} bytes in it", segment.0)
 }
 
 /// What replay built.

@@ -147,7 +147,8 @@ impl<S> Links<S> {
                     }
                 }
             }
-            // Nobody waits for an empty batch: it wakes nobody, and is dropped where it does not fit.
+            // Nobody waits for an empty batch: it wakes nobody, and is dropped where it does not
+            // fit.
             for batch in self.home[peer].drain(..) {
                 if lanes.control.room() > 0 {
                     let _ = lanes.control.push(Lane::Home(batch));

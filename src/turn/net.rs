@@ -60,7 +60,8 @@ pub struct NetConfig {
     pub settings: Arc<Settings>,
 }
 
-/// The part of an outbound that one batch between reactors may be. A few of them are on their way at a time, and all of them
+/// The part of an outbound that one batch between reactors may be. A few of them are on their way
+/// at a time, and all of them
 /// must fit into the half of the outbound that is left when its publishers are stalled.
 const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.

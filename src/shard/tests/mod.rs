@@ -1,4 +1,5 @@
-//! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is freed.
+//! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is
+//! freed.
 
 mod restart;
 mod space;

@@ -93,7 +93,11 @@ impl Client {
             3 => {
                 let c = format!("c{}", self.world.rng.below(4));
                 let body = format!(
-                    r#"{{"stream_name":"{name}","config":{{"durable_name":"{c}","ack_policy":"explicit"}}}}"#
+                    concat!(
+                        r#"{{"stream_name":"{}","config":"#,
+                        r#"{{"durable_name":"{}","ack_policy":"explicit"}}}}"#
+                    ),
+                    name, c
                 );
                 let verb = format!("CONSUMER.CREATE.{name}.{c}");
                 self.world.request(&verb, name, &body);

@@ -148,6 +148,11 @@ impl Log {
         self.space.restored = true;
         let dead = self.segments.iter().filter(|(_, s)| s.live == 0 && !s.open);
         self.space.dead = dead.map(|(id, _)| (*id, Lsn(0))).collect();
+        self.missing()
+    }
+
+    /// Segments without a file, and the bytes in them that did not die since.
+    pub fn missing(&self) -> Vec<(SegmentId, u64)> {
         self.space.missing.iter().map(|(id, live)| (*id, *live)).collect()
     }
 

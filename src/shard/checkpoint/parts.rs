@@ -1,0 +1,289 @@
+//! The parts of a checkpoint: a stream's index, configuration, duplicate window and consumers, the
+//! catalogue, the root.
+
+use super::*;
+
+impl Shard {
+    pub(super) fn write_index(&mut self, run: &mut Run, slot: usize) -> Step {
+        let stream = self.cells[slot].id;
+        loop {
+            let key = match run.page {
+                Some(key) => key,
+                None => match self.cells[slot].index.next_frozen(&mut run.body) {
+                    Some(key) => key,
+                    None => break,
+                },
+            };
+            run.page = Some(key);
+            let (l, _) = self.write_record(run, kind::PAGE, stream, page_id(key))?;
+            run.page = None;
+            run.supersede(self.cells[slot].index.stored(key, l.position, l.len));
+            run.visit()?;
+        }
+        run.supersede(self.cells[slot].index.take_released());
+        Ok(())
+    }
+
+    pub(super) fn write_config(&mut self, run: &mut Run, slot: usize) -> Step {
+        let cell = &mut self.cells[slot];
+        if !cell.stored.config_changed && cell.stored.config.is_some() {
+            return Ok(());
+        }
+        let stream = cell.id;
+        let before = cell.stored.config_before.take();
+        // What changed since the freeze is for the next one.
+        let again = before.is_some();
+        run.body = before.unwrap_or_else(|| config_body(cell));
+        match self.write_record(run, kind::STREAM_CONFIG, stream, 0) {
+            Ok((l, _)) => {
+                let stored = &mut self.cells[slot].stored;
+                run.supersede(stored.config.replace(l));
+                stored.config_changed = again;
+                Ok(())
+            }
+            Err(pause) => {
+                if again {
+                    self.cells[slot].stored.config_before = Some(std::mem::take(&mut run.body));
+                }
+                Err(pause)
+            }
+        }
+    }
+
+    /// Writes the next page of the duplicate window that changed. Answers its number.
+    pub(super) fn write_dedupe(
+        &mut self,
+        run: &mut Run,
+        slot: usize,
+        from: u64,
+    ) -> Step<Option<u64>> {
+        let cell = &mut self.cells[slot];
+        let (stream, table) = (cell.id, cell.admission.dedupe());
+        if !cell.stored.moved {
+            return Ok(None);
+        }
+        let pages = table.pages();
+        if from == 0 {
+            let kept = cell.stored.dedupe.split_off(&pages.start);
+            let gone = std::mem::replace(&mut cell.stored.dedupe, kept);
+            run.supersede(gone.into_values().map(|p| p.location));
+        }
+        for number in from.max(pages.start)..pages.end {
+            if cell.stored.dedupe.get(&number).is_some_and(|p| p.complete) {
+                continue;
+            }
+            run.visit()?;
+            run.body.clear();
+            if !table.encode_page(number, cell.stored.last_seq, &mut run.body) {
+                continue;
+            }
+            let complete = table.page_is_complete(number, cell.stored.last_seq);
+            let (location, _) = self.write_record(run, kind::DEDUPE, stream, number)?;
+            let page = DedupePage { number, complete, location };
+            let old = self.cells[slot].stored.dedupe.insert(number, page);
+            run.supersede(old.map(|p| p.location));
+            return Ok(Some(number));
+        }
+        cell.stored.moved = false;
+        Ok(None)
+    }
+
+    /// Consumers that have not joined their stream yet: their first deltas may not be taken.
+    pub(super) fn write_counting(&mut self, run: &mut Run, slot: usize) -> Step {
+        let stream = self.cells[slot].id;
+        let upto = self.group.next().index.0;
+        let mut found = Vec::new();
+        for c in self.counting(stream).filter(|c| !c.consumer.settings().volatile) {
+            if let Some(l) = c.stored.filter(|_| !c.changed) {
+                run.consumers.insert(c.id, l);
+                continue;
+            }
+            let mut copy = c.consumer.clone();
+            copy.take_delta(&mut Vec::new());
+            let mut body = Vec::new();
+            encode_consumer(c, &copy, upto, &mut body);
+            found.push((c.id, body));
+        }
+        for (id, body) in found {
+            run.body = body;
+            let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
+            run.consumers.insert(id, l);
+            if let Some(c) = self.counting(stream).find(|c| c.id == id) {
+                run.supersede(c.stored.replace(l));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a consumer if it changed. Answers its slot.
+    pub(super) fn write_consumer(
+        &mut self,
+        run: &mut Run,
+        slot: usize,
+        from: usize,
+    ) -> Step<Option<usize>> {
+        for at in from..self.cells[slot].consumers.cells.capacity() {
+            let Some(c) = self.cells[slot].consumers.cells.get(at) else { continue };
+            if c.consumer.settings().volatile {
+                continue;
+            }
+            let (id, stream) = (c.id, self.cells[slot].id);
+            if let Some(l) = c.stored.filter(|_| !c.changed) {
+                run.consumers.insert(id, l);
+                continue;
+            }
+            run.visit()?;
+            if (c.consumer.is_dirty() || !c.held.is_empty()) && !self.record_delta(slot, at) {
+                return Err(Pause::NoRoom);
+            }
+            let upto = self.group.next().index.0;
+            let c = &self.cells[slot].consumers.cells[at];
+            run.body.clear();
+            encode_consumer(c, &c.consumer, upto, &mut run.body);
+            let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
+            let c = &mut self.cells[slot].consumers.cells[at];
+            c.changed = false;
+            run.supersede(c.stored.replace(l));
+            run.consumers.insert(id, l);
+            return Ok(Some(at));
+        }
+        Ok(None)
+    }
+
+    pub(super) fn write_state(&mut self, run: &mut Run, slot: usize) -> Step {
+        let cell = &self.cells[slot];
+        let stream = cell.id;
+        let state = StreamState {
+            buried: !self.slots.contains_key(&stream),
+            last_time: cell.last_time.0,
+            first_time: (cell.first_time.0, cell.first_time.1.0),
+            config: cell.stored.config.unwrap_or_default(),
+            head: cell.index.location(PageKey::HEAD).unwrap_or_default(),
+            last_id: cell.admission.last_committed_id().to_vec(),
+            dedupe: cell.stored.dedupe.values().copied().collect(),
+            consumers: run.consumers.iter().map(|(&id, &l)| (id, l)).collect(),
+        };
+        run.body.clear();
+        state.encode(&mut run.body);
+        let sum = xxhash_rust::xxh3::xxh3_64(&run.body);
+        let location = match cell.stored.state {
+            Some((l, known)) if known == sum => l,
+            old => {
+                let (l, _) = self.write_record(run, kind::STREAM_STATE, stream, 0)?;
+                run.supersede(old.map(|(l, _)| l));
+                self.cells[slot].stored.state = Some((l, sum));
+                l
+            }
+        };
+        run.root.streams.push((stream, location));
+        Ok(())
+    }
+
+    pub(super) fn begin_catalogue(&mut self, run: &mut Run) {
+        if !self.checkpoint.catalogue_changed || self.meta.is_none() {
+            run.root.catalogue.clone_from(&self.checkpoint.catalogue);
+            run.root.catalogue_upto = self.checkpoint.catalogue_upto;
+            run.stage = Stage::Root;
+            return;
+        }
+        self.checkpoint.catalogue_changed = false;
+        run.root.catalogue_upto = self.group.next().index.0;
+    }
+
+    /// Writes a page of the catalogue. Answers the last stream of it; `None` if there are no more.
+    pub(super) fn write_catalogue(
+        &mut self,
+        run: &mut Run,
+        after: Option<&(String, String)>,
+    ) -> Step<Option<(String, String)>> {
+        let Some(meta) = &self.meta else { return Ok(None) };
+        run.visit()?;
+        run.body.clear();
+        let mut bytes = Vec::new();
+        let mut put = |record: Record, body: &mut Vec<u8>| {
+            bytes.clear();
+            record.encode(&mut bytes);
+            put_counted(body, &bytes);
+        };
+        if after.is_none() {
+            meta.catalogue.first_records().for_each(|r| put(r, &mut run.body));
+        }
+        let mut last = None;
+        for (account, entry) in meta.catalogue.streams_after(after) {
+            let account = account.to_owned();
+            last = Some((account.clone(), entry.config.name.clone()));
+            // A memory stream is gone after a restart.
+            if entry.config.storage == StorageType::Memory {
+                continue;
+            }
+            put(Record::Create { account, entry: entry.clone() }, &mut run.body);
+            if run.body.len() >= CATALOGUE_PAGE {
+                break;
+            }
+        }
+        if !run.body.is_empty() {
+            let number = run.root.catalogue.len() as u64;
+            let (l, _) = self.write_record(run, kind::CATALOGUE_STATE, StreamId(0), number)?;
+            run.root.catalogue.push(l);
+        }
+        if last.is_none() {
+            run.supersede(std::mem::take(&mut self.checkpoint.catalogue));
+            self.checkpoint.catalogue.clone_from(&run.root.catalogue);
+            self.checkpoint.catalogue_upto = run.root.catalogue_upto;
+        }
+        Ok(last)
+    }
+
+    pub(super) fn write_root(&mut self, run: &mut Run) -> Step {
+        let old = self.checkpoint.root;
+        if let Some(l) = old {
+            run.supersede([l]);
+        }
+        let id = self.checkpoint.last_id + 1;
+        run.root.next_index = self.group.next().index.0 + 1;
+        run.root.next_consumer = self.next_consumer;
+        let live = run.live.iter().filter(|(_, live)| **live > 0);
+        run.root.live = live.map(|(&segment, &live)| (segment, live as u64)).collect();
+        run.body.clear();
+        run.root.encode(&mut run.body);
+        let (l, root_lsn) = match self.write_record(run, kind::ROOT, StreamId(0), id) {
+            Ok(written) => written,
+            Err(pause) => {
+                if let Some(l) = run.superseded.pop_if(|_| old.is_some()) {
+                    *run.live.entry(l.position.segment).or_default() += i64::from(l.len);
+                }
+                return Err(pause);
+            }
+        };
+        let c = &mut self.checkpoint;
+        c.last_id = id;
+        c.root = Some(l);
+        c.last_bytes = run.bytes;
+        let superseded = std::mem::take(&mut run.superseded);
+        c.committing = Some(Committing { id, superseded, moved: std::mem::take(&mut run.moved) });
+        let checkpoint = CheckpointRef { id, root: l.position, root_len: l.len };
+        let commit = Commit { checkpoint, root_lsn, replay: run.replay };
+        self.log.commit_checkpoint(commit, &mut self.ops);
+        Ok(())
+    }
+}
+
+pub(super) fn config_body(cell: &crate::shard::cell::StreamCell) -> Vec<u8> {
+    let mut body = Vec::new();
+    let json = to_json(&cell.config);
+    ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);
+    body
+}
+
+fn encode_consumer(
+    cell: &ConsumerCell,
+    consumer: &crate::consumer::Consumer,
+    upto: u64,
+    out: &mut Vec<u8>,
+) {
+    let mut snapshot = Vec::new();
+    consumer.encode_snapshot(&mut snapshot);
+    let json = to_json(&crate::shard::api_consumer::stored_config(&cell.name, &cell.config));
+    let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
+    state.encode(out);
+}

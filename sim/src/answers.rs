@@ -264,6 +264,9 @@ impl Runner {
             }
         };
         let uid = model::uid_of(&body).ok_or_else(|| format!("seq {seq} has a damaged body"))?;
+        if self.is_of_the_past(stream, uid) {
+            return Ok(());
+        }
         self.model.observe(stream, seq, uid)?;
         self.model.must_not_be_gone(stream, seq, false)
     }
@@ -277,7 +280,10 @@ impl Runner {
     ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
-        if code == Some(10059) && optional {
+        if optional
+            && (code == Some(10059) || matches!(what, What::Remove { .. } | What::Purge { .. }))
+        {
+            // Its stream is gone, or another one.
             return Ok(());
         }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
@@ -355,6 +361,13 @@ impl Runner {
         true
     }
 
+    /// Whether a message may have come late, out of a stream that had the name before.
+    fn is_of_the_past(&self, stream: usize, uid: u64) -> bool {
+        let now = self.model.streams[stream].incarnation;
+        let publish = self.model.publishes.get(&uid);
+        publish.is_some_and(|p| p.incarnation != now && p.place.is_none_or(|(i, _)| i != now))
+    }
+
     /// A consumer delivered a message.
     fn delivery(
         &mut self,
@@ -378,14 +391,14 @@ impl Runner {
             };
         }
         let p = &self.model.publishes[&uid];
-        let stale = p.place.is_some_and(|(i, _)| i != incarnation);
+        let stale = self.is_of_the_past(at, uid);
         if subject.starts_with("s") && subject != p.subject {
             return Err(format!("{reply}: delivered as {subject}: {p:?}"));
         }
-        self.model.observe(at, t.seq, uid)?;
         if stale {
             return Ok(());
         }
+        self.model.observe(at, t.seq, uid)?;
         self.model.must_not_be_gone(at, t.seq, false)?;
         let found = self.consumers.iter_mut().find(|c| {
             c.stream == at

@@ -403,7 +403,8 @@ impl Runner {
             Incoming::Message { subject, sid, reply, headers, payload } => {
                 if self.world.print {
                     let now = self.world.now % 1_000_000_000_000;
-                    let text = String::from_utf8_lossy(&payload[..payload.len().min(self.print_bytes)]);
+                    let text =
+                        String::from_utf8_lossy(&payload[..payload.len().min(self.print_bytes)]);
                     let head = String::from_utf8_lossy(&headers).replace("\r\n", " ");
                     println!("{now:>12} {client} < {subject} [{reply}] {head}{text}");
                 }

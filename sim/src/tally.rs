@@ -28,7 +28,6 @@ pub enum Rare {
     ConsumerJump,
     AckHeld,
     CoreReply,
-    OldGenerationRead,
     MemoryStream,
     Push,
     RotFound,
@@ -38,7 +37,7 @@ pub enum Rare {
 }
 
 /// All of them.
-pub const ALL: [Rare; 31] = [
+pub const ALL: [Rare; 30] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -63,7 +62,6 @@ pub const ALL: [Rare; 31] = [
     Rare::ConsumerJump,
     Rare::AckHeld,
     Rare::CoreReply,
-    Rare::OldGenerationRead,
     Rare::MemoryStream,
     Rare::Push,
     Rare::RotFound,
@@ -73,7 +71,7 @@ pub const ALL: [Rare; 31] = [
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
-pub const ABSENT: [Rare; 4] = [Rare::Checkpoint, Rare::Relocation, Rare::Recycled, Rare::RotFound];
+pub const ABSENT: [Rare; 1] = [Rare::RotFound];
 
 /// Counts of one seed, or the number of seeds in which each happened.
 #[derive(Clone, Debug, Default)]

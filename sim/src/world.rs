@@ -206,6 +206,13 @@ impl World {
 
     /// Everything ends at once: the process alone, or the machine with its disks' caches.
     pub fn crash(&mut self, machine: bool) {
+        for r in self.reactors.iter().flatten() {
+            for shard in r.core.report().shards {
+                self.tally.add_many(Rare::Checkpoint, shard.checkpoints);
+                self.tally.add_many(Rare::Relocation, shard.relocated);
+                self.tally.add_many(Rare::Recycled, shard.freed);
+            }
+        }
         let writing: usize = self.disks.iter().map(SimDisk::writes_in_flight).max().unwrap_or(0);
         if writing > 1 {
             self.tally.add(Rare::FlushesAtCrash);

@@ -27,5 +27,8 @@ pub mod types;
 /// groups, which are not.
 pub const API_LEVEL: u32 = 0;
 
+/// The level of the nats-server whose version is reported.
+pub const NATS_API_LEVEL: u32 = 5;
+
 /// The NATS version whose behaviour is copied, as clients' feature checks see it.
 pub const NATS_VERSION: &str = "2.15.1";

@@ -22,12 +22,23 @@ use crate::api::types::{
     StreamInfoRequest, StreamInfoResponse, StreamState, is_empty_request, write_direct_headers,
     write_msg_get, write_response,
 };
+use crate::api::{API_LEVEL, NATS_API_LEVEL};
 use crate::types::{StreamId, Timestamp};
 
 /// Subjects of one page of STREAM.INFO.
 const SUBJECTS_LIMIT: usize = 100_000;
 /// Index entries that a request looks at before it lets others go on.
 const VISITS: u32 = 8_000;
+
+/// The highest level that a request may ask for. A configuration tells by its fields what it needs
+/// of the levels that there are at nats-server, and each field is taken or refused by its name.
+fn level_for(request: &ApiRequest<'_>) -> u32 {
+    use ApiRequest as A;
+    match request {
+        A::StreamCreate(_) | A::StreamUpdate(_) | A::ConsumerCreate(_) => NATS_API_LEVEL,
+        _ => API_LEVEL,
+    }
+}
 
 impl Shard {
     pub(super) fn api(
@@ -41,7 +52,7 @@ impl Shard {
         use ApiRequest as A;
         let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
         self.api_total += u64::from(counted && !r.counted.replace(true));
-        if r.needs_more {
+        if r.required_level > level_for(request) {
             self.refuse_level(request, r, out);
             return Ok(());
         }

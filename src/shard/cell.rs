@@ -31,6 +31,8 @@ pub struct StreamCell {
     pub last_time: Timestamp,
     /// The time of the message `first_time.0`, if known.
     pub first_time: (u64, Timestamp),
+    /// Times of some messages, by sequence, as searches by time came upon them.
+    pub times: Vec<(u64, i64)>,
     /// Its consumers.
     pub consumers: super::consumers::Consumers,
     /// When the first message may have reached its age, as the shard's timers have it.
@@ -68,6 +70,7 @@ impl StreamCell {
             index,
             last_time: Timestamp(0),
             first_time: (0, Timestamp(0)),
+            times: Vec::new(),
             consumers: Default::default(),
             age_due: None,
             active: false,

@@ -67,6 +67,8 @@ impl Default for CheckpointOptions {
 /// Decides when checkpoints are made, and makes them.
 #[derive(Default)]
 pub struct Checkpointer {
+    /// Checkpoints that became durable since the start.
+    pub made: u64,
     epoch: u32,
     last_id: u64,
     run: Option<Box<Run>>,
@@ -485,6 +487,7 @@ impl Shard {
 
     fn checkpoint_is_durable(&mut self, id: u64) {
         let Some(done) = self.checkpoint.committing.take_if(|c| c.id == id) else { return };
+        self.checkpoint.made += 1;
         for l in done.superseded {
             self.log.mark_dead(l.position.segment, l.len);
         }

@@ -216,6 +216,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
             || !self.at_once.is_empty()
+            || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && self.jobs_are_ready()
             || self.stopping != Some(true) && self.checkpoint_is_ready()
@@ -326,6 +327,9 @@ impl Shard {
             records: self.log.appended().0,
             segments: segments as u64,
             live_bytes,
+            checkpoints: self.checkpoint.made,
+            relocated: self.reclaim.relocated,
+            freed: self.log.freed(),
             file_bytes: self.log.file_bytes(),
         }
     }

@@ -5,6 +5,7 @@ use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
 use super::Shard;
+use super::cell::StreamCell;
 use super::requests::Wait;
 
 /// What became of a page that was wanted.
@@ -25,6 +26,9 @@ pub const ANY_READ: ReadId = ReadId(u64::MAX);
 const PAGE_BYTES: usize = 64 << 10;
 /// Bytes of pages that make room for one at most.
 const EVICT_BYTES: usize = 4 * PAGE_BYTES;
+
+/// Times of messages that a stream remembers for searches.
+const TIMES_MAX: usize = 64;
 
 impl Shard {
     /// Loads a page of a stream's index.
@@ -157,8 +161,17 @@ impl Shard {
     /// The first live message stored at or after `time`; one past the last sequence if there is
     /// none.
     pub(super) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
-        let index = &self.cells[slot].index;
+        let StreamCell { index, times, .. } = &self.cells[slot];
         let (mut low, mut high) = (index.first_seq(), index.last_seq() + 1);
+        // What was read before a wait is known: the search goes on, and does not depend on what
+        // stays in memory meanwhile.
+        for &(seq, ts) in times {
+            if ts < time {
+                low = low.max(seq + 1);
+            } else {
+                high = high.min(seq);
+            }
+        }
         // Times do not fall within a stream: below `low` all is earlier, from `high` on nothing is.
         while low < high {
             let middle = low + (high - low) / 2;
@@ -166,7 +179,13 @@ impl Shard {
                 high = middle;
                 continue;
             };
-            if self.time_of(slot, seq)? < time {
+            let ts = self.time_of(slot, seq)?;
+            let times = &mut self.cells[slot].times;
+            if times.len() == TIMES_MAX {
+                times.remove(0);
+            }
+            times.push((seq, ts));
+            if ts < time {
                 low = seq + 1;
             } else {
                 high = middle;

@@ -38,6 +38,8 @@ const RETRY: i64 = 1_000_000_000;
 /// What is being reclaimed.
 #[derive(Default)]
 pub struct Reclaim {
+    /// Messages that were given another place since the start.
+    pub relocated: u64,
     /// Look for segments.
     round: bool,
     after: SegmentId,
@@ -316,7 +318,10 @@ impl Shard {
                 What::Message(stream, seq) => match self.slots.get(&stream).copied() {
                     None => false,
                     Some(slot) => match self.cells[slot].index.relocate(seq, from, to) {
-                        Relocated::Moved => true,
+                        Relocated::Moved => {
+                            self.reclaim.relocated += 1;
+                            true
+                        }
                         Relocated::NotThere => false,
                         Relocated::NeedPage(key) => match self.fetch_page(slot, key) {
                             Fetched::Loaded => continue,

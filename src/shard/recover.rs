@@ -177,18 +177,8 @@ impl Shard {
     }
 
     fn assemble(options: ShardOptions, mut log: corelane_storage::log::Log, parts: Parts) -> Shard {
-        for (segment, live) in &parts.live {
-            log.restore_live(*segment, u64::try_from(*live).unwrap_or(0));
-        }
-        let mut lines = parts.lines;
-        // What removed streams still count may have been freed already: it is judged once they are
-        // buried.
         let judge_missing = !parts.buried.is_empty();
-        for (segment, live) in log.finish_restore() {
-            if !judge_missing {
-                lines.push(missing(segment, live));
-            }
-        }
+        let lines = restore_live(&mut log, &parts.live, parts.lines, judge_missing);
         let meta = (options.id == ShardId(0))
             .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
         let mut shard = Shard {
@@ -342,6 +332,25 @@ impl Shard {
 
 fn missing(segment: SegmentId, live: u64) -> String {
     format!("segment {} is missing with {live} bytes in it", segment.0)
+}
+
+/// Tells the log what lives, and the operator what is missing. What removed streams still count may
+/// have been freed already: it is judged once they are buried.
+fn restore_live(
+    log: &mut corelane_storage::log::Log,
+    live: &BTreeMap<SegmentId, i64>,
+    mut lines: Vec<String>,
+    judge_missing: bool,
+) -> Vec<String> {
+    for (segment, bytes) in live {
+        log.restore_live(*segment, u64::try_from(*bytes).unwrap_or(0));
+    }
+    for (segment, bytes) in log.finish_restore() {
+        if !judge_missing {
+            lines.push(missing(segment, bytes));
+        }
+    }
+    lines
 }
 
 /// What replay built.

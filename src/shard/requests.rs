@@ -9,7 +9,6 @@ use super::Shard;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
-use crate::api::API_LEVEL;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
@@ -31,8 +30,8 @@ pub struct Request {
     pub subject: Rc<[u8]>,
     /// Where the answer goes; may be empty.
     pub reply: Box<[u8]>,
-    /// It asks for a higher level of the API than there is, or for nonsense.
-    pub needs_more: bool,
+    /// The level of the API that it asks for; the highest there is for nonsense.
+    pub required_level: u32,
     /// Its body.
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
@@ -51,10 +50,10 @@ pub enum Wait {
 /// Finished, or not yet.
 pub type Handled = Result<(), Wait>;
 
-fn needs_more(headers: &[u8]) -> bool {
-    let Some(level) = header(headers, b"Nats-Required-Api-Level") else { return false };
+fn required_level(headers: &[u8]) -> u32 {
+    let Some(level) = header(headers, b"Nats-Required-Api-Level") else { return 0 };
     let level = std::str::from_utf8(level).ok().and_then(|l| l.parse::<i64>().ok());
-    level.is_none_or(|level| level > i64::from(API_LEVEL))
+    level.map_or(u32::MAX, |level| u32::try_from(level.max(0)).unwrap_or(u32::MAX))
 }
 
 impl Request {
@@ -65,7 +64,7 @@ impl Request {
             origin: m.origin,
             subject: m.subject.into(),
             reply: m.reply.into(),
-            needs_more: needs_more(m.headers),
+            required_level: required_level(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
         }
@@ -137,6 +136,9 @@ impl Shard {
 
     /// Reads are over: whoever waited for them goes on.
     pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
+        if self.log.take_stalled_reads() {
+            self.reads_over.push(super::read::ANY_READ);
+        }
         for read in std::mem::take(&mut self.reads_over) {
             if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ)
             {

@@ -46,6 +46,7 @@ impl Log {
     /// Told of the time, once a turn before anything else, and at `deadline`.
     pub fn tick(&mut self, now: i64, ops: &mut Vec<Op>) {
         self.now = self.now.max(now);
+        self.reads.begin_round();
         if self.failed.is_some() {
             return;
         }

@@ -14,6 +14,8 @@ use std::fmt;
 
 /// Smallest buffer: single records share its size, so that buffers can be used again.
 const SMALL_BUF_BYTES: usize = 64 << 10;
+/// Steps of the shard for which what was read waits for its reader.
+const FRESH_ROUNDS: u64 = 2;
 /// Buffers kept for reuse.
 const FREE_BUFS_MAX: usize = 8;
 
@@ -97,10 +99,19 @@ struct Stretch {
     bytes: usize,
     id: ReadId,
     used: u64,
+    /// Somebody found what was read.
+    served: bool,
+    /// The round in which the read ended.
+    ended: u64,
     error: Option<DeviceError>,
 }
 
 impl Stretch {
+    /// Whether nobody can be expected to come for it any more.
+    fn may_go(&self, round: u64) -> bool {
+        self.buf.is_some() && (self.served || round > self.ended + FRESH_ROUNDS)
+    }
+
     fn covers(&self, segment: SegmentId, from: u32, to: u64) -> bool {
         self.segment == segment && self.start <= from && to <= self.start as u64 + self.len as u64
     }
@@ -115,6 +126,11 @@ pub(super) struct Reads {
     last: usize,
     next_id: u64,
     clock: u64,
+    round: u64,
+    /// The largest read that found no room, in bytes, and the round in which it last asked.
+    hungry: (usize, u64),
+    /// Somebody found no room since that was last looked at.
+    turned_away: bool,
 }
 
 impl Reads {
@@ -128,6 +144,9 @@ impl Reads {
             last: 0,
             next_id: 1,
             clock: 0,
+            round: 0,
+            hungry: (0, 0),
+            turned_away: false,
         }
     }
 
@@ -141,22 +160,57 @@ impl Reads {
         self.last = at;
         self.clock += 1;
         self.stretches[at].used = self.clock;
+        self.stretches[at].served |= self.stretches[at].buf.is_some();
         Some(at)
     }
 
     /// A buffer of at least `bytes`, if the budget allows, letting go of what was used longest ago.
+    ///
+    /// Nothing is let go in vain, nor what its reader had no time to look at: readers would take
+    /// one another's bytes for ever. Who needs more than there is gets it when nothing else is in
+    /// flight, and while he asks nobody begins a smaller read.
     fn take_buf(&mut self, bytes: usize) -> Option<IoBuf> {
         let ahead = self.ahead_bytes as usize;
         let classes = [SMALL_BUF_BYTES.min(ahead), ahead];
         let bytes = classes.into_iter().find(|c| bytes <= *c).unwrap_or(bytes);
-        while self.bytes + bytes > self.bytes_max && !self.stretches.is_empty() {
-            let ready = self.stretches.iter().enumerate().filter(|(_, s)| s.buf.is_some());
-            let (oldest, _) = ready.min_by_key(|(_, s)| s.used)?;
+        let kept = self.stretches.iter().filter(|s| !s.may_go(self.round));
+        let kept: usize = kept.map(|s| s.bytes).sum();
+        let (most, asked) = self.hungry;
+        let first = most > bytes && self.round <= asked + FRESH_ROUNDS;
+        let room = kept == 0 || kept + bytes <= self.bytes_max;
+        if !room || first {
+            if !room {
+                self.hungry = (most.max(bytes), self.round);
+            }
+            self.turned_away = true;
+            return None;
+        }
+        while self.bytes + bytes > self.bytes_max {
+            let ready = self.stretches.iter().enumerate();
+            let ready = ready.filter(|(_, s)| s.may_go(self.round));
+            let Some((oldest, _)) = ready.min_by_key(|(_, s)| s.used) else { break };
             self.drop_stretch(oldest);
+        }
+        if bytes >= most {
+            self.hungry = (0, 0);
         }
         self.bytes += bytes;
         let reused = self.free.iter().position(|b| b.len() == bytes);
         Some(reused.map_or_else(|| IoBuf::zeroed(bytes), |at| self.free.swap_remove(at)))
+    }
+
+    fn is_reading(&self) -> bool {
+        self.stretches.iter().any(|s| s.buf.is_none())
+    }
+
+    /// A step of the shard begins.
+    pub fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// True if somebody was turned away and no read is under way whose end would bring him back.
+    pub fn are_stalled(&self) -> bool {
+        self.turned_away && !self.is_reading()
     }
 
     fn drop_stretch(&mut self, at: usize) {
@@ -207,6 +261,19 @@ impl Log {
         verified.map(Read::Ready).map_err(|error| ReadError::Corrupt { position, error })
     }
 
+    /// Whether somebody was told `Read::Busy` and no read is under way that he could wait for: it
+    /// is time to try again.
+    pub fn reads_are_stalled(&self) -> bool {
+        self.reads.are_stalled()
+    }
+
+    /// As `reads_are_stalled`, once.
+    pub fn take_stalled_reads(&mut self) -> bool {
+        let stalled = self.reads.are_stalled();
+        self.reads.turned_away &= !stalled;
+        stalled
+    }
+
     /// The record at `position` if it is in the tail: no device, no waiting.
     #[inline]
     pub fn peek(&self, position: Position) -> Option<RecordView<'_>> {
@@ -250,6 +317,7 @@ impl Log {
             }
             // The prefetch may have moved it, or evicted it if all others are waited for.
             let at = self.reads.stretches.iter().position(|s| s.id == found_id);
+            self.reads.turned_away |= at.is_none();
             self.reads.last = at.unwrap_or(0);
             return Ok(at.map_or(Place::Busy, Place::Cached));
         }
@@ -296,7 +364,18 @@ impl Log {
         self.reads.next_id += 1;
         self.reads.clock += 1;
         let (used, bytes) = (self.reads.clock, buf.len());
-        let stretch = Stretch { segment, start, len, buf: None, bytes, id, used, error: None };
+        let stretch = Stretch {
+            segment,
+            start,
+            len,
+            buf: None,
+            bytes,
+            id,
+            used,
+            served: false,
+            ended: 0,
+            error: None,
+        };
         self.reads.stretches.push(stretch);
         if let Some(found) = self.segments.get_mut(&segment) {
             found.readers += 1;
@@ -324,6 +403,7 @@ impl Log {
         }
         self.reads.clock += 1;
         stretch.used = self.reads.clock;
+        stretch.ended = self.reads.round;
         if let Some(found) = self.segments.get_mut(&stretch.segment) {
             found.readers -= 1;
         }

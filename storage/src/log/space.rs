@@ -61,6 +61,8 @@ pub(super) struct Space {
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
     dead: BTreeMap<SegmentId, Lsn>,
+    /// Segments freed since the start.
+    freed: u64,
     /// The shard has counted what lives.
     restored: bool,
     /// Live bytes of segments that have no file: more was lost than is known otherwise.
@@ -215,6 +217,11 @@ impl Log {
     pub fn usage(&self) -> (usize, u64) {
         let held = self.segments.values().filter(|s| s.slot.is_some());
         held.fold((0, 0), |(count, live), s| (count + 1, live + s.live))
+    }
+
+    /// How many segments were freed since the start.
+    pub fn freed(&self) -> u64 {
+        self.space.freed
     }
 
     pub(super) fn restore_segment(&mut self, found: RecoveredSegment) {
@@ -495,6 +502,7 @@ impl Log {
     fn free(&mut self, id: SegmentId, ops: &mut Vec<Op>) {
         let Some(segment) = self.segments.remove(&id) else { return };
         let Some(slot) = segment.slot else { return };
+        self.space.freed += 1;
         let standard = segment.bytes == self.options.segment_bytes as u64;
         if standard && self.spares.len() < self.options.pool_segments_max as usize {
             self.spares.push(Spare { slot, zeroed: true });

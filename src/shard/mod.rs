@@ -10,6 +10,7 @@
 //! all is applied in the order of the log; sequences are assigned at admission; a request that must
 //! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
+mod ahead;
 mod api;
 mod api_consumer;
 mod apply;

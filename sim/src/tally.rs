@@ -33,11 +33,12 @@ pub enum Rare {
     RotFound,
     Checkpoint,
     Relocation,
+    Sorted,
     Recycled,
 }
 
 /// All of them.
-pub const ALL: [Rare; 30] = [
+pub const ALL: [Rare; 31] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -67,6 +68,7 @@ pub const ALL: [Rare; 30] = [
     Rare::RotFound,
     Rare::Checkpoint,
     Rare::Relocation,
+    Rare::Sorted,
     Rare::Recycled,
 ];
 

@@ -11,11 +11,16 @@ use corelane_storage::log::{Log, ReadHint};
 use corelane_storage::types::Position;
 
 /// Messages that one look takes in.
-const LOOK_MESSAGES: usize = 512;
+const LOOK_MESSAGES: usize = 1_024;
+/// Long reads that one look takes in.
+const LOOK_READS: u64 = 2;
 /// Stretches of the log that one look takes in.
-const LOOK_RUNS: usize = 64;
+const LOOK_RUNS: usize = 128;
 /// Index entries that one look visits.
 const LOOK_VISITS: u32 = 2_048;
+/// It is time to look again when one part in so many of what was seen is used: scattered messages
+/// are read side by side only while there are reads to come.
+const USED: usize = 4;
 /// What lies between two messages is read along if it is at most one part in so many of a long
 /// read: that costs less than another read.
 const GAP: u32 = 40;
@@ -36,13 +41,15 @@ pub struct Ahead {
     until: u64,
     /// What comes next lies together.
     straight: bool,
+    /// Messages that the next look takes in.
+    most: usize,
     /// An index page that is needed soon.
     pub page: Option<PageKey>,
 }
 
 impl Default for Ahead {
     fn default() -> Self {
-        Ahead { from: 0, until: 0, straight: true, page: None }
+        Ahead { from: 0, until: 0, straight: true, most: LOOK_MESSAGES, page: None }
     }
 }
 
@@ -84,15 +91,16 @@ impl Ahead {
         (log, ops): (&mut Log, &mut Vec<Op>),
     ) {
         let longest = log.options().read_ahead_bytes;
-        let mut entries = Vec::with_capacity(LOOK_MESSAGES);
+        let mut entries = Vec::with_capacity(self.most);
         let mut visits = LOOK_VISITS;
         let range = seq..u64::MAX;
-        let end = index.scan_into(filter, range, LOOK_MESSAGES, &mut visits, &mut entries);
+        let end = index.scan_into(filter, range, self.most, &mut visits, &mut entries);
         self.page = match end {
             ScanEnd::NeedPage { key, .. } => Some(key),
             _ => None,
         };
-        let mut runs = Runs { entries: &entries, longest };
+        let gap = longest / GAP;
+        let mut runs = Runs { entries: &entries, gap, longest: u32::MAX };
         let only = runs.next().filter(|_| runs.entries.is_empty());
         // What goes on is read without an end.
         let goes_on = !matches!(end, ScanEnd::End);
@@ -101,26 +109,31 @@ impl Ahead {
             true => entries.len(),
             false => prefetch(&entries, longest, log, ops),
         };
-        // Again when half of it is used.
-        let half = (covered / 2).max(AGAIN).min(entries.len().saturating_sub(1));
-        self.until = entries.get(half).map_or(0, |(at, _)| *at).max(seq + 1);
+        self.most = (2 * covered).clamp(4 * AGAIN, LOOK_MESSAGES);
+        let part = if self.straight { covered / 2 } else { covered / USED };
+        let next = part.max(AGAIN).min(entries.len().saturating_sub(1));
+        self.until = entries.get(next).map_or(0, |(at, _)| *at).max(seq + 1);
     }
 }
 
 /// Reads what is not at hand. Answers how many of the messages that covers.
 fn prefetch(entries: &[(u64, Entry)], longest: u32, log: &mut Log, ops: &mut Vec<Op>) -> usize {
     let mut from = 0;
+    let mut bytes = 0;
     for _ in 0..LOOK_RUNS {
+        if bytes >= LOOK_READS * u64::from(longest) {
+            break;
+        }
         let lacks = |(_, e): &(u64, Entry)| !log.is_at_hand(e.position, e.size + RECORD_EXTRA);
         let Some(next) = entries[from..].iter().position(lacks) else { return entries.len() };
         from += next;
-        let Some((run, count)) = (Runs { entries: &entries[from..], longest }).next() else {
-            break;
-        };
+        let mut runs = Runs { entries: &entries[from..], gap: longest / GAP, longest };
+        let Some((run, count)) = runs.next() else { break };
         if !log.prefetch(run.at, run.len, ops) {
             break;
         }
         from += count;
+        bytes += u64::from(run.len);
     }
     from
 }
@@ -128,6 +141,8 @@ fn prefetch(entries: &[(u64, Entry)], longest: u32, log: &mut Log, ops: &mut Vec
 /// Cuts messages into stretches, each with how many of them it holds.
 struct Runs<'a> {
     entries: &'a [(u64, Entry)],
+    /// What may lie between two messages.
+    gap: u32,
     longest: u32,
 }
 
@@ -141,7 +156,8 @@ impl Iterator for Runs<'_> {
             len: first.size.saturating_add(RECORD_EXTRA),
             wanted: u64::from(first.size),
         };
-        let joins = rest.iter().take_while(|(_, e)| run.join(e, self.longest)).count();
+        let (gap, longest) = (self.gap, self.longest);
+        let joins = rest.iter().take_while(|(_, e)| run.join(e, gap, longest)).count();
         self.entries = &rest[joins..];
         Some((run, joins + 1))
     }
@@ -149,11 +165,11 @@ impl Iterator for Runs<'_> {
 
 impl Run {
     /// Takes in a message that lies close behind.
-    fn join(&mut self, e: &Entry, longest: u32) -> bool {
+    fn join(&mut self, e: &Entry, gap: u32, longest: u32) -> bool {
         let Position { segment, offset } = e.position;
         let Some(from) = offset.checked_sub(self.at.offset) else { return false };
         let to = from.saturating_add(e.size.saturating_add(RECORD_EXTRA));
-        let near = from <= self.len.saturating_add(longest / GAP);
+        let near = from <= self.len.saturating_add(gap);
         let fits = segment == self.at.segment && near && to <= longest;
         if fits {
             self.len = self.len.max(to);
@@ -183,7 +199,7 @@ mod tests {
 
     fn runs(places: &[(u32, u32, u32)]) -> Vec<(u32, u32, u32, usize, bool)> {
         let entries = entries(places);
-        let runs = Runs { entries: &entries, longest: 1 << 20 };
+        let runs = Runs { entries: &entries, gap: 24 << 10, longest: 1 << 20 };
         runs.map(|(r, n)| (r.at.segment.0, r.at.offset, r.len, n, r.is_straight())).collect()
     }
 

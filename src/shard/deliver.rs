@@ -190,7 +190,7 @@ impl Shard {
                 break;
             }
             match self.drive_one(now, slot, at, &mut visits, out) {
-                Step::Sent(n) => bytes += n,
+                Step::Sent(n) => bytes += n + 1,
                 Step::Again => {}
                 Step::Rest => break,
                 Step::More => {
@@ -213,6 +213,9 @@ impl Shard {
                     break;
                 }
             }
+        }
+        if bytes > 0 {
+            self.disturbed(now);
         }
         if let Some(key) = self.cells[slot].consumers.cells[at].ahead.page.take() {
             self.fetch_page_early(slot, key);

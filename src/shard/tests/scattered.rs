@@ -4,7 +4,7 @@ use corelane_storage::device::sim::SimFaults;
 
 use super::world::{World, options};
 
-const STREAMS: usize = 12;
+const STREAMS: usize = 24;
 
 /// Publishes `count` messages to each of the streams in turn, and waits for the answers.
 fn interleave(world: &mut World, from: usize, count: usize) {
@@ -85,4 +85,107 @@ fn reading_ahead_gets_along_with_little_memory() {
     for stream in 0..STREAMS {
         replay(&mut world, stream, 200, "c");
     }
+}
+
+/// A shard that sorts soon.
+fn sorted_world(seed: u64) -> World {
+    let mut options = options();
+    options.log.read_cache_bytes = 512 << 10;
+    let mut world = World::with_options(seed, SimFaults::default(), options);
+    streams(&mut world);
+    world
+}
+
+fn all_stretches(world: &mut World) -> usize {
+    (0..STREAMS).map(|s| world.stretches(&format!("S{s}"))).sum()
+}
+
+#[test]
+fn interleaved_segments_are_sorted_once() {
+    let mut world = sorted_world(23);
+    for _ in 0..5 {
+        // Publishing goes on: nothing is sorted.
+        interleave(&mut world, 0, 200);
+        assert_eq!(world.shard().report().sorted, 0);
+    }
+    world.settle();
+    let before = world.dump();
+    let scattered = all_stretches(&mut world);
+    world.wait(10_000_000_000);
+    let sorted = world.shard().report().sorted;
+    assert!(sorted >= 5, "{sorted} segments were sorted");
+    let together = all_stretches(&mut world);
+    // All but what lies in the segment that is open.
+    assert!(together * 2 < scattered, "{scattered} stretches became {together}");
+    assert_eq!(before, world.dump());
+    world.check_live();
+    // There is nothing more to be sorted, and nothing is kept twice.
+    world.wait(10_000_000_000);
+    assert_eq!(world.shard().report().sorted, sorted);
+    world.settle();
+    let (_, live) = world.shard().log.usage();
+    let bytes: u64 = world.shard().log.segments().map(|s| s.bytes).sum();
+    assert!(bytes < 2 * live, "{live} bytes live in {bytes}");
+    for _ in 0..2 {
+        world.crash();
+        assert_eq!(before, world.dump());
+        world.check_live();
+        world.wait(10_000_000_000);
+    }
+    // What was in a segment that was open is sorted by now; what was sorted is left alone.
+    let again = world.shard().report().sorted;
+    world.wait(10_000_000_000);
+    assert_eq!(world.shard().report().sorted, again);
+    for stream in 0..STREAMS {
+        let name = format!("S{stream}");
+        assert!(world.stretches(&name) < 80, "{}", world.stretches(&name));
+    }
+}
+
+#[test]
+fn a_crash_while_sorting_loses_nothing() {
+    for seed in 0..20 {
+        let mut world = sorted_world(100 + seed);
+        let mut stored = 0;
+        let mut sorted = 0;
+        for round in 0..4 {
+            let count = 60 + (seed as usize * 13 + round * 37) % 80;
+            interleave(&mut world, stored, count);
+            stored += count;
+            world.wait(50_000_000 + (seed as i64 * 7 + round as i64 * 31) % 60 * 3_000_000);
+            if seed % 3 == 0 {
+                world.request("STREAM.PURGE.S1", "S1", &format!(r#"{{"seq":{stored}}}"#));
+            }
+            let before = world.dump();
+            world.check_live();
+            sorted += world.shard().report().sorted;
+            world.crash();
+            assert_eq!(before, world.dump());
+            world.check_live();
+        }
+        world.wait(5_000_000_000);
+        sorted += world.shard().report().sorted;
+        assert!(sorted > 0, "nothing was sorted with seed {seed}");
+        world.check_live();
+        for stream in (0..STREAMS).filter(|s| seed % 3 > 0 || *s != 1) {
+            replay(&mut world, stream, stored, "c");
+        }
+    }
+}
+
+#[test]
+fn streams_that_do_not_interleave_are_left_alone() {
+    let mut world = sorted_world(24);
+    for stream in 0..STREAMS {
+        let (name, subject) = (format!("S{stream}"), format!("s{stream}.x"));
+        for nth in 0..300 {
+            world.publish(&name, &subject, "", &"p".repeat(200));
+            if nth % 20 == 0 {
+                world.turn();
+            }
+        }
+    }
+    world.settle();
+    world.wait(10_000_000_000);
+    assert_eq!(world.shard().report().sorted, 0);
 }

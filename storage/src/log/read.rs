@@ -17,7 +17,7 @@ const SMALL_BUF_BYTES: [usize; 2] = [8 << 10, 64 << 10];
 /// Stretches at most: they are searched one by one.
 const STRETCHES_MAX: usize = 512;
 /// Of those, so many that were read before anybody asked, and are not served.
-const PREFETCHED_MAX: usize = 128;
+const PREFETCHED_MAX: usize = 256;
 /// Steps of the shard for which what was read before anybody asked waits for its reader, as far as
 /// other reads before anybody asks are concerned.
 const PREFETCHED_ROUNDS: u64 = 4096;

@@ -19,10 +19,12 @@ pub struct ShardReport {
     pub segments: u64,
     /// Bytes in them that are alive.
     pub live_bytes: u64,
-    /// Checkpoints, messages relocated and segments freed since the start.
+    /// Checkpoints, messages relocated, segments sorted and freed since the start.
     pub checkpoints: u64,
     /// See above.
     pub relocated: u64,
+    /// See above.
+    pub sorted: u64,
     /// See above.
     pub freed: u64,
     /// Bytes of its files.

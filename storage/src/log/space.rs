@@ -81,6 +81,8 @@ pub(super) struct Space {
     retry_at: i64,
     /// Spare files being created.
     creating: usize,
+    /// Spares wanted beyond those that are kept anyway.
+    extra: usize,
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
     dead: BTreeMap<SegmentId, Lsn>,
@@ -198,6 +200,39 @@ impl Log {
             .map(|(id, s)| use_of(*id, s))
             .take(max)
             .collect()
+    }
+
+    /// Up to `max` segments after `after` of which more than `percent` lives and which could be
+    /// freed if nothing did, but for those that hold a single record: candidates for sorting.
+    pub fn mostly_alive(&self, after: SegmentId, percent: u64, max: usize) -> Vec<SegmentUse> {
+        self.segments
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter(|(_, s)| s.live * 100 > s.bytes * percent && s.kind != SegmentKind::Own)
+            .filter(|(id, s)| self.below_replay(**id, s))
+            .map(|(id, s)| use_of(*id, s))
+            .take(max)
+            .collect()
+    }
+
+    /// Whether there is such a segment.
+    pub fn holds(&self, segment: SegmentId) -> bool {
+        self.segments.contains_key(&segment)
+    }
+
+    /// From now on `count` spare segments more than are needed to go on are kept, as far as the
+    /// disk has room: who copies what lives must not take what publishers need.
+    pub fn want_spares(&mut self, count: usize) {
+        self.space.extra = count;
+    }
+
+    /// Whether as many are there.
+    pub fn has_wanted_spares(&self) -> bool {
+        let spares = self.spares.len() + self.space.zeroing as usize;
+        self.waiting.is_empty() && spares >= self.spares_wanted()
+    }
+
+    fn spares_wanted(&self) -> usize {
+        self.options.reserve_segments as usize + 1 + self.space.extra
     }
 
     /// Frees segments that are dead for good, and returns how many. To be called after a
@@ -361,11 +396,12 @@ impl Log {
 
     /// Asks for the files that are wanted.
     pub(super) fn request_space(&mut self, ops: &mut Vec<Op>) {
-        if self.space.full || self.hot.appended.0 + self.cold.appended.0 == 0 {
+        let untouched = self.hot.appended.0 + self.cold.appended.0 == 0 && self.space.extra == 0;
+        if self.space.full || untouched {
             return;
         }
         let waiting = self.waiting.iter().filter(|w| w.own.is_none()).count();
-        let wanted = waiting + self.options.reserve_segments as usize + 1;
+        let wanted = waiting + self.spares_wanted();
         let zeroing = self.space.zeroing as usize;
         while self.spares.len() + zeroing + self.space.creating < wanted
             && self.space.creating < CREATES_MAX

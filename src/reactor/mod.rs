@@ -20,6 +20,7 @@ mod run;
 mod sockets;
 mod store;
 mod tag;
+mod tails;
 
 pub use affinity::allowed as allowed_cpus;
 pub use node::{Node, NodeError, Plan, listen};

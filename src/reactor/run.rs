@@ -17,6 +17,7 @@ use super::links::{self, Links, NewSocket};
 use super::listener;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
+use super::tails::Tails;
 use crate::config::log::Logger;
 use crate::turn::drive::{self, Edge};
 use crate::turn::report::{Report, ShellReport};
@@ -94,6 +95,7 @@ pub struct Reactor {
     effects: Effects,
     incoming: Vec<NewSocket>,
     clock: Clock,
+    tails: Tails,
 }
 
 /// What stands between the core and the kernel.
@@ -151,6 +153,8 @@ pub struct Parts {
     pub logger: Logger,
     /// Its demand for short wake-ups.
     pub idle: IdleHold,
+    /// The node's tail caches.
+    pub tails: Tails,
 }
 
 impl Reactor {
@@ -182,6 +186,7 @@ impl Reactor {
             effects: Effects::default(),
             incoming: Vec::new(),
             clock: Clock::default(),
+            tails: parts.tails,
         }
     }
 
@@ -192,7 +197,8 @@ impl Reactor {
         loop {
             let now = self.clock.now();
             self.kernel.driver.completions(&mut self.kernel.completions);
-            let Reactor { core, links, kernel, effects, incoming, .. } = &mut self;
+            let Reactor { core, links, kernel, effects, incoming, tails, .. } = &mut self;
+            tails.share(core);
             drive::turn(now, core, links, kernel, effects, incoming);
             let end = self.clock.now();
             let took = end.since(now);

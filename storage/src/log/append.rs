@@ -474,11 +474,21 @@ impl Log {
         });
     }
 
+    /// Bytes of the tail cache.
+    pub fn tail_bytes(&self) -> usize {
+        [SegmentKind::Hot, SegmentKind::Own].map(|k| self.tails[k as usize].bytes()).iter().sum()
+    }
+
+    /// Sets the size of the tail cache: the options' at first.
+    pub fn set_tail_max(&mut self, bytes: usize) {
+        self.tail_max = bytes;
+        self.evict(0);
+    }
+
     /// Makes room for `coming` bytes in the tail cache, as far as blocks may go.
     fn evict(&mut self, coming: usize) {
         let kinds = [SegmentKind::Hot as usize, SegmentKind::Own as usize];
-        let max = self.options.tail_bytes;
-        while self.tails[kinds[0]].bytes() + self.tails[kinds[1]].bytes() + coming > max {
+        while self.tail_bytes() + coming > self.tail_max {
             let ages = kinds.map(|k| self.tails[k].evictable().unwrap_or(u64::MAX));
             let oldest = if ages[1] < ages[0] { 1 } else { 0 };
             if ages[oldest] == u64::MAX {

@@ -492,6 +492,8 @@ impl Shard {
         let orphans = &mut self.checkpoint.orphans;
         orphans.extend(cell.index.locations().map(|(_, location)| location));
         orphans.extend(cell.stored.locations());
+        let isolated = &mut self.isolated.consumers;
+        orphans.extend(isolated.extract_if(.., |&(of, _), _| of == cell.id).map(|(_, l)| l));
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

@@ -95,6 +95,8 @@ pub struct Shard {
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
     sort: sort::Sort,
+    /// What is damaged and not served.
+    isolated: load::Isolated,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,

@@ -16,7 +16,7 @@ use super::bodies::{BEGUN, ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
 use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
-use super::load::forget_removed;
+use super::load::{Isolated, forget_removed};
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
@@ -86,6 +86,8 @@ pub(super) struct Replay<'a> {
     /// Records about these consumers below these indices are part of the checkpoint.
     pub upto: BTreeMap<(StreamId, ConsumerId), u64>,
     pub loaded: Option<Loaded>,
+    /// What the checkpoint names and could not be read.
+    pub isolated: Isolated,
     /// Records of the checkpoint that the next one no longer names.
     pub orphans: Vec<Location>,
     /// Records and bytes that were replayed.
@@ -132,6 +134,7 @@ impl Shard {
             now,
             upto: BTreeMap::new(),
             loaded: None,
+            isolated: Isolated::default(),
             orphans: Vec::new(),
             replayed: (0, 0),
             todo: Todo::Nothing,
@@ -150,6 +153,11 @@ impl Shard {
                         continue;
                     }
                     replay.stopped_clean = false;
+                    if replay.isolated.concerns(&content) {
+                        // It stays where it is.
+                        *replay.live.entry(position.segment).or_default() += i64::from(len);
+                        continue;
+                    }
                     match content {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
@@ -169,6 +177,7 @@ impl Shard {
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         let (records, _) = replay.replayed;
+        replay.lines.extend(told_by(&report, options.id));
         let parts = replay.into_parts();
         let mut shard = Shard::assemble(options, log, parts, now);
         if records > 0 {
@@ -215,6 +224,7 @@ impl Shard {
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
             sort: Sort::new(now),
+            isolated: parts.isolated,
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -315,6 +325,7 @@ impl Shard {
         for entry in entries {
             known.push(entry.id);
             match self.slots.get(&entry.id) {
+                None if self.isolated.streams.contains_key(&entry.id) => {}
                 None => {
                     let asker = None;
                     let message = ShardMessage::Create { entry: Box::new(entry), asker };
@@ -337,6 +348,24 @@ impl Shard {
             }
         }
     }
+}
+
+/// What opening the log found and mended, or left alone.
+fn told_by(report: &corelane_storage::recovery::Report, shard: ShardId) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.superblock_repaired {
+        let id = shard.0;
+        lines.push(format!(
+            "shard {id}: a copy of the superblock was damaged; it was written again from the other"
+        ));
+    }
+    for slot in &report.unidentified {
+        lines.push(format!(
+            "shard {}: the header of segment file {slot:08x} is damaged; it is left as it is",
+            shard.0
+        ));
+    }
+    lines
 }
 
 fn missing(segment: SegmentId, live: u64) -> String {
@@ -374,6 +403,7 @@ struct Parts {
     next_consumer: u64,
     lines: Vec<String>,
     loaded: Option<Loaded>,
+    isolated: Isolated,
     orphans: Vec<Location>,
     replayed: u64,
 }
@@ -401,6 +431,7 @@ impl Replay<'_> {
             stopped_clean: self.stopped_clean,
             lines: self.lines,
             loaded: self.loaded,
+            isolated: self.isolated,
             orphans: self.orphans,
             replayed: self.replayed.1,
         }

@@ -8,6 +8,8 @@ use corelane_storage::recovery::{OpenError, Recovery, Replayed, open};
 use corelane_storage::types::{GroupId, LogIndex, Position, ShardId, Term};
 
 fn execute(log: &mut Log, dir: &mut Directory, ops: &mut Vec<Op>) {
+    // A turn begins: what nobody came for may go.
+    log.tick(0, ops);
     while let Some(op) = ops.pop() {
         let token = op.token();
         let (result, buf): (Result<usize, DeviceError>, Option<IoBuf>) = match op {

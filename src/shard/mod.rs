@@ -21,6 +21,7 @@ mod cell;
 mod checkpoint;
 mod consumers;
 mod deliver;
+mod evict;
 mod jobs;
 mod load;
 mod memory;
@@ -37,6 +38,7 @@ mod requests;
 mod root;
 mod sort;
 mod stored;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -85,8 +87,6 @@ pub struct Shard {
     gone: Vec<corelane_storage::index::RemovedMessage>,
     /// Streams with something for their consumers.
     active: Vec<usize>,
-    /// Streams that owe an eviction that needs a page.
-    owed: Vec<usize>,
     /// Applying waits for this read.
     blocked_apply: Option<ReadId>,
     ops: Vec<Op>,
@@ -240,12 +240,6 @@ impl Shard {
         if !cell.active {
             cell.active = true;
             self.active.push(slot);
-        }
-    }
-
-    fn owe_eviction(&mut self, slot: usize) {
-        if !self.owed.contains(&slot) {
-            self.owed.push(slot);
         }
     }
 

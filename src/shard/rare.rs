@@ -10,11 +10,10 @@ use super::message::{Asker, ShardMessage};
 use super::outlet::{Outlet, Placed};
 use super::queue::Rare;
 use super::read::Fetched;
+use super::tell::Tell;
 use crate::api::error::kinds;
 use crate::api::json::to_json;
-use crate::api::types::{
-    ResponseType, StorageType, StreamConfig, StreamCreated, Success, write_response,
-};
+use crate::api::types::{ResponseType, StorageType, StreamConfig, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::types::{ShardId, StreamId, Timestamp};
 
@@ -26,17 +25,15 @@ impl Shard {
     pub fn told(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl Outlet) {
         match message {
             ShardMessage::Create { entry, asker } => self.begin_create(entry, asker, out),
-            ShardMessage::Existing { id, asker } => self.answer_created(now, id, &asker, out),
+            ShardMessage::Existing { id, asker } => self.tell(now, Tell::Created(id, asker), out),
             ShardMessage::Update { id, config, asker } => {
                 self.begin_update(id, config, asker, out);
             }
             ShardMessage::Delete { id, asker } => self.begin_delete(id, asker, out),
             ShardMessage::Deleted { id } => self.stream_deleted(id),
             ShardMessage::Ask { question, from, streams } => {
-                let slots: Vec<usize> =
-                    streams.iter().filter_map(|id| self.slots.get(id).copied()).collect();
-                let streams = slots.into_iter().map(|slot| self.list_info(now, slot)).collect();
-                out.tell(from, ShardMessage::Tell { question, streams, usage: self.usage() });
+                let (left, told) = (streams, Vec::new());
+                self.tell(now, Tell::List { question, from, left, told }, out);
             }
             ShardMessage::Tell { question, streams, usage } => {
                 self.told_about(question, streams, &usage, out);
@@ -139,7 +136,7 @@ impl Shard {
                 let id = entry.id;
                 self.insert_stream(*entry, out);
                 if let Some(asker) = asker {
-                    self.answer_created(now, id, &asker, out);
+                    self.tell(now, Tell::Created(id, asker), out);
                 }
             }
             Rare::Update { id, config, asker } => self.updated(now, id, *config, asker, out),
@@ -195,21 +192,6 @@ impl Shard {
         });
     }
 
-    fn answer_created(
-        &mut self,
-        now: Timestamp,
-        id: StreamId,
-        asker: &Asker,
-        out: &mut impl Outlet,
-    ) {
-        let Some(&slot) = self.slots.get(&id) else { return };
-        let info = self.created_info(now, slot);
-        let mut body = Vec::new();
-        let created = StreamCreated { info: &info, did_create: true };
-        write_response(&mut body, ResponseType::StreamCreate, &created);
-        self.answer(asker, &body, out);
-    }
-
     fn updated(
         &mut self,
         now: Timestamp,
@@ -225,10 +207,7 @@ impl Shard {
         self.look_at_age(id);
         self.place(id, true, out);
         if let Some(asker) = asker {
-            let info = self.created_info(now, slot);
-            let mut body = Vec::new();
-            write_response(&mut body, ResponseType::StreamUpdate, &info);
-            self.answer(&asker, &body, out);
+            self.tell(now, Tell::Updated(id, asker), out);
         }
     }
 

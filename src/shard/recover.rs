@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{
-    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectId,
+    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectCursor, SubjectId,
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
@@ -28,7 +28,7 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::Consumer;
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
-use crate::stream::admission::stored_size;
+use crate::stream::admission::{SubjectState, stored_size};
 use crate::stream::retention::Evict;
 use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
 
@@ -103,6 +103,8 @@ enum Todo {
     Nothing,
     /// A message of this subject was stored in this slot.
     Limits(usize, SubjectId),
+    /// The limits of the stream in this slot have changed.
+    NewLimits(usize),
     /// A message is to be removed.
     Remove(usize, u64),
     /// So is a range.
@@ -175,6 +177,7 @@ impl Shard {
             }
             replay.settle(dev, &mut recovery);
         }
+        replay.keep_limits_of_all(dev, &mut recovery);
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         let (records, _) = replay.replayed;
         replay.lines.extend(told_by(&report, options.id));
@@ -216,7 +219,6 @@ impl Shard {
             scratch: Vec::new(),
             gone: Vec::new(),
             active: Vec::new(),
-            owed: Vec::new(),
             blocked_apply: None,
             ops: Vec::new(),
             jobs: Default::default(),
@@ -277,7 +279,6 @@ impl Shard {
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
-                self.enforce_limits(slot);
                 self.watch_age(slot);
             }
         }
@@ -533,6 +534,7 @@ impl Replay<'_> {
         let (slot, done) = match std::mem::take(&mut self.todo) {
             Todo::Nothing => return,
             Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
+            Todo::NewLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
             Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
             Todo::Purge { slot, from, to, filter } => {
                 (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
@@ -542,6 +544,40 @@ impl Replay<'_> {
             let name = &self.cells[slot].config.name;
             self.lines.push(format!("stream '{name}': a removal could not be replayed: {why}"));
         }
+    }
+
+    /// A checkpoint may have been made in the middle of an eviction.
+    fn keep_limits_of_all<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
+        let limited = |c: &StreamCell| c.retention.is_limited() && !c.removing;
+        let all = self.cells.iter();
+        let slots: Vec<usize> = all.filter(|(_, c)| limited(c)).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.todo = Todo::NewLimits(slot);
+            self.settle(dev, recovery);
+        }
+    }
+
+    /// What limits had removed, or were about to, was not logged: it must not be there again.
+    fn keep_all_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
+        let cell = &self.cells[slot];
+        let mut over = Vec::new();
+        if cell.retention.limits_subjects() {
+            let mut cursor = SubjectCursor::new();
+            let subjects = cell.index.subjects();
+            subjects.for_each_match(b">", &mut cursor, &mut { u32::MAX }, |id, e| {
+                let state = SubjectState { last_seq: e.last, count: e.count };
+                over.extend((cell.retention.of_subject(state) > 0).then_some(id));
+            });
+        }
+        if over.is_empty() && cell.retention.is_limited() {
+            return self.keep_stream_limits(dev, recovery, slot);
+        }
+        over.into_iter().try_for_each(|id| self.keep_limits(dev, recovery, slot, id))
     }
 
     fn keep_limits<D: Blocking>(
@@ -573,6 +609,15 @@ impl Replay<'_> {
                 }
             }
         }
+        self.keep_stream_limits(dev, recovery, slot)
+    }
+
+    fn keep_stream_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
         loop {
             let cell = &mut self.cells[slot];
             if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
@@ -636,7 +681,10 @@ impl Replay<'_> {
         let body = ConfigBody::decode(body).ok_or("too short")?;
         let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
         match self.slots.get(&id) {
-            Some(&slot) => self.cells[slot].update(config),
+            Some(&slot) => {
+                self.cells[slot].update(config);
+                self.todo = Todo::NewLimits(slot);
+            }
             None => {
                 let created = Timestamp(body.created);
                 let cell = StreamCell::new(id, config, created, self.options.seed);

@@ -2,6 +2,7 @@
 //! freed.
 
 mod damage;
+mod limits;
 mod restart;
 mod scattered;
 mod space;

@@ -42,7 +42,7 @@ pub struct Plan {
     pub consumers: bool,
     pub push_consumers: bool,
     pub core_requests: bool,
-    /// Bits flip at the end.
+    /// Bits flip on the medium at the end.
     pub rot: bool,
 }
 

@@ -20,6 +20,7 @@ mod capture;
 mod cell;
 mod checkpoint;
 mod consumers;
+mod decided;
 mod deliver;
 mod evict;
 mod jobs;
@@ -92,6 +93,7 @@ pub struct Shard {
     ops: Vec<Op>,
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
+    decisions: decided::Decisions,
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
     sort: sort::Sort,
@@ -175,6 +177,7 @@ impl Shard {
         self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
+        self.run_decisions();
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
@@ -287,13 +290,15 @@ impl Shard {
     /// the next start need not guess what was delivered after.
     fn record_stop(&mut self) {
         if self.stopping == Some(false)
-            && self.dirty_consumers.is_empty()
             && self.inbox.is_empty()
             && self.waiting.is_empty()
             && self.checkpoint.is_idle()
         {
-            // Without room for it, the next start takes this for a crash, which is safe.
-            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            // Without room for it, or for what consumers owe, the next start takes this for a
+            // crash, which is safe.
+            if self.dirty_consumers.is_empty() {
+                let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            }
             self.log.request_flush();
             self.stopping = Some(true);
         }

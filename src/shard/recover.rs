@@ -8,7 +8,7 @@ use corelane_storage::index::{
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
-use corelane_storage::recovery::{Recovery, Replayed};
+use corelane_storage::recovery::{Recovery, Replayed, Report};
 use corelane_storage::types::Position;
 
 use super::api_consumer::{consumer_cell, settings_of};
@@ -179,6 +179,7 @@ impl Shard {
         }
         replay.keep_limits_of_all(dev, &mut recovery);
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
+        replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
         replay.lines.extend(told_by(&report, options.id));
         let parts = replay.into_parts();
@@ -223,6 +224,7 @@ impl Shard {
             ops: Vec::new(),
             jobs: Default::default(),
             meta,
+            decisions: Default::default(),
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
             sort: Sort::new(now),
@@ -435,6 +437,22 @@ impl Replay<'_> {
             isolated: self.isolated,
             orphans: self.orphans,
             replayed: self.replayed.1,
+        }
+    }
+
+    /// What does not verify is kept: its segments count something that never dies.
+    fn keep_damaged(&mut self, report: &Report) {
+        for segment in &report.damaged_segments {
+            *self.live.entry(*segment).or_default() += 1;
+        }
+        let id = self.options.id.0;
+        for file in &report.unidentified {
+            self.lines
+                .push(format!("shard {id}: file {file:08x} has no readable header; left alone"));
+        }
+        if report.superblock_repaired {
+            self.lines
+                .push(format!("shard {id}: one copy of the superblock was bad; written again"));
         }
     }
 

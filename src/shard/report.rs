@@ -2,6 +2,18 @@
 
 use super::message::Usage;
 
+impl super::Shard {
+    /// Bytes of its tail cache.
+    pub fn tail_bytes(&self) -> usize {
+        self.log.tail_bytes()
+    }
+
+    /// Sets the size of its tail cache.
+    pub fn set_tail_max(&mut self, bytes: usize) {
+        self.log.set_tail_max(bytes);
+    }
+}
+
 /// Counters of one shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardReport {

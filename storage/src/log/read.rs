@@ -23,6 +23,8 @@ const PREFETCHED_MAX: usize = 256;
 const PREFETCHED_ROUNDS: u64 = 4096;
 /// Steps of the shard for which what was read waits for its reader.
 const FRESH_ROUNDS: u64 = 2;
+/// Long reads before a reader that goes on and on.
+const READS_AHEAD: usize = 4;
 /// Buffers kept for reuse, large and smallest ones.
 const FREE_BUFS_MAX: [usize; 2] = [8, 64];
 
@@ -108,6 +110,8 @@ struct Stretch {
     used: u64,
     /// Somebody found what was read.
     served: bool,
+    /// What follows it was asked for.
+    followed: bool,
     /// The round in which the read ended.
     ended: u64,
     error: Option<DeviceError>,
@@ -389,8 +393,9 @@ impl Log {
                 return Err(ReadError::Device { position, error });
             }
             let (found_id, begin, stop) = (found.id, found.start, found.start + found.len);
-            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && stop < end {
-                self.start_read(File::Segment(slot), id, stop, stop as u64 + 1, end, ops);
+            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && !found.followed {
+                found.followed = true;
+                self.read_on(File::Segment(slot), id, stop, end, ops);
             }
             // The prefetch may have moved it, or evicted it if all others are waited for.
             let at = self.reads.stretches.iter().position(|s| s.id == found_id);
@@ -415,6 +420,26 @@ impl Log {
                 stretch.buf.as_ref()?.get(from..stretch.len as usize)
             }
             _ => None,
+        }
+    }
+
+    /// Keeps a few reads under way before a reader that goes on and on: a device has several in
+    /// hand at a time.
+    fn read_on(&mut self, file: File, id: SegmentId, mut from: u32, end: u32, ops: &mut Vec<Op>) {
+        for _ in 0..READS_AHEAD {
+            let to = from as u64 + 1;
+            let known = self.reads.stretches.iter().find(|s| s.covers(id, from, to));
+            if let Some(stop) = known.map(|s| s.start + s.len) {
+                from = stop;
+                continue;
+            }
+            let len = self.reads.ahead_bytes.min(end.saturating_sub(from));
+            if len == 0 {
+                break;
+            }
+            let Some(buf) = self.reads.spare_buf(len as usize) else { break };
+            self.issue_read(file, id, from, len, buf, ops);
+            from += len;
         }
     }
 
@@ -462,6 +487,7 @@ impl Log {
             id,
             used,
             served: false,
+            followed: false,
             ended: 0,
             error: None,
         };

@@ -5,7 +5,7 @@
 //! empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
 //! memory; messages are refused while the disk is full and only the reserve is left.
 
-use super::{AppendError, Log, LogFailure, Pending, Progress, RecoveredSegment};
+use super::{AppendError, Log, LogFailure, LogOptions, Pending, Progress, RecoveredSegment};
 use crate::device::{DeviceError, Fill, Op, Slot};
 use crate::segment::SegmentKind;
 use crate::types::{Lsn, SegmentId};
@@ -34,6 +34,29 @@ pub(super) struct Segment {
     open: bool,
     pub readers: u32,
     discarded: bool,
+    /// How far its file was written at least once: overwriting that is fast.
+    initialised: u64,
+}
+
+impl Segment {
+    fn attach(&mut self, spare: &Spare) {
+        self.slot = Some(spare.slot);
+        self.initialised = if spare.zeroed { self.bytes } else { 0 };
+    }
+
+    /// How many zeroes are to follow a small write of `bytes` up to `end`: a first write to any
+    /// part of a file changes the file's own records, which costs a flush more than the data does,
+    /// so one write prepares the way for those that follow.
+    pub(super) fn extend(&mut self, end: u64, bytes: u32, options: &LogOptions) -> u32 {
+        if end <= self.initialised {
+            return 0;
+        }
+        let unit = options.extend_bytes as u64;
+        let small = bytes <= options.extend_write_bytes && self.kind != SegmentKind::Own;
+        let to = if small { (end / unit + 1) * unit } else { end };
+        self.initialised = to.min(self.bytes);
+        (self.initialised - end) as u32
+    }
 }
 
 /// A file without content.
@@ -129,8 +152,10 @@ impl Log {
 
     /// Sets what lives in a segment: after recovery, what the checkpoint said (replay then goes on
     /// from that); and 0 when a whole scan found no damage and nothing that the index points to,
-    /// which happens to copies whose relocation a crash cut short.
+    /// which happens to copies whose relocation a crash cut short. A segment that is named here and
+    /// has no file any more keeps its id: positions in it must not come to mean another.
     pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
+        self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
         match self.segments.get_mut(&segment) {
             Some(found) => {
                 found.live = bytes;
@@ -273,6 +298,7 @@ impl Log {
             open: false,
             readers: 0,
             discarded: found.discarded,
+            initialised: found.bytes,
         };
         self.segments.insert(found.segment, segment);
     }
@@ -299,13 +325,13 @@ impl Log {
         kind: SegmentKind,
         bytes: u32,
         first_write: u64,
-        slot: Option<Slot>,
+        spare: Option<Spare>,
     ) -> SegmentId {
         let id = SegmentId(self.next_segment);
         self.next_segment += 1;
-        let segment = Segment {
+        let mut segment = Segment {
             kind,
-            slot,
+            slot: None,
             bytes: bytes as u64,
             key: self.keys.next(),
             generation: self.generation,
@@ -316,9 +342,13 @@ impl Log {
             open: true,
             readers: 0,
             discarded: false,
+            initialised: 0,
         };
+        if let Some(spare) = &spare {
+            segment.attach(spare);
+        }
         self.segments.insert(id, segment);
-        if slot.is_none() {
+        if spare.is_none() {
             let own = (kind == SegmentKind::Own).then_some(bytes as u64);
             self.waiting.push_back(Waiting { segment: id, own, asked: false });
         }
@@ -335,7 +365,7 @@ impl Log {
     }
 
     /// A file for a standard segment, or `None` if one will come.
-    pub(super) fn claim_slot(&mut self, message: bool) -> Result<Option<Slot>, AppendError> {
+    pub(super) fn claim_slot(&mut self, message: bool) -> Result<Option<Spare>, AppendError> {
         let reserve = self.options.reserve_segments as usize;
         let waits = !self.waiting.is_empty();
         if self.space.full {
@@ -359,9 +389,9 @@ impl Log {
     }
 
     /// The fastest spare.
-    fn take_spare(&mut self) -> Option<Slot> {
+    fn take_spare(&mut self) -> Option<Spare> {
         let at = self.spares.iter().position(|s| s.zeroed).unwrap_or(0);
-        (at < self.spares.len()).then(|| self.spares.remove(at).slot)
+        (at < self.spares.len()).then(|| self.spares.remove(at))
     }
 
     /// Asks for the files that are wanted.
@@ -483,10 +513,10 @@ impl Log {
                 continue;
             }
             let Some(Waiting { segment, .. }) = self.waiting.remove(nth) else { break };
-            let slot = self.take_spare();
-            if let Some(found) = self.segments.get_mut(&segment) {
-                found.slot = slot;
+            let spare = self.take_spare();
+            if let Some((found, spare)) = self.segments.get_mut(&segment).zip(spare) {
                 found.bytes = standard;
+                found.attach(&spare);
             }
         }
     }
@@ -541,7 +571,8 @@ impl Log {
         self.space.freed += 1;
         let standard = segment.bytes == self.options.segment_bytes as u64;
         if standard && self.spares.len() < self.options.pool_segments_max as usize {
-            self.spares.push(Spare { slot, zeroed: true });
+            let zeroed = segment.initialised == segment.bytes;
+            self.spares.push(Spare { slot, zeroed });
             self.give_out_spares();
             // Enough to go on without asking the disk.
             let reserve = self.options.reserve_segments as usize;

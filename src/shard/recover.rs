@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{
-    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectId,
+    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectCursor, SubjectId,
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
@@ -98,6 +98,8 @@ enum Todo {
     Nothing,
     /// A message of this subject was stored in this slot.
     Limits(usize, SubjectId),
+    /// The limits of the stream in this slot may have changed.
+    AllLimits(usize),
     /// A message is to be removed.
     Remove(usize, u64),
     /// So is a range.
@@ -162,6 +164,11 @@ impl Shard {
                     ));
                 }
             }
+            replay.settle(dev, &mut recovery);
+        }
+        // Evictions that waited for pages left no record.
+        for slot in replay.slots.values().copied().collect::<Vec<_>>() {
+            replay.todo = Todo::AllLimits(slot);
             replay.settle(dev, &mut recovery);
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
@@ -260,7 +267,6 @@ impl Shard {
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
-                self.enforce_limits(slot);
                 self.watch_age(slot);
             }
         }
@@ -511,6 +517,7 @@ impl Replay<'_> {
         let (slot, done) = match std::mem::take(&mut self.todo) {
             Todo::Nothing => return,
             Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
+            Todo::AllLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
             Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
             Todo::Purge { slot, from, to, filter } => {
                 (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
@@ -522,7 +529,41 @@ impl Replay<'_> {
         }
     }
 
+    /// As `enforce_limits` did when the limits changed.
+    fn keep_all_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
+        let cell = &self.cells[slot];
+        let mut over = Vec::new();
+        if cell.retention.limits_subjects() {
+            let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
+            cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
+                if cell.retention.of_subject(subject_state(&cell.index, id)) > 0 {
+                    over.push(id);
+                }
+            });
+        }
+        for subject in over {
+            self.keep_subject_limit(dev, recovery, slot, subject)?;
+        }
+        self.keep_size_limits(dev, recovery, slot)
+    }
+
     fn keep_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        subject: SubjectId,
+    ) -> Result<(), String> {
+        self.keep_subject_limit(dev, recovery, slot, subject)?;
+        self.keep_size_limits(dev, recovery, slot)
+    }
+
+    fn keep_subject_limit<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
@@ -551,6 +592,15 @@ impl Replay<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn keep_size_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
         loop {
             let cell = &mut self.cells[slot];
             if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
@@ -614,7 +664,10 @@ impl Replay<'_> {
         let body = ConfigBody::decode(body).ok_or("too short")?;
         let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
         match self.slots.get(&id) {
-            Some(&slot) => self.cells[slot].update(config),
+            Some(&slot) => {
+                self.cells[slot].update(config);
+                self.todo = Todo::AllLimits(slot);
+            }
             None => {
                 let created = Timestamp(body.created);
                 let cell = StreamCell::new(id, config, created, self.options.seed);

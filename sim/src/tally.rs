@@ -36,10 +36,11 @@ pub enum Rare {
     Recycled,
     Updated,
     AskedTwice,
+    Stopped,
 }
 
 /// All of them.
-pub const ALL: [Rare; 32] = [
+pub const ALL: [Rare; 33] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -72,13 +73,14 @@ pub const ALL: [Rare; 32] = [
     Rare::Recycled,
     Rare::Updated,
     Rare::AskedTwice,
+    Rare::Stopped,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
 pub const ABSENT: [Rare; 0] = [];
 
 /// Counts of one seed, or the number of seeds in which each happened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     counts: [u64; ALL.len()],
     /// Operations of clients.
@@ -89,6 +91,12 @@ pub struct Tally {
     pub delivered: u64,
     /// Messages looked at by the audits.
     pub audited: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally { counts: [0; ALL.len()], ops: 0, acked: 0, delivered: 0, audited: 0 }
+    }
 }
 
 impl Tally {

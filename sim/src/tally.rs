@@ -33,6 +33,7 @@ pub enum Rare {
     RotFound,
     Checkpoint,
     Relocation,
+    Sorted,
     Recycled,
     Updated,
     AskedTwice,
@@ -40,7 +41,7 @@ pub enum Rare {
 }
 
 /// All of them.
-pub const ALL: [Rare; 33] = [
+pub const ALL: [Rare; 34] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -70,6 +71,7 @@ pub const ALL: [Rare; 33] = [
     Rare::RotFound,
     Rare::Checkpoint,
     Rare::Relocation,
+    Rare::Sorted,
     Rare::Recycled,
     Rare::Updated,
     Rare::AskedTwice,
@@ -94,7 +96,7 @@ pub struct Tally {
 }
 
 impl Default for Tally {
-    fn default() -> Tally {
+    fn default() -> Self {
         Tally { counts: [0; ALL.len()], ops: 0, acked: 0, delivered: 0, audited: 0 }
     }
 }

@@ -673,6 +673,7 @@ pub(super) fn consumer_cell(
         queued: false,
         blocked: None,
         scan_from: 0,
+        ahead: Default::default(),
         held: Vec::new(),
         unwritten: None,
         timer: None,

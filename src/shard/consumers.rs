@@ -7,6 +7,7 @@ use corelane_storage::log::ReadId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::ahead::Ahead;
 use super::message::Asker;
 use crate::api::types::ConsumerConfig;
 use crate::consumer::pending::{FilterGroups, Handle};
@@ -36,6 +37,8 @@ pub struct ConsumerCell {
     pub blocked: Option<ReadId>,
     /// Where a scan for its next message goes on.
     pub scan_from: u64,
+    /// How far what it will want is read already.
+    pub ahead: Ahead,
     /// Answers that wait for the next delta.
     pub held: Vec<Asker>,
     /// A delta that found no room in the log. What changes after it makes another.

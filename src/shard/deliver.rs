@@ -190,7 +190,7 @@ impl Shard {
                 break;
             }
             match self.drive_one(now, slot, at, &mut visits, out) {
-                Step::Sent(n) => bytes += n,
+                Step::Sent(n) => bytes += n + 1,
                 Step::Again => {}
                 Step::Rest => break,
                 Step::More => {
@@ -213,6 +213,12 @@ impl Shard {
                     break;
                 }
             }
+        }
+        if bytes > 0 {
+            self.disturbed(now);
+        }
+        if let Some(key) = self.cells[slot].consumers.cells[at].ahead.page.take() {
+            self.fetch_page_early(slot, key);
         }
         self.after_consumer(slot, at);
         more
@@ -251,7 +257,8 @@ impl Shard {
     ) -> Step {
         let Shard { cells, log, ops, scratch, .. } = self;
         let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
-        let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
+        let ConsumerCell { consumer, held, filter, scan_from, ahead, .. } =
+            &mut consumers.cells[at];
         let mut deleted = false;
         let mut sink =
             Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
@@ -267,7 +274,11 @@ impl Shard {
             },
             Want::Next { from } => {
                 match index.next_matching(filter, from.max(*scan_from), visits) {
-                    Scan::Found(seq, entry) => (seq, entry, ReadHint::Ahead),
+                    Scan::Found(seq, entry) if memory.is_some() => (seq, entry, ReadHint::One),
+                    Scan::Found(seq, entry) => {
+                        let hint = ahead.hint(seq, &entry, (index, filter), (log, ops));
+                        (seq, entry, hint)
+                    }
                     Scan::End => {
                         *scan_from = index.last_seq() + 1;
                         consumer.exhausted(index.last_seq() + 1);

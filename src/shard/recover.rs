@@ -20,6 +20,7 @@ use super::load::forget_removed;
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
+use super::sort::{Sort, SortOptions};
 use super::{NO_SEGMENT, Shard};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
@@ -54,6 +55,8 @@ pub struct ShardOptions {
     pub index_cache_bytes: usize,
     /// When checkpoints are made.
     pub checkpoint: CheckpointOptions,
+    /// When segments are sorted.
+    pub sort: SortOptions,
     /// The log's settings.
     pub log: LogOptions,
 }
@@ -175,7 +178,7 @@ impl Shard {
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
         let parts = replay.into_parts();
-        let mut shard = Shard::assemble(options, log, parts);
+        let mut shard = Shard::assemble(options, log, parts, now);
         if records > 0 {
             let (id, writes) = (shard.id.0, report.writes);
             shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
@@ -184,7 +187,12 @@ impl Shard {
         Ok(Opened { shard, lines })
     }
 
-    fn assemble(options: ShardOptions, mut log: corelane_storage::log::Log, parts: Parts) -> Shard {
+    fn assemble(
+        options: ShardOptions,
+        mut log: corelane_storage::log::Log,
+        parts: Parts,
+        now: Timestamp,
+    ) -> Shard {
         let judge_missing = !parts.buried.is_empty();
         let lines = restore_live(&mut log, &parts.live, parts.lines, judge_missing);
         let meta = (options.id == ShardId(0))
@@ -215,6 +223,7 @@ impl Shard {
             decisions: Default::default(),
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
+            sort: Sort::new(now),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,

@@ -2,6 +2,7 @@
 //! freed.
 
 mod restart;
+mod room;
 mod scattered;
 mod space;
 mod world;

@@ -290,8 +290,8 @@ impl Runner {
 
     // ---- Snapshots ----
 
-    /// The state that a restart at rest must not change.
-    pub fn snapshot(&mut self) -> Result<BTreeMap<String, String>, String> {
+    /// The state that a restart at rest must not change; with that of consumers, a clean one.
+    pub fn snapshot(&mut self, consumers: bool) -> Result<BTreeMap<String, String>, String> {
         let mut all = BTreeMap::new();
         for at in 0..self.model.streams.len() {
             let s = &self.model.streams[at];
@@ -302,6 +302,7 @@ impl Runner {
             let subject = format!("$JS.API.STREAM.INFO.{name}");
             let asked = "{\"deleted_details\":true,\"subjects_filter\":\">\"}";
             let mut info = self.ask(&subject, asked)?;
+            let first = info["state"]["first_seq"].as_u64().unwrap_or(0);
             all.insert(format!("state of {name}"), info["state"].take().to_string());
             all.insert(format!("config of {name}"), info["config"].take().to_string());
             for c in 0..self.consumers.len() {
@@ -311,8 +312,24 @@ impl Runner {
                 }
                 let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
                 let key = format!("consumer {} of {name}", c.name);
+                let timeless = c.max_deliver == 0;
                 let info = self.ask(&subject, "")?;
-                let text = format!("config {}", info["config"]);
+                let mut text = format!("config {}", info["config"]);
+                // Those with a last delivery change with time.
+                if consumers && timeless {
+                    // A restart leaves behind what lies below the first message.
+                    let below = first.saturating_sub(1);
+                    for field in ["delivered", "ack_floor"] {
+                        let of = &info[field];
+                        match of["stream_seq"].as_u64().filter(|&seq| seq > below) {
+                            Some(seq) => text += &format!(" {field} {} {seq}", of["consumer_seq"]),
+                            None => text += &format!(" {field} below"),
+                        }
+                    }
+                    for field in ["num_ack_pending", "num_redelivered", "num_pending"] {
+                        text += &format!(" {field} {}", info[field]);
+                    }
+                }
                 all.insert(key, text);
             }
         }

@@ -13,6 +13,8 @@ const REGRESSIONS: &str = include_str!("../seeds.txt");
 /// Seeds that fail and whose fault is not mended yet, with what they showed: a run names them and
 /// leaves them out, unless `--seed` or `--open` asks for them.
 const OPEN: &str = include_str!("../open.txt");
+/// Every so manieth seed runs twice: the same seed gives the same trace.
+const TWICE: u64 = 64;
 /// From so many seeds on, a rare thing that hardly ever happened fails the run.
 const SEEDS_FOR_RARE: u64 = 500;
 
@@ -74,7 +76,16 @@ fn reproduce(seed: u64, ops: u64) -> String {
 /// Runs a seed; a panic is a failure like any other (and the last, where panics abort).
 fn attempt(seed: u64, options: &Options) -> Result<Report, String> {
     SEED.set(seed);
-    let result = catch_unwind(AssertUnwindSafe(|| run(seed, options.ops, options.print)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let report = run(seed, options.ops, options.print)?;
+        if options.seeds.len() > 1 && seed.is_multiple_of(TWICE) {
+            let again = run(seed, options.ops, false)?;
+            if again.trace != report.trace {
+                return Err(format!("trace {:016x}, and then {:016x}", report.trace, again.trace));
+            }
+        }
+        Ok(report)
+    }));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

@@ -1,6 +1,7 @@
 //! One seed: clients, what they have asked, and the phases of a run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use corelane::types::ConnId;
 use corelane_storage::device::sim::SimRng;
@@ -172,7 +173,7 @@ impl Runner {
                 break;
             }
             match self.rng.below(4) {
-                0 => self.restart_at_rest()?,
+                0 => self.restart_at_rest(false)?,
                 1 => {
                     let more = self.rng.below(3_000_000) as i64;
                     self.pump(self.world.now + more)?;
@@ -184,6 +185,11 @@ impl Runner {
                     self.recover()?;
                 }
             }
+            if self.rng.chance(200_000) {
+                self.stop()?;
+                self.crash();
+                self.recover()?;
+            }
             if self.rng.chance(600_000) {
                 self.rest()?;
                 self.audit_all()?;
@@ -192,20 +198,46 @@ impl Runner {
         self.rest()?;
         self.audit_all()?;
         self.drain_consumers()?;
-        self.restart_at_rest()?;
+        let clean = self.rng.chance(500_000);
+        self.restart_at_rest(clean)?;
         if self.world.plan.rot { self.rot() } else { Ok(()) }
     }
 
-    /// Comes to rest, restarts, and compares what was there with what is there.
-    fn restart_at_rest(&mut self) -> Result<(), String> {
+    /// The server is told to stop, and comes to rest.
+    fn stop(&mut self) -> Result<(), String> {
+        if self.world.print {
+            println!("---- stop");
+        }
+        let reactors = usize::from(self.world.plan.reactors);
+        let rested = self.world.shut_down();
+        let full = self.world.disks.iter().any(|d| d.faults.capacity_bytes < u64::MAX);
+        let until = self.world.now + if full { 5_000_000_000 } else { i64::MAX / 4 };
+        let done = |r: &Self| rested.load(Ordering::Relaxed) == reactors || r.world.now >= until;
+        if !self.pump_until(done)? && !full {
+            return Err("the server was told to stop and does not".into());
+        }
+        if rested.load(Ordering::Relaxed) < reactors {
+            // What was accepted and finds no room is waited for; the server gives up after a while.
+            return Ok(());
+        }
+        self.world.tally.add(Rare::Stopped);
+        Ok(())
+    }
+
+    /// Comes to rest, restarts, and compares what was there with what is there. After a clean stop
+    /// consumers are where they were.
+    fn restart_at_rest(&mut self, clean: bool) -> Result<(), String> {
         self.rest()?;
         self.audit_all()?;
         self.pump(self.world.now + 300_000_000)?;
-        let before = self.snapshot()?;
+        let before = self.snapshot(clean)?;
+        if clean {
+            self.stop()?;
+        }
         self.crash();
         self.recover()?;
         self.rest()?;
-        let after = self.snapshot()?;
+        let after = self.snapshot(clean)?;
         for (what, was) in &before {
             match after.get(what) {
                 Some(is) if is == was => {}

@@ -37,10 +37,11 @@ pub enum Rare {
     Recycled,
     Updated,
     AskedTwice,
+    Stopped,
 }
 
 /// All of them.
-pub const ALL: [Rare; 33] = [
+pub const ALL: [Rare; 34] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -74,6 +75,7 @@ pub const ALL: [Rare; 33] = [
     Rare::Recycled,
     Rare::Updated,
     Rare::AskedTwice,
+    Rare::Stopped,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

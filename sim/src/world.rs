@@ -5,10 +5,12 @@
 //! `SimDisk`s. A crash ends everything but what the disks keep.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corelane::shard::{Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
-use corelane::turn::{Core, Effects, Net, NetConfig, Settings, drive};
+use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
@@ -203,6 +205,22 @@ impl World {
             sort: self.plan.sort,
             log: self.plan.log(shard),
         }
+    }
+
+    /// The server is told to stop. Counts the reactors that are at rest.
+    pub fn shut_down(&mut self) -> Arc<AtomicUsize> {
+        let rested = Arc::new(AtomicUsize::new(0));
+        for id in 0..self.reactors.len() {
+            let Some(r) = &mut self.reactors[id] else { continue };
+            let rested = rested.clone();
+            let tell = move || {
+                rested.fetch_add(1, Ordering::Relaxed);
+            };
+            r.core.command(Timestamp(self.now), Command::ShutDownJetStream);
+            r.core.command(Timestamp(self.now), Command::Drained(Box::new(tell)));
+            self.wake(id);
+        }
+        rested
     }
 
     /// Everything ends at once: the process alone, or the machine with its disks' caches.

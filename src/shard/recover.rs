@@ -28,7 +28,7 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::Consumer;
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
-use crate::stream::admission::{SubjectState, stored_size};
+use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
 use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
 
@@ -103,8 +103,8 @@ enum Todo {
     Nothing,
     /// A message of this subject was stored in this slot.
     Limits(usize, SubjectId),
-    /// The limits of the stream in this slot have changed.
-    NewLimits(usize),
+    /// The limits of the stream in this slot may have changed.
+    AllLimits(usize),
     /// A message is to be removed.
     Remove(usize, u64),
     /// So is a range.
@@ -177,7 +177,11 @@ impl Shard {
             }
             replay.settle(dev, &mut recovery);
         }
-        replay.keep_limits_of_all(dev, &mut recovery);
+        // Evictions that waited for pages left no record.
+        for slot in replay.slots.values().copied().collect::<Vec<_>>() {
+            replay.todo = Todo::AllLimits(slot);
+            replay.settle(dev, &mut recovery);
+        }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
@@ -552,7 +556,7 @@ impl Replay<'_> {
         let (slot, done) = match std::mem::take(&mut self.todo) {
             Todo::Nothing => return,
             Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
-            Todo::NewLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
+            Todo::AllLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
             Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
             Todo::Purge { slot, from, to, filter } => {
                 (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
@@ -564,18 +568,7 @@ impl Replay<'_> {
         }
     }
 
-    /// A checkpoint may have been made in the middle of an eviction.
-    fn keep_limits_of_all<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
-        let limited = |c: &StreamCell| c.retention.is_limited() && !c.removing;
-        let all = self.cells.iter();
-        let slots: Vec<usize> = all.filter(|(_, c)| limited(c)).map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.todo = Todo::NewLimits(slot);
-            self.settle(dev, recovery);
-        }
-    }
-
-    /// What limits had removed, or were about to, was not logged: it must not be there again.
+    /// As `enforce_limits` did when the limits changed.
     fn keep_all_limits<D: Blocking>(
         &mut self,
         dev: &mut D,
@@ -585,20 +578,31 @@ impl Replay<'_> {
         let cell = &self.cells[slot];
         let mut over = Vec::new();
         if cell.retention.limits_subjects() {
-            let mut cursor = SubjectCursor::new();
-            let subjects = cell.index.subjects();
-            subjects.for_each_match(b">", &mut cursor, &mut { u32::MAX }, |id, e| {
-                let state = SubjectState { last_seq: e.last, count: e.count };
-                over.extend((cell.retention.of_subject(state) > 0).then_some(id));
+            let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
+            cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
+                if cell.retention.of_subject(subject_state(&cell.index, id)) > 0 {
+                    over.push(id);
+                }
             });
         }
-        if over.is_empty() && cell.retention.is_limited() {
-            return self.keep_stream_limits(dev, recovery, slot);
+        for subject in over {
+            self.keep_subject_limit(dev, recovery, slot, subject)?;
         }
-        over.into_iter().try_for_each(|id| self.keep_limits(dev, recovery, slot, id))
+        self.keep_size_limits(dev, recovery, slot)
     }
 
     fn keep_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        subject: SubjectId,
+    ) -> Result<(), String> {
+        self.keep_subject_limit(dev, recovery, slot, subject)?;
+        self.keep_size_limits(dev, recovery, slot)
+    }
+
+    fn keep_subject_limit<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
@@ -627,10 +631,10 @@ impl Replay<'_> {
                 }
             }
         }
-        self.keep_stream_limits(dev, recovery, slot)
+        Ok(())
     }
 
-    fn keep_stream_limits<D: Blocking>(
+    fn keep_size_limits<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
@@ -701,7 +705,7 @@ impl Replay<'_> {
         match self.slots.get(&id) {
             Some(&slot) => {
                 self.cells[slot].update(config);
-                self.todo = Todo::NewLimits(slot);
+                self.todo = Todo::AllLimits(slot);
             }
             None => {
                 let created = Timestamp(body.created);

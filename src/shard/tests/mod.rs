@@ -4,6 +4,7 @@
 mod damage;
 mod limits;
 mod restart;
+mod room;
 mod scattered;
 mod space;
 mod world;

@@ -251,6 +251,11 @@ impl World {
         self.capture(target, &format!("$JS.API.{verb}"), "", body)
     }
 
+    /// Another shard's word.
+    pub fn tell(&mut self, message: ShardMessage) {
+        self.out.words.push_back(message);
+    }
+
     pub fn ack(&mut self, stream: &str, subject: &str) -> String {
         let Some(stream) = self.stream(stream) else { return String::new() };
         self.capture(Target::Ack { stream, shard: ID }, subject, "", "")

@@ -6,10 +6,12 @@
 pub enum Rare {
     Crash,
     Kill,
+    ShutDown,
     CrashInRecovery,
     TornWrite,
     FlushesAtCrash,
     RingFull,
+    HeldUp,
     ReadPaused,
     PartialSend,
     DiskFull,
@@ -28,6 +30,8 @@ pub enum Rare {
     ConsumerJump,
     AckHeld,
     CoreReply,
+    Topic,
+    LookedCloser,
     MemoryStream,
     Push,
     RotFound,
@@ -40,13 +44,15 @@ pub enum Rare {
 }
 
 /// All of them.
-pub const ALL: [Rare; 33] = [
+pub const ALL: [Rare; 37] = [
     Rare::Crash,
     Rare::Kill,
+    Rare::ShutDown,
     Rare::CrashInRecovery,
     Rare::TornWrite,
     Rare::FlushesAtCrash,
     Rare::RingFull,
+    Rare::HeldUp,
     Rare::ReadPaused,
     Rare::PartialSend,
     Rare::DiskFull,
@@ -65,6 +71,8 @@ pub const ALL: [Rare; 33] = [
     Rare::ConsumerJump,
     Rare::AckHeld,
     Rare::CoreReply,
+    Rare::Topic,
+    Rare::LookedCloser,
     Rare::MemoryStream,
     Rare::Push,
     Rare::RotFound,

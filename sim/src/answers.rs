@@ -7,6 +7,7 @@ use crate::consumers::{AckPolicy, Token};
 use crate::model::{self, Exists, Fate, State};
 use crate::runner::{OWN_SIDS, Op, Runner, What};
 use crate::tally::Rare;
+use crate::topics::LISTENER_SIDS;
 use crate::wire;
 
 /// How long message ids are remembered by default, with some distance.
@@ -23,6 +24,9 @@ impl Runner {
         headers: Vec<u8>,
         payload: Vec<u8>,
     ) -> Result<(), String> {
+        if sid >= LISTENER_SIDS {
+            return self.heard_topic(sid - LISTENER_SIDS, subject, &payload);
+        }
         if let Some(responder) = subject.strip_prefix("svc.") {
             if responder != client.to_string() {
                 return Err(format!("client {client} got {subject}"));
@@ -76,6 +80,9 @@ impl Runner {
                 }
             } else {
                 self.ops.remove(&id);
+            }
+            if headers.windows(16).any(|w| w == b"Interest Expired") {
+                return Err(format!("{op:?}: nobody listens, it was told, and there it came"));
             }
             return match status {
                 0 | 404 | 408 | 409 => Ok(()),
@@ -455,6 +462,9 @@ impl Runner {
             None => {
                 c.seen.insert(t.seq, generation);
             }
+        }
+        if !c.named_again {
+            c.deliveries.add(t).map_err(|why| format!("{reply}: {why}"))?;
         }
         if t.cseq > c.last_cseq + 1 {
             self.world.tally.add(Rare::ConsumerJump);

@@ -17,7 +17,8 @@ const DRAIN_ROUNDS: usize = 400;
 
 impl Runner {
     /// Asks, and waits for the answer.
-    fn ask(&mut self, subject: &str, payload: &str) -> Result<Value, String> {
+    pub fn ask(&mut self, subject: &str, payload: &str) -> Result<Value, String> {
+        let begun = self.world.now;
         let Some((id, reply)) = self.begin(0, What::Probe) else {
             return Err("the first client is not connected".into());
         };
@@ -25,6 +26,7 @@ impl Runner {
         if !self.pump_until(|r| r.answers.contains_key(&id))? {
             return Err(format!("no answer to {subject} {payload}"));
         }
+        self.answered_in(self.world.now - begun, subject)?;
         let (headers, body) = self.answers.remove(&id).unwrap_or_default();
         if wire::status(&headers) != 0 {
             return Err(format!("{subject} was answered with {}", wire::status(&headers)));
@@ -90,8 +92,9 @@ impl Runner {
             return Err(format!("{name}: {info} told, {} messages found", found.len()));
         }
         self.model.audit(at, &found, first, last, bytes)?;
-        let pending: Vec<u64> = found.keys().copied().collect();
-        self.check_pending(at, &name, &pending)
+        let seqs: Vec<u64> = found.keys().copied().collect();
+        self.check_pending(at, &name, &seqs)?;
+        self.look_closer(at, &name, &found)
     }
 
     /// Finds out whether an update without an answer was carried out.
@@ -108,7 +111,7 @@ impl Runner {
     }
 
     /// Every message of a stream, got one by one.
-    fn walk(
+    pub fn walk(
         &mut self,
         at: usize,
         name: &str,
@@ -143,21 +146,22 @@ impl Runner {
     }
 
     fn gotten(
-        &self,
+        &mut self,
         at: usize,
         seq: u64,
         direct: bool,
         headers: &[u8],
         body: &[u8],
     ) -> Result<Option<u64>, String> {
-        let name = &self.model.streams[at].name;
-        let (body, subject) = if direct {
+        let name = self.model.streams[at].name.clone();
+        let (body, subject, fields, time) = if direct {
             match wire::status(headers) {
                 404 => return Ok(None),
                 0 => {}
                 other => return Err(format!("{name} seq {seq}: {other}")),
             }
-            (body.to_vec(), wire::header(headers, "Nats-Subject").unwrap_or_default())
+            let header = |name| wire::header(headers, name).unwrap_or_default();
+            (body.to_vec(), header("Nats-Subject"), headers.to_vec(), header("Nats-Time-Stamp"))
         } else {
             let json: Value = serde_json::from_slice(body).map_err(|e| e.to_string())?;
             if let Some(error) = json.get("error") {
@@ -167,12 +171,15 @@ impl Runner {
                 };
             }
             let m = &json["message"];
-            let subject = m["subject"].as_str().unwrap_or_default().to_owned();
-            (base64(m["data"].as_str().unwrap_or_default()), subject)
+            let text = |field: &str| m[field].as_str().unwrap_or_default();
+            let (body, fields) = (base64(text("data")), base64(text("hdrs")));
+            (body, text("subject").to_owned(), fields, text("time").to_owned())
         };
         let uid = model::uid_of(&body).ok_or(format!("{name} seq {seq}: a damaged body"))?;
         match self.model.publishes.get(&uid) {
-            Some(p) if p.subject == subject => Ok(Some(uid)),
+            Some(p) if p.subject == subject && model::has_fields(p, &fields) => {
+                self.came_at(at, seq, time).map(|()| Some(uid))
+            }
             p => Err(format!("{name} seq {seq}: message {uid} as {subject}: {p:?}")),
         }
     }
@@ -219,7 +226,9 @@ impl Runner {
             let above = found.iter().filter(|&&seq| seq > delivered && wants(&seq)).count() as u64;
             // A push consumer goes on meanwhile, and messages may reach their age.
             let aged = self.model.streams[stream].settings.max_age.is_some() && pending < above;
-            if c.deliver.is_empty() && !aged && pending != above {
+            if c.deliver.is_empty() && !aged && pending != above
+                || self.push_stands_still(at, pending, &info)
+            {
                 return Err(format!("{subject}: {pending} pending told, {above} found: {info}"));
             }
         }
@@ -305,8 +314,8 @@ impl Runner {
             let first = info["state"]["first_seq"].as_u64().unwrap_or(0);
             all.insert(format!("state of {name}"), info["state"].take().to_string());
             all.insert(format!("config of {name}"), info["config"].take().to_string());
-            for c in 0..self.consumers.len() {
-                let c = &self.consumers[c];
+            for nth in 0..self.consumers.len() {
+                let c = &self.consumers[nth];
                 if c.stream != at || c.exists != Exists::Yes || !c.deliver.is_empty() {
                     continue;
                 }
@@ -331,6 +340,7 @@ impl Runner {
                     }
                 }
                 all.insert(key, text);
+                self.note_progress(nth, &info);
             }
         }
         Ok(all)

@@ -52,6 +52,48 @@ pub struct Consumer {
     pub last_cseq: u64,
     /// The highest consumer sequence of an acknowledgement that was sent.
     pub acked_cseq: u64,
+    /// Another consumer had its name: what that one sent may come late.
+    pub named_again: bool,
+    /// Deliveries: what none of them shares with another.
+    pub deliveries: Deliveries,
+}
+
+/// The deliveries of one consumer.
+#[derive(Clone, Debug, Default)]
+pub struct Deliveries {
+    /// Consumer sequences ever used.
+    cseqs: BTreeSet<u64>,
+    /// Sequences and delivery counts since the start of the server.
+    counts: BTreeSet<(u64, u64)>,
+    /// Sequences of first deliveries since then, by consumer sequence.
+    firsts: BTreeMap<u64, u64>,
+}
+
+impl Deliveries {
+    /// The server starts anew. Deliveries run ahead of what it recorded.
+    pub fn restart(&mut self) {
+        self.counts.clear();
+        self.firsts.clear();
+    }
+
+    /// A delivery came.
+    pub fn add(&mut self, t: &Token<'_>) -> Result<(), &'static str> {
+        if !self.cseqs.insert(t.cseq) {
+            return Err("its consumer sequence was used before");
+        }
+        if !self.counts.insert((t.seq, t.count)) {
+            return Err("its delivery count was used before");
+        }
+        if t.count == 1 {
+            let before = self.firsts.range(..t.cseq).next_back();
+            let after = self.firsts.range(t.cseq..).next();
+            if before.is_some_and(|(_, &s)| s >= t.seq) || after.is_some_and(|(_, &s)| s <= t.seq) {
+                return Err("first deliveries are out of order");
+            }
+            self.firsts.insert(t.cseq, t.seq);
+        }
+        Ok(())
+    }
 }
 
 /// A delivery's reply subject.

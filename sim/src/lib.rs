@@ -7,15 +7,19 @@
 //!
 //! Invariants: the same seed gives the same trace; nothing here asks a clock; a failure names its
 //! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
-//! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `answers`, `model`
-//! and `consumers` (what must hold), `audit`, `rot`.
+//! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `topics`,
+//! `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`.
+//!
+//! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 
 #![allow(missing_docs)]
 
 mod answers;
 mod audit;
+mod closer;
 mod consumers;
 mod edge;
+mod exact;
 mod fuse;
 mod model;
 mod plan;
@@ -23,6 +27,7 @@ mod rot;
 mod runner;
 mod socket;
 pub mod tally;
+mod topics;
 mod wire;
 mod workload;
 mod world;

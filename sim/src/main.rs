@@ -1,9 +1,12 @@
-//! `corelane-sim --seeds 2000 [--from N] [--seed N] [--ops N] [--trace] [--jobs N] [--open]`
+//! `corelane-sim --seeds 2000 [--from N] [--seed N] [--ops N] [--trace] [--jobs N] [--stop]
+//! [--open] [--without N]…`
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use corelane_sim::tally::{ABSENT, ALL, Tally};
 use corelane_sim::{Report, run};
@@ -15,6 +18,8 @@ const REGRESSIONS: &str = include_str!("../seeds.txt");
 const OPEN: &str = include_str!("../open.txt");
 /// Every so manieth seed runs twice: the same seed gives the same trace.
 const TWICE: u64 = 64;
+/// A seed that takes longer hangs: a turn has no end.
+const SEED_MAX: Duration = Duration::from_secs(300);
 /// From so many seeds on, a rare thing that hardly ever happened fails the run.
 const SEEDS_FOR_RARE: u64 = 500;
 
@@ -30,6 +35,7 @@ fn options() -> Result<Options, String> {
     let mut args = std::env::args().skip(1);
     let (mut count, mut from, mut one, mut ops) = (100, 1_000, None, 2_000);
     let (mut print, mut stop_at_first, mut open) = (false, false, false);
+    let mut without = Vec::new();
     let mut jobs = std::thread::available_parallelism().map_or(1, usize::from);
     while let Some(arg) = args.next() {
         let mut number = || -> Result<u64, String> {
@@ -44,6 +50,7 @@ fn options() -> Result<Options, String> {
             "--jobs" => jobs = number()?.max(1) as usize,
             "--trace" => print = true,
             "--stop" => stop_at_first = true,
+            "--without" => without.push(number()?),
             "--open" => open = true,
             _ => return Err(format!("unknown argument {arg}")),
         }
@@ -59,7 +66,8 @@ fn options() -> Result<Options, String> {
             if !open {
                 faults.for_each(|fault| println!("open, not run: seed {fault}"));
             }
-            kept.chain(from..from + count).filter(|seed| !left_out.contains(seed)).collect()
+            let wanted = |seed: &u64| !left_out.contains(seed) && !without.contains(seed);
+            kept.chain(from..from + count).filter(wanted).collect()
         }
     };
     Ok(Options { seeds, ops, print, jobs, stop_at_first })
@@ -130,6 +138,18 @@ fn report(sums: &Sums) -> bool {
     good && sums.failed.is_empty()
 }
 
+/// Ends the process when a seed hangs, which none can notice from inside.
+fn watch(left: &AtomicUsize, running: &Mutex<BTreeMap<u64, Instant>>, ops: u64) {
+    while left.load(Ordering::Relaxed) > 0 {
+        std::thread::sleep(Duration::from_millis(20));
+        let Ok(running) = running.lock() else { return };
+        if let Some((seed, _)) = running.iter().find(|(_, begun)| begun.elapsed() > SEED_MAX) {
+            println!("seed {seed} failed: it hangs\n{}", reproduce(*seed, ops));
+            std::process::exit(1);
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
@@ -148,13 +168,22 @@ fn main() -> ExitCode {
     }));
     let next = AtomicU64::new(0);
     let sums = Mutex::new(Sums::default());
+    let jobs = options.jobs.min(options.seeds.len());
+    let (left, running) = (AtomicUsize::new(jobs), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.min(options.seeds.len()) {
+        scope.spawn(|| watch(&left, &running, ops));
+        for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed) as usize;
                     let Some(&seed) = options.seeds.get(at) else { break };
+                    if let Ok(mut running) = running.lock() {
+                        running.insert(seed, Instant::now());
+                    }
                     let result = attempt(seed, &options);
+                    if let Ok(mut running) = running.lock() {
+                        running.remove(&seed);
+                    }
                     let Ok(mut sums) = sums.lock() else { break };
                     sums.done += 1;
                     let Sums { all, seeds, failed, .. } = &mut *sums;
@@ -175,6 +204,7 @@ fn main() -> ExitCode {
                         }
                     }
                 }
+                left.fetch_sub(1, Ordering::Relaxed);
             });
         }
     });

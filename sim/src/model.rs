@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tally::{Rare, Tally};
+use crate::wire;
 
 /// Names one body. No two publishes of different messages share it.
 pub type Uid = u64;
@@ -25,6 +26,15 @@ pub fn uid_of(bytes: &[u8]) -> Option<Uid> {
     let (uid, len) = (number()?, number()?);
     (body(uid, len as usize) == bytes).then_some(uid)
 }
+
+/// Whether a message came with the headers that it was published with, and perhaps the server's.
+pub fn has_fields(p: &Publish, headers: &[u8]) -> bool {
+    let own = ["Nats-Msg-Id", "Nats-Expected-Last-Sequence"];
+    own.iter().all(|name| wire::header(&p.headers, name) == wire::header(headers, name))
+}
+
+/// How long the word of a new stream takes to all reactors at most, if they are held up.
+const KNOWN_AFTER: i64 = 20_000_000;
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +151,8 @@ pub struct Stream {
     pub past: Vec<(i64, Removal)>,
     /// Publishes that may be stored without an answer.
     pub loose: BTreeSet<Uid>,
+    /// When it was last created.
+    pub born: i64,
 }
 
 /// All streams and publishes.
@@ -168,6 +180,7 @@ impl Model {
             removals: BTreeMap::new(),
             past: Vec::new(),
             loose: BTreeSet::new(),
+            born: 0,
         };
         Model {
             streams: (0..streams).map(stream).collect(),
@@ -192,7 +205,13 @@ impl Model {
         s.incarnation += 1;
         s.exists = Exists::Yes;
         s.settings = settings;
+        s.born = self.now;
         self.buried(at);
+    }
+
+    /// Whether a stream was created so shortly ago that not everybody may know of it.
+    pub fn is_new(&self, at: usize) -> bool {
+        self.now - self.streams[at].born < KNOWN_AFTER
     }
 
     /// A stream is gone with all that was in it.

@@ -6,6 +6,10 @@ use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::log::LogOptions;
 
+/// Sets the choices of what was added later apart. Chosen so that it is off in the seeds of
+/// `seeds.txt`.
+pub const MORE: u64 = 0x8_2090_0000;
+
 /// The plan of one seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -44,11 +48,24 @@ pub struct Plan {
     pub core_requests: bool,
     /// Bits flip on the medium at the end.
     pub rot: bool,
+    /// Looks closer at rest, and more kinds of requests.
+    pub thorough: bool,
+    /// Core publish and subscribe among the clients.
+    pub topics: bool,
+    /// Now and then a reactor does not come to its next turn for a while.
+    pub stalls: bool,
+    /// How long bytes take to a client or from it, at most.
+    pub client_ns: u64,
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn new(rng: &mut SimRng) -> Plan {
+    pub fn new(rng: &mut SimRng, more: &mut SimRng) -> Plan {
+        let thorough = more.chance(800_000);
+        let topics = thorough && more.chance(600_000);
+        let stalls = thorough && more.chance(500_000);
+        let near = thorough && more.chance(400_000);
+        let slow_read_ppm = if thorough && more.chance(400_000) { 50_000 } else { 0 };
         let shards = 1 + rng.below(4) as u16;
         let mut on = |ppm| rng.chance(ppm);
         let full_disk = on(250_000);
@@ -63,6 +80,7 @@ impl Plan {
             latency_ns_min: of(5_000, 50_000) as i64,
             latency_ns_max: of(50_000, 1_000_000) as i64,
             slow_flush_ppm: slow_flush,
+            slow_read_ppm,
             ..SimFaults::default()
         };
         let limits = Limits {
@@ -73,7 +91,7 @@ impl Plan {
         let mut plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
-            lane_control: 1 << of(1, 6),
+            lane_control: if stalls { 1 << of(1, 6).min(3) } else { 1 << of(1, 6) },
             lane_messages: 1 << of(0, 5),
             credit_bytes: of(1, 64) << 10,
             backlog_bytes: of(1, 64) as usize * 512,
@@ -106,6 +124,10 @@ impl Plan {
             push_consumers,
             core_requests,
             rot,
+            thorough,
+            topics,
+            stalls,
+            client_ns: if near { 1_500 } else { 20_000 },
         };
         plan.sort = SortOptions {
             idle_ns: plan.checkpoint.idle_ns / 8,

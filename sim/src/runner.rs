@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use corelane::types::ConnId;
 use corelane_storage::device::sim::SimRng;
 
+use crate::closer::Progress;
 use crate::consumers::Consumer;
 use crate::model::{Exists, Fate, Model, Settings, Uid};
-use crate::plan::Plan;
+use crate::plan::{MORE, Plan};
 use crate::tally::{Rare, Tally};
+use crate::topics::Topics;
 use crate::wire::{self, Incoming};
 use crate::world::{Happened, World};
 
@@ -18,6 +20,8 @@ const ANSWER_MAX: i64 = 60_000_000_000;
 /// Turns of one seed at most: more is a node that does not come to rest.
 const TURNS_MAX: u64 = 20_000_000;
 
+/// Subscription ids of deliver subjects, by consumer.
+pub const DELIVER_SIDS: usize = 1_000;
 /// Subscription ids from here on belong to one operation each.
 pub const OWN_SIDS: u64 = 1_000_000;
 
@@ -28,6 +32,9 @@ pub struct Client {
     rx: Vec<u8>,
     /// Its subscriptions are confirmed.
     pub confirmed: bool,
+    /// PINGs that it sent, and PONGs that came.
+    pub pings: u64,
+    pub pongs: u64,
     /// Sequences acknowledged on this connection, by stream: they must rise.
     pub last_acked: BTreeMap<(usize, u32), u64>,
 }
@@ -126,13 +133,21 @@ pub struct Runner {
     pub isolated: bool,
     /// Bytes of a payload that a trace shows.
     pub print_bytes: usize,
+    /// Choices of what was added later: seeds in which it is off stay what they were.
+    pub more: SimRng,
+    pub topics: Topics,
+    /// Times of messages as first told: by stream, incarnation and sequence.
+    pub times: BTreeMap<(usize, u32, u64), String>,
+    /// Consumers at the last snapshot.
+    pub progress: BTreeMap<usize, Progress>,
 }
 
 impl Runner {
     /// A machine that has not been started.
     pub fn new(seed: u64) -> Runner {
         let mut rng = SimRng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let mut more = SimRng::new(seed ^ MORE);
+        let plan = Plan::new(&mut rng, &mut more);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),
@@ -149,6 +164,10 @@ impl Runner {
             damage_told: false,
             isolated: false,
             print_bytes: 700,
+            more,
+            topics: Topics::default(),
+            times: BTreeMap::new(),
+            progress: BTreeMap::new(),
         }
     }
 
@@ -198,7 +217,8 @@ impl Runner {
         self.rest()?;
         self.audit_all()?;
         self.drain_consumers()?;
-        let clean = self.rng.chance(500_000);
+        self.remove_exactly()?;
+        let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;
         if self.world.plan.rot { self.rot() } else { Ok(()) }
     }
@@ -220,7 +240,6 @@ impl Runner {
             // What was accepted and finds no room is waited for; the server gives up after a while.
             return Ok(());
         }
-        self.world.tally.add(Rare::Stopped);
         Ok(())
     }
 
@@ -231,6 +250,7 @@ impl Runner {
         self.audit_all()?;
         self.pump(self.world.now + 300_000_000)?;
         let before = self.snapshot(clean)?;
+        let progress = std::mem::take(&mut self.progress);
         if clean {
             self.stop()?;
         }
@@ -238,6 +258,7 @@ impl Runner {
         self.recover()?;
         self.rest()?;
         let after = self.snapshot(clean)?;
+        self.compare_progress(&progress)?;
         for (what, was) in &before {
             match after.get(what) {
                 Some(is) if is == was => {}
@@ -321,6 +342,7 @@ impl Runner {
             println!("---- crash of the {}", if machine { "machine" } else { "process" });
         }
         self.world.crash(machine);
+        self.topics = Topics::default();
         self.model.now = self.world.now;
         for client in &mut self.clients {
             *client = Client::default();
@@ -343,6 +365,7 @@ impl Runner {
         }
         for c in &mut self.consumers {
             c.open.clear();
+            c.deliveries.restart();
         }
     }
 
@@ -367,13 +390,26 @@ impl Runner {
     /// Connects a client anew.
     pub fn connect(&mut self, client: usize) {
         let conn = self.world.connect();
-        self.clients[client] = Client { conn: Some(conn), ..Client::default() };
+        self.clients[client] = Client { conn: Some(conn), pings: 1, ..Client::default() };
         let hello = format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\
              \"no_responders\":true,\"protocol\":1}}\r\n\
-             SUB _I.{client}.* 1\r\nSUB d.{client}.* 2\r\nSUB svc.{client} 3\r\nPING\r\n"
+             SUB _I.{client}.* 1\r\n{}SUB svc.{client} 3\r\nPING\r\n",
+            self.deliver_subscriptions(client)
         );
         self.world.write(conn, hello.as_bytes());
+    }
+
+    /// What a client subscribes to for its push consumers: only a literal subscription counts as
+    /// somebody who listens.
+    fn deliver_subscriptions(&self, client: usize) -> String {
+        if !self.world.plan.thorough {
+            return format!("SUB d.{client}.* 2\r\n");
+        }
+        let own = format!("d.{client}.");
+        let all = self.consumers.iter().enumerate();
+        let mine = all.filter(|(_, c)| c.deliver.starts_with(&own));
+        mine.map(|(at, c)| format!("SUB {} {}\r\n", c.deliver, DELIVER_SIDS + at)).collect()
     }
 
     /// A client's connection breaks.
@@ -389,6 +425,7 @@ impl Runner {
     }
 
     fn abandon_of(&mut self, conn: ConnId) {
+        self.listeners_gone(conn);
         let ops: Vec<u64> =
             self.ops.iter().filter(|(_, o)| o.conn == conn).map(|(&id, _)| id).collect();
         for id in ops {
@@ -435,6 +472,7 @@ impl Runner {
         }
         // What nobody waits for ends too.
         self.pump(self.world.now + 1_500_000_000)?;
+        self.check_topics()?;
         for (_, op) in std::mem::take(&mut self.ops) {
             self.abandon(&op);
         }
@@ -442,7 +480,7 @@ impl Runner {
     }
 
     fn all_confirmed(&self) -> bool {
-        self.clients.iter().all(|c| c.confirmed)
+        self.clients.iter().all(|c| c.confirmed && c.pongs == c.pings)
     }
 
     // ---- Input ----
@@ -478,6 +516,8 @@ impl Runner {
             }
             Incoming::Pong => {
                 self.clients[client].confirmed = true;
+                self.clients[client].pongs += 1;
+                self.listeners_confirmed(conn, self.clients[client].pongs);
                 Ok(())
             }
             Incoming::Error(text) if text.contains("Slow Consumer") => Ok(()),
@@ -516,6 +556,13 @@ impl Runner {
         let line = format!("SUB _R.{op} {sid}\r\nUNSUB {sid} {most}\r\n");
         self.world.write(self.clients[client].conn?, line.as_bytes());
         Some((op, format!("_R.{op}")))
+    }
+
+    /// A client writes a line.
+    pub fn publish_raw(&mut self, client: usize, line: &str) {
+        if let Some(conn) = self.clients[client].conn {
+            self.world.write(conn, line.as_bytes());
+        }
     }
 
     /// A client publishes.

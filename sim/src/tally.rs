@@ -6,10 +6,12 @@
 pub enum Rare {
     Crash,
     Kill,
+    ShutDown,
     CrashInRecovery,
     TornWrite,
     FlushesAtCrash,
     RingFull,
+    HeldUp,
     ReadPaused,
     PartialSend,
     DiskFull,
@@ -28,6 +30,8 @@ pub enum Rare {
     ConsumerJump,
     AckHeld,
     CoreReply,
+    Topic,
+    LookedCloser,
     MemoryStream,
     Push,
     RotFound,
@@ -37,17 +41,18 @@ pub enum Rare {
     Recycled,
     Updated,
     AskedTwice,
-    Stopped,
 }
 
 /// All of them.
-pub const ALL: [Rare; 34] = [
+pub const ALL: [Rare; 37] = [
     Rare::Crash,
     Rare::Kill,
+    Rare::ShutDown,
     Rare::CrashInRecovery,
     Rare::TornWrite,
     Rare::FlushesAtCrash,
     Rare::RingFull,
+    Rare::HeldUp,
     Rare::ReadPaused,
     Rare::PartialSend,
     Rare::DiskFull,
@@ -66,6 +71,8 @@ pub const ALL: [Rare; 34] = [
     Rare::ConsumerJump,
     Rare::AckHeld,
     Rare::CoreReply,
+    Rare::Topic,
+    Rare::LookedCloser,
     Rare::MemoryStream,
     Rare::Push,
     Rare::RotFound,
@@ -75,7 +82,6 @@ pub const ALL: [Rare; 34] = [
     Rare::Recycled,
     Rare::Updated,
     Rare::AskedTwice,
-    Rare::Stopped,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

@@ -2,12 +2,12 @@
 
 use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, Token};
 use crate::model::{self, Exists, Fate, Publish, Removal, Settings, Uid};
-use crate::runner::{Runner, What};
+use crate::runner::{DELIVER_SIDS, Runner, What};
 use crate::tally::Rare;
 use crate::wire;
 
 /// Subjects of a stream.
-const SUBJECTS: u64 = 6;
+pub const SUBJECTS: u64 = 6;
 /// Consumers of a seed at most.
 const CONSUMERS_MAX: usize = 24;
 /// Operations that wait for an answer at most.
@@ -70,10 +70,16 @@ impl Runner {
 
     fn operate(&mut self) {
         let client = self.client();
+        if self.world.plan.topics && self.more.chance(200_000) {
+            return self.topic_operation(client);
+        }
         let stream = self.rng.below(self.model.streams.len() as u64) as usize;
         match self.model.streams[stream].exists {
             Exists::No => return self.create_stream(client, stream),
             Exists::Maybe => return,
+            // Only for the client that asked for it, a stream is there on every reactor at once:
+            // the word of it may wait behind a full lane.
+            Exists::Yes if self.world.plan.stalls && self.model.is_new(stream) => return,
             Exists::Yes => {}
         }
         let (removals, churn, consumers, core, limited) = {
@@ -360,6 +366,7 @@ impl Runner {
             self.consumers.iter().filter(same).all(|o| o.exists == Exists::No)
         });
         let name = reuse.map_or_else(|| format!("C{at}"), |c| c.name.clone());
+        let named_again = reuse.is_some();
         let push = self.world.plan.push_consumers && self.rng.chance(400_000);
         let ack = [AckPolicy::Explicit, AckPolicy::Explicit, AckPolicy::All, AckPolicy::None]
             [self.rng.below(4) as usize];
@@ -402,9 +409,16 @@ impl Runner {
             touched: Default::default(),
             last_cseq: 0,
             acked_cseq: 0,
+            named_again,
+            deliveries: Default::default(),
         };
         let wait = 20_000_000 + self.rng.below(2_000_000_000);
-        let body = consumer_config(&c, &self.model.streams[stream].name, wait);
+        let controlled = push && self.world.plan.thorough && self.more.chance(500_000);
+        let beat = controlled.then(|| 100_000_000 + self.more.below(2_000_000_000));
+        let body = consumer_config(&c, &self.model.streams[stream].name, wait, beat);
+        if push && self.world.plan.thorough {
+            self.publish_raw(client, &format!("SUB {} {}\r\n", c.deliver, DELIVER_SIDS + at));
+        }
         self.consumers.push(c);
         let name = format!("$JS.API.CONSUMER.CREATE.{}.{name}", self.model.streams[stream].name);
         self.publish(client, &name, &reply, &[], body.as_bytes());
@@ -510,7 +524,7 @@ impl Runner {
     // ---- Core ----
 
     /// A request to another client, on a fresh inbox.
-    fn core_request(&mut self, client: usize) {
+    pub fn core_request(&mut self, client: usize) {
         let other = self.client();
         if !self.clients[other].confirmed {
             return;
@@ -520,7 +534,8 @@ impl Runner {
     }
 }
 
-fn stream_config(name: &str, at: usize, s: &Settings) -> String {
+/// The configuration of a stream.
+pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     let storage = if s.memory { "memory" } else { "file" };
     let mut fields = vec![
         format!("\"name\":\"{name}\",\"subjects\":[\"s{at}.>\"],\"storage\":\"{storage}\""),
@@ -536,7 +551,7 @@ fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-fn consumer_config(c: &Consumer, stream: &str, wait: u64) -> String {
+fn consumer_config(c: &Consumer, stream: &str, wait: u64, beat: Option<u64>) -> String {
     let ack = match c.ack {
         AckPolicy::None => "none",
         AckPolicy::Explicit => "explicit",
@@ -567,6 +582,9 @@ fn consumer_config(c: &Consumer, stream: &str, wait: u64) -> String {
     }
     if !c.deliver.is_empty() {
         fields.push(format!("\"deliver_subject\":\"{}\"", c.deliver));
+    }
+    if let Some(beat) = beat {
+        fields.push(format!("\"flow_control\":true,\"idle_heartbeat\":{beat}"));
     }
     let config = fields.join(",");
     format!("{{\"stream_name\":\"{stream}\",\"config\":{{{config}}},\"action\":\"create\"}}")

@@ -21,6 +21,13 @@ use crate::plan::Plan;
 use crate::socket::Socket;
 use crate::tally::{Rare, Tally};
 
+/// How long waking a reactor takes at most.
+const WAKE_MAX: i64 = 10_500;
+
+/// Turns, per million, after which a reactor is held up, and for how long at most.
+const STALL_PPM: u32 = 4_000;
+const STALL_MAX: u64 = 3_000_000;
+
 /// When nothing is to come.
 pub const NEVER: i64 = i64::MAX;
 
@@ -86,6 +93,8 @@ pub struct World {
     reactors: Vec<Option<Reactor>>,
     /// When each reactor's next turn begins.
     next_turn: Vec<i64>,
+    /// Until when each is held up: its thread does not run.
+    held_up: Vec<i64>,
     arrivals: Vec<Vec<Arrival>>,
     pub(crate) disks: Vec<SimDisk>,
     events: BTreeMap<(i64, u64), Event>,
@@ -116,6 +125,7 @@ impl World {
             print: false,
             reactors: Vec::new(),
             next_turn: Vec::new(),
+            held_up: Vec::new(),
             arrivals: Vec::new(),
             disks,
             events: BTreeMap::new(),
@@ -186,6 +196,7 @@ impl World {
             self.reactors.push(Some(Reactor { core, links, effects, incoming, asleep: false }));
         }
         self.next_turn = vec![self.now; usize::from(n)];
+        self.held_up = vec![self.now; usize::from(n)];
         self.arrivals = vec![Vec::new(); usize::from(n)];
         Ok(true)
     }
@@ -207,19 +218,20 @@ impl World {
         }
     }
 
-    /// The server is told to stop. Counts the reactors that are at rest.
+    /// The server is asked to go away. Counts the reactors whose shards have come to rest.
     pub fn shut_down(&mut self) -> Arc<AtomicUsize> {
         let rested = Arc::new(AtomicUsize::new(0));
-        for id in 0..self.reactors.len() {
-            let Some(r) = &mut self.reactors[id] else { continue };
-            let rested = rested.clone();
+        let now = Timestamp(self.now);
+        for r in self.reactors.iter_mut().flatten() {
+            let count = rested.clone();
             let tell = move || {
-                rested.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
             };
-            r.core.command(Timestamp(self.now), Command::ShutDownJetStream);
-            r.core.command(Timestamp(self.now), Command::Drained(Box::new(tell)));
-            self.wake(id);
+            r.core.command(now, Command::ShutDownJetStream);
+            r.core.command(now, Command::Drained(Box::new(tell)));
         }
+        (0..self.reactors.len()).for_each(|id| self.wake(id));
+        self.tally.add(Rare::ShutDown);
         rested
     }
 
@@ -295,7 +307,7 @@ impl World {
         s.wire.extend_from_slice(bytes);
         if !s.arriving {
             s.arriving = true;
-            let at = self.soon(20_000);
+            let at = self.soon(self.plan.client_ns);
             self.at(at, Event::Arrive(conn));
         }
     }
@@ -339,7 +351,7 @@ impl World {
 
     /// Wakes a reactor, which begins a turn a little later.
     pub(crate) fn wake(&mut self, reactor: usize) {
-        let at = self.soon(10_000);
+        let at = self.soon(10_000).max(self.held_up[reactor]);
         let next = &mut self.next_turn[reactor];
         *next = (*next).min(at);
     }
@@ -356,7 +368,7 @@ impl World {
     /// A send of `len` bytes was begun.
     pub(crate) fn send_begun(&mut self, conn: ConnId) {
         let slow = self.sockets.get(&conn).map_or(0, |s| s.slow);
-        let at = self.soon(20_000) + slow;
+        let at = self.soon(self.plan.client_ns) + slow;
         self.at(at, Event::Sent(conn));
     }
 
@@ -370,7 +382,7 @@ impl World {
         for (shard, disk) in self.disks.iter().enumerate() {
             let host = shard % self.next_turn.len().max(1);
             if let (Some(at), Some(next)) = (disk.next_time(), self.next_turn.get_mut(host)) {
-                *next = (*next).min(at.max(self.now) + 1_000);
+                *next = (*next).min((at.max(self.now) + 1_000).max(self.held_up[host]));
             }
         }
         let event = self.events.keys().next().map_or(NEVER, |(at, _)| *at);
@@ -395,7 +407,32 @@ impl World {
             (0..self.next_turn.len()).filter(|&r| self.next_turn[r] <= self.now).collect();
         let reactor = due[self.rng.below(due.len() as u64) as usize];
         self.turn(reactor);
+        self.look_for_sleepers();
         Happened::Inside
+    }
+
+    /// Nobody sleeps over what is in his lanes, or because another sleeps who should make room.
+    fn look_for_sleepers(&mut self) {
+        let soon = self.now + WAKE_MAX;
+        let all = self.reactors.len();
+        let asleep: Vec<usize> = (0..all)
+            .filter(|&id| self.reactors[id].as_ref().is_some_and(|r| r.asleep))
+            .filter(|&id| self.next_turn[id] > soon && self.held_up[id] <= self.now)
+            .collect();
+        for &id in &asleep {
+            let sent = |from: usize, to: usize| {
+                self.reactors[from].as_ref().map_or(0, |r| r.links.homes(to).0)
+            };
+            let sent: Vec<u64> = (0..all).map(|peer| sent(peer, id)).collect();
+            let Some(r) = &mut self.reactors[id] else { continue };
+            let received: Vec<u64> = (0..all).map(|peer| r.links.homes(peer).1).collect();
+            let forgotten = r.links.is_forgotten(|peer| sent[peer] - received[peer]);
+            let blocked = asleep.iter().any(|&peer| peer != id && r.links.waits_for(peer));
+            if forgotten || blocked {
+                let why = format!("reactor {id} sleeps, and nobody wakes it");
+                self.fatal.get_or_insert(why);
+            }
+        }
     }
 
     fn happen(&mut self, event: Event) -> Happened {
@@ -414,7 +451,7 @@ impl World {
                 let (again, reactor) = (s.arriving, s.reactor);
                 self.arrive(reactor, Arrival::Receive(conn));
                 if again {
-                    let at = self.soon(20_000);
+                    let at = self.soon(self.plan.client_ns);
                     self.at(at, Event::Arrive(conn));
                 }
                 Happened::Inside
@@ -468,7 +505,11 @@ impl World {
             r.asleep = true;
             r.core.deadline().map_or(NEVER, |d| d.0.max(self.now + 1_000))
         };
-        self.next_turn[id] = self.next_turn[id].min(next);
+        if self.plan.stalls && self.rng.chance(STALL_PPM) {
+            self.tally.add(Rare::HeldUp);
+            self.held_up[id] = self.now + self.rng.below(STALL_MAX) as i64;
+        }
+        self.next_turn[id] = self.next_turn[id].min(next).max(self.held_up[id]);
         self.reactors[id] = Some(r);
     }
 
@@ -480,7 +521,9 @@ impl World {
         self.depth += 1;
         for _ in 0..1 + self.rng.below(4) {
             let id = self.rng.below(self.reactors.len() as u64) as usize;
-            self.turn(id);
+            if self.held_up[id] <= self.now {
+                self.turn(id);
+            }
         }
         self.depth -= 1;
     }

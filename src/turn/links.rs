@@ -44,10 +44,13 @@ struct Waiting<S> {
     batch: Option<Batch>,
     /// Empty batches, to be filled for this destination.
     spares: Vec<Batch>,
+    /// Empty batches that went there, and that came from there.
+    homes: (u64, u64),
 }
 
 impl<S> Waiting<S> {
     fn keep(&mut self, batch: Batch) {
+        self.homes.1 += 1;
         if self.spares.len() < SPARES_MAX {
             self.spares.push(batch);
         }
@@ -62,6 +65,7 @@ impl<S> Links<S> {
             fresh: VecDeque::new(),
             batch: None,
             spares: Vec::new(),
+            homes: (0, 0),
         };
         let n = endpoint.reactors();
         let waiting = (0..n).map(|_| none()).collect();
@@ -150,11 +154,13 @@ impl<S> Links<S> {
             // Nobody waits for an empty batch: it wakes nobody, and is dropped where it does not
             // fit.
             for batch in self.home[peer].drain(..) {
-                if lanes.control.room() > 0 {
-                    let _ = lanes.control.push(Lane::Home(batch));
+                if lanes.control.room() > 0 && lanes.control.push(Lane::Home(batch)).is_ok() {
+                    waiting.homes.0 += 1;
                 }
             }
-            if pushed > 0 && self.endpoint.must_wake(peer) {
+            // Also where nothing fitted: empty batches, which wake nobody, may fill the lane.
+            let waits = !waiting.control.is_empty() || waiting.batch.is_some();
+            if (pushed > 0 || waits) && self.endpoint.must_wake(peer) {
                 wake(peer);
             }
         }
@@ -173,6 +179,33 @@ impl<S> Links<S> {
     /// Batches pushed, and times that there was no room for one.
     pub fn counted(&self) -> (u64, u64) {
         (self.batches, self.full)
+    }
+
+    /// For checks, about a reactor that sleeps: something else than empty batches is in its lanes,
+    /// or what waits for room would fit. `homes` are the empty batches sent here and not received.
+    pub fn is_forgotten(&mut self, homes: impl Fn(usize) -> u64) -> bool {
+        let id = self.endpoint.id();
+        (0..self.endpoint.reactors()).filter(|&peer| peer != id).any(|peer| {
+            let lanes = self.endpoint.inbound(peer);
+            let came = lanes.control.available() as u64 > homes(peer);
+            let came = came || lanes.messages.available() > 0;
+            let lanes = self.endpoint.outbound(peer);
+            let waiting = &self.waiting[peer];
+            let control = !waiting.control.is_empty();
+            let message = waiting.control.is_empty() && waiting.batch.is_some();
+            came || control && lanes.control.room() > 0 || message && lanes.messages.room() > 0
+        })
+    }
+
+    /// For checks: whether something for `peer` found no room.
+    pub fn waits_for(&self, peer: usize) -> bool {
+        let waiting = &self.waiting[peer];
+        !waiting.control.is_empty() || waiting.batch.is_some()
+    }
+
+    /// For checks: how many empty batches went home to `peer`, and how many came home from there.
+    pub fn homes(&self, peer: usize) -> (u64, u64) {
+        self.waiting[peer].homes
     }
 
     /// Announces sleep. True if nothing is there and the reactor may sleep.

@@ -12,16 +12,21 @@
 //! - A killed process (`kill`) loses what was in flight in the same way, but nothing of the cache.
 //! - Bit rot flips bits of flushed data (`rot`).
 //! - Writes and flushes fail as often as told; what a failed flush should have covered may or may
-//!   not be there after a crash. Flushes can be slow. The disk can be full: creating a file beyond
-//!   the capacity gives `NoSpace`.
+//!   not be there after a crash. Flushes and reads can be slow. The disk can be full: creating a
+//!   file beyond the capacity gives `NoSpace`.
 //!
-//! Same seed and same calls, same result. The data of a write in flight is compared at completion
-//! with what was submitted: memory that changed meanwhile is a bug of the log, and panics.
+//! Same seed and same calls, same result. What no log may do panics: changing the memory of a
+//! write in flight, which is compared at completion with what was submitted; writing, filling or
+//! removing what a read in flight reads; reading what a write in flight writes; using a file whose
+//! removal is under way. The memory of a read holds nothing that could be taken for data until it
+//! is complete.
 
 use super::{Blocking, DeviceError, Done, File, Fill, IoBuf, Op, Slot, Token, WriteView};
 use std::collections::BTreeMap;
 
 const SECTOR: usize = 512;
+/// What memory holds that nothing was read into yet.
+const POISON: u8 = 0xdb;
 
 /// A seeded generator (SplitMix64), for the simulation and its tests.
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ pub struct SimFaults {
     pub latency_ns_max: i64,
     /// Flushes, per million, that take a hundred times as long.
     pub slow_flush_ppm: u32,
+    /// Reads, per million, that take a hundred times as long.
+    pub slow_read_ppm: u32,
     /// Flushes, per million, that fail.
     pub failed_flush_ppm: u32,
     /// Writes, per million, that fail.
@@ -78,6 +85,7 @@ impl Default for SimFaults {
             latency_ns_min: 10_000,
             latency_ns_max: 200_000,
             slow_flush_ppm: 0,
+            slow_read_ppm: 0,
             failed_flush_ppm: 0,
             failed_write_ppm: 0,
             failed_read_ppm: 0,
@@ -156,6 +164,8 @@ impl SimDisk {
     /// Takes an operation at `now`.
     pub fn submit(&mut self, now: i64, op: Op) {
         self.now = self.now.max(now);
+        self.check_races(&op);
+        let slow = matches!(op, Op::Read { .. }) && self.rng.chance(self.faults.slow_read_ppm);
         let event = match op {
             Op::Write { token, file, offset, data, zeroes, flush } => {
                 // SAFETY: its Done has not been made yet.
@@ -164,13 +174,40 @@ impl SimDisk {
                 Event::Write { token, file, offset, data: bytes, view: data, flush }
             }
             Op::Flush { token, file } => Event::Flush { token, file },
-            Op::Read { token, file, offset, len, buf } => {
+            Op::Read { token, file, offset, len, mut buf } => {
+                buf.fill(POISON);
                 Event::Read { token, file, offset, len, buf }
             }
             Op::Create { token, slot, bytes, .. } => Event::Create { token, slot, bytes },
             Op::Remove { token, slot } => Event::Remove { token, slot },
         };
-        self.after(1, event);
+        self.after(if slow { 100 } else { 1 }, event);
+    }
+
+    /// Nothing is written, filled or removed while it is read, nor read while it is written.
+    fn check_races(&self, op: &Op) {
+        let (file, from, len, reads) = match op {
+            Op::Write { file, offset, data, .. } => (*file, *offset, data.len() as u64, false),
+            Op::Read { file, offset, len, .. } => (*file, *offset, *len as u64, true),
+            Op::Flush { file, .. } => (*file, 0, 0, false),
+            Op::Create { slot, .. } | Op::Remove { slot, .. } => {
+                (File::Segment(*slot), 0, u64::MAX, false)
+            }
+        };
+        let clash = self.events.values().find(|event| {
+            let (other, begin, bytes, other_reads) = match event {
+                Event::Write { file, offset, data, .. } => {
+                    (*file, *offset, data.len() as u64, false)
+                }
+                Event::Read { file, offset, len, .. } => (*file, *offset, *len as u64, true),
+                Event::Create { slot, .. } => (File::Segment(*slot), 0, u64::MAX, false),
+                Event::Remove { slot, .. } => (File::Segment(*slot), 0, u64::MAX, false),
+                Event::Flushed { .. } | Event::Flush { .. } => return false,
+            };
+            let apart = from.saturating_add(len) <= begin || begin.saturating_add(bytes) <= from;
+            file == other && !apart && !(reads && other_reads)
+        });
+        assert!(clash.is_none(), "{file:?} is used from {from} on while it is written or read");
     }
 
     fn after(&mut self, times: i64, event: Event) {

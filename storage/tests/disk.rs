@@ -72,6 +72,7 @@ fn a_directory_holds_a_log() {
         }
         for (id, (position, len)) in places.iter().enumerate() {
             loop {
+                log.tick(id as i64, &mut ops);
                 match log.read(*position, *len, ReadHint::Ahead, &mut ops).unwrap() {
                     Read::Ready(record) => {
                         assert_eq!(record.meta().map(|m| m.id), Some(id as u64));

@@ -476,6 +476,7 @@ impl World {
     pub fn read_fully(&mut self, entry: &Entry) {
         for _ in 0..10 {
             let mut ops = Vec::new();
+            self.log.tick(self.now, &mut ops);
             let ready = match self.log.read(entry.at, entry.len, ReadHint::Ahead, &mut ops) {
                 Ok(Read::Ready(view)) => {
                     check(&view, entry);

@@ -12,6 +12,7 @@ use crate::api::types::ConsumerConfig;
 use crate::consumer::Consumer;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::interest::WatchId;
+use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
 
 /// One consumer with all that belongs to it.
@@ -139,13 +140,19 @@ impl Consumers {
         self.touched = touched;
     }
 
-    /// All below `first` is gone, and nothing but that: consumers that stand there move on.
-    pub fn purged_below(&mut self, first: u64) {
+    /// A purge with this filter is over and the stream begins at `first`: consumers of what was
+    /// purged that stand below move on.
+    pub fn purged_below(&mut self, first: u64, filter: &[u8]) {
         let mut touched = std::mem::take(&mut self.touched);
         self.groups.concerned_below(first, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
             let cell = &mut self.cells[slot];
+            let filters = cell.config.filters();
+            let overlaps = |own: &String| subject::overlaps(own.as_bytes(), filter);
+            if !filter.is_empty() && !filters.is_empty() && !filters.iter().any(overlaps) {
+                continue;
+            }
             cell.consumer.purged_below(first);
             self.groups.moved(handle, cell.consumer.progress());
             self.groups.watch(handle, cell.consumer.watched());

@@ -6,7 +6,7 @@ use crate::api::filter_index::FilterIndex;
 use crate::api::names::DESCRIPTION_BYTES_MAX;
 use crate::api::time::go_duration;
 use crate::api::types::{
-    Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StreamConfig,
+    Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StorageType, StreamConfig,
     StreamConfigRequest,
 };
 use crate::api::{metadata, names};
@@ -45,6 +45,9 @@ pub fn check_create(
     if config.sealed {
         return Err(invalid("stream configuration for create can not be sealed"));
     }
+    if config.mirror_direct && config.mirror.is_none() {
+        return Err(invalid("stream has no mirror but does have mirror direct"));
+    }
     check(config, request.pedantic, limits)
 }
 
@@ -78,6 +81,9 @@ pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamC
         if refused {
             return Err(invalid(format_args!("stream configuration update can not {what}")));
         }
+    }
+    if new.persist_mode != old.persist_mode {
+        return Err(invalid("stream configuration update can not change persist mode"));
     }
     if new.sealed {
         new.max_age = 0;
@@ -136,9 +142,6 @@ fn check(
     pedantic: bool,
     limits: &StreamLimits,
 ) -> Result<StreamConfig, ApiError> {
-    if config.mirror_direct && config.mirror.is_none() {
-        return Err(invalid("stream has no mirror but does have mirror direct"));
-    }
     let level = required_level(&config);
     metadata::store_level(&mut config.metadata, level);
     check_texts(&config)?;
@@ -158,6 +161,7 @@ fn check(
     if config.subjects.is_empty() {
         config.subjects.push(config.name.clone());
     }
+    check_persist_mode(&config)?;
     check_subjects(&config)?;
     if let Some(placement) = &config.placement {
         if !placement.preferred.is_empty() {
@@ -175,11 +179,31 @@ fn check(
 
 /// The API level that nats-server would ask for.
 fn required_level(config: &StreamConfig) -> u32 {
-    match (config.allow_batched, config.allow_atomic) {
-        (true, _) => 4,
-        (_, true) => 2,
-        _ => 0,
+    if config.allow_batched {
+        4
+    } else if config.allow_atomic || config.persist_mode != PersistMode::Default {
+        2
+    } else {
+        0
     }
+}
+
+/// `async` allows acknowledgements before a message is written. Here they come when it is durable
+/// all the same, which that allows too.
+fn check_persist_mode(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.persist_mode == PersistMode::Default {
+        return Ok(());
+    }
+    let problem = if config.storage != StorageType::File {
+        "only supported on file storage"
+    } else if config.num_replicas > 1 {
+        "not supported on replicated streams"
+    } else if config.allow_atomic {
+        "not supported with atomic batch publish"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format_args!("async persist mode is {problem}")))
 }
 
 fn check_texts(config: &StreamConfig) -> Result<(), ApiError> {
@@ -218,7 +242,6 @@ fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
         (config.subject_delete_marker_ttl != 0, "subject_delete_marker_ttl"),
         (config.allow_msg_counter, "allow_msg_counter"),
         (config.allow_msg_schedules, "allow_msg_schedules"),
-        (config.persist_mode != PersistMode::Default, "persist_mode"),
     ] {
         if set {
             return Err(ApiError::field_not_supported(field));

@@ -59,6 +59,28 @@ impl Expected {
     }
 }
 
+/// The header block without `Nats-Request-Info`, which is the server's own; `None` if that is not
+/// in it. Nothing is left of a block that holds nothing else.
+pub fn without_request_info(block: &[u8]) -> Option<Vec<u8>> {
+    const NAME: &[u8] = b"Nats-Request-Info";
+    header(block, NAME)?;
+    let mut out = Vec::with_capacity(block.len());
+    let (mut rest, mut kept) = (block, 0);
+    while let Some(end) = find_crlf(rest) {
+        let line = &rest[..end + 2];
+        rest = &rest[end + 2..];
+        if !line.strip_prefix(NAME).is_some_and(|tail| tail.starts_with(b":")) {
+            out.extend_from_slice(line);
+            kept += usize::from(line.len() > 2);
+        }
+    }
+    out.extend_from_slice(rest);
+    if kept <= 1 {
+        out.clear();
+    }
+    Some(out)
+}
+
 /// The value of the first header of this exact name, if it has one.
 pub fn header<'a>(block: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut rest = block;

@@ -6,6 +6,7 @@ A difference is played again, slower, then made smaller, and printed as lines fo
 """
 
 import argparse
+import json
 import random
 import sys
 import threading
@@ -14,6 +15,10 @@ import time
 import families
 from play import Player
 from wire import Server
+
+
+SHRINK_SECONDS = 20
+ABSENT = "(absent)"
 
 
 def both(servers, case, slow=1.0):
@@ -40,7 +45,7 @@ def both(servers, case, slow=1.0):
 
 def first_difference(out):
     for (step, theirs), (_, ours) in zip(*out):
-        if theirs != ours:
+        if families.ordered(theirs) != families.ordered(ours):
             # What follows a refusal of what is not built has nothing in common.
             return None if families.not_built(ours) else (step, theirs, ours)
     return None
@@ -61,25 +66,83 @@ def shrink(servers, case, step):
     at = case.index(step) if step in case else len(case) - 1
     case = case[:at + 1]
     size = max(1, len(case) // 2)
+    end = time.monotonic() + SHRINK_SECONDS
     while True:
         i = 0
-        while i < len(case) - 1:
+        while i < len(case) - 1 and time.monotonic() < end:
             smaller = case[:i] + case[min(i + size, len(case) - 1):]
             found = first_difference(both(servers, smaller, 2))
             if found is not None and found[0] == step:
                 case = smaller
             else:
                 i += size
-        if size == 1:
+        if size == 1 or time.monotonic() > end:
             return case
         size //= 2
 
 
-def short(theirs, ours, lines):
-    """The part of the answer around the first difference."""
-    theirs, ours, lines = ("\n".join(text) for text in (theirs, ours, lines))
-    at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), 0)
-    return lines[max(0, at - 60):at + 200]
+def compact(found):
+    """An answer without what is always the same."""
+    found.pop("type", None)
+    if "error" in found:
+        e = found["error"]
+        return f"{e['code']} {e.get('err_code')} {e['description']}"
+    config = found.get("config", {})
+    config.pop("metadata", None)
+    for key in [k for k, v in config.items() if v in (-1, False, "limits", "old", {}, 0, "none")]:
+        config.pop(key)
+    return json.dumps(found)
+
+
+def body(line):
+    """The JSON of an answer."""
+    start = line.find("{")
+    try:
+        return json.loads(line[start:]) if start >= 0 else None
+    except ValueError:
+        return None
+
+
+def paths(a, b, at=""):
+    """Where two JSON values differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(k for k in b if k not in a)]:
+            yield from paths(a.get(key, ABSENT), b.get(key, ABSENT), f"{at}.{key}")
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for i, pair in enumerate(zip(a, b)):
+            yield from paths(*pair, f"{at}[{i}]")
+    elif a != b or type(a) is not type(b):
+        yield f"{at}: {json.dumps(a)[:300]} / {json.dumps(b)[:300]}"
+
+
+def short(theirs, ours):
+    """How two answers differ."""
+    out = []
+    for i in range(max(len(theirs), len(ours))):
+        a, b = ((lines[i] if i < len(lines) else "nothing") for lines in (theirs, ours))
+        if a != b:
+            x, y = body(a), body(b)
+            found = [] if x is None or y is None else list(paths(x, y))
+            out += found or [f"{a} / {b}"]
+    return out
+
+
+def play_one(case, reactors):
+    """Shows what both say to each line."""
+    servers = [Server("nats-server"), Server("corelane", reactors)]
+    try:
+        for (step, theirs), (_, ours) in zip(*both(servers, case)):
+            print(step)
+            for line in theirs:
+                found = body(line)
+                line = compact(found) if found is not None else line
+                print(f"    {line}")
+            if ours != theirs:
+                print(*(f" !! {line}" for line in short(theirs, ours)), sep="\n")
+    finally:
+        for server in servers:
+            server.stop()
+    return 0
 
 
 def main():
@@ -89,9 +152,11 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--reactors", type=int, default=1)
     parser.add_argument("--most", type=int, default=10)
-    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--case", action="store_true", help="play the lines of standard input")
     args = parser.parse_args()
+    if args.case:
+        return play_one([line for line in sys.stdin.read().splitlines() if line], args.reactors)
     names = args.families or sorted(families.FAMILIES)
     servers = [Server("nats-server"), Server("corelane", args.reactors)]
     end = time.monotonic() + args.seconds
@@ -118,9 +183,7 @@ def main():
             found += 1
             print(f"## {name}, seed {seed - 1}")
             print("\n".join(case))
-            for who, lines in zip(("nats-server", "corelane"), difference[1:]):
-                text = "\n".join(lines) if args.whole else short(*difference[1:], lines)
-                print(f"   {who}: {text}")
+            print(*(f"    {line}" for line in short(*difference[1:])), sep="\n")
             sys.stdout.flush()
             for server in servers:
                 if not server.alive():

@@ -121,7 +121,8 @@ class Conn:
 
     def settle(self, quiet):
         """Waits until nothing has come for so long, and gives what came."""
-        while self.fill(quiet):
+        end = time.monotonic() + 20 * quiet
+        while self.fill(quiet) and time.monotonic() < end:
             pass
         frames, self.frames = self.frames, []
         return frames

@@ -220,6 +220,16 @@ impl Consumer {
         }
     }
 
+    /// A purge of what the consumer wants is over: nats-server shows all that it passed as
+    /// delivered from then on.
+    pub fn settle(&mut self) {
+        let seq = self.ledger.next_seq - 1;
+        let floor = self.ledger.unacked.is_empty() && self.ledger.floor_seq < seq;
+        if self.ledger.start_next().is_none() && (self.ledger.delivered_seq < seq || floor) {
+            self.ledger.change(Op::Settled { seq });
+        }
+    }
+
     /// Time has passed: redeliveries, expiries, heartbeats, inactivity. To be called when
     /// `deadline` is reached, and followed by a drive.
     pub fn tick(&mut self, now: Timestamp, sink: &mut dyn Sink) {

@@ -148,9 +148,7 @@ impl Consumers {
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
             let cell = &mut self.cells[slot];
-            let filters = cell.config.filters();
-            let overlaps = |own: &String| subject::overlaps(own.as_bytes(), filter);
-            if !filter.is_empty() && !filters.is_empty() && !filters.iter().any(overlaps) {
+            if !is_concerned(cell.config.filters(), filter) {
                 continue;
             }
             cell.consumer.purged_below(first);
@@ -159,6 +157,21 @@ impl Consumers {
             self.queue(slot);
         }
         self.touched = touched;
+    }
+
+    /// A purge is over: see [`Consumer::settle`]. The slots of those that changed.
+    pub fn settle(&mut self, filter: &[u8]) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for &slot in self.by_name.values() {
+            let cell = &mut self.cells[slot];
+            if is_concerned(cell.config.filters(), filter) {
+                cell.consumer.settle();
+                if cell.consumer.is_dirty() {
+                    changed.push(slot);
+                }
+            }
+        }
+        changed
     }
 
     /// Puts a consumer into the list of those to be driven.
@@ -174,4 +187,11 @@ impl Consumers {
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+}
+
+/// Whether a purge with this filter (empty for everything) takes what a consumer with `filters`
+/// wants.
+fn is_concerned(filters: &[String], filter: &[u8]) -> bool {
+    let overlaps = |own: &String| subject::overlaps(own.as_bytes(), filter);
+    filter.is_empty() || filters.is_empty() || filters.iter().any(overlaps)
 }

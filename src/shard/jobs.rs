@@ -347,6 +347,9 @@ impl Shard {
         if let Some(&slot) = self.slots.get(&purge.stream) {
             self.cells[slot].first_shown |= purge.whole;
             self.consumers_after_purge(slot, &purge.filter);
+            for at in self.cells[slot].consumers.settle(&purge.filter) {
+                self.with_consumer(slot, at, out, |_, _| ());
+            }
             self.watch_age(slot);
         }
         if let Some(asker) = purge.asker {

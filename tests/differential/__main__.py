@@ -167,6 +167,10 @@ def main():
             case = families.FAMILIES[name](random.Random(seed))
             seed += 1
             cases += 1
+            if not servers[0].alive():
+                print(f"nats-server ended in the case before seed {seed - 1}")
+                servers[0].stop()
+                servers[0] = Server("nats-server")
             if first_difference(both(servers, case)) is None:
                 continue
             difference = confirmed(servers, case)

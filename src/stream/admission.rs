@@ -316,7 +316,7 @@ impl Admission {
         if !headers.rollup.is_empty() {
             return Err(kinds::STREAM_ROLLUP_FAILED.with("rollup not permitted"));
         }
-        Ok(())
+        headers.check_ttl_text()
     }
 
     /// Discard new: refuses at a limit. By how many messages and bytes the stream would grow.

@@ -48,7 +48,9 @@ pub fn check_create(
     if config.mirror_direct && config.mirror.is_none() {
         return Err(invalid("stream has no mirror but does have mirror direct"));
     }
-    check(config, request.pedantic, limits)
+    let config = check(config, request.pedantic, limits)?;
+    check_single(&config)?;
+    Ok(config)
 }
 
 /// The configuration of a STREAM.UPDATE request whose subject names `stream`: checked and filled
@@ -67,6 +69,7 @@ pub fn check_update_request(
 
 /// The configuration after an update of `old` by `new`, which is checked already.
 pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+    check_single(&new)?;
     if new.name != old.name {
         return Err(invalid("stream configuration name must match original"));
     }
@@ -147,15 +150,7 @@ fn check(
     check_texts(&config)?;
     check_supported(&config)?;
     check_replicas(&mut config)?;
-    for limit in [
-        &mut config.max_msgs,
-        &mut config.max_bytes,
-        &mut config.max_msgs_per_subject,
-        &mut config.max_consumers,
-    ] {
-        *limit = if *limit <= 0 { -1 } else { *limit };
-    }
-    config.max_msg_size = if config.max_msg_size <= 0 { -1 } else { config.max_msg_size };
+    fill_limits(&mut config, pedantic)?;
     check_times(&mut config, pedantic, limits)?;
     check_discard(&config)?;
     if config.subjects.is_empty() {
@@ -171,10 +166,36 @@ fn check(
             config.placement = None;
         }
     }
-    if config.num_replicas > 1 {
-        return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
-    }
     Ok(config)
+}
+
+fn check_single(config: &StreamConfig) -> Result<(), ApiError> {
+    match config.num_replicas {
+        ..=1 => Ok(()),
+        _ => Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error()),
+    }
+}
+
+/// Limits that are not there become -1, which pedantic requests have to say themselves if they say
+/// anything below.
+fn fill_limits(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let mut size = i64::from(config.max_msg_size);
+    for (limit, field) in [
+        (&mut config.max_msgs, "max_msgs"),
+        (&mut config.max_msgs_per_subject, "max_msgs_per_subject"),
+        (&mut config.max_bytes, "max_bytes"),
+        (&mut size, "max_msg_size"),
+        (&mut config.max_consumers, "max_consumers"),
+    ] {
+        if pedantic && *limit < -1 {
+            return Err(kinds::PEDANTIC.with(format_args!("{field} must be set to -1")));
+        }
+        *limit = if *limit <= 0 { -1 } else { *limit };
+    }
+    if size < 0 {
+        config.max_msg_size = -1;
+    }
+    Ok(())
 }
 
 /// The API level that nats-server would ask for.

@@ -156,13 +156,17 @@ impl<'a> PublishHeaders<'a> {
 
     /// The error of a `Nats-TTL` on a stream without message TTLs.
     pub(super) fn check_ttl(&self) -> Result<(), ApiError> {
-        if self.ttl.is_empty() {
-            return Ok(());
-        }
         match parse_ttl(self.ttl) {
-            Some(0) => Ok(()),
+            None | Some(0) => Ok(()),
             Some(_) => Err(kinds::PER_MESSAGE_TTL_DISABLED.error()),
-            None => Err(kinds::INVALID_PER_MESSAGE_TTL.error()),
+        }
+    }
+
+    /// The error of a `Nats-TTL` that says nothing, which is looked at last.
+    pub(super) fn check_ttl_text(&self) -> Result<(), ApiError> {
+        match parse_ttl(self.ttl) {
+            None if !self.ttl.is_empty() => Err(kinds::INVALID_PER_MESSAGE_TTL.error()),
+            _ => Ok(()),
         }
     }
 
@@ -205,14 +209,16 @@ fn find_crlf(bytes: &[u8]) -> Option<usize> {
 /// Seconds of a TTL, -1 for `never`: a Go duration of at least a second, or a whole number, of
 /// which 0 means none.
 fn parse_ttl(value: &[u8]) -> Option<i64> {
-    if value == b"never" {
+    if value.eq_ignore_ascii_case(b"never") {
         return Some(-1);
     }
     if let Some(ns) = go_duration(value) {
         return (ns >= 1e9).then_some((ns / 1e9) as i64);
     }
-    let seconds: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
-    (seconds >= 0).then_some(seconds)
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Nanoseconds of a Go duration such as `1m30s`; `0` needs no unit.

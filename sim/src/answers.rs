@@ -55,20 +55,22 @@ impl Runner {
         if op.conn != conn {
             return Err(format!("{op:?} was answered on another connection"));
         }
-        self.answered(id, &op, status, &headers, &payload)
+        let size = (subject.len() + reply.len() + headers.len() + payload.len()) as u64;
+        self.answered(id, &op, (status, size), &headers, &payload)
     }
 
     fn answered(
         &mut self,
         id: u64,
         op: &Op,
-        status: u16,
+        (status, size): (u16, u64),
         headers: &[u8],
         payload: &[u8],
     ) -> Result<(), String> {
-        if let What::Pull { consumer, left } = op.what {
-            if left > 1 && status == 0 {
-                let what = What::Pull { consumer, left: left - 1 };
+        if let What::Pull { consumer, left, bytes } = op.what {
+            let bytes = bytes.map(|b| b.saturating_sub(size));
+            if left > 1 && status == 0 && bytes != Some(0) {
+                let what = What::Pull { consumer, left: left - 1, bytes };
                 if let Some(op) = self.ops.get_mut(&id) {
                     op.what = what;
                 }
@@ -138,8 +140,17 @@ impl Runner {
         if json["stream"] != self.model.streams[stream].name.as_str() {
             return Err(format!("{op:?} was answered for another stream: {json}"));
         }
-        let s = &self.model.streams[stream];
-        if s.exists != Exists::Yes || s.incarnation != p.incarnation {
+        let s = &mut self.model.streams[stream];
+        // A removal that is under way may come to nothing: what was stored before it counts. A
+        // creation that is under way: it may be stored in either stream.
+        if s.exists == Exists::No || s.incarnation != p.incarnation {
+            return Ok(());
+        }
+        if self.wanted.contains_key(&stream) {
+            if p.fate == Fate::Pending {
+                p.fate = Fate::Loose;
+                s.loose.insert(uid);
+            }
             return Ok(());
         }
         let duplicate = json["duplicate"] == true;
@@ -289,13 +300,28 @@ impl Runner {
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
             &What::Create { stream } => {
-                let Some(settings) = self.wanted.remove(&stream) else { return Ok(()) };
+                let again = self.is_being_created(stream);
                 match code {
-                    None => self.model.reborn(stream, settings),
-                    Some(10023) => self.model.streams[stream].exists = Exists::No,
+                    None => {
+                        if let Some(settings) = self.wanted.remove(&stream) {
+                            self.model.reborn(stream, settings);
+                        }
+                    }
+                    Some(10023) if again => {}
+                    Some(10023) => {
+                        if self.wanted.remove(&stream).is_some() {
+                            self.model.streams[stream].exists = Exists::No;
+                        }
+                    }
                     _ => return surprise(&what),
                 }
             }
+            &What::Update { stream, incarnation } => match code {
+                _ if self.model.streams[stream].incarnation != incarnation => {}
+                None => self.model.updated(stream, true),
+                Some(10023) => self.model.updated(stream, false),
+                _ => return surprise(&what),
+            },
             &What::Bury { stream } => match code {
                 None => self.stream_is_gone(stream),
                 Some(10023) => self.model.streams[stream].exists = Exists::Yes,
@@ -383,6 +409,9 @@ impl Runner {
             return Err(format!("a delivery of {reply}"));
         };
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
+        if self.isolated {
+            return Ok(());
+        }
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
         if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::answers::base64;
-use crate::consumers::AckPolicy;
+use crate::consumers::{AckPolicy, DeliverPolicy};
 use crate::model::{self, Exists, State};
 use crate::runner::{Runner, What};
 use crate::wire;
@@ -68,10 +68,23 @@ impl Runner {
 
     fn audit_stream(&mut self, at: usize) -> Result<(), String> {
         let name = self.model.streams[at].name.clone();
-        let info = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
-        let number = |field: &str| info["state"][field].as_u64().unwrap_or(0);
+        let subject = format!("$JS.API.STREAM.INFO.{name}");
+        let mut info = self.ask(&subject, "")?;
+        self.resolve_update(at, &info["config"]);
+        let number = |info: &Value, field: &str| info["state"][field].as_u64().unwrap_or(0);
+        let found = loop {
+            let (first, last) = (number(&info, "first_seq"), number(&info, "last_seq"));
+            let found = self.walk(at, &name, first, last)?;
+            // Messages may reach their age meanwhile.
+            let again = self.ask(&subject, "")?;
+            let aged = self.model.streams[at].settings.max_age.is_some();
+            if !aged || again["state"] == info["state"] {
+                break found;
+            }
+            info = again;
+        };
+        let number = |field: &str| number(&info, field);
         let (first, last, bytes) = (number("first_seq"), number("last_seq"), number("bytes"));
-        let found = self.walk(at, &name, first, last)?;
         self.world.tally.audited += found.len() as u64;
         if number("messages") != found.len() as u64 {
             return Err(format!("{name}: {info} told, {} messages found", found.len()));
@@ -79,6 +92,19 @@ impl Runner {
         self.model.audit(at, &found, first, last, bytes)?;
         let pending: Vec<u64> = found.keys().copied().collect();
         self.check_pending(at, &name, &pending)
+    }
+
+    /// Finds out whether an update without an answer was carried out.
+    fn resolve_update(&mut self, at: usize, config: &Value) {
+        let Some(new) = &self.model.streams[at].updating else { return };
+        let is = |field: &str, limit: Option<u64>| {
+            config[field].as_i64().filter(|&n| n > 0) == limit.map(|n| n as i64)
+        };
+        let done = is("max_msgs", new.max_msgs)
+            && is("max_bytes", new.max_bytes)
+            && is("max_msgs_per_subject", new.per_subject)
+            && (config["discard"] == "new") == new.discard_new;
+        self.model.updated(at, done);
     }
 
     /// Every message of a stream, got one by one.
@@ -173,7 +199,9 @@ impl Runner {
     fn check_pending(&mut self, stream: usize, name: &str, found: &[u64]) -> Result<(), String> {
         for at in 0..self.consumers.len() {
             let c = &self.consumers[at];
-            if c.stream != stream || c.exists != Exists::Yes {
+            // What begins with the last of each subject counts those apart.
+            let apart = c.policy == DeliverPolicy::LastPerSubject;
+            if c.stream != stream || c.exists != Exists::Yes || apart {
                 continue;
             }
             let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
@@ -189,8 +217,9 @@ impl Runner {
                 c.filter.is_empty() || c.filter == p.subject
             };
             let above = found.iter().filter(|&&seq| seq > delivered && wants(&seq)).count() as u64;
-            // A push consumer goes on meanwhile.
-            if c.deliver.is_empty() && pending != above {
+            // A push consumer goes on meanwhile, and messages may reach their age.
+            let aged = self.model.streams[stream].settings.max_age.is_some() && pending < above;
+            if c.deliver.is_empty() && !aged && pending != above {
                 return Err(format!("{subject}: {pending} pending told, {above} found: {info}"));
             }
         }
@@ -212,7 +241,7 @@ impl Runner {
 
     fn drain(&mut self, at: usize) -> Result<(), String> {
         for _ in 0..DRAIN_ROUNDS {
-            self.pull_with(0, at, 100, "\"batch\":100,\"no_wait\":true");
+            self.pull_with(0, at, (100, None), "\"batch\":100,\"no_wait\":true");
             if !self.pump_until(|r| r.ops.is_empty())? {
                 return Err(format!("a pull has no end: {:?}", self.ops.values().next()));
             }
@@ -239,7 +268,12 @@ impl Runner {
     fn check_drained(&mut self, at: usize) -> Result<(), String> {
         let c = &self.consumers[at];
         // With `All`, what was lost on its way may have been settled by a later one.
-        if !c.from_start || c.ack != AckPolicy::Explicit {
+        let from = match c.policy {
+            DeliverPolicy::All => 0,
+            DeliverPolicy::From(seq) => seq,
+            _ => return Ok(()),
+        };
+        if c.ack != AckPolicy::Explicit {
             return Ok(());
         }
         let s = &self.model.streams[c.stream];
@@ -247,7 +281,7 @@ impl Runner {
             let p = &self.model.publishes[&fact.uid];
             let wanted = c.filter.is_empty() || c.filter == p.subject;
             let aged = s.settings.max_age.is_some();
-            if wanted && !aged && !c.seen.contains_key(seq) {
+            if *seq >= from && wanted && !aged && !c.seen.contains_key(seq) {
                 return Err(format!("{} never got {} seq {seq}", c.name, s.name));
             }
         }

@@ -14,6 +14,16 @@ pub enum AckPolicy {
     All,
 }
 
+/// Where a consumer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverPolicy {
+    All,
+    New,
+    Last,
+    LastPerSubject,
+    From(u64),
+}
+
 /// One consumer.
 #[derive(Clone, Debug)]
 pub struct Consumer {
@@ -24,8 +34,8 @@ pub struct Consumer {
     pub ack: AckPolicy,
     /// The subject it is for; empty for all.
     pub filter: String,
-    /// It began with the first message of its stream.
-    pub from_start: bool,
+    /// Where it began.
+    pub policy: DeliverPolicy,
     pub max_deliver: u64,
     /// The deliver subject of a push consumer.
     pub deliver: String,

@@ -8,7 +8,7 @@
 //! Invariants: the same seed gives the same trace; nothing here asks a clock; a failure names its
 //! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
 //! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `answers`, `model`
-//! and `consumers` (what must hold), `audit`.
+//! and `consumers` (what must hold), `audit`, `rot`.
 
 #![allow(missing_docs)]
 
@@ -19,6 +19,7 @@ mod edge;
 mod fuse;
 mod model;
 mod plan;
+mod rot;
 mod runner;
 mod socket;
 pub mod tally;

@@ -130,6 +130,10 @@ fn main() -> ExitCode {
     let ops = options.ops;
     std::panic::set_hook(Box::new(move |info| {
         println!("seed {}: {info}\n{}", SEED.get(), reproduce(SEED.get(), ops));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            println!("{trace}");
+        }
     }));
     let next = AtomicU64::new(0);
     let sums = Mutex::new(Sums::default());

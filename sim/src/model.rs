@@ -126,6 +126,12 @@ pub struct Stream {
     pub exists: Exists,
     pub incarnation: u32,
     pub settings: Settings,
+    /// Settings of an update that is not answered, or never will be.
+    pub updating: Option<Settings>,
+    /// There was one: a stream that discards what is new may hold more than it takes.
+    pub was_updated: bool,
+    /// Settings that held since the last audit and hold no more.
+    past_settings: Vec<Settings>,
     pub facts: BTreeMap<u64, Fact>,
     /// The highest sequence that a client has seen in use.
     pub floor: u64,
@@ -154,6 +160,9 @@ impl Model {
             exists: Exists::No,
             incarnation: 0,
             settings: Settings::default(),
+            updating: None,
+            was_updated: false,
+            past_settings: Vec::new(),
             facts: BTreeMap::new(),
             floor: 0,
             removals: BTreeMap::new(),
@@ -193,7 +202,20 @@ impl Model {
         s.removals.clear();
         s.past.clear();
         s.loose.clear();
+        s.updating = None;
+        s.was_updated = false;
+        s.past_settings.clear();
         s.floor = 0;
+    }
+
+    /// An update was carried out, or was not.
+    pub fn updated(&mut self, at: usize, done: bool) {
+        let s = &mut self.streams[at];
+        if let Some(new) = s.updating.take().filter(|_| done) {
+            s.was_updated = true;
+            s.past_settings.push(std::mem::replace(&mut s.settings, new));
+            self.tally.add(Rare::Updated);
+        }
     }
 
     /// A client saw message `uid` at `seq`: in an acknowledgement, a delivery or a get.
@@ -299,24 +321,22 @@ impl Model {
     }
 
     /// Whether the limits of a stream can have removed the message at `seq`.
-    fn may_be_evicted(&self, at: usize, seq: u64) -> bool {
+    pub fn may_be_evicted(&self, at: usize, seq: u64) -> bool {
         let s = &self.streams[at];
         let Some(p) = s.facts.get(&seq).map(|f| &self.publishes[&f.uid]) else { return true };
-        let set = &s.settings;
-        if set.max_age.is_some_and(|age| self.now - p.sent >= age) {
-            return true;
-        }
         let above = s.facts.range(seq + 1..).map(|(_, f)| f.uid);
         let above: Vec<&Publish> =
             above.chain(s.loose.iter().copied()).map(|uid| &self.publishes[&uid]).collect();
         let same = above.iter().filter(|o| o.subject == p.subject).count() as u64;
-        if set.per_subject.is_some_and(|max| same >= max) {
-            return true;
-        }
         let bytes: u64 = above.iter().map(|o| o.size).sum();
-        !set.discard_new
-            && (set.max_msgs.is_some_and(|max| above.len() as u64 >= max)
-                || set.max_bytes.is_some_and(|max| bytes + p.size > max))
+        let evicts = |set: &Settings| {
+            set.max_age.is_some_and(|age| self.now - p.sent >= age)
+                || set.per_subject.is_some_and(|max| same >= max)
+                || !set.discard_new
+                    && (set.max_msgs.is_some_and(|max| above.len() as u64 >= max)
+                        || set.max_bytes.is_some_and(|max| bytes + p.size > max))
+        };
+        evicts(&s.settings) || s.past_settings.iter().chain(&s.updating).any(evicts)
     }
 
     /// Compares what a walk over a stream found, at rest, with what is known.
@@ -375,10 +395,11 @@ impl Model {
             return Err(format!("{name}: first sequence {first} told, {lowest} found"));
         }
         let set = &s.settings;
-        if set.max_msgs.is_some_and(|max| found.len() as u64 > max) {
+        let may_be_over = set.discard_new && s.was_updated;
+        if !may_be_over && set.max_msgs.is_some_and(|max| found.len() as u64 > max) {
             return Err(format!("{name}: {} messages, more than allowed", found.len()));
         }
-        if set.max_bytes.is_some_and(|max| sum > max) {
+        if !may_be_over && set.max_bytes.is_some_and(|max| sum > max) {
             return Err(format!("{name}: {sum} bytes, more than allowed"));
         }
         let mut subjects: BTreeMap<&str, u64> = BTreeMap::new();
@@ -405,6 +426,7 @@ impl Model {
         }
         s.removals.clear();
         s.past.clear();
+        s.past_settings.clear();
         for uid in std::mem::take(&mut s.loose) {
             if let Some(p) = self.publishes.get_mut(&uid)
                 && p.place.is_none()

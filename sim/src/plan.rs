@@ -1,7 +1,7 @@
 //! What a seed turns on, and how large things are: every seed differs (swarm testing).
 
 use corelane::client::{Limits, ServerInfo};
-use corelane::shard::CheckpointOptions;
+use corelane::shard::{CheckpointOptions, SortOptions};
 use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::log::LogOptions;
@@ -18,6 +18,7 @@ pub struct Plan {
     pub index_cache_bytes: usize,
     pub faults: SimFaults,
     pub checkpoint: CheckpointOptions,
+    pub sort: SortOptions,
     pub limits: Limits,
     pub clients: usize,
     pub streams: usize,
@@ -41,7 +42,7 @@ pub struct Plan {
     pub consumers: bool,
     pub push_consumers: bool,
     pub core_requests: bool,
-    /// Bits flip at the end.
+    /// Bits flip on the medium at the end.
     pub rot: bool,
 }
 
@@ -69,7 +70,7 @@ impl Plan {
             ping_interval: 3_600_000_000_000,
             ..Limits::default()
         };
-        Plan {
+        let mut plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
             lane_control: 1 << of(1, 6),
@@ -84,6 +85,7 @@ impl Plan {
                 idle_ns: of(1, 250) as i64 * 1_000_000,
                 gap_ns: of(1, 1_000) as i64 * 1_000_000,
             },
+            sort: SortOptions::default(),
             limits,
             clients: of(2, 8) as usize,
             streams: of(1, 6) as usize,
@@ -104,7 +106,13 @@ impl Plan {
             push_consumers,
             core_requests,
             rot,
-        }
+        };
+        plan.sort = SortOptions {
+            idle_ns: plan.checkpoint.idle_ns / 8,
+            streams_min: 2,
+            memory_bytes: plan.segment_bytes as usize / 3,
+        };
+        plan
     }
 
     /// The log's settings of a shard.

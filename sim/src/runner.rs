@@ -34,17 +34,54 @@ pub struct Client {
 /// What was asked.
 #[derive(Clone, Debug)]
 pub enum What {
-    Publish { uid: Uid, retry: bool },
-    Create { stream: usize },
-    Bury { stream: usize },
-    Remove { stream: usize, seq: u64 },
-    Purge { stream: usize, known: Vec<u64> },
-    NewConsumer { consumer: usize },
-    DropConsumer { consumer: usize },
-    Pull { consumer: usize, left: u64 },
-    Ack { consumer: usize, seq: u64, cseq: u64, settles: bool },
-    Info { stream: usize, incarnation: u32 },
-    Get { stream: usize, seq: u64 },
+    Publish {
+        uid: Uid,
+        retry: bool,
+    },
+    Create {
+        stream: usize,
+    },
+    Update {
+        stream: usize,
+        incarnation: u32,
+    },
+    Bury {
+        stream: usize,
+    },
+    Remove {
+        stream: usize,
+        seq: u64,
+    },
+    Purge {
+        stream: usize,
+        known: Vec<u64>,
+    },
+    NewConsumer {
+        consumer: usize,
+    },
+    DropConsumer {
+        consumer: usize,
+    },
+    /// `bytes` is what it may still get; a request that got exactly that ends without a word.
+    Pull {
+        consumer: usize,
+        left: u64,
+        bytes: Option<u64>,
+    },
+    Ack {
+        consumer: usize,
+        seq: u64,
+        cseq: u64,
+        settles: bool,
+    },
+    Info {
+        stream: usize,
+        incarnation: u32,
+    },
+    Get {
+        stream: usize,
+        seq: u64,
+    },
     Core,
     Probe,
 }
@@ -82,6 +119,10 @@ pub struct Runner {
     pub wanted: BTreeMap<usize, Settings>,
     /// Damage is expected.
     pub rotten: bool,
+    /// It was told.
+    pub damage_told: bool,
+    /// What was told is lost, so that nothing is known of streams and consumers any more.
+    pub isolated: bool,
     /// Bytes of a payload that a trace shows.
     pub print_bytes: usize,
 }
@@ -104,6 +145,8 @@ impl Runner {
             next_uid: 1,
             wanted: BTreeMap::new(),
             rotten: false,
+            damage_told: false,
+            isolated: false,
             print_bytes: 700,
         }
     }
@@ -149,7 +192,8 @@ impl Runner {
         self.rest()?;
         self.audit_all()?;
         self.drain_consumers()?;
-        self.restart_at_rest()
+        self.restart_at_rest()?;
+        if self.world.plan.rot { self.rot() } else { Ok(()) }
     }
 
     /// Comes to rest, restarts, and compares what was there with what is there.
@@ -227,6 +271,7 @@ impl Runner {
                 "not where",
                 "corrupt",
             ];
+            self.damage_told |= line.contains("damaged");
             if !self.rotten && bad.iter().any(|b| line.contains(b)) {
                 return Err(format!("without any damage: {line}"));
             }
@@ -275,6 +320,11 @@ impl Runner {
         while !self.world.start(interrupted)? {
             interrupted = self.rng.chance(500_000);
         }
+        self.connect_all()
+    }
+
+    /// The server runs: all clients connect.
+    pub fn connect_all(&mut self) -> Result<(), String> {
         self.model.generation = self.world.generation;
         for client in 0..self.clients.len() {
             self.connect(client);

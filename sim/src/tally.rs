@@ -33,11 +33,14 @@ pub enum Rare {
     RotFound,
     Checkpoint,
     Relocation,
+    Sorted,
     Recycled,
+    Updated,
+    AskedTwice,
 }
 
 /// All of them.
-pub const ALL: [Rare; 30] = [
+pub const ALL: [Rare; 33] = [
     Rare::Crash,
     Rare::Kill,
     Rare::CrashInRecovery,
@@ -67,14 +70,17 @@ pub const ALL: [Rare; 30] = [
     Rare::RotFound,
     Rare::Checkpoint,
     Rare::Relocation,
+    Rare::Sorted,
     Rare::Recycled,
+    Rare::Updated,
+    Rare::AskedTwice,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
-pub const ABSENT: [Rare; 1] = [Rare::RotFound];
+pub const ABSENT: [Rare; 0] = [];
 
 /// Counts of one seed, or the number of seeds in which each happened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     counts: [u64; ALL.len()],
     /// Operations of clients.
@@ -85,6 +91,12 @@ pub struct Tally {
     pub delivered: u64,
     /// Messages looked at by the audits.
     pub audited: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally { counts: [0; ALL.len()], ops: 0, acked: 0, delivered: 0, audited: 0 }
+    }
 }
 
 impl Tally {

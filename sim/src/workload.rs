@@ -1,6 +1,6 @@
 //! What clients do.
 
-use crate::consumers::{AckPolicy, Consumer, Token};
+use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, Token};
 use crate::model::{self, Exists, Fate, Publish, Removal, Settings, Uid};
 use crate::runner::{Runner, What};
 use crate::tally::Rare;
@@ -76,9 +76,9 @@ impl Runner {
             Exists::Maybe => return,
             Exists::Yes => {}
         }
-        let (removals, churn, consumers, core) = {
+        let (removals, churn, consumers, core, limited) = {
             let p = &self.world.plan;
-            (p.removals, p.stream_churn, p.consumers, p.core_requests)
+            (p.removals, p.stream_churn, p.consumers, p.core_requests, p.limited_streams)
         };
         match self.rng.below(1_000) {
             0..=549 => self.publish_new(client, stream),
@@ -93,6 +93,7 @@ impl Runner {
             682..=769 if consumers => self.pull(client),
             770..=949 if consumers => self.acknowledge(client),
             950..=980 if core => self.core_request(client),
+            981..=987 if limited => self.update_stream(client, stream),
             _ => self.publish_new(client, stream),
         }
     }
@@ -101,26 +102,53 @@ impl Runner {
 
     fn create_stream(&mut self, client: usize, stream: usize) {
         let settings = self.settings();
+        if settings.memory {
+            self.world.tally.add(Rare::MemoryStream);
+        }
         let name = self.model.streams[stream].name.clone();
         let Some((_, reply)) = self.begin(client, What::Create { stream }) else { return };
         self.model.streams[stream].exists = Exists::Maybe;
         let body = stream_config(&name, stream, &settings);
         self.wanted.insert(stream, settings);
-        self.publish(
-            client,
-            &format!("$JS.API.STREAM.CREATE.{name}"),
-            &reply,
-            &[],
-            body.as_bytes(),
-        );
+        let subject = format!("$JS.API.STREAM.CREATE.{name}");
+        self.publish(client, &subject, &reply, &[], body.as_bytes());
+        // Now and then again, before the answer.
+        if self.rng.chance(150_000)
+            && let Some((_, reply)) = self.begin(client, What::Create { stream })
+        {
+            self.world.tally.add(Rare::AskedTwice);
+            self.publish(client, &subject, &reply, &[], body.as_bytes());
+        }
+    }
+
+    /// Whether a creation of the stream waits for its answer.
+    pub fn is_being_created(&self, stream: usize) -> bool {
+        let of = |what: &What| matches!(what, What::Create { stream: s } if *s == stream);
+        self.ops.values().any(|op| of(&op.what))
+    }
+
+    /// Other limits for a stream.
+    fn update_stream(&mut self, client: usize, stream: usize) {
+        let s = &self.model.streams[stream];
+        if s.updating.is_some() {
+            return;
+        }
+        let (name, incarnation, old) = (s.name.clone(), s.incarnation, s.settings.clone());
+        let limits = self.settings();
+        let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
+            return;
+        };
+        let Settings { memory, direct, max_age, .. } = old;
+        let settings = Settings { memory, direct, max_age, ..limits };
+        let body = stream_config(&name, stream, &settings);
+        self.model.streams[stream].updating = Some(settings);
+        let subject = format!("$JS.API.STREAM.UPDATE.{name}");
+        self.publish(client, &subject, &reply, &[], body.as_bytes());
     }
 
     fn settings(&mut self) -> Settings {
         let memory = self.world.plan.memory_streams && self.rng.chance(300_000);
         let mut s = Settings { memory, direct: self.rng.chance(500_000), ..Settings::default() };
-        if memory {
-            self.world.tally.add(Rare::MemoryStream);
-        }
         if self.world.plan.limited_streams && self.rng.chance(600_000) {
             let mut some = |max: u64| self.rng.chance(400_000).then(|| 1 + self.rng.below(max));
             s.max_msgs = some(150);
@@ -135,6 +163,9 @@ impl Runner {
     }
 
     fn delete_stream(&mut self, client: usize, stream: usize) {
+        if self.is_being_created(stream) {
+            return;
+        }
         let name = self.model.streams[stream].name.clone();
         let Some((_, reply)) = self.begin(client, What::Bury { stream }) else { return };
         self.model.streams[stream].exists = Exists::Maybe;
@@ -149,6 +180,7 @@ impl Runner {
             let concerned = match op.what {
                 What::Publish { uid, .. } => consumer.is_none() && publishes[&uid].stream == stream,
                 What::Remove { stream: s, .. }
+                | What::Update { stream: s, .. }
                 | What::Purge { stream: s, .. }
                 | What::Info { stream: s, .. }
                 | What::Get { stream: s, .. } => consumer.is_none() && s == stream,
@@ -336,7 +368,16 @@ impl Runner {
         } else {
             String::new()
         };
-        let from_start = self.rng.chance(800_000);
+        let policy = match self.rng.below(20) {
+            0 => DeliverPolicy::New,
+            1 => DeliverPolicy::Last,
+            2 if !filter.is_empty() => DeliverPolicy::LastPerSubject,
+            3 => {
+                let floor = self.model.streams[stream].floor;
+                DeliverPolicy::From(1 + self.rng.below(floor + 2))
+            }
+            _ => DeliverPolicy::All,
+        };
         let max_deliver = if self.rng.chance(150_000) { 1 + self.rng.below(4) } else { 0 };
         let deliver = if push { format!("d.{client}.{at}") } else { String::new() };
         let what = What::NewConsumer { consumer: at };
@@ -351,7 +392,7 @@ impl Runner {
             exists: Exists::Maybe,
             ack,
             filter,
-            from_start,
+            policy,
             max_deliver,
             deliver,
             settled: Default::default(),
@@ -401,18 +442,25 @@ impl Runner {
         }
         let expires = 5_000_000 + self.rng.below(3_000_000_000);
         fields.push(format!("\"expires\":{expires}"));
-        if self.rng.chance(100_000) {
-            fields.push(format!("\"max_bytes\":{}", 200 + self.rng.below(20_000)));
+        let bytes = self.rng.chance(100_000).then(|| 200 + self.rng.below(20_000));
+        if let Some(bytes) = bytes {
+            fields.push(format!("\"max_bytes\":{bytes}"));
         }
         if self.rng.chance(100_000) {
             fields.push(format!("\"idle_heartbeat\":{}", expires / 3));
         }
-        self.pull_with(client, consumer, batch, &fields.join(","));
+        self.pull_with(client, consumer, (batch, bytes), &fields.join(","));
     }
 
-    /// Sends a pull request.
-    pub fn pull_with(&mut self, client: usize, consumer: usize, batch: u64, fields: &str) {
-        let what = What::Pull { consumer, left: batch };
+    /// Sends a pull request for so many messages and bytes.
+    pub fn pull_with(
+        &mut self,
+        client: usize,
+        consumer: usize,
+        (batch, bytes): (u64, Option<u64>),
+        fields: &str,
+    ) {
+        let what = What::Pull { consumer, left: batch, bytes };
         let Some((_, reply)) = self.begin_apart(client, what, batch + 100) else { return };
         let c = &self.consumers[consumer];
         let (stream, name) = (&self.model.streams[c.stream].name, &c.name);
@@ -494,11 +542,20 @@ fn consumer_config(c: &Consumer, stream: &str, wait: u64) -> String {
         AckPolicy::Explicit => "explicit",
         AckPolicy::All => "all",
     };
-    let policy = if c.from_start { "all" } else { "new" };
+    let policy = match c.policy {
+        DeliverPolicy::All => "all",
+        DeliverPolicy::New => "new",
+        DeliverPolicy::Last => "last",
+        DeliverPolicy::LastPerSubject => "last_per_subject",
+        DeliverPolicy::From(_) => "by_start_sequence",
+    };
     let mut fields = vec![
         format!("\"durable_name\":\"{0}\",\"name\":\"{0}\",\"ack_policy\":\"{ack}\"", c.name),
         format!("\"deliver_policy\":\"{policy}\",\"replay_policy\":\"instant\""),
     ];
+    if let DeliverPolicy::From(seq) = c.policy {
+        fields.push(format!("\"opt_start_seq\":{seq}"));
+    }
     if c.ack != AckPolicy::None {
         fields.push(format!("\"ack_wait\":{wait}"));
         if c.max_deliver > 0 {

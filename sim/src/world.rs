@@ -200,6 +200,7 @@ impl World {
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
             checkpoint: self.plan.checkpoint,
+            sort: self.plan.sort,
             log: self.plan.log(shard),
         }
     }
@@ -210,6 +211,7 @@ impl World {
             for shard in r.core.report().shards {
                 self.tally.add_many(Rare::Checkpoint, shard.checkpoints);
                 self.tally.add_many(Rare::Relocation, shard.relocated);
+                self.tally.add_many(Rare::Sorted, shard.sorted);
                 self.tally.add_many(Rare::Recycled, shard.freed);
             }
         }

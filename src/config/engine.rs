@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `cpus` | CPUs to pin reactors to: `"0-3,8"`, a number, or a list of these | all allowed |
 //! | `pin` | whether reactors are pinned | `true` |
+//! | `short_wake_ups` | while clients are busy, keep CPUs out of idle states that are slow to leave | `true` |
 //! | `reactors` | number of reactors, 1–256 | one a CPU |
 //! | `shards` | shards of a new store, 1–1024 | one a reactor |
 //! | `segment_size` | bytes of a log segment, a multiple of 4 MiB, 8 MiB–4 GiB | 64 MiB |
@@ -35,6 +36,9 @@ pub(super) fn read(node: &Node, engine: &mut EngineOptions, found: &mut Findings
         let result = match lower.as_str() {
             "cpus" => cpus(&node.value).map(|cpus| engine.cpus = cpus),
             "pin" => boolean(&node.value).map(|flag| engine.pin = flag).map_err(|Mismatch(e)| e),
+            "short_wake_ups" => boolean(&node.value)
+                .map(|flag| engine.short_wake_ups = flag)
+                .map_err(|Mismatch(e)| e),
             "reactors" => count(&node.value, 1..=256).map(|n| engine.reactors = Some(n)),
             "shards" => count(&node.value, 1..=1024).map(|n| engine.shards = Some(n)),
             "segment_size" => segment_size(&node.value).map(|n| engine.segment_bytes = n),

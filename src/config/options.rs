@@ -218,6 +218,8 @@ pub struct EngineOptions {
     pub publish_credit_bytes: u64,
     /// Whether reactors are pinned.
     pub pin: bool,
+    /// Whether to keep CPUs out of slow idle states while clients are busy.
+    pub short_wake_ups: bool,
 }
 
 /// The block size of the log, of which a segment is a multiple.
@@ -320,6 +322,7 @@ impl Default for EngineOptions {
             flush_gather: Duration::ZERO,
             publish_credit_bytes: 8 << 20,
             pin: true,
+            short_wake_ups: true,
         }
     }
 }

@@ -19,6 +19,9 @@ use super::tag::{self, Kind};
 use crate::turn::Command;
 use crate::turn::report::DiskReport;
 
+/// Zeroes behind one write at most.
+const ZEROES: usize = 256 << 10;
+
 /// The disks of one reactor, by position among its shards.
 pub struct Disks {
     shards: Vec<Disk>,
@@ -26,6 +29,8 @@ pub struct Disks {
     finished: Option<mpsc::Receiver<(usize, Done)>>,
     worker: Option<mpsc::Sender<(usize, Op)>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// What follows a write that is to have zeroes behind it.
+    zeroes: IoBuf,
 }
 
 struct Disk {
@@ -42,10 +47,12 @@ struct Running {
     /// Completions still to come.
     left: u8,
     result: Result<usize, DeviceError>,
+    /// The pieces of a write that has two.
+    pieces: Option<Box<[libc::iovec; 2]>>,
 }
 
 enum What {
-    Write { file: File, offset: u64, data: WriteView },
+    Write { file: File, offset: u64, data: WriteView, zeroes: u32 },
     Flush,
     Read { buf: Option<IoBuf> },
 }
@@ -59,6 +66,7 @@ impl Disks {
             finished: None,
             worker: None,
             thread: None,
+            zeroes: IoBuf::zeroed(ZEROES),
         };
         if directories.is_empty() {
             return Ok(disks);
@@ -95,15 +103,14 @@ impl Disks {
                     let _ = worker.send((shard, op));
                 }
             }
-            Op::Write { file, offset, data, flush, .. } => {
-                let what = What::Write { file, offset, data };
-                self.write(Running { shard, token, what, left: 1, result: Ok(0) }, flush, driver);
+            Op::Write { file, offset, data, zeroes, flush, .. } => {
+                let what = What::Write { file, offset, data, zeroes };
+                self.write(Running::new(shard, token, what), flush, driver);
             }
             Op::Flush { file, .. } => {
                 self.shards[shard].counted.flushes += 1;
                 let fd = self.fd(shard, file);
-                let running = Running { shard, token, what: What::Flush, left: 1, result: Ok(0) };
-                let slot = self.running.insert(running);
+                let slot = self.running.insert(Running::new(shard, token, What::Flush));
                 let entry = opcode::Fsync::new(fd)
                     .flags(types::FsyncFlags::DATASYNC)
                     .build()
@@ -114,8 +121,7 @@ impl Disks {
                 let fd = self.fd(shard, file);
                 let pointer = buf.as_mut_ptr();
                 let what = What::Read { buf: Some(buf) };
-                let slot =
-                    self.running.insert(Running { shard, token, what, left: 1, result: Ok(0) });
+                let slot = self.running.insert(Running::new(shard, token, what));
                 let entry = opcode::Read::new(fd, pointer, len as u32)
                     .offset(offset)
                     .build()
@@ -126,15 +132,26 @@ impl Disks {
     }
 
     fn write(&mut self, mut running: Running, flush: bool, driver: &mut Driver) {
-        let What::Write { file, offset, data } = &running.what else { return };
+        let What::Write { file, offset, data, zeroes } = &running.what else { return };
         let fd = self.fd(running.shard, *file);
+        let zeroes = *zeroes as usize;
         running.left = if flush { 2 } else { 1 };
         let counted = &mut self.shards[running.shard].counted;
         counted.writes += 1;
         counted.written_bytes += data.len() as u64;
         counted.flushes += u64::from(flush);
-        let write =
-            opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build();
+        let write = if zeroes == 0 {
+            opcode::Write::new(fd, data.as_ptr(), data.len() as u32).offset(*offset).build()
+        } else {
+            let piece = |from: *const u8, len| libc::iovec {
+                iov_base: from.cast_mut().cast(),
+                iov_len: len,
+            };
+            let behind = &self.zeroes[..zeroes];
+            let pieces = [piece(data.as_ptr(), data.len()), piece(behind.as_ptr(), zeroes)];
+            let pieces = running.pieces.insert(Box::new(pieces));
+            opcode::Writev::new(fd, pieces.as_ptr(), 2).offset(*offset).build()
+        };
         let slot = self.running.insert(running);
         let write = write.user_data(tag::pack(Kind::Disk, slot << 1));
         if !flush {
@@ -200,6 +217,10 @@ impl Disks {
 }
 
 impl Running {
+    fn new(shard: usize, token: Token, what: What) -> Self {
+        Running { shard, token, what, left: 1, result: Ok(0), pieces: None }
+    }
+
     fn note(&mut self, result: i32, is_flush: bool) {
         match &self.what {
             // A flush that was cancelled because its write failed adds nothing to the write's own
@@ -209,13 +230,14 @@ impl Running {
                 let verb = if is_flush { "flush the log" } else { "write or read the log" };
                 self.result = Err(DeviceError::from_errno(-result, verb));
             }
-            What::Write { data, .. } if !is_flush => {
-                if result as usize == data.len() {
-                    self.result = Ok(result as usize);
+            What::Write { data, zeroes, .. } if !is_flush => {
+                let want = data.len() + *zeroes as usize;
+                if result as usize == want {
+                    self.result = Ok(want);
                 } else {
                     self.result = Err(DeviceError::Io {
                         errno: 0,
-                        message: format!("write the log: {result} of {} bytes written", data.len()),
+                        message: format!("write the log: {result} of {want} bytes written"),
                     });
                 }
             }

@@ -12,6 +12,7 @@ mod affinity;
 mod clock;
 mod disk;
 mod driver;
+mod idle;
 mod links;
 mod listener;
 mod node;
@@ -19,6 +20,7 @@ mod run;
 mod sockets;
 mod store;
 mod tag;
+mod tails;
 
 pub use affinity::allowed as allowed_cpus;
 pub use node::{Node, NodeError, Plan, listen};

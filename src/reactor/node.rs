@@ -13,10 +13,12 @@ use super::affinity;
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::Driver;
+use super::idle::IdleHold;
 use super::links::{Lane, Links};
 use super::listener;
 use super::run::{Acceptor, Mailbox, Parts, Reactor};
 use super::store::Store;
+use super::tails::Tails;
 use crate::config::Options;
 use crate::config::log::Logger;
 use crate::turn::drive;
@@ -87,6 +89,7 @@ struct Start {
     made: Barrier,
     mailboxes: Vec<Mailbox>,
     loads: Arc<[AtomicUsize]>,
+    tails: Tails,
     ready: mpsc::Sender<Result<(), NodeError>>,
 }
 
@@ -118,6 +121,8 @@ impl Node {
             receivers.push(receiver);
         }
         let (ready, readiness) = mpsc::channel();
+        let shards = plan.store.as_ref().map_or(1, |store| store.shards);
+        let tails = Tails::new(shards, plan.options.engine.tail_cache_bytes);
         let start = Arc::new(Start {
             plan,
             rings: Mutex::new(vec![-1; n]),
@@ -125,6 +130,7 @@ impl Node {
             mailboxes: mailboxes.clone(),
             loads: (0..n).map(|_| AtomicUsize::new(0)).collect(),
             ready,
+            tails,
         });
         let mut listener = Some(listener);
         let mut threads = Vec::new();
@@ -238,6 +244,8 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         loads: start.loads.clone(),
         connections_max: plan.options.limits.connections_max,
         logger: plan.logger.clone(),
+        tails: start.tails.clone(),
+        idle: IdleHold::new(plan.options.engine.short_wake_ups),
     }))
 }
 

@@ -12,10 +12,12 @@ use io_uring::{opcode, types};
 use super::clock::Clock;
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
+use super::idle::IdleHold;
 use super::links::{self, Links, NewSocket};
 use super::listener;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
+use super::tails::Tails;
 use crate::config::log::Logger;
 use crate::turn::drive::{self, Edge};
 use crate::turn::report::{Report, ShellReport};
@@ -93,6 +95,7 @@ pub struct Reactor {
     effects: Effects,
     incoming: Vec<NewSocket>,
     clock: Clock,
+    tails: Tails,
 }
 
 /// What stands between the core and the kernel.
@@ -115,6 +118,7 @@ struct Kernel {
     counted: ShellReport,
     /// Descriptors ran out: accepting goes on then.
     accept_at: Option<Timestamp>,
+    idle: IdleHold,
     /// It was told to stop: turns that are still to come at least, and when it ends at last.
     stopping: Option<(u32, Timestamp)>,
 }
@@ -147,6 +151,10 @@ pub struct Parts {
     pub connections_max: Option<u32>,
     /// Where lines go.
     pub logger: Logger,
+    /// Its demand for short wake-ups.
+    pub idle: IdleHold,
+    /// The node's tail caches.
+    pub tails: Tails,
 }
 
 impl Reactor {
@@ -172,11 +180,13 @@ impl Reactor {
                 event_count: Box::new(0),
                 counted: ShellReport::default(),
                 accept_at: None,
+                idle: parts.idle,
                 stopping: None,
             },
             effects: Effects::default(),
             incoming: Vec::new(),
             clock: Clock::default(),
+            tails: parts.tails,
         }
     }
 
@@ -187,7 +197,8 @@ impl Reactor {
         loop {
             let now = self.clock.now();
             self.kernel.driver.completions(&mut self.kernel.completions);
-            let Reactor { core, links, kernel, effects, incoming, .. } = &mut self;
+            let Reactor { core, links, kernel, effects, incoming, tails, .. } = &mut self;
+            tails.share(core);
             drive::turn(now, core, links, kernel, effects, incoming);
             let end = self.clock.now();
             let took = end.since(now);
@@ -208,13 +219,15 @@ impl Reactor {
         if self.kernel.stopping.is_some() {
             return self.kernel.driver.submit_and_wait(1, Some(STOP_LOOK));
         }
-        let Kernel { driver, sockets, accept_at, .. } = &mut self.kernel;
+        let Kernel { driver, sockets, accept_at, idle, .. } = &mut self.kernel;
+        idle.look(now);
         let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
         if busy || !self.links.try_sleep() {
             driver.submit_and_wait(0, None);
             return;
         }
-        let deadline = [self.core.deadline(), *accept_at].into_iter().flatten().min();
+        let deadlines = [self.core.deadline(), *accept_at, idle.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let timeout = deadline
             .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
         driver.submit_and_wait(1, timeout);
@@ -324,6 +337,7 @@ impl Kernel {
     fn receive_done(&mut self, now: Timestamp, core: &mut Core, slot: usize, c: Completion) {
         if c.result > 0 {
             let Some(buffer) = io_uring::cqueue::buffer_select(c.flags) else { return };
+            self.idle.received();
             let bytes = self.buffers.get(buffer, c.result as usize);
             let paused = self.sockets.conn(slot).is_some_and(|conn| core.is_paused(conn));
             if self.sockets.received(slot, bytes, driver::more(c.flags), paused)

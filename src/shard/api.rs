@@ -17,8 +17,8 @@ use crate::api::metadata::show_server;
 use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, Lookup,
-    MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage, StreamInfo,
+    ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, DIRECT_UNREADABLE,
+    Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage, StreamInfo,
     StreamInfoRequest, StreamInfoResponse, StreamState, is_empty_request, write_direct_headers,
     write_msg_get, write_response,
 };
@@ -442,11 +442,12 @@ impl Shard {
         match found {
             Ok(body) => self.answer(&r.asker(), &body, out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(failed) => {
-                if let Unread::Failed(text) = failed {
-                    out.log(text);
-                }
+            Err(Unread::NotThere) => {
                 self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
+            }
+            Err(Unread::Failed(text)) => {
+                self.refuse_request(&r.asker(), kind, &kinds::STREAM_GENERAL.with(&text), out);
+                out.log(text);
             }
         }
         Ok(())
@@ -510,7 +511,11 @@ impl Shard {
         match found {
             Ok(()) => {}
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(Unread::NotThere | Unread::Failed(_)) => self.status(r, DIRECT_NOT_FOUND, out),
+            Err(Unread::NotThere) => self.status(r, DIRECT_NOT_FOUND, out),
+            Err(Unread::Failed(text)) => {
+                self.status(r, DIRECT_UNREADABLE, out);
+                out.log(text);
+            }
         }
         Ok(())
     }

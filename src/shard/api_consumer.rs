@@ -354,7 +354,10 @@ impl Shard {
         c.config = config;
         c.changed = true;
         if refilter {
-            // It leaves the counts of its old filters and counts anew.
+            // It leaves the counts of its old filters and counts anew. What changed in it is logged
+            // first, since checkpoints write it as it is meanwhile.
+            self.record_delta(slot, at);
+            let cell = &mut self.cells[slot];
             let mut gone = cell.consumers.remove(at);
             if let Some(timer) = gone.timer.take() {
                 self.timers.remove(&(timer, stream, consumer));
@@ -555,9 +558,13 @@ impl Shard {
         let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
         if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
-            if let Some(asker) = asker {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&asker, ResponseType::ConsumerDelete, &error, out);
+            match asker {
+                Some(asker) => {
+                    let error = kinds::INSUFFICIENT_RESOURCES.error();
+                    self.refuse_request(&asker, ResponseType::ConsumerDelete, &error, out);
+                }
+                // It goes when there is room.
+                None => self.expired.push((stream, consumer)),
             }
             return;
         }
@@ -666,7 +673,9 @@ pub(super) fn consumer_cell(
         queued: false,
         blocked: None,
         scan_from: 0,
+        ahead: Default::default(),
         held: Vec::new(),
+        unwritten: None,
         timer: None,
         watch: None,
         changed: true,

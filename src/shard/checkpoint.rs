@@ -495,6 +495,7 @@ impl Shard {
             self.log.mark_dead(segment, live);
         }
         self.reclaim.look();
+        self.sort.look();
         self.log.free_dead(&mut self.ops);
         self.checkpoint.evicting = Some(0);
         self.checkpoint.resident = 0;

@@ -7,10 +7,11 @@ use corelane_storage::log::ReadId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::ahead::Ahead;
 use super::message::Asker;
 use crate::api::types::ConsumerConfig;
-use crate::consumer::Consumer;
 use crate::consumer::pending::{FilterGroups, Handle};
+use crate::consumer::{Consumer, DeltaMark};
 use crate::interest::WatchId;
 use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
@@ -37,8 +38,12 @@ pub struct ConsumerCell {
     pub blocked: Option<ReadId>,
     /// Where a scan for its next message goes on.
     pub scan_from: u64,
+    /// How far what it will want is read already.
+    pub ahead: Ahead,
     /// Answers that wait for the next delta.
     pub held: Vec<Asker>,
+    /// A delta that found no room in the log. What changes after it makes another.
+    pub unwritten: Option<Unwritten>,
     /// The deadline under which it stands in the shard's timers.
     pub timer: Option<Timestamp>,
     /// The watch of its deliver subject.
@@ -47,6 +52,23 @@ pub struct ConsumerCell {
     pub changed: bool,
     /// Where that lies.
     pub stored: Option<Location>,
+}
+
+impl ConsumerCell {
+    /// Whether it has something to log, or somebody waits for that.
+    pub fn owes(&self) -> bool {
+        self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
+    }
+}
+
+/// A delta that was taken and is not in the log.
+pub struct Unwritten {
+    /// What it covers.
+    pub mark: DeltaMark,
+    /// The body of its record.
+    pub body: Vec<u8>,
+    /// Who waits for it.
+    pub answers: Vec<Asker>,
 }
 
 /// The consumers of one stream.

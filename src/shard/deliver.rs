@@ -5,7 +5,7 @@ use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
 use super::bodies::kind;
-use super::consumers::ConsumerCell;
+use super::consumers::{ConsumerCell, Unwritten};
 use super::memory::MemoryStore;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
@@ -118,7 +118,7 @@ impl Shard {
         if c.consumer.is_caught_up() {
             consumers.groups.park(c.handle);
         }
-        if c.consumer.is_dirty() || !c.held.is_empty() {
+        if c.owes() {
             c.changed = true;
             self.dirty_consumers.insert((stream, c.id));
         }
@@ -190,7 +190,7 @@ impl Shard {
                 break;
             }
             match self.drive_one(now, slot, at, &mut visits, out) {
-                Step::Sent(n) => bytes += n,
+                Step::Sent(n) => bytes += n + 1,
                 Step::Again => {}
                 Step::Rest => break,
                 Step::More => {
@@ -213,6 +213,12 @@ impl Shard {
                     break;
                 }
             }
+        }
+        if bytes > 0 {
+            self.disturbed(now);
+        }
+        if let Some(key) = self.cells[slot].consumers.cells[at].ahead.page.take() {
+            self.fetch_page_early(slot, key);
         }
         self.after_consumer(slot, at);
         more
@@ -251,7 +257,8 @@ impl Shard {
     ) -> Step {
         let Shard { cells, log, ops, scratch, .. } = self;
         let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
-        let ConsumerCell { consumer, held, filter, scan_from, .. } = &mut consumers.cells[at];
+        let ConsumerCell { consumer, held, filter, scan_from, ahead, .. } =
+            &mut consumers.cells[at];
         let mut deleted = false;
         let mut sink =
             Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
@@ -267,7 +274,11 @@ impl Shard {
             },
             Want::Next { from } => {
                 match index.next_matching(filter, from.max(*scan_from), visits) {
-                    Scan::Found(seq, entry) => (seq, entry, ReadHint::Ahead),
+                    Scan::Found(seq, entry) if memory.is_some() => (seq, entry, ReadHint::One),
+                    Scan::Found(seq, entry) => {
+                        let hint = ahead.hint(seq, &entry, (index, filter), (log, ops));
+                        (seq, entry, hint)
+                    }
                     Scan::End => {
                         *scan_from = index.last_seq() + 1;
                         consumer.exhausted(index.last_seq() + 1);
@@ -343,32 +354,43 @@ impl Shard {
             return;
         }
         for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
-            if let Some((slot, at)) = self.locate(stream, id) {
-                self.record_delta(slot, at);
+            if let Some((slot, at)) = self.locate(stream, id)
+                && !self.record_delta(slot, at)
+            {
+                self.dirty_consumers.insert((stream, id));
             }
         }
     }
 
-    /// Logs what changed in one consumer. False if there is no room for it.
+    /// Logs what changed in one consumer. Without room for it (false) it is kept, and the
+    /// acknowledgements in it stay unanswered until there is.
     pub(super) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
-        let stream = self.cells[slot].id;
-        let c = &mut self.cells[slot].consumers.cells[at];
-        let id = c.id;
-        let answers = std::mem::take(&mut c.held);
-        let mut body = Vec::new();
-        let Some(mark) = c.consumer.take_delta(&mut body) else {
-            self.answer_when_applied(answers);
-            return true;
-        };
-        if self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &body).is_err() {
-            // The reserve is used up: the acknowledgements stay unanswered, and count only until a
-            // restart.
-            return false;
+        loop {
+            let stream = self.cells[slot].id;
+            let c = &mut self.cells[slot].consumers.cells[at];
+            let id = c.id;
+            let unwritten = match c.unwritten.take() {
+                Some(unwritten) => unwritten,
+                None => {
+                    let answers = std::mem::take(&mut c.held);
+                    let mut body = Vec::new();
+                    let Some(mark) = c.consumer.take_delta(&mut body) else {
+                        self.answer_when_applied(answers);
+                        return true;
+                    };
+                    Unwritten { mark, body, answers }
+                }
+            };
+            let appended = self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &unwritten.body);
+            if appended.is_err() {
+                self.cells[slot].consumers.cells[at].unwritten = Some(unwritten);
+                return false;
+            }
+            self.deltas_in_flight += 1;
+            let lsn = self.log.appended();
+            let Unwritten { mark, answers, .. } = unwritten;
+            self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
         }
-        self.deltas_in_flight += 1;
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
-        true
     }
 
     fn answer_when_applied(&mut self, answers: Vec<Asker>) {
@@ -391,6 +413,8 @@ impl Shard {
         if let Some((slot, at)) = self.locate(stream, consumer) {
             self.cells[slot].consumers.cells[at].consumer.delta_durable(mark);
             self.wake_consumer(slot, at);
+        } else if let Some(c) = self.counting(stream).find(|c| c.id == consumer) {
+            c.consumer.delta_durable(mark);
         }
         for asker in answers {
             self.answer(asker, b"", out);

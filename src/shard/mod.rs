@@ -10,6 +10,7 @@
 //! all is applied in the order of the log; sequences are assigned at admission; a request that must
 //! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
+mod ahead;
 mod api;
 mod api_consumer;
 mod apply;
@@ -19,6 +20,7 @@ mod capture;
 mod cell;
 mod checkpoint;
 mod consumers;
+mod decided;
 mod deliver;
 mod jobs;
 mod load;
@@ -34,6 +36,7 @@ mod recover;
 pub mod report;
 mod requests;
 mod root;
+mod sort;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -55,6 +58,7 @@ pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;
 pub use recover::{Opened, ShardOptions};
 use requests::Request;
+pub use sort::SortOptions;
 
 const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 
@@ -89,8 +93,10 @@ pub struct Shard {
     ops: Vec<Op>,
     jobs: jobs::Jobs,
     meta: Option<meta::Meta>,
+    decisions: decided::Decisions,
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
+    sort: sort::Sort,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -137,6 +143,7 @@ impl Shard {
 
     /// A message for one of the shard's streams, or a request.
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
+        self.disturbed(now);
         match m.target {
             _ if self.stopping.is_some() => self.owe_credit(m.origin, m.credit_bytes),
             Target::Stream { stream, .. } => self.publish(now, stream, m),
@@ -168,6 +175,7 @@ impl Shard {
         self.now = now;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
+        self.run_decisions();
         self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
@@ -184,6 +192,7 @@ impl Shard {
         }
         if self.stopping.is_none() {
             self.step_reclaim(now);
+            self.step_sort(now);
         }
         self.record_stop();
         self.log.seal(&mut self.ops);
@@ -207,7 +216,8 @@ impl Shard {
         let log = self.log.deadline().map(Timestamp);
         let checkpoint = self.checkpoint_deadline();
         let reclaim = self.reclaim_deadline();
-        let mut next = [log, self.consumers_deadline(), self.jobs_deadline(), checkpoint, reclaim];
+        let (consumers, jobs) = (self.consumers_deadline(), self.jobs_deadline());
+        let mut next = [log, consumers, jobs, checkpoint, reclaim, self.sort_deadline()];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -218,7 +228,7 @@ impl Shard {
             || !self.at_once.is_empty()
             || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()
-            || self.stopping.is_none() && self.jobs_are_ready()
+            || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
             || self.stopping != Some(true) && self.checkpoint_is_ready()
     }
 
@@ -284,13 +294,15 @@ impl Shard {
     /// the next start need not guess what was delivered after.
     fn record_stop(&mut self) {
         if self.stopping == Some(false)
-            && self.dirty_consumers.is_empty()
             && self.inbox.is_empty()
             && self.waiting.is_empty()
             && self.checkpoint.is_idle()
         {
-            // Without room for it, the next start takes this for a crash, which is safe.
-            let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            // Without room for it, or for what consumers owe, the next start takes this for a
+            // crash, which is safe.
+            if self.dirty_consumers.is_empty() {
+                let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+            }
             self.log.request_flush();
             self.stopping = Some(true);
         }
@@ -329,6 +341,7 @@ impl Shard {
             live_bytes,
             checkpoints: self.checkpoint.made,
             relocated: self.reclaim.relocated,
+            sorted: self.sort.sorted,
             freed: self.log.freed(),
             file_bytes: self.log.file_bytes(),
         }

@@ -63,6 +63,13 @@ pub enum Rare {
         /// Who asked.
         asker: Option<Asker>,
     },
+    /// A stream that is there was asked for again.
+    Existing {
+        /// The stream.
+        id: StreamId,
+        /// Who asked.
+        asker: Asker,
+    },
     /// A stream's new configuration is durable.
     Update {
         /// The stream.

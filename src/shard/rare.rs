@@ -4,17 +4,14 @@ use corelane_storage::index::{FilterSet, RangeRemoval, Removed};
 use corelane_storage::log::ReadId;
 
 use super::Shard;
-use super::bodies::{ConfigBody, kind};
 use super::cell::StreamCell;
+use super::decided::Decided;
 use super::message::{Asker, ShardMessage};
 use super::outlet::{Outlet, Placed};
 use super::queue::Rare;
 use super::read::Fetched;
 use crate::api::error::kinds;
-use crate::api::json::to_json;
-use crate::api::types::{
-    ResponseType, StorageType, StreamConfig, StreamCreated, Success, write_response,
-};
+use crate::api::types::{ResponseType, StreamConfig, StreamCreated, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::types::{ShardId, StreamId, Timestamp};
 
@@ -25,12 +22,14 @@ impl Shard {
     /// Another shard's word.
     pub fn told(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl Outlet) {
         match message {
-            ShardMessage::Create { entry, asker } => self.begin_create(entry, asker, out),
-            ShardMessage::Existing { id, asker } => self.answer_created(now, id, &asker, out),
-            ShardMessage::Update { id, config, asker } => {
-                self.begin_update(id, config, asker, out);
+            ShardMessage::Create { entry, asker } => {
+                self.decided(Decided::Create { entry, asker });
             }
-            ShardMessage::Delete { id, asker } => self.begin_delete(id, asker, out),
+            ShardMessage::Existing { id, asker } => self.decided(Decided::Existing { id, asker }),
+            ShardMessage::Update { id, config, asker } => {
+                self.decided(Decided::Update { id, config, asker });
+            }
+            ShardMessage::Delete { id, asker } => self.decided(Decided::Delete { id, asker }),
             ShardMessage::Deleted { id } => self.stream_deleted(id),
             ShardMessage::Ask { question, from, streams } => {
                 let slots: Vec<usize> =
@@ -61,70 +60,6 @@ impl Shard {
         }
     }
 
-    fn begin_create(
-        &mut self,
-        entry: Box<StreamEntry>,
-        asker: Option<Asker>,
-        out: &mut impl Outlet,
-    ) {
-        if entry.config.storage == StorageType::File
-            && !self.append_stream(entry.id, entry.created, &entry.config)
-        {
-            self.refuse_told(asker.as_ref(), ResponseType::StreamCreate, out);
-            return;
-        }
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::Create { entry, asker });
-    }
-
-    fn append_stream(&mut self, id: StreamId, created: Timestamp, config: &StreamConfig) -> bool {
-        let mut body = Vec::new();
-        let json = to_json(config);
-        ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
-        self.append_meta(kind::STREAM, id.0, 0, &body).is_ok()
-    }
-
-    fn begin_update(
-        &mut self,
-        id: StreamId,
-        config: Box<StreamConfig>,
-        asker: Option<Asker>,
-        out: &mut impl Outlet,
-    ) {
-        let created = match self.slots.get(&id) {
-            Some(&slot) => self.cells[slot].created,
-            None => return,
-        };
-        if config.storage == StorageType::File && !self.append_stream(id, created, &config) {
-            self.refuse_told(asker.as_ref(), ResponseType::StreamUpdate, out);
-            return;
-        }
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::Update { id, config, asker });
-    }
-
-    fn begin_delete(&mut self, id: StreamId, asker: Option<Asker>, out: &mut impl Outlet) {
-        let file = match self.slots.get(&id) {
-            Some(&slot) => {
-                self.cells[slot].removing = true;
-                !self.cells[slot].is_memory()
-            }
-            None => false,
-        };
-        if file && self.append_meta(kind::STREAM_REMOVED, id.0, 0, b"").is_err() {
-            self.refuse_told(asker.as_ref(), ResponseType::StreamDelete, out);
-            return;
-        }
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::Delete { id, asker });
-    }
-
-    fn refuse_told(&mut self, asker: Option<&Asker>, kind: ResponseType, out: &mut impl Outlet) {
-        if let Some(asker) = asker {
-            self.refuse_request(asker, kind, &kinds::INSUFFICIENT_RESOURCES.error(), out);
-        }
-    }
-
     /// Lets something take effect. What must wait for a read comes back, to be put in front again.
     pub(super) fn apply_rare(
         &mut self,
@@ -138,10 +73,12 @@ impl Shard {
             Rare::Create { entry, asker } => {
                 let id = entry.id;
                 self.insert_stream(*entry, out);
+                self.created(id);
                 if let Some(asker) = asker {
                     self.answer_created(now, id, &asker, out);
                 }
             }
+            Rare::Existing { id, asker } => self.answer_created(now, id, &asker, out),
             Rare::Update { id, config, asker } => self.updated(now, id, *config, asker, out),
             Rare::Delete { id, asker } => self.deleted(id, asker, out),
             Rare::DeleteMessage { stream, seq, asker } => {

@@ -62,6 +62,14 @@ impl Shard {
         }
     }
 
+    /// Asks for a page that will be needed soon, unless it would push out what is in use.
+    pub(super) fn fetch_page_early(&mut self, slot: usize, key: PageKey) {
+        if self.checkpoint.resident + 4 * PAGE_BYTES <= self.options.index_cache_bytes {
+            // Whether it comes is seen when it is needed.
+            let _ = self.fetch_page(slot, key);
+        }
+    }
+
     /// As `fetch_page`, for a request: `Ok` if the page is there now.
     pub(super) fn want_page(
         &mut self,

@@ -21,7 +21,7 @@ use super::read::{ANY_READ, Fetched};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
 /// A segment of which at most so many percent live is worth copying.
-const LIVE_PERCENT: u64 = 50;
+pub(super) const LIVE_PERCENT: u64 = 50;
 /// Records that one step looks at.
 const STEP_RECORDS: usize = 128;
 /// Bytes that one step copies.
@@ -33,7 +33,7 @@ const RATE: i64 = 64 << 20;
 /// Nothing is copied while more than this waits for the disk.
 const UNFLUSHED_MAX: usize = 6 << 20;
 /// How soon to try again without space, in nanoseconds.
-const RETRY: i64 = 1_000_000_000;
+pub(super) const RETRY: i64 = 1_000_000_000;
 
 /// What is being reclaimed.
 #[derive(Default)]
@@ -52,6 +52,8 @@ pub struct Reclaim {
     /// Copies that the index does not point to yet.
     copies: VecDeque<Copy>,
     copied: usize,
+    /// The index page that the last swap changed.
+    swapped: (StreamId, u64),
     /// Sources that are dead when the next checkpoint is durable.
     moved: Vec<(SegmentId, u32)>,
     /// What lived in the segments that were copied: who is not freed is not tried again.
@@ -60,16 +62,16 @@ pub struct Reclaim {
 }
 
 /// A copied record.
-struct Copy {
-    lsn: Lsn,
-    what: What,
-    from: Position,
-    to: Position,
-    live: u32,
+pub(super) struct Copy {
+    pub lsn: Lsn,
+    pub what: What,
+    pub from: Position,
+    pub to: Position,
+    pub live: u32,
 }
 
 #[derive(Clone, Copy)]
-enum What {
+pub(super) enum What {
     Message(StreamId, u64),
     Page(StreamId, PageKey),
 }
@@ -93,6 +95,17 @@ impl Reclaim {
     /// Copies that the index does not point to: a checkpoint must not count them.
     pub fn unswapped(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
         self.copies.iter().map(|c| (c.to.segment, c.live))
+    }
+
+    /// A record was copied: once the copy is durable, the index points to it.
+    pub fn copied(&mut self, copy: Copy, bytes: usize) {
+        self.copies.push_back(copy);
+        self.copied += bytes;
+    }
+
+    /// Whether copies must become durable before there are more.
+    pub fn is_full(&self) -> bool {
+        self.copied >= AHEAD_BYTES
     }
 
     /// Sources to be dead with the checkpoint that is frozen now.
@@ -125,13 +138,21 @@ impl Reclaim {
 impl Shard {
     pub(super) fn reclaim_deadline(&self) -> Option<Timestamp> {
         let r = &self.reclaim;
-        let waits = r.reading.is_some() || r.copied >= AHEAD_BYTES;
+        let waits = r.reading.is_some() || r.is_full();
         (r.round && !waits && self.log.unflushed_bytes() < UNFLUSHED_MAX).then_some(r.not_before)
+    }
+
+    /// Whether there are copies that the index could point to.
+    pub(super) fn can_swap(&self) -> bool {
+        let durable = self.log.cold_durable();
+        self.reclaim.copies.front().is_some_and(|c| c.lsn <= durable)
+            && self.reclaim.reading.is_none()
+            && !self.checkpoint.is_writing()
     }
 
     /// Copies a little, and lets the index point to what is durable.
     pub(super) fn step_reclaim(&mut self, now: Timestamp) {
-        if !self.reclaim.copies.is_empty() && !self.checkpoint.is_writing() {
+        if self.can_swap() {
             self.swap_durable();
         }
         if self.reclaim_deadline().is_none_or(|at| at > now) {
@@ -149,7 +170,7 @@ impl Shard {
                 }
             }
             let r = &self.reclaim;
-            if bytes >= STEP_BYTES || r.copied >= AHEAD_BYTES || !r.round {
+            if bytes >= STEP_BYTES || r.is_full() || !r.round {
                 break;
             }
         }
@@ -243,8 +264,7 @@ impl Shard {
         };
         let appended = self.log.append_cold(&shape.record(body), live).map_err(|_| Some(RETRY))?;
         let (lsn, to) = (appended.lsn, appended.position);
-        self.reclaim.copies.push_back(Copy { lsn, what, from, to, live });
-        self.reclaim.copied += appended.len as usize;
+        self.reclaim.copied(Copy { lsn, what, from, to, live }, appended.len as usize);
         Ok(appended.len as usize)
     }
 
@@ -306,6 +326,15 @@ impl Shard {
         }
     }
 
+    /// Pages that were changed stay in memory until a checkpoint has written them.
+    fn note_changed_page(&mut self, stream: StreamId, seq: u64) {
+        let page = (stream, PageKey::of_sequence(seq).number);
+        if self.reclaim.swapped != page {
+            self.reclaim.swapped = page;
+            self.checkpoint.wanted |= self.sort.page_changed();
+        }
+    }
+
     /// Lets the index point to the copies that are durable.
     fn swap_durable(&mut self) {
         let durable = self.log.cold_durable();
@@ -320,6 +349,7 @@ impl Shard {
                     Some(slot) => match self.cells[slot].index.relocate(seq, from, to) {
                         Relocated::Moved => {
                             self.reclaim.relocated += 1;
+                            self.note_changed_page(stream, seq);
                             true
                         }
                         Relocated::NotThere => false,

@@ -8,7 +8,7 @@ use corelane_storage::index::{
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
-use corelane_storage::recovery::{Recovery, Replayed};
+use corelane_storage::recovery::{Recovery, Replayed, Report};
 use corelane_storage::types::Position;
 
 use super::api_consumer::{consumer_cell, settings_of};
@@ -20,6 +20,7 @@ use super::load::forget_removed;
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
+use super::sort::{Sort, SortOptions};
 use super::{NO_SEGMENT, Shard};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
@@ -54,6 +55,8 @@ pub struct ShardOptions {
     pub index_cache_bytes: usize,
     /// When checkpoints are made.
     pub checkpoint: CheckpointOptions,
+    /// When segments are sorted.
+    pub sort: SortOptions,
     /// The log's settings.
     pub log: LogOptions,
 }
@@ -165,9 +168,10 @@ impl Shard {
             replay.settle(dev, &mut recovery);
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
+        replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
         let parts = replay.into_parts();
-        let mut shard = Shard::assemble(options, log, parts);
+        let mut shard = Shard::assemble(options, log, parts, now);
         if records > 0 {
             let (id, writes) = (shard.id.0, report.writes);
             shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
@@ -176,7 +180,12 @@ impl Shard {
         Ok(Opened { shard, lines })
     }
 
-    fn assemble(options: ShardOptions, mut log: corelane_storage::log::Log, parts: Parts) -> Shard {
+    fn assemble(
+        options: ShardOptions,
+        mut log: corelane_storage::log::Log,
+        parts: Parts,
+        now: Timestamp,
+    ) -> Shard {
         let judge_missing = !parts.buried.is_empty();
         let lines = restore_live(&mut log, &parts.live, parts.lines, judge_missing);
         let meta = (options.id == ShardId(0))
@@ -204,8 +213,10 @@ impl Shard {
             ops: Vec::new(),
             jobs: Default::default(),
             meta,
+            decisions: Default::default(),
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
+            sort: Sort::new(now),
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -394,6 +405,22 @@ impl Replay<'_> {
             loaded: self.loaded,
             orphans: self.orphans,
             replayed: self.replayed.1,
+        }
+    }
+
+    /// What does not verify is kept: its segments count something that never dies.
+    fn keep_damaged(&mut self, report: &Report) {
+        for segment in &report.damaged_segments {
+            *self.live.entry(*segment).or_default() += 1;
+        }
+        let id = self.options.id.0;
+        for file in &report.unidentified {
+            self.lines
+                .push(format!("shard {id}: file {file:08x} has no readable header; left alone"));
+        }
+        if report.superblock_repaired {
+            self.lines
+                .push(format!("shard {id}: one copy of the superblock was bad; written again"));
         }
     }
 

@@ -2,6 +2,18 @@
 
 use super::message::Usage;
 
+impl super::Shard {
+    /// Bytes of its tail cache.
+    pub fn tail_bytes(&self) -> usize {
+        self.log.tail_bytes()
+    }
+
+    /// Sets the size of its tail cache.
+    pub fn set_tail_max(&mut self, bytes: usize) {
+        self.log.set_tail_max(bytes);
+    }
+}
+
 /// Counters of one shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardReport {
@@ -19,10 +31,12 @@ pub struct ShardReport {
     pub segments: u64,
     /// Bytes in them that are alive.
     pub live_bytes: u64,
-    /// Checkpoints, messages relocated and segments freed since the start.
+    /// Checkpoints, messages relocated, segments sorted and freed since the start.
     pub checkpoints: u64,
     /// See above.
     pub relocated: u64,
+    /// See above.
+    pub sorted: u64,
     /// See above.
     pub freed: u64,
     /// Bytes of its files.

@@ -156,6 +156,7 @@ impl Shard {
             self.read_is_over(read);
             self.job_read_is_over(read);
             self.reclaim.read_is_over(read);
+            self.sort.read_is_over(read);
         }
     }
 

@@ -4,7 +4,7 @@
 //! Removal by count or size follows from what is applied and needs no record of its own. Removal by
 //! age rests on a clock, so it is a decision of the leader that goes through the log.
 
-use crate::api::types::StreamConfig;
+use crate::api::types::{DiscardPolicy, StreamConfig};
 use crate::stream::admission::{StreamView, SubjectState};
 use crate::types::Timestamp;
 
@@ -28,12 +28,14 @@ pub enum Evict {
 }
 
 impl Retention {
-    /// The limits of a configuration.
+    /// The limits of a configuration. A stream that discards what is new keeps what it has, also
+    /// when an update leaves it with more than it may take.
     pub fn new(config: &StreamConfig) -> Self {
+        let old = config.discard == DiscardPolicy::Old;
         let limit = |value: i64| u64::try_from(value).ok().filter(|&v| v > 0).unwrap_or(u64::MAX);
         Retention {
-            max_msgs: limit(config.max_msgs),
-            max_bytes: limit(config.max_bytes),
+            max_msgs: if old { limit(config.max_msgs) } else { u64::MAX },
+            max_bytes: if old { limit(config.max_bytes) } else { u64::MAX },
             max_per_subject: limit(config.max_msgs_per_subject),
             max_age: if config.max_age > 0 { config.max_age } else { i64::MAX },
         }

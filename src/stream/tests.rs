@@ -235,6 +235,23 @@ fn first_sequence() {
 }
 
 #[test]
+fn what_discards_the_new_keeps_the_old() {
+    let config = |discard: &str| {
+        let text = format!(
+            r#"{{"name":"S","discard":"{discard}","max_msgs":1,"max_bytes":10,
+                "max_msgs_per_subject":2}}"#
+        );
+        config(text.as_bytes())
+    };
+    let message = |seq| Message { seq, at: Timestamp(0), subject: b"s".to_vec(), size: 8 };
+    for (discard, left) in [("old", 1), ("new", 2)] {
+        let mut model = Model::new(&config(discard));
+        (1..=3).for_each(|seq| model.apply(message(seq)));
+        assert_eq!(model.messages.len(), left, "{discard}");
+    }
+}
+
+#[test]
 fn ages() {
     let config = config(br#"{"name":"S","max_age":1000000000}"#);
     let retention = Retention::new(&config);

@@ -299,6 +299,15 @@ impl Core {
         self.net.messages(now, from, batch, &mut self.shards);
     }
 
+    /// Sets the size of each shard's tail cache to what `share` makes of the shard and what it
+    /// uses.
+    pub fn share_tails(&mut self, mut share: impl FnMut(ShardId, usize) -> usize) {
+        for shard in &mut self.shards.0 {
+            let bytes = share(shard.id(), shard.tail_bytes());
+            shard.set_tail_max(bytes);
+        }
+    }
+
     /// A device operation of the shard at position `shard` is over.
     pub fn disk_done(&mut self, shard: usize, done: corelane_storage::device::Done) {
         self.shards.0[shard].disk_done(done);

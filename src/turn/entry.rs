@@ -141,10 +141,13 @@ pub fn encode(batch: &mut Vec<u8>, entry: &Entry<'_>) {
     batch.reserve(total);
     batch.extend_from_slice(&head);
     batch.extend_from_slice(m.subject);
-    batch.extend_from_slice(shown);
-    batch.extend_from_slice(m.reply);
-    batch.extend_from_slice(entry.queues.0);
-    batch.extend_from_slice(m.headers);
+    // Most messages have none of these.
+    if total > HEADER_BYTES + m.subject.len() + m.payload.len() {
+        batch.extend_from_slice(shown);
+        batch.extend_from_slice(m.reply);
+        batch.extend_from_slice(entry.queues.0);
+        batch.extend_from_slice(m.headers);
+    }
     batch.extend_from_slice(m.payload);
 }
 

@@ -11,11 +11,15 @@ fn execute(log: &mut Log, dir: &mut Directory, ops: &mut Vec<Op>) {
     while let Some(op) = ops.pop() {
         let token = op.token();
         let (result, buf): (Result<usize, DeviceError>, Option<IoBuf>) = match op {
-            Op::Write { file, offset, data, flush, .. } => {
+            Op::Write { file, offset, data, zeroes, flush, .. } => {
                 // SAFETY: its Done has not been made yet.
                 let written = dir.write_at(file, offset, unsafe { data.bytes() });
+                let zeros = IoBuf::zeroed((zeroes as usize).max(1));
+                let behind = offset + data.len() as u64;
+                let zeros = &zeros[..zeroes as usize];
+                let written = written.and_then(|()| dir.write_at(file, behind, zeros));
                 let flushed = written.and_then(|()| if flush { dir.flush(file) } else { Ok(()) });
-                (flushed.map(|()| data.len()), None)
+                (flushed.map(|()| data.len() + zeros.len()), None)
             }
             Op::Flush { file, .. } => (dir.flush(file).map(|()| 0), None),
             Op::Read { file, offset, len, mut buf, .. } => {

@@ -17,8 +17,8 @@ fn finish(log: &mut Log, ops: &mut Vec<Op>, dir: Option<&mut Directory>) {
             let token = op.token();
             let mut result = Ok(0);
             match op {
-                Op::Write { file, offset, data, .. } => {
-                    result = Ok(data.len());
+                Op::Write { file, offset, data, zeroes, .. } => {
+                    result = Ok(data.len() + zeroes as usize);
                     if let Some(dir) = dir.as_deref_mut() {
                         // SAFETY: its Done has not been made yet.
                         dir.write_at(file, offset, unsafe { data.bytes() }).unwrap();

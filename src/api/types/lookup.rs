@@ -62,6 +62,9 @@ impl LookupError {
 /// A direct get's answer when there is no such message.
 pub const DIRECT_NOT_FOUND: &[u8] = b"NATS/1.0 404 Message Not Found\r\n\r\n";
 
+/// The status of a direct get whose message is there and cannot be read.
+pub const DIRECT_UNREADABLE: &[u8] = b"NATS/1.0 500 Message Not Readable\r\n\r\n";
+
 impl MsgGetRequest {
     /// What STREAM.MSG.GET asks for.
     pub fn lookup(&self) -> Result<Lookup, ApiError> {

@@ -88,7 +88,8 @@ impl Shard {
         Ok(None)
     }
 
-    /// Consumers that have not joined their stream yet: their first deltas may not be taken.
+    /// Consumers that have not joined their stream yet: their first deltas may not be taken. What
+    /// is in those may be replayed twice: a position, and what the stream no longer has.
     pub(super) fn write_counting(&mut self, run: &mut Run, slot: usize) -> Step {
         let stream = self.cells[slot].id;
         let upto = self.group.next().index.0;
@@ -97,6 +98,9 @@ impl Shard {
             if let Some(l) = c.stored.filter(|_| !c.changed) {
                 run.consumers.insert(c.id, l);
                 continue;
+            }
+            if c.unwritten.is_some() {
+                return Err(Pause::NoRoom);
             }
             let mut copy = c.consumer.clone();
             copy.take_delta(&mut Vec::new());
@@ -133,7 +137,7 @@ impl Shard {
                 continue;
             }
             run.visit()?;
-            if (c.consumer.is_dirty() || !c.held.is_empty()) && !self.record_delta(slot, at) {
+            if c.owes() && !self.record_delta(slot, at) {
                 return Err(Pause::NoRoom);
             }
             let upto = self.group.next().index.0;

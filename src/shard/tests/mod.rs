@@ -2,5 +2,6 @@
 //! freed.
 
 mod restart;
+mod scattered;
 mod space;
 mod world;

@@ -8,7 +8,7 @@ use corelane_storage::log::LogOptions;
 
 use super::super::checkpoint::CheckpointOptions;
 use super::super::read::Fetched;
-use super::super::{Outgoing, Outlet, Placed, Shard, ShardMessage, ShardOptions};
+use super::super::{Outgoing, Outlet, Placed, Shard, ShardMessage, ShardOptions, SortOptions};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
@@ -109,6 +109,7 @@ pub fn options() -> ShardOptions {
             idle_ns: 20_000_000,
             gap_ns: 50_000_000,
         },
+        sort: SortOptions { idle_ns: 20_000_000, streams_min: 4, memory_bytes: 64 << 10 },
         log,
     }
 }
@@ -295,6 +296,27 @@ impl World {
             }
         }
         panic!("a page does not come");
+    }
+
+    /// In how many stretches of the log the messages of a stream lie.
+    pub fn stretches(&mut self, stream: &str) -> usize {
+        let id = self.stream(stream).expect("a stream");
+        let slot = self.shard().slots[&id];
+        let (first, last) = {
+            let index = &self.shard().cells[slot].index;
+            (index.first_seq(), index.last_seq())
+        };
+        let mut stretches = 0;
+        let mut end = None;
+        for seq in first..=last {
+            let Some(e) = self.entry(slot, seq) else { continue };
+            // Between two records of one stream lie an envelope and a frame at most.
+            let (segment, at) = (e.position.segment, e.position.offset);
+            let near = |(s, to): (SegmentId, u32)| s == segment && at.wrapping_sub(to) < 4096 + 256;
+            stretches += usize::from(!end.is_some_and(near));
+            end = Some((segment, at + e.size));
+        }
+        stretches
     }
 
     pub fn slots(&mut self) -> Vec<usize> {

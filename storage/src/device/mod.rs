@@ -61,6 +61,8 @@ pub enum Op {
         offset: u64,
         /// Memory of the log that neither moves nor changes until the `Done` is handed in.
         data: WriteView,
+        /// How many zeroes to write directly behind the data. The `Done` counts them.
+        zeroes: u32,
         /// Whether to flush after the write.
         flush: bool,
     },

@@ -157,9 +157,10 @@ impl SimDisk {
     pub fn submit(&mut self, now: i64, op: Op) {
         self.now = self.now.max(now);
         let event = match op {
-            Op::Write { token, file, offset, data, flush } => {
+            Op::Write { token, file, offset, data, zeroes, flush } => {
                 // SAFETY: its Done has not been made yet.
-                let bytes = unsafe { data.bytes() }.to_vec();
+                let mut bytes = unsafe { data.bytes() }.to_vec();
+                bytes.resize(bytes.len() + zeroes as usize, 0);
                 Event::Write { token, file, offset, data: bytes, view: data, flush }
             }
             Op::Flush { token, file } => Event::Flush { token, file },
@@ -205,7 +206,8 @@ impl SimDisk {
         match event {
             Event::Write { token, file, offset, data, view, flush } => {
                 // SAFETY: its Done has not been made yet.
-                assert!(unsafe { view.bytes() } == data, "memory changed while it was written");
+                let now = unsafe { view.bytes() };
+                assert!(data.starts_with(now), "memory changed while it was written");
                 if self.rng.chance(self.faults.failed_write_ppm) {
                     return done(token, Err(refused("write")));
                 }
@@ -326,6 +328,25 @@ impl SimDisk {
         *byte ^= mask;
         found.cached[offset as usize] ^= mask;
         true
+    }
+
+    /// A byte of a segment on the medium that is not zero, chosen by `rng`.
+    pub fn some_byte(&self, rng: &mut SimRng) -> Option<(File, u64)> {
+        let segments = self.files.iter().filter(|(f, _)| matches!(f, File::Segment(_)));
+        let segments: Vec<(&File, &SimFile)> = segments.collect();
+        (0..256).find_map(|_| {
+            let (file, content) = segments.get(rng.below(segments.len().max(1) as u64) as usize)?;
+            let at = rng.below(content.durable.len().max(1) as u64);
+            let settled = !content.dirty.contains_key(&(at as usize / SECTOR));
+            (settled && *content.durable.get(at as usize)? != 0).then_some((**file, at))
+        })
+    }
+
+    /// Bytes on the medium; fewer if the file is shorter or not there.
+    pub fn durable(&self, file: File, from: u64, len: usize) -> &[u8] {
+        let Some(found) = self.files.get(&file) else { return &[] };
+        let from = (from as usize).min(found.durable.len());
+        &found.durable[from..found.durable.len().min(from + len)]
     }
 
     /// Operations that are not complete.

@@ -24,6 +24,8 @@ pub(super) struct Lane {
     pub issued: usize,
     /// Handed out and not complete.
     pub in_flight: u32,
+    /// The write under way that has zeroes behind it: the next one would lie in them.
+    pub extending: Option<u64>,
     next_number: u64,
     /// The last durable write.
     pub durable_number: u64,
@@ -79,6 +81,8 @@ pub(super) struct Write {
     pub start: u32,
     pub end: u32,
     pub at: u32,
+    /// Zeroes written behind it.
+    pub zeroes: u32,
     pub envelope: Envelope,
     pub written: bool,
     pub flushing: bool,
@@ -117,6 +121,7 @@ impl Lane {
             queue: VecDeque::new(),
             issued: 0,
             in_flight: 0,
+            extending: None,
             next_number,
             durable_number: next_number - 1,
             written_number: next_number - 1,
@@ -314,7 +319,7 @@ impl Log {
 
     /// Closes the lane's segment and begins another, which may have to wait for its file.
     fn begin_segment(&mut self, id: LaneId, message: bool) -> Result<SegmentId, AppendError> {
-        let slot = self.claim_slot(message)?;
+        let spare = self.claim_slot(message)?;
         let lane = self.lane(id);
         let (kind, number) = (lane.kind, lane.next_number);
         if let Some(old) = lane.current.take() {
@@ -322,7 +327,7 @@ impl Log {
             self.seal_segment(old.segment, number - 1);
         }
         let bytes = self.options.segment_bytes;
-        Ok(self.new_segment(kind, bytes, number, slot))
+        Ok(self.new_segment(kind, bytes, number, spare))
     }
 
     fn begin_block(&mut self, id: LaneId, segment: SegmentId, base: u32) -> u64 {
@@ -455,6 +460,7 @@ impl Log {
             start: open.start,
             end,
             at: open.envelope,
+            zeroes: 0,
             envelope,
             written: false,
             flushing: false,
@@ -468,11 +474,21 @@ impl Log {
         });
     }
 
+    /// Bytes of the tail cache.
+    pub fn tail_bytes(&self) -> usize {
+        [SegmentKind::Hot, SegmentKind::Own].map(|k| self.tails[k as usize].bytes()).iter().sum()
+    }
+
+    /// Sets the size of the tail cache: the options' at first.
+    pub fn set_tail_max(&mut self, bytes: usize) {
+        self.tail_max = bytes;
+        self.evict(0);
+    }
+
     /// Makes room for `coming` bytes in the tail cache, as far as blocks may go.
     fn evict(&mut self, coming: usize) {
         let kinds = [SegmentKind::Hot as usize, SegmentKind::Own as usize];
-        let max = self.options.tail_bytes;
-        while self.tails[kinds[0]].bytes() + self.tails[kinds[1]].bytes() + coming > max {
+        while self.tail_bytes() + coming > self.tail_max {
             let ages = kinds.map(|k| self.tails[k].evictable().unwrap_or(u64::MAX));
             let oldest = if ages[1] < ages[0] { 1 } else { 0 };
             if ages[oldest] == u64::MAX {

@@ -108,7 +108,8 @@ impl Log {
         // if the log is dropped before that.
         let data = unsafe { buf.view(0, length as usize) };
         let offset = (*copy * SUPERBLOCK_COPY_BYTES) as u64;
-        ops.push(Op::Write { token, file: File::Superblock, offset, data, flush: true });
+        let file = File::Superblock;
+        ops.push(Op::Write { token, file, offset, data, zeroes: 0, flush: true });
     }
 
     pub(super) fn superblock_done(

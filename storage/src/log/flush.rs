@@ -4,6 +4,7 @@ use super::append::Write;
 use super::{LaneId, Log, LogFailure, Pending, Progress, SyncPolicy};
 use crate::device::{DeviceError, Done, File, Op, Token};
 use crate::segment::{SEGMENT_HEADER_COPIES, SegmentHeader};
+use crate::types::SegmentId;
 
 /// Flushes under `SyncPolicy::Interval`. One round at a time covers every file written since the
 /// last.
@@ -133,7 +134,10 @@ impl Log {
             return false;
         }
         let token = self.token(Pending::Write { lane: id, number });
+        let zeroes = self.extend(id, next, segment);
         let lane = self.lane(id);
+        lane.extending = (zeroes > 0).then_some(number);
+        lane.queue[next].zeroes = zeroes;
         lane.issued += 1;
         lane.in_flight += 1;
         let flush = id == LaneId::Cold || self.options.sync == SyncPolicy::Always;
@@ -142,11 +146,21 @@ impl Log {
         true
     }
 
+    fn extend(&mut self, id: LaneId, nth: usize, segment: SegmentId) -> u32 {
+        let write = &self.lane(id).queue[nth];
+        let (end, bytes) = (write.base as u64 + write.end as u64, write.bytes());
+        let found = self.segments.get_mut(&segment);
+        found.map_or(0, |s| s.extend(end, bytes, &self.options))
+    }
+
     fn slot_free(&self, id: LaneId, bytes: u32) -> bool {
         let (lane, options) = match id {
             LaneId::Hot => (&self.hot, &self.options),
             LaneId::Cold => return self.cold.in_flight == 0,
         };
+        if lane.extending.is_some() {
+            return false;
+        }
         let large = bytes >= options.large_write_bytes;
         let allowed = if large {
             options.large_writes_in_flight.max(options.writes_in_flight)
@@ -189,7 +203,8 @@ impl Log {
         // SAFETY: the block has a pending write until write_done, so it is neither evicted nor
         // freed (drop leaks it), and records only go behind the end of closed writes.
         let data = unsafe { block.buf.view(write.start as usize, write.end as usize) };
-        Op::Write { token, file, offset: (write.base + write.start) as u64, data, flush }
+        let (offset, zeroes) = ((write.base + write.start) as u64, write.zeroes);
+        Op::Write { token, file, offset, data, zeroes, flush }
     }
 
     fn write_done(
@@ -201,9 +216,10 @@ impl Log {
     ) -> Result<(), LogFailure> {
         let lane = self.lane(id);
         lane.in_flight -= 1;
+        lane.extending = lane.extending.filter(|extending| *extending != number);
         let Some(first) = lane.queue.front().map(|w| w.number) else { return Ok(()) };
         let write = &mut lane.queue[(number - first) as usize];
-        let want = write.bytes() as usize;
+        let want = (write.bytes() + write.zeroes) as usize;
         write.written = true;
         let (kind, block, segment) = (write.kind, write.block, write.segment);
         self.tails[kind as usize].get_mut(block).pending -= 1;

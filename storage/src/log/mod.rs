@@ -138,6 +138,7 @@ enum LaneId {
 /// `recovery::Recovery::finish`.
 pub struct Log {
     options: LogOptions,
+    tail_max: usize,
     failed: Option<LogFailure>,
     generation: u32,
     keys: KeyRng,
@@ -230,6 +231,7 @@ impl Log {
             superblock: checkpoint::SuperblockWriter::new(start.superblock),
             reads: read::Reads::new(&options),
             now: 0,
+            tail_max: options.tail_bytes,
             options,
         };
         for found in start.segments {

@@ -37,6 +37,11 @@ pub struct LogOptions {
     pub large_writes_in_flight: u32,
     /// What counts as large.
     pub large_write_bytes: u32,
+    /// Writes of at most this size that come to a part of a file that was never written carry
+    /// zeroes for what follows.
+    pub extend_write_bytes: u32,
+    /// Zeroes are written up to the next multiple of this, of whole device blocks.
+    pub extend_bytes: u32,
     /// The largest record, with its header.
     pub record_bytes_max: u32,
     /// Messages are refused with `Busy` beyond this. Far above where a shard stops reading.
@@ -87,6 +92,8 @@ impl LogOptions {
             writes_in_flight: 2,
             large_writes_in_flight: 4,
             large_write_bytes: 256 << 10,
+            extend_write_bytes: 64 << 10,
+            extend_bytes: 256 << 10,
             record_bytes_max: 72 << 20,
             unflushed_bytes_max: 128 << 20,
             tail_bytes: 32 << 20,
@@ -108,6 +115,8 @@ impl LogOptions {
             block_bytes: 32 << 10,
             write_bytes_max: 16 << 10,
             large_write_bytes: 8 << 10,
+            extend_write_bytes: 8 << 10,
+            extend_bytes: 16 << 10,
             record_bytes_max: 1 << 20,
             unflushed_bytes_max: 2 << 20,
             tail_bytes: 128 << 10,
@@ -133,6 +142,10 @@ impl LogOptions {
                 "segment: a multiple of the block, at most 2 GiB",
             ),
             (self.write_bytes_max >= dev, "write: at least a device block"),
+            (
+                self.extend_bytes >= dev && self.extend_bytes.is_multiple_of(dev),
+                "extension: a multiple of the device block",
+            ),
             (self.writes_in_flight >= 1, "writes in flight: at least 1"),
             (self.large_writes_in_flight >= 1, "large writes in flight: at least 1"),
             (self.record_bytes_max <= 1 << 30, "record: at most 1 GiB"),

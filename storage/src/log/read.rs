@@ -12,12 +12,21 @@ use crate::segment::SegmentKind;
 use crate::types::{Position, SegmentId};
 use std::fmt;
 
-/// Smallest buffer: single records share its size, so that buffers can be used again.
-const SMALL_BUF_BYTES: usize = 64 << 10;
+/// Sizes of small buffers: single records share them, so that buffers can be used again.
+const SMALL_BUF_BYTES: [usize; 2] = [8 << 10, 64 << 10];
+/// Stretches at most: they are searched one by one.
+const STRETCHES_MAX: usize = 512;
+/// Of those, so many that were read before anybody asked, and are not served.
+const PREFETCHED_MAX: usize = 256;
+/// Steps of the shard for which what was read before anybody asked waits for its reader, as far as
+/// other reads before anybody asks are concerned.
+const PREFETCHED_ROUNDS: u64 = 4096;
 /// Steps of the shard for which what was read waits for its reader.
 const FRESH_ROUNDS: u64 = 2;
-/// Buffers kept for reuse.
-const FREE_BUFS_MAX: usize = 8;
+/// Long reads before a reader that goes on and on.
+const READS_AHEAD: usize = 4;
+/// Buffers kept for reuse, large and smallest ones.
+const FREE_BUFS_MAX: [usize; 2] = [8, 64];
 
 /// A read from disk that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +110,8 @@ struct Stretch {
     used: u64,
     /// Somebody found what was read.
     served: bool,
+    /// What follows it was asked for.
+    followed: bool,
     /// The round in which the read ended.
     ended: u64,
     error: Option<DeviceError>,
@@ -110,6 +121,11 @@ impl Stretch {
     /// Whether nobody can be expected to come for it any more.
     fn may_go(&self, round: u64) -> bool {
         self.buf.is_some() && (self.served || round > self.ended + FRESH_ROUNDS)
+    }
+
+    /// Whether even a read that nobody asked for may take its place.
+    fn is_done_with(&self, round: u64) -> bool {
+        self.buf.is_some() && (self.served || round > self.ended + PREFETCHED_ROUNDS)
     }
 
     fn covers(&self, segment: SegmentId, from: u32, to: u64) -> bool {
@@ -170,14 +186,12 @@ impl Reads {
     /// one another's bytes for ever. Who needs more than there is gets it when nothing else is in
     /// flight, and while he asks nobody begins a smaller read.
     fn take_buf(&mut self, bytes: usize) -> Option<IoBuf> {
-        let ahead = self.ahead_bytes as usize;
-        let classes = [SMALL_BUF_BYTES.min(ahead), ahead];
-        let bytes = classes.into_iter().find(|c| bytes <= *c).unwrap_or(bytes);
+        let bytes = self.class_of(bytes);
         let kept = self.stretches.iter().filter(|s| !s.may_go(self.round));
-        let kept: usize = kept.map(|s| s.bytes).sum();
+        let (count, kept) = kept.fold((0, 0), |(n, sum), s| (n + 1, sum + s.bytes));
         let (most, asked) = self.hungry;
         let first = most > bytes && self.round <= asked + FRESH_ROUNDS;
-        let room = kept == 0 || kept + bytes <= self.bytes_max;
+        let room = count == 0 || kept + bytes <= self.bytes_max && count < STRETCHES_MAX;
         if !room || first {
             if !room {
                 self.hungry = (most.max(bytes), self.round);
@@ -185,7 +199,7 @@ impl Reads {
             self.turned_away = true;
             return None;
         }
-        while self.bytes + bytes > self.bytes_max {
+        while self.is_full(bytes) {
             let ready = self.stretches.iter().enumerate();
             let ready = ready.filter(|(_, s)| s.may_go(self.round));
             let Some((oldest, _)) = ready.min_by_key(|(_, s)| s.used) else { break };
@@ -194,9 +208,43 @@ impl Reads {
         if bytes >= most {
             self.hungry = (0, 0);
         }
+        Some(self.give_buf(bytes))
+    }
+
+    /// As `take_buf`, for what nobody has asked for yet: takes half of the memory at most, and only
+    /// what is of no use any more.
+    fn spare_buf(&mut self, bytes: usize) -> Option<IoBuf> {
+        let bytes = self.class_of(bytes);
+        let kept = self.stretches.iter().filter(|s| !s.is_done_with(self.round));
+        let (count, kept) = kept.fold((0, 0), |(n, sum), s| (n + 1, sum + s.bytes));
+        let asked_for = self.hungry.0 > 0 && self.round <= self.hungry.1 + FRESH_ROUNDS;
+        if asked_for || count >= PREFETCHED_MAX || kept + bytes > self.bytes_max / 2 {
+            return None;
+        }
+        while self.is_full(bytes) {
+            let ready = self.stretches.iter().enumerate();
+            let ready = ready.filter(|(_, s)| s.is_done_with(self.round));
+            let (oldest, _) = ready.min_by_key(|(_, s)| s.used)?;
+            self.drop_stretch(oldest);
+        }
+        Some(self.give_buf(bytes))
+    }
+
+    /// The size of the buffers for reads of so many bytes.
+    fn class_of(&self, bytes: usize) -> usize {
+        let ahead = self.ahead_bytes as usize;
+        let classes = SMALL_BUF_BYTES.map(|c| c.min(ahead)).into_iter().chain([ahead]);
+        classes.into_iter().find(|c| bytes <= *c).unwrap_or(bytes)
+    }
+
+    fn is_full(&self, bytes: usize) -> bool {
+        self.bytes + bytes > self.bytes_max || self.stretches.len() >= STRETCHES_MAX
+    }
+
+    fn give_buf(&mut self, bytes: usize) -> IoBuf {
         self.bytes += bytes;
         let reused = self.free.iter().position(|b| b.len() == bytes);
-        Some(reused.map_or_else(|| IoBuf::zeroed(bytes), |at| self.free.swap_remove(at)))
+        reused.map_or_else(|| IoBuf::zeroed(bytes), |at| self.free.swap_remove(at))
     }
 
     fn is_reading(&self) -> bool {
@@ -216,10 +264,13 @@ impl Reads {
     fn drop_stretch(&mut self, at: usize) {
         let stretch = self.stretches.swap_remove(at);
         self.bytes -= stretch.bytes;
-        if let Some(buf) = stretch.buf
-            && self.free.len() < FREE_BUFS_MAX
-            && buf.len() <= self.ahead_bytes as usize
-        {
+        let Some(buf) = stretch.buf.filter(|b| b.len() <= self.ahead_bytes as usize) else {
+            return;
+        };
+        let is_smallest = |b: &IoBuf| b.len() <= SMALL_BUF_BYTES[0];
+        let smallest = is_smallest(&buf);
+        let kept = self.free.iter().filter(|b| is_smallest(b) == smallest).count();
+        if kept < FREE_BUFS_MAX[usize::from(smallest)] {
             self.free.push(buf);
         }
     }
@@ -274,6 +325,36 @@ impl Log {
         stalled
     }
 
+    /// Whether `len` bytes at `position` are in memory, or on their way there.
+    #[inline]
+    pub fn is_at_hand(&self, position: Position, len: u32) -> bool {
+        let to = position.offset as u64 + len as u64;
+        let reads = &self.reads;
+        let covers = |s: &Stretch| s.covers(position.segment, position.offset, to);
+        self.tails.iter().any(|t| t.find(position).is_some())
+            || reads.stretches.get(reads.last).is_some_and(covers)
+            || reads.stretches.iter().any(covers)
+    }
+
+    /// Reads `len` bytes at `position`, which will be asked for soon, if there is memory to spare:
+    /// many such reads run side by side. False if there is none.
+    pub fn prefetch(&mut self, position: Position, len: u32, ops: &mut Vec<Op>) -> bool {
+        if self.is_at_hand(position, len) {
+            return true;
+        }
+        let Position { segment: id, offset } = position;
+        let Some(segment) = self.segments.get(&id) else { return false };
+        let end = round_up(self.stable_end(id, segment), self.options.device_block_bytes);
+        let Some(slot) = segment.slot.filter(|_| offset < end) else { return false };
+        let dev = self.options.device_block_bytes;
+        let start = offset & !(dev - 1);
+        let stop = (offset as u64 + len as u64).min(end as u64) as u32;
+        let len = round_up(stop, dev) - start;
+        let Some(buf) = self.reads.spare_buf(len as usize) else { return false };
+        self.issue_read(File::Segment(slot), id, start, len, buf, ops);
+        true
+    }
+
     /// The record at `position` if it is in the tail: no device, no waiting.
     #[inline]
     pub fn peek(&self, position: Position) -> Option<RecordView<'_>> {
@@ -312,8 +393,9 @@ impl Log {
                 return Err(ReadError::Device { position, error });
             }
             let (found_id, begin, stop) = (found.id, found.start, found.start + found.len);
-            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && stop < end {
-                self.start_read(File::Segment(slot), id, stop, stop as u64 + 1, end, ops);
+            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && !found.followed {
+                found.followed = true;
+                self.read_on(File::Segment(slot), id, stop, end, ops);
             }
             // The prefetch may have moved it, or evicted it if all others are waited for.
             let at = self.reads.stretches.iter().position(|s| s.id == found_id);
@@ -341,6 +423,26 @@ impl Log {
         }
     }
 
+    /// Keeps a few reads under way before a reader that goes on and on: a device has several in
+    /// hand at a time.
+    fn read_on(&mut self, file: File, id: SegmentId, mut from: u32, end: u32, ops: &mut Vec<Op>) {
+        for _ in 0..READS_AHEAD {
+            let to = from as u64 + 1;
+            let known = self.reads.stretches.iter().find(|s| s.covers(id, from, to));
+            if let Some(stop) = known.map(|s| s.start + s.len) {
+                from = stop;
+                continue;
+            }
+            let len = self.reads.ahead_bytes.min(end.saturating_sub(from));
+            if len == 0 {
+                break;
+            }
+            let Some(buf) = self.reads.spare_buf(len as usize) else { break };
+            self.issue_read(file, id, from, len, buf, ops);
+            from += len;
+        }
+    }
+
     /// Reads `from..to`, and on towards `ahead` as far as one read goes.
     fn start_read(
         &mut self,
@@ -360,6 +462,18 @@ impl Log {
         let stop = stop.max(ahead.min(start.saturating_add(self.reads.ahead_bytes)));
         let len = stop - start;
         let buf = self.reads.take_buf(len as usize)?;
+        Some(self.issue_read(file, segment, start, len, buf, ops))
+    }
+
+    fn issue_read(
+        &mut self,
+        file: File,
+        segment: SegmentId,
+        start: u32,
+        len: u32,
+        buf: IoBuf,
+        ops: &mut Vec<Op>,
+    ) -> ReadId {
         let id = ReadId(self.reads.next_id);
         self.reads.next_id += 1;
         self.reads.clock += 1;
@@ -373,6 +487,7 @@ impl Log {
             id,
             used,
             served: false,
+            followed: false,
             ended: 0,
             error: None,
         };
@@ -382,7 +497,7 @@ impl Log {
         }
         let token = self.token(Pending::Read { id });
         ops.push(Op::Read { token, file, offset: start as u64, len: len as usize, buf });
-        Some(id)
+        id
     }
 
     pub(super) fn read_done(

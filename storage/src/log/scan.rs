@@ -68,6 +68,16 @@ impl Log {
         Scan { segment, at, write_end: 0, next_write: 0, records: 0 }
     }
 
+    /// Begins a scan somewhere in a segment, at part `nth` of `parts`. `None` if there is nothing.
+    pub fn scan_part(&self, segment: SegmentId, nth: u32, parts: u32) -> Option<Scan> {
+        let end = self.segments.get(&segment)?.end;
+        let at = u64::from(end) * u64::from(nth) / u64::from(parts);
+        // A block begins with a write.
+        let at = (at / u64::from(self.options.block_bytes)) as u32 * self.options.block_bytes;
+        let at = at.max(self.options.first_write_offset());
+        (at < end).then_some(Scan { segment, at, write_end: 0, next_write: 0, records: 0 })
+    }
+
     /// Goes on to the next record.
     pub fn scan_next(
         &mut self,

@@ -5,7 +5,7 @@
 //! empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
 //! memory; messages are refused while the disk is full and only the reserve is left.
 
-use super::{AppendError, Log, LogFailure, Pending, Progress, RecoveredSegment};
+use super::{AppendError, Log, LogFailure, LogOptions, Pending, Progress, RecoveredSegment};
 use crate::device::{DeviceError, Fill, Op, Slot};
 use crate::segment::SegmentKind;
 use crate::types::{Lsn, SegmentId};
@@ -34,6 +34,29 @@ pub(super) struct Segment {
     open: bool,
     pub readers: u32,
     discarded: bool,
+    /// How far its file was written at least once: overwriting that is fast.
+    initialised: u64,
+}
+
+impl Segment {
+    fn attach(&mut self, spare: &Spare) {
+        self.slot = Some(spare.slot);
+        self.initialised = if spare.zeroed { self.bytes } else { 0 };
+    }
+
+    /// How many zeroes are to follow a small write of `bytes` up to `end`: a first write to any
+    /// part of a file changes the file's own records, which costs a flush more than the data does,
+    /// so one write prepares the way for those that follow.
+    pub(super) fn extend(&mut self, end: u64, bytes: u32, options: &LogOptions) -> u32 {
+        if end <= self.initialised {
+            return 0;
+        }
+        let unit = options.extend_bytes as u64;
+        let small = bytes <= options.extend_write_bytes && self.kind != SegmentKind::Own;
+        let to = if small { (end / unit + 1) * unit } else { end };
+        self.initialised = to.min(self.bytes);
+        (self.initialised - end) as u32
+    }
 }
 
 /// A file without content.
@@ -58,6 +81,8 @@ pub(super) struct Space {
     retry_at: i64,
     /// Spare files being created.
     creating: usize,
+    /// Spares wanted beyond those that are kept anyway.
+    extra: usize,
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
     dead: BTreeMap<SegmentId, Lsn>,
@@ -127,8 +152,10 @@ impl Log {
 
     /// Sets what lives in a segment: after recovery, what the checkpoint said (replay then goes on
     /// from that); and 0 when a whole scan found no damage and nothing that the index points to,
-    /// which happens to copies whose relocation a crash cut short.
+    /// which happens to copies whose relocation a crash cut short. A segment that is named here and
+    /// has no file any more keeps its id: positions in it must not come to mean another.
     pub fn restore_live(&mut self, segment: SegmentId, bytes: u64) {
+        self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
         match self.segments.get_mut(&segment) {
             Some(found) => {
                 found.live = bytes;
@@ -173,6 +200,39 @@ impl Log {
             .map(|(id, s)| use_of(*id, s))
             .take(max)
             .collect()
+    }
+
+    /// Up to `max` segments after `after` of which more than `percent` lives and which could be
+    /// freed if nothing did, but for those that hold a single record: candidates for sorting.
+    pub fn mostly_alive(&self, after: SegmentId, percent: u64, max: usize) -> Vec<SegmentUse> {
+        self.segments
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter(|(_, s)| s.live * 100 > s.bytes * percent && s.kind != SegmentKind::Own)
+            .filter(|(id, s)| self.below_replay(**id, s))
+            .map(|(id, s)| use_of(*id, s))
+            .take(max)
+            .collect()
+    }
+
+    /// Whether there is such a segment.
+    pub fn holds(&self, segment: SegmentId) -> bool {
+        self.segments.contains_key(&segment)
+    }
+
+    /// From now on `count` spare segments more than are needed to go on are kept, as far as the
+    /// disk has room: who copies what lives must not take what publishers need.
+    pub fn want_spares(&mut self, count: usize) {
+        self.space.extra = count;
+    }
+
+    /// Whether as many are there.
+    pub fn has_wanted_spares(&self) -> bool {
+        let spares = self.spares.len() + self.space.zeroing as usize;
+        self.waiting.is_empty() && spares >= self.spares_wanted()
+    }
+
+    fn spares_wanted(&self) -> usize {
+        self.options.reserve_segments as usize + 1 + self.space.extra
     }
 
     /// Frees segments that are dead for good, and returns how many. To be called after a
@@ -238,6 +298,7 @@ impl Log {
             open: false,
             readers: 0,
             discarded: found.discarded,
+            initialised: found.bytes,
         };
         self.segments.insert(found.segment, segment);
     }
@@ -264,13 +325,13 @@ impl Log {
         kind: SegmentKind,
         bytes: u32,
         first_write: u64,
-        slot: Option<Slot>,
+        spare: Option<Spare>,
     ) -> SegmentId {
         let id = SegmentId(self.next_segment);
         self.next_segment += 1;
-        let segment = Segment {
+        let mut segment = Segment {
             kind,
-            slot,
+            slot: None,
             bytes: bytes as u64,
             key: self.keys.next(),
             generation: self.generation,
@@ -281,9 +342,13 @@ impl Log {
             open: true,
             readers: 0,
             discarded: false,
+            initialised: 0,
         };
+        if let Some(spare) = &spare {
+            segment.attach(spare);
+        }
         self.segments.insert(id, segment);
-        if slot.is_none() {
+        if spare.is_none() {
             let own = (kind == SegmentKind::Own).then_some(bytes as u64);
             self.waiting.push_back(Waiting { segment: id, own, asked: false });
         }
@@ -300,7 +365,7 @@ impl Log {
     }
 
     /// A file for a standard segment, or `None` if one will come.
-    pub(super) fn claim_slot(&mut self, message: bool) -> Result<Option<Slot>, AppendError> {
+    pub(super) fn claim_slot(&mut self, message: bool) -> Result<Option<Spare>, AppendError> {
         let reserve = self.options.reserve_segments as usize;
         let waits = !self.waiting.is_empty();
         if self.space.full {
@@ -324,18 +389,19 @@ impl Log {
     }
 
     /// The fastest spare.
-    fn take_spare(&mut self) -> Option<Slot> {
+    fn take_spare(&mut self) -> Option<Spare> {
         let at = self.spares.iter().position(|s| s.zeroed).unwrap_or(0);
-        (at < self.spares.len()).then(|| self.spares.remove(at).slot)
+        (at < self.spares.len()).then(|| self.spares.remove(at))
     }
 
     /// Asks for the files that are wanted.
     pub(super) fn request_space(&mut self, ops: &mut Vec<Op>) {
-        if self.space.full || self.hot.appended.0 + self.cold.appended.0 == 0 {
+        let untouched = self.hot.appended.0 + self.cold.appended.0 == 0 && self.space.extra == 0;
+        if self.space.full || untouched {
             return;
         }
         let waiting = self.waiting.iter().filter(|w| w.own.is_none()).count();
-        let wanted = waiting + self.options.reserve_segments as usize + 1;
+        let wanted = waiting + self.spares_wanted();
         let zeroing = self.space.zeroing as usize;
         while self.spares.len() + zeroing + self.space.creating < wanted
             && self.space.creating < CREATES_MAX
@@ -447,10 +513,10 @@ impl Log {
                 continue;
             }
             let Some(Waiting { segment, .. }) = self.waiting.remove(nth) else { break };
-            let slot = self.take_spare();
-            if let Some(found) = self.segments.get_mut(&segment) {
-                found.slot = slot;
+            let spare = self.take_spare();
+            if let Some((found, spare)) = self.segments.get_mut(&segment).zip(spare) {
                 found.bytes = standard;
+                found.attach(&spare);
             }
         }
     }
@@ -505,7 +571,8 @@ impl Log {
         self.space.freed += 1;
         let standard = segment.bytes == self.options.segment_bytes as u64;
         if standard && self.spares.len() < self.options.pool_segments_max as usize {
-            self.spares.push(Spare { slot, zeroed: true });
+            let zeroed = segment.initialised == segment.bytes;
+            self.spares.push(Spare { slot, zeroed });
             self.give_out_spares();
             // Enough to go on without asking the disk.
             let reserve = self.options.reserve_segments as usize;

@@ -100,6 +100,8 @@ pub struct Report {
     pub bytes: u64,
     /// What was durable and is not readable.
     pub damaged: Vec<Damage>,
+    /// The segments in which that lies: they are to be kept, whatever else lives in them.
+    pub damaged_segments: BTreeSet<SegmentId>,
     /// Segment files whose headers are not readable; they are left alone.
     pub unidentified: Vec<u32>,
     /// A copy of the superblock was bad and has been written again.

@@ -32,7 +32,9 @@ impl Recovery {
                 if self.ended {
                     return Ok(None);
                 }
+                let begin = self.cursor;
                 if let Some(damage) = self.step(dev)? {
+                    self.damaged_between(begin.segment, &damage);
                     self.report.damaged.push(damage);
                     return Ok(Some(Replayed::Damaged(damage)));
                 }
@@ -54,6 +56,7 @@ impl Recovery {
                 let rest = damage(before, (write.length as u64).saturating_sub(before as u64));
                 self.in_write = None;
                 if broken {
+                    self.report.damaged_segments.insert(rest.position.segment);
                     self.report.damaged.push(rest);
                     return Ok(Some(Replayed::Damaged(rest)));
                 }
@@ -66,6 +69,7 @@ impl Recovery {
             let len = placed.record.padded_len();
             if write.salvage && placed.record.verify().is_err() {
                 let bad = damage(placed.at, len as u64);
+                self.report.damaged_segments.insert(bad.position.segment);
                 self.report.damaged.push(bad);
                 return Ok(Some(Replayed::Damaged(bad)));
             }
@@ -127,6 +131,16 @@ impl Recovery {
             self.keep_rest();
         }
         Ok(Some(self.lost(begin, lost_to)))
+    }
+
+    /// Notes the segments of writes that were not found: those from `begin` to the cursor, and
+    /// those that one of the writes began.
+    fn damaged_between(&mut self, begin: SegmentId, damage: &Damage) {
+        let passed = self.segments.range(begin..=self.cursor.segment);
+        let hot = passed.filter(|(_, k)| k.header.kind == SegmentKind::Hot).map(|(id, _)| *id);
+        let writes = damage.first_write..damage.end_write;
+        let begun = self.begins.iter().filter(|((_, first), _)| writes.contains(first));
+        self.report.damaged_segments.extend(hot.chain(begun.map(|(_, id)| *id)));
     }
 
     /// Marks the writes up to `end_write` as lost.

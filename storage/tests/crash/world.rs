@@ -425,6 +425,11 @@ impl World {
             return;
         }
         let hint = if self.rng.below(2) == 0 { ReadHint::One } else { ReadHint::Ahead };
+        if self.rng.below(4) == 0 {
+            let len = entry.len.max(self.rng.below(20_000) as u32);
+            let known = self.log.prefetch(entry.at, len, ops);
+            assert!(!known || self.log.is_at_hand(entry.at, entry.len));
+        }
         match self.log.read(entry.at, entry.len, hint, ops) {
             Ok(Read::Ready(view)) => check(&view, &entry),
             Ok(_) => {}

@@ -1,0 +1,119 @@
+//! What the catalogue decided about this shard's streams.
+//!
+//! It is durable there, so it is carried out here whatever happens: without room for its record it
+//! waits for room, with all that was decided after it, and its answer waits with it. A refusal
+//! would be a lie, since the next start carries it out.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::Shard;
+use super::bodies::{ConfigBody, kind};
+use super::message::Asker;
+use super::queue::Rare;
+use crate::api::json::to_json;
+use crate::api::types::{StorageType, StreamConfig};
+use crate::meta::StreamEntry;
+use crate::types::{StreamId, Timestamp};
+
+/// One decision.
+pub(super) enum Decided {
+    /// There is a new stream.
+    Create { entry: Box<StreamEntry>, asker: Option<Asker> },
+    /// A stream was asked for again.
+    Existing { id: StreamId, asker: Asker },
+    /// A stream has another configuration.
+    Update { id: StreamId, config: Box<StreamConfig>, asker: Option<Asker> },
+    /// A stream goes away.
+    Delete { id: StreamId, asker: Option<Asker> },
+}
+
+impl Decided {
+    fn stream(&self) -> StreamId {
+        match self {
+            Decided::Create { entry, .. } => entry.id,
+            Decided::Existing { id, .. }
+            | Decided::Update { id, .. }
+            | Decided::Delete { id, .. } => *id,
+        }
+    }
+}
+
+/// Decisions that were not begun yet.
+#[derive(Default)]
+pub(super) struct Decisions {
+    waiting: VecDeque<Decided>,
+    /// Streams whose creation was begun and has not taken effect: what follows about them waits.
+    creating: BTreeSet<StreamId>,
+}
+
+impl Shard {
+    /// Takes a decision of the catalogue in.
+    pub(super) fn decided(&mut self, decided: Decided) {
+        self.decisions.waiting.push_back(decided);
+        self.run_decisions();
+    }
+
+    /// A stream's creation took effect.
+    pub(super) fn created(&mut self, id: StreamId) {
+        self.decisions.creating.remove(&id);
+        self.run_decisions();
+    }
+
+    /// Begins what was decided, in order, as far as there is room for it.
+    pub(super) fn run_decisions(&mut self) {
+        while let Some(first) = self.decisions.waiting.pop_front() {
+            let early = self.decisions.creating.contains(&first.stream());
+            if early || !self.record_decision(&first) {
+                self.decisions.waiting.push_front(first);
+                return;
+            }
+            let rare = match first {
+                Decided::Create { entry, asker } => {
+                    self.decisions.creating.insert(entry.id);
+                    Rare::Create { entry, asker }
+                }
+                Decided::Existing { id, asker } => Rare::Existing { id, asker },
+                Decided::Update { id, config, asker } => Rare::Update { id, config, asker },
+                Decided::Delete { id, asker } => {
+                    if let Some(&slot) = self.slots.get(&id) {
+                        self.cells[slot].removing = true;
+                    }
+                    Rare::Delete { id, asker }
+                }
+            };
+            self.queue.push(self.log.appended(), rare);
+        }
+    }
+
+    /// Appends the record of a decision, if it has one. False if there is no room for it.
+    fn record_decision(&mut self, decided: &Decided) -> bool {
+        match decided {
+            Decided::Create { entry, .. } => {
+                let created = entry.created;
+                entry.config.storage == StorageType::Memory
+                    || self.append_stream(entry.id, created, &entry.config)
+            }
+            Decided::Existing { .. } => true,
+            Decided::Update { id, config, .. } => match self.slots.get(id) {
+                Some(&slot) if config.storage == StorageType::File => {
+                    let created = self.cells[slot].created;
+                    self.append_stream(*id, created, config)
+                }
+                _ => true,
+            },
+            Decided::Delete { id, .. } => match self.slots.get(id) {
+                Some(&slot) if !self.cells[slot].is_memory() => {
+                    self.append_meta(kind::STREAM_REMOVED, id.0, 0, b"").is_ok()
+                }
+                _ => true,
+            },
+        }
+    }
+
+    fn append_stream(&mut self, id: StreamId, created: Timestamp, config: &StreamConfig) -> bool {
+        let mut body = Vec::new();
+        let json = to_json(config);
+        ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
+        self.append_meta(kind::STREAM, id.0, 0, &body).is_ok()
+    }
+}

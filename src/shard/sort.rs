@@ -1,0 +1,572 @@
+//! Sorting while there is nothing else to do: a segment in which many streams interleave is written
+//! again by stream and sequence, so that one stream's messages can be read in long stretches.
+//!
+//! ```text
+//! Sample ──> Gather ──> Choose ──> Collect ──> Emit ──┐
+//! (some of   (what is   (what of   (its bytes  (sorted, to the cold lane)
+//!  it)        in it)     it lives)  into memory) <────┘ until all of it is through
+//! ```
+//!
+//! Copies become the messages' places as those of `reclaim` do; what is left in the source is
+//! `reclaim`'s to move. It ends: a segment is sorted only if that leaves a fraction of the stretches
+//! that were there, and what was looked at in vain is not looked at again. A publish, a request or
+//! a delivery stops it before its next step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use corelane_storage::index::{Lookup, PageKey};
+use corelane_storage::log::{ReadId, Scan, ScanStep, SpaceState};
+use corelane_storage::record::{MessageIn, RecordIn, RecordView};
+use corelane_storage::types::Position;
+
+use super::Shard;
+use super::read::{ANY_READ, Fetched};
+use super::reclaim::{Copy, LIVE_PERCENT, RETRY, What};
+use crate::types::{SegmentId, StreamId, Timestamp};
+
+/// Records that one step looks at.
+const STEP_RECORDS: usize = 128;
+/// Bytes that one step copies.
+const STEP_BYTES: usize = 64 << 10;
+/// A byte that is only read counts for the pace as one part in so many.
+const READ_COST: usize = 4;
+/// Bytes copied per second.
+const RATE: i64 = 64 << 20;
+/// Nothing is done while more than this waits for the disk.
+const UNFLUSHED_MAX: usize = 4 << 20;
+/// Places in a segment that are looked at to judge it, and records at each.
+const SAMPLES: u32 = 4;
+const SAMPLE_RECORDS: usize = 256;
+/// Sorting must leave one stretch in so many.
+const GAIN: u64 = 4;
+/// Segments sorted and not freed.
+const AHEAD_SEGMENTS: u32 = 4;
+/// Messages, requests and deliveries of a window that do not count as load.
+const CALM: u32 = 50;
+/// Index pages that may be changed before a checkpoint writes them.
+const DIRTY_PAGES_MAX: u32 = 1_024;
+
+/// When segments are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortOptions {
+    /// The window in which next to nothing may have happened, in nanoseconds.
+    pub idle_ns: i64,
+    /// So many streams must interleave.
+    pub streams_min: usize,
+    /// Memory that one bunch of messages takes.
+    pub memory_bytes: usize,
+}
+
+impl Default for SortOptions {
+    fn default() -> Self {
+        SortOptions { idle_ns: 1_000_000_000, streams_min: 8, memory_bytes: 16 << 20 }
+    }
+}
+
+/// What a shard was busy with of late.
+struct Load {
+    last: Timestamp,
+    /// When the window began, what happened in it and in the one before.
+    window: Timestamp,
+    count: u32,
+    before: u32,
+}
+
+/// What is being sorted.
+pub struct Sort {
+    /// Segments that were sorted since the start.
+    pub sorted: u64,
+    load: Load,
+    /// Look for segments.
+    round: bool,
+    after: SegmentId,
+    /// Not worth it.
+    judged: BTreeSet<SegmentId>,
+    work: Option<Box<Work>>,
+    reading: Option<ReadId>,
+    not_before: Timestamp,
+    /// Sorted and not freed.
+    ahead: u32,
+    dirty_pages: u32,
+}
+
+/// One segment being sorted.
+struct Work {
+    segment: SegmentId,
+    stage: Stage,
+    /// What is in it and was not chosen yet.
+    keys: BTreeMap<StreamId, Vec<Key>>,
+    chosen: Chosen,
+}
+
+enum Stage {
+    Sample(Sample),
+    Gather { scan: Scan, runs: u64, last: Option<StreamId>, bytes: u64 },
+    Choose,
+    Collect(Scan),
+    Emit(usize),
+}
+
+struct Sample {
+    scan: Scan,
+    nth: u32,
+    left: usize,
+    last: Option<StreamId>,
+    runs: u64,
+    bytes: u64,
+    streams: BTreeSet<StreamId>,
+}
+
+/// A message in the segment.
+#[derive(Clone, Copy)]
+struct Key {
+    seq: u64,
+    offset: u32,
+    len: u32,
+}
+
+/// Some of the messages in the segment, in order, and their bytes.
+#[derive(Default)]
+struct Chosen {
+    picks: Vec<Pick>,
+    bytes: usize,
+    arena: Vec<u8>,
+    /// The stream that is chosen from, and which of its keys is next.
+    at: Option<(StreamId, Vec<Key>, usize)>,
+}
+
+/// A message that lives.
+struct Pick {
+    stream: StreamId,
+    key: Key,
+    /// What it counts for.
+    live: u32,
+    /// Where its bytes begin, once they are there.
+    at: Option<u32>,
+}
+
+/// One step of a scan.
+enum Scanned {
+    /// A record of so many bytes, or nothing.
+    Went(usize),
+    End,
+}
+
+type Step = Result<usize, Option<i64>>;
+
+impl Load {
+    /// Something happened.
+    #[inline]
+    fn add(&mut self, now: Timestamp, idle_ns: i64) {
+        self.last = now;
+        if now.0 >= self.window.0.saturating_add(idle_ns) {
+            let gone = now.0 >= self.window.0.saturating_add(2 * idle_ns);
+            self.before = if gone { 0 } else { self.count };
+            self.count = 0;
+            self.window = now;
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// When it is calm, if nothing happens until then.
+    fn calm_at(&self, idle_ns: i64) -> Timestamp {
+        let pause = self.last.plus(idle_ns / 50);
+        let over = match (self.count > CALM, self.before > CALM) {
+            (true, _) => self.window.plus(2 * idle_ns),
+            (_, true) => self.window.plus(idle_ns),
+            _ => pause,
+        };
+        pause.max(over)
+    }
+}
+
+impl Sort {
+    /// Begins at a time.
+    pub fn new(now: Timestamp) -> Sort {
+        Sort {
+            sorted: 0,
+            load: Load { last: now, window: now, count: CALM + 1, before: 0 },
+            round: true,
+            after: SegmentId(0),
+            judged: BTreeSet::new(),
+            work: None,
+            reading: None,
+            not_before: Timestamp(0),
+            ahead: 0,
+            dirty_pages: 0,
+        }
+    }
+
+    /// A checkpoint is durable: what was sorted is freed, and more may be closed.
+    pub fn look(&mut self) {
+        self.ahead = 0;
+        self.dirty_pages = 0;
+        if !self.round {
+            self.round = true;
+            self.after = SegmentId(0);
+        }
+    }
+
+    /// A read is over.
+    pub fn read_is_over(&mut self, read: ReadId) {
+        if self.reading.is_some_and(|r| r == read || r == ANY_READ) {
+            self.reading = None;
+        }
+    }
+
+    /// A page of the index was changed. True if it is time that a checkpoint writes such pages.
+    pub fn page_changed(&mut self) -> bool {
+        self.dirty_pages += 1;
+        self.dirty_pages >= DIRTY_PAGES_MAX
+    }
+}
+
+impl Shard {
+    /// Something is asked of the shard, or delivered.
+    #[inline]
+    pub(super) fn disturbed(&mut self, now: Timestamp) {
+        self.sort.load.add(now, self.options.sort.idle_ns);
+    }
+
+    pub(super) fn sort_deadline(&self) -> Option<Timestamp> {
+        let s = &self.sort;
+        let ready = (s.round || s.work.is_some())
+            && s.reading.is_none()
+            && !self.reclaim.is_full()
+            && (s.ahead < AHEAD_SEGMENTS || s.work.is_some())
+            && self.log.unflushed_bytes() < UNFLUSHED_MAX
+            && self.log.space() == SpaceState::Available
+            && self.queue.is_empty()
+            && self.blocked_consumers.is_empty();
+        ready.then(|| s.not_before.max(s.load.calm_at(self.options.sort.idle_ns)))
+    }
+
+    /// Sorts a little.
+    pub(super) fn step_sort(&mut self, now: Timestamp) {
+        if self.sort_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut cost = 0;
+        for _ in 0..STEP_RECORDS {
+            match self.sort_one() {
+                Ok(n) => cost += n,
+                Err(pause) => {
+                    if let Some(ns) = pause {
+                        self.sort.not_before = now.plus(ns);
+                    }
+                    break;
+                }
+            }
+            let none = self.sort.work.is_none() && !self.sort.round;
+            if cost >= STEP_BYTES || self.reclaim.is_full() || none {
+                break;
+            }
+        }
+        let pace = cost as i64 * (1_000_000_000 / RATE).max(1);
+        self.sort.not_before = self.sort.not_before.max(now.plus(pace));
+    }
+
+    /// The next small piece of work. Answers what it cost, in bytes; `Err` to stop for now, perhaps
+    /// for so long.
+    fn sort_one(&mut self) -> Step {
+        let Some(mut work) = self.sort.work.take() else {
+            return self.begin_sort();
+        };
+        let step = match &mut work.stage {
+            Stage::Sample(_) => self.sample(&mut work),
+            Stage::Gather { .. } => self.gather(&mut work),
+            Stage::Choose => self.choose(&mut work),
+            Stage::Collect(_) => self.collect(&mut work),
+            Stage::Emit(_) => self.emit(&mut work),
+        };
+        match step {
+            Ok(Some(cost)) => {
+                self.sort.work = Some(work);
+                Ok(cost)
+            }
+            // It is done, or not worth it.
+            Ok(None) => Ok(0),
+            Err(pause) => {
+                self.sort.work = Some(work);
+                Err(pause)
+            }
+        }
+    }
+
+    /// Picks the next segment.
+    fn begin_sort(&mut self) -> Step {
+        if self.sort.ahead >= AHEAD_SEGMENTS {
+            return Err(None);
+        }
+        if self.sort.after == SegmentId(0) {
+            let log = &self.log;
+            self.sort.judged.retain(|s| log.holds(*s));
+        }
+        let found = self.log.mostly_alive(self.sort.after, LIVE_PERCENT, 16);
+        let Some(last) = found.last() else {
+            self.sort.round = false;
+            self.log.want_spares(0);
+            return Ok(0);
+        };
+        let fresh = found.iter().find(|s| !self.sort.judged.contains(&s.segment));
+        let Some(fresh) = fresh.map(|s| s.segment) else {
+            self.sort.after = last.segment;
+            return Ok(0);
+        };
+        // The disk must have room for the copy and for all else.
+        self.log.want_spares(1);
+        if !self.log.has_wanted_spares() {
+            return Err(Some(RETRY));
+        }
+        self.sort.after = fresh;
+        let scan = self.log.scan_segment(fresh);
+        self.sort.work = Some(Box::new(Work {
+            segment: fresh,
+            stage: Stage::Sample(Sample {
+                scan,
+                nth: 0,
+                left: SAMPLE_RECORDS,
+                last: None,
+                runs: 0,
+                bytes: 0,
+                streams: BTreeSet::new(),
+            }),
+            keys: BTreeMap::new(),
+            chosen: Chosen::default(),
+        }));
+        Ok(0)
+    }
+
+    /// Goes on to the next record.
+    fn scan_on(
+        &mut self,
+        scan: &mut Scan,
+        act: impl FnOnce(Position, u32, &RecordView<'_>),
+    ) -> Result<Scanned, Option<i64>> {
+        match self.log.scan_next(scan, &mut self.ops) {
+            Ok(ScanStep::Record { position, len, record }) => {
+                act(position, len, &record);
+                Ok(Scanned::Went(len as usize))
+            }
+            Ok(ScanStep::Damaged(_) | ScanStep::More) => Ok(Scanned::Went(0)),
+            Ok(ScanStep::Pending(read)) => {
+                self.sort.reading = Some(read);
+                Err(None)
+            }
+            Ok(ScanStep::Busy) => {
+                self.sort.reading = Some(ANY_READ);
+                Err(None)
+            }
+            Ok(ScanStep::End) | Err(_) => Ok(Scanned::End),
+        }
+    }
+
+    /// Looks at some places of the segment: do many streams interleave?
+    fn sample(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
+        let Stage::Sample(sample) = &mut work.stage else { return Ok(None) };
+        let Sample { scan, left, last, runs, bytes, streams, nth } = sample;
+        let scanned = self.scan_on(scan, |_, len, record| {
+            let Some(m) = record.message() else { return };
+            *bytes += u64::from(len);
+            if last.replace(m.stream) != Some(m.stream) {
+                *runs += 1;
+                streams.insert(m.stream);
+            }
+        })?;
+        *left = left.saturating_sub(1);
+        if let Scanned::Went(cost) = scanned
+            && *left > 0
+        {
+            return Ok(Some(cost / READ_COST));
+        }
+        *nth += 1;
+        let next = self.log.scan_part(work.segment, *nth, SAMPLES);
+        if let Some(next) = next.filter(|_| *nth < SAMPLES) {
+            (*scan, *left, *last) = (next, SAMPLE_RECORDS, None);
+            return Ok(Some(0));
+        }
+        let longest = u64::from(self.log.options().read_ahead_bytes / 32);
+        if streams.len() < self.options.sort.streams_min || *bytes >= *runs * longest {
+            self.sort.judged.insert(work.segment);
+            return Ok(None);
+        }
+        let scan = self.log.scan_segment(work.segment);
+        work.stage = Stage::Gather { scan, runs: 0, last: None, bytes: 0 };
+        Ok(Some(0))
+    }
+
+    /// Notes what is in the segment.
+    fn gather(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
+        let Stage::Gather { scan, runs, last, bytes } = &mut work.stage else { return Ok(None) };
+        let keys = &mut work.keys;
+        let scanned = self.scan_on(scan, |position, len, record| {
+            let Some(m) = record.message() else { return };
+            *bytes += u64::from(len);
+            *runs += u64::from(last.replace(m.stream) != Some(m.stream));
+            let key = Key { seq: m.seq, offset: position.offset, len };
+            keys.entry(m.stream).or_default().push(key);
+        })?;
+        if let Scanned::Went(cost) = scanned {
+            return Ok(Some(cost / READ_COST));
+        }
+        let streams = work.keys.len() as u64;
+        let short = u64::from(self.log.options().read_ahead_bytes / 64);
+        if *runs < GAIN * streams || *bytes < streams * short {
+            self.sort.judged.insert(work.segment);
+            return Ok(None);
+        }
+        work.stage = Stage::Choose;
+        Ok(Some(0))
+    }
+
+    /// Takes the next messages that live, as many as fit into memory.
+    fn choose(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
+        let Work { segment, keys, chosen, stage } = work;
+        if chosen.bytes >= self.options.sort.memory_bytes {
+            return Ok(Some(self.begin_collect(*segment, chosen, stage)));
+        }
+        let Some((stream, of_stream, nth)) = &mut chosen.at else {
+            let Some((stream, mut list)) = keys.pop_first() else {
+                if chosen.picks.is_empty() {
+                    self.segment_is_sorted(*segment);
+                    return Ok(None);
+                }
+                return Ok(Some(self.begin_collect(*segment, chosen, stage)));
+            };
+            if !list.is_sorted_by_key(|k| k.seq) {
+                list.sort_unstable_by_key(|k| k.seq);
+            }
+            chosen.at = Some((stream, list, 0));
+            return Ok(Some(0));
+        };
+        let (Some(key), Some(slot)) =
+            (of_stream.get(*nth).copied(), self.slots.get(stream).copied())
+        else {
+            chosen.at = None;
+            return Ok(Some(0));
+        };
+        match self.cells[slot].index.get(key.seq) {
+            Lookup::Found(e)
+                if e.position == (Position { segment: *segment, offset: key.offset }) =>
+            {
+                let pick = Pick { stream: *stream, key, live: e.size, at: None };
+                chosen.bytes += key.len as usize;
+                chosen.picks.push(pick);
+            }
+            Lookup::NeedPage(page) => match self.fetch_for_sort(slot, page) {
+                Ok(true) => return Ok(Some(0)),
+                Ok(false) => {}
+                Err(wait) => return Err(wait),
+            },
+            _ => {}
+        }
+        *nth += 1;
+        Ok(Some(0))
+    }
+
+    /// Brings an index page. False if it cannot be read.
+    fn fetch_for_sort(&mut self, slot: usize, page: PageKey) -> Result<bool, Option<i64>> {
+        match self.fetch_page(slot, page) {
+            Fetched::Loaded => Ok(true),
+            Fetched::Failed(_) => Ok(false),
+            Fetched::Pending(read) => {
+                self.sort.reading = Some(read);
+                Err(None)
+            }
+        }
+    }
+
+    fn begin_collect(&mut self, id: SegmentId, chosen: &mut Chosen, stage: &mut Stage) -> usize {
+        chosen.arena.reserve(chosen.bytes);
+        *stage = Stage::Collect(self.log.scan_segment(id));
+        0
+    }
+
+    /// Takes the bytes of what was chosen into memory.
+    fn collect(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
+        let Stage::Collect(scan) = &mut work.stage else { return Ok(None) };
+        let Chosen { picks, arena, .. } = &mut work.chosen;
+        let scanned = self.scan_on(scan, |position, _, record| {
+            let Some(m) = record.message() else { return };
+            let at = picks.binary_search_by_key(&(m.stream, m.seq), |p| (p.stream, p.key.seq));
+            let found = at.ok().and_then(|at| picks.get_mut(at));
+            if let Some(pick) = found.filter(|p| p.key.offset == position.offset) {
+                pick.at = u32::try_from(arena.len()).ok();
+                arena.extend_from_slice(record.as_bytes());
+            }
+        })?;
+        if let Scanned::Went(cost) = scanned {
+            return Ok(Some(cost / READ_COST));
+        }
+        work.stage = Stage::Emit(0);
+        Ok(Some(0))
+    }
+
+    /// Appends the next message to the cold lane.
+    fn emit(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
+        let Stage::Emit(next) = &mut work.stage else { return Ok(None) };
+        let Some(pick) = work.chosen.picks.get(*next) else {
+            work.chosen.picks.clear();
+            work.chosen.arena.clear();
+            work.chosen.bytes = 0;
+            work.stage = Stage::Choose;
+            return Ok(Some(0));
+        };
+        let bytes = pick.at.and_then(|at| work.chosen.arena.get(at as usize..));
+        let record = bytes.and_then(|b| RecordView::decode(b).ok()).and_then(|r| r.message());
+        let mut cost = 0;
+        if let Some(m) = record {
+            let record = RecordIn::Message(MessageIn { relocated: true, ..m });
+            let appended = self.log.append_cold(&record, pick.live).map_err(|_| Some(RETRY))?;
+            let what = What::Message(pick.stream, pick.key.seq);
+            let from = Position { segment: work.segment, offset: pick.key.offset };
+            let (lsn, to, live) = (appended.lsn, appended.position, pick.live);
+            self.reclaim.copied(Copy { lsn, what, from, to, live }, appended.len as usize);
+            cost = appended.len as usize;
+        }
+        *next += 1;
+        Ok(Some(cost))
+    }
+
+    fn segment_is_sorted(&mut self, segment: SegmentId) {
+        self.sort.sorted += 1;
+        self.sort.ahead += 1;
+        self.sort.judged.insert(segment);
+        // The next checkpoint frees it.
+        self.checkpoint.appended += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: i64 = 1_000;
+
+    fn load() -> Load {
+        Load { last: Timestamp(0), window: Timestamp(0), count: 0, before: 0 }
+    }
+
+    #[test]
+    fn a_trickle_is_no_load() {
+        let mut l = load();
+        for at in 0..100 {
+            l.add(Timestamp(at * 100), W);
+            assert_eq!(l.calm_at(W), Timestamp(at * 100 + 20));
+        }
+    }
+
+    #[test]
+    fn a_burst_is_one_for_two_windows() {
+        let mut l = load();
+        for _ in 0..=CALM {
+            l.add(Timestamp(10), W);
+        }
+        assert_eq!(l.calm_at(W), Timestamp(2 * W));
+        // One message behind it begins a window; the burst was in the one before.
+        l.add(Timestamp(W + 500), W);
+        assert_eq!(l.calm_at(W), Timestamp(2 * W + 500));
+        l.add(Timestamp(2 * W + 600), W);
+        assert_eq!(l.calm_at(W), Timestamp(2 * W + 620));
+    }
+}

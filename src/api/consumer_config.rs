@@ -238,9 +238,7 @@ fn fill_defaults(
         if pedantic && wait != first {
             return Err(kinds::PEDANTIC.with("first backoff value has to equal batch AckWait"));
         }
-        if config.ack_wait >= 0 {
-            config.ack_wait = first;
-        }
+        config.ack_wait = first;
     } else if config.ack_wait == 0 && acked {
         config.ack_wait = ACK_WAIT_DEFAULT;
     }

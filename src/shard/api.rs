@@ -216,19 +216,16 @@ impl Shard {
     }
 
     /// As create and update answer.
-    pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
-        // A first time that must be read first is left out: these answers are rarely of old
-        // streams.
-        let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
-        let mut info = self.info_of(now, slot, state);
+    pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> Result<StreamInfo, Wait> {
+        let mut info = self.list_info(now, slot)?;
         show_server(&mut info.config.metadata);
-        info
+        Ok(info)
     }
 
     /// As STREAM.LIST shows it.
-    pub(super) fn list_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
-        let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
-        self.info_of(now, slot, state)
+    pub(super) fn list_info(&mut self, now: Timestamp, slot: usize) -> Result<StreamInfo, Wait> {
+        let state = self.state_of(slot)?;
+        Ok(self.info_of(now, slot, state))
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -526,6 +523,8 @@ impl Shard {
         let orphans = &mut self.checkpoint.orphans;
         orphans.extend(cell.index.locations().map(|(_, location)| location));
         orphans.extend(cell.stored.locations());
+        let isolated = &mut self.isolated.consumers;
+        orphans.extend(isolated.extract_if(.., |&(of, _), _| of == cell.id).map(|(_, l)| l));
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

@@ -1,12 +1,11 @@
 //! What became durable takes effect: index, limits, answers, consumers.
 
-use corelane_storage::index::{Removed, RemovedMessage};
+use corelane_storage::index::RemovedMessage;
 
 use super::message::ShardMessage;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::{AnswerItem, Item, StoreItem};
 use super::{NO_SEGMENT, Shard};
-use crate::stream::retention::Evict;
 use crate::types::{Origin, ShardId, Timestamp};
 
 /// A change by this part of the server's limit is told to the other shards.
@@ -122,62 +121,6 @@ impl Shard {
         }
         queue.pop_bytes(len);
         self.owe_credit(a.origin, a.credit);
-    }
-
-    /// Evicts what the limits no longer allow, after a message of `subject` was applied.
-    fn evict_after(&mut self, slot: usize, subject: corelane_storage::index::SubjectId) {
-        let cell = &self.cells[slot];
-        if cell.retention.limits_subjects() {
-            let state = super::cell::subject_state(&cell.index, subject);
-            for _ in 0..cell.retention.of_subject(state) {
-                if !self.evict_of_subject(slot, subject) {
-                    self.owe_eviction(slot);
-                    break;
-                }
-            }
-        }
-        self.evict_by_limits(slot);
-    }
-
-    /// Removes first messages while there are too many. False if a page is needed first.
-    pub(super) fn evict_by_limits(&mut self, slot: usize) -> bool {
-        loop {
-            let cell = &mut self.cells[slot];
-            if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
-                return true;
-            }
-            match cell.index.remove_first() {
-                Removed::Done(gone) => self.removed(slot, &gone),
-                Removed::NotThere => return true,
-                Removed::NeedPage(_) => {
-                    self.owe_eviction(slot);
-                    return false;
-                }
-            }
-        }
-    }
-
-    /// Removes the oldest message of a subject. False if a page is needed first.
-    pub(super) fn evict_of_subject(
-        &mut self,
-        slot: usize,
-        subject: corelane_storage::index::SubjectId,
-    ) -> bool {
-        use corelane_storage::index::Resolved;
-        let cell = &mut self.cells[slot];
-        let mut budget = 1_000;
-        match cell.index.first_of(subject, &mut budget) {
-            Resolved::Found(seq) => match cell.index.remove_of(subject, seq) {
-                Removed::Done(gone) => {
-                    self.removed(slot, &gone);
-                    true
-                }
-                Removed::NotThere => true,
-                Removed::NeedPage(_) => false,
-            },
-            Resolved::None => true,
-            Resolved::NeedPage(_) | Resolved::Budget => false,
-        }
     }
 
     /// A message left a stream: its bytes are dead, and consumers no longer count it.

@@ -44,6 +44,8 @@ pub struct StreamCell {
     pub active: bool,
     /// Removal was decided: nothing more is captured.
     pub removing: bool,
+    /// What limits still have to remove.
+    pub eviction: super::evict::Eviction,
     /// What checkpoints have of it.
     pub stored: super::checkpoint::Stored,
 }
@@ -79,6 +81,7 @@ impl StreamCell {
             age_due: None,
             active: false,
             removing: false,
+            eviction: Default::default(),
             stored: Default::default(),
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use corelane_storage::index::{
-    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval, SubjectCursor,
+    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval,
 };
 use corelane_storage::log::ReadId;
 
@@ -16,9 +16,9 @@ use super::outlet::Outlet;
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
 use super::requests::Wait;
+use super::tell::{Tell, Told};
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
-use crate::stream::admission::SubjectState;
 use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
@@ -46,15 +46,29 @@ pub struct Jobs {
     ages: BTreeSet<(Timestamp, StreamId)>,
 }
 
-enum Job {
+/// One of them.
+pub(super) enum Job {
     Purge(Purge),
     Count(Count),
     Bury { slot: usize },
     Age { stream: StreamId },
     Evict { stream: StreamId },
+    Tell(Tell),
 }
 
-struct Purge {
+impl Jobs {
+    /// Adds a job that can go on.
+    pub(super) fn add(&mut self, job: Job) {
+        self.ready.push_back(job);
+    }
+
+    /// Adds a job that waits for a read.
+    pub(super) fn wait(&mut self, read: ReadId, job: Job) {
+        self.reading.push((read, job));
+    }
+}
+
+pub(super) struct Purge {
     id: u64,
     stream: StreamId,
     job: Option<PurgeJob>,
@@ -73,7 +87,7 @@ struct Purge {
 }
 
 /// A consumer that counts what is pending before it joins the others.
-struct Count {
+pub(super) struct Count {
     stream: StreamId,
     cell: Box<ConsumerCell>,
     asker: Option<Asker>,
@@ -146,6 +160,11 @@ impl Shard {
         self.jobs.ready.push_back(Job::Bury { slot });
     }
 
+    /// Goes on with what limits have to remove.
+    pub(super) fn start_eviction(&mut self, stream: StreamId) {
+        self.jobs.ready.push_back(Job::Evict { stream });
+    }
+
     /// Looks at the age of a stream's first message when it may be due.
     pub(super) fn watch_age(&mut self, slot: usize) {
         let cell = &mut self.cells[slot];
@@ -169,11 +188,6 @@ impl Shard {
     }
 
     pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl Outlet) {
-        for stream in std::mem::take(&mut self.owed) {
-            if let Some(cell) = self.cells.get(stream) {
-                self.jobs.ready.push_back(Job::Evict { stream: cell.id });
-            }
-        }
         while let Some(&(at, stream)) = self.jobs.ages.first() {
             if at > now {
                 break;
@@ -213,9 +227,11 @@ impl Shard {
             Job::Count(count) => self.step_count(now, count, out),
             Job::Bury { slot } => self.step_burial(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
-            Job::Evict { stream } => match self.slots.get(&stream).copied() {
-                Some(slot) => self.step_eviction(stream, slot, out),
-                None => Stepped::Finished,
+            Job::Evict { stream } => self.step_eviction(stream, out),
+            Job::Tell(tell) => match self.step_tell(now, tell, out) {
+                Told::Done => Stepped::Finished,
+                Told::More(tell) => Stepped::Again(Job::Tell(tell)),
+                Told::Reading(read, tell) => Stepped::Reading(read, Job::Tell(tell)),
             },
         }
     }
@@ -471,41 +487,6 @@ impl Shard {
         self.jobs.ages.remove(&(due, stream));
     }
 
-    /// Evicts whatever the limits no longer allow. False if a page is needed first.
-    pub(super) fn enforce_limits(&mut self, slot: usize) -> bool {
-        if !self.cells[slot].retention.is_limited() {
-            return true;
-        }
-        self.before_change(slot);
-        self.evict_over_subjects(slot) && self.evict_by_limits(slot)
-    }
-
-    fn evict_over_subjects(&mut self, slot: usize) -> bool {
-        let cell = &self.cells[slot];
-        if !cell.retention.limits_subjects() {
-            return true;
-        }
-        let mut over = Vec::new();
-        let mut cursor = SubjectCursor::new();
-        let mut budget = u32::MAX;
-        cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, e| {
-            let state = SubjectState { last_seq: e.last, count: e.count };
-            let excess = cell.retention.of_subject(state);
-            if excess > 0 {
-                over.push((id, excess));
-            }
-        });
-        for (id, excess) in over {
-            for _ in 0..excess {
-                if !self.evict_of_subject(slot, id) {
-                    self.owe_eviction(slot);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
     fn age_again(&mut self, slot: usize, now: Timestamp) {
         let cell = &mut self.cells[slot];
         let due = now.plus(AGE_AGAIN);
@@ -513,14 +494,12 @@ impl Shard {
         self.jobs.ages.insert((due, cell.id));
     }
 
-    fn step_eviction(&mut self, stream: StreamId, slot: usize, out: &mut impl Outlet) -> Stepped {
-        if self.enforce_limits(slot) {
-            return Stepped::Finished;
-        }
-        self.owed.retain(|&s| s != slot);
-        match self.cells[slot].index.wants_prefetch() {
-            Some(key) => self.page_for(slot, key, Job::Evict { stream }, out),
-            None => Stepped::Again(Job::Evict { stream }),
+    fn step_eviction(&mut self, stream: StreamId, out: &mut impl Outlet) -> Stepped {
+        let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
+        match self.evict_step(slot, out) {
+            Ok(true) => Stepped::Finished,
+            Ok(false) => Stepped::Again(Job::Evict { stream }),
+            Err(read) => Stepped::Reading(read, Job::Evict { stream }),
         }
     }
 }

@@ -19,6 +19,39 @@ use crate::consumer::Consumer;
 use crate::meta::Record;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
+/// What a checkpoint names and could not be read. It is not served, its place is told by every
+/// later checkpoint, and what it holds counts as live: it is lost only if it stays unreadable.
+#[derive(Debug, Default)]
+pub struct Isolated {
+    /// Streams, and where their states lie.
+    pub streams: BTreeMap<StreamId, Location>,
+    /// Consumers, and where theirs lie.
+    pub consumers: BTreeMap<(StreamId, ConsumerId), Location>,
+}
+
+impl Isolated {
+    /// Whether a record is about something that is not served.
+    pub fn concerns(&self, record: &RecordIn<'_>) -> bool {
+        let (stream, id) = match record {
+            RecordIn::Message(m) => (m.stream, None),
+            RecordIn::Meta(m) if m.kind == kind::CATALOGUE => return false,
+            RecordIn::Meta(m) => (StreamId(m.stream), Some((m.kind, ConsumerId(m.id)))),
+        };
+        let of_consumer = |&(k, _): &(u16, ConsumerId)| {
+            matches!(k, kind::CONSUMER | kind::CONSUMER_DELTA | kind::CONSUMER_REMOVED)
+        };
+        let consumer = id.filter(of_consumer);
+        self.streams.contains_key(&stream)
+            || consumer.is_some_and(|(_, id)| self.consumers.contains_key(&(stream, id)))
+    }
+
+    /// The consumers of a stream.
+    pub fn of_stream(&self, stream: StreamId) -> impl Iterator<Item = (ConsumerId, Location)> + '_ {
+        let all = (stream, ConsumerId(0))..=(stream, ConsumerId(u64::MAX));
+        self.consumers.range(all).map(|(&(_, id), &l)| (id, l))
+    }
+}
+
 /// Reads one record of a checkpoint.
 fn read<D: Blocking, T>(
     dev: &mut D,
@@ -47,18 +80,29 @@ impl Replay<'_> {
         checkpoint: CheckpointRef,
     ) -> Result<(), String> {
         let at = Location { position: checkpoint.root, len: checkpoint.root_len };
+        let needed = |why| {
+            format!("{why}; nothing can be served without this record, and nothing was deleted")
+        };
         let root = read(dev, recovery, at, kind::ROOT, |m| {
             Root::decode(m.body).ok_or_else(|| "not a root of this version".into())
-        })?;
+        });
+        let root = root.map_err(needed)?;
         self.next_index = root.next_index;
         self.next_consumer = root.next_consumer;
         self.live = root.live.iter().map(|&(s, live)| (s, live as i64)).collect();
         *self.live.entry(at.position.segment).or_default() += i64::from(at.len);
         for &page in &root.catalogue {
-            self.load_catalogue(dev, recovery, page)?;
+            self.load_catalogue(dev, recovery, page).map_err(needed)?;
         }
         for &(id, location) in &root.streams {
-            self.load_stream(dev, recovery, id, location)?;
+            if let Err(why) = self.load_stream(dev, recovery, id, location) {
+                self.lines.push(format!(
+                    "shard {}: stream {} cannot be read and is not served; nothing of it was \
+                     deleted: {why}",
+                    self.options.id.0, id.0
+                ));
+                self.isolated.streams.insert(id, location);
+            }
         }
         self.loaded = Some(Loaded {
             id: checkpoint.id,
@@ -108,12 +152,19 @@ impl Replay<'_> {
         cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
         cell.admission.restore_last_id(&state.last_id);
         for page in &state.dedupe {
-            read(dev, recovery, page.location, kind::DEDUPE, |m| {
+            let restored = read(dev, recovery, page.location, kind::DEDUPE, |m| {
                 match cell.admission.dedupe_mut().restore_page(m.body) {
                     true => Ok(()),
                     false => Err("the duplicate window is damaged".into()),
                 }
-            })?;
+            });
+            if let Err(why) = restored {
+                self.lines.push(format!(
+                    "stream '{}': some message ids of its duplicate window are not known any \
+                     more: {why}",
+                    cell.config.name
+                ));
+            }
         }
         cell.stored.config = Some(state.config);
         cell.stored.state = Some((location, sum));
@@ -126,7 +177,14 @@ impl Replay<'_> {
             self.slots.insert(id, slot);
         }
         for (consumer, l) in state.consumers {
-            self.load_consumer(dev, recovery, slot, consumer, l)?;
+            if let Err(why) = self.load_consumer(dev, recovery, slot, consumer, l) {
+                self.lines.push(format!(
+                    "stream '{}': consumer {} cannot be read and is not served; it was not \
+                     deleted: {why}",
+                    self.cells[slot].config.name, consumer.0
+                ));
+                self.isolated.consumers.insert((id, consumer), l);
+            }
         }
         Ok(())
     }

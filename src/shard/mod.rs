@@ -22,6 +22,7 @@ mod checkpoint;
 mod consumers;
 mod decided;
 mod deliver;
+mod evict;
 mod jobs;
 mod load;
 mod memory;
@@ -38,6 +39,7 @@ mod requests;
 mod root;
 mod sort;
 mod stored;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -86,8 +88,6 @@ pub struct Shard {
     gone: Vec<corelane_storage::index::RemovedMessage>,
     /// Streams with something for their consumers.
     active: Vec<usize>,
-    /// Streams that owe an eviction that needs a page.
-    owed: Vec<usize>,
     /// Applying waits for this read.
     blocked_apply: Option<ReadId>,
     ops: Vec<Op>,
@@ -97,6 +97,8 @@ pub struct Shard {
     checkpoint: checkpoint::Checkpointer,
     reclaim: reclaim::Reclaim,
     sort: sort::Sort,
+    /// What is damaged and not served.
+    isolated: load::Isolated,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -241,12 +243,6 @@ impl Shard {
         if !cell.active {
             cell.active = true;
             self.active.push(slot);
-        }
-    }
-
-    fn owe_eviction(&mut self, slot: usize) {
-        if !self.owed.contains(&slot) {
-            self.owed.push(slot);
         }
     }
 

@@ -10,8 +10,9 @@ use super::message::{Asker, ShardMessage};
 use super::outlet::{Outlet, Placed};
 use super::queue::Rare;
 use super::read::Fetched;
+use super::tell::Tell;
 use crate::api::error::kinds;
-use crate::api::types::{ResponseType, StreamConfig, StreamCreated, Success, write_response};
+use crate::api::types::{ResponseType, StreamConfig, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::types::{ShardId, StreamId, Timestamp};
 
@@ -32,10 +33,8 @@ impl Shard {
             ShardMessage::Delete { id, asker } => self.decided(Decided::Delete { id, asker }),
             ShardMessage::Deleted { id } => self.stream_deleted(id),
             ShardMessage::Ask { question, from, streams } => {
-                let slots: Vec<usize> =
-                    streams.iter().filter_map(|id| self.slots.get(id).copied()).collect();
-                let streams = slots.into_iter().map(|slot| self.list_info(now, slot)).collect();
-                out.tell(from, ShardMessage::Tell { question, streams, usage: self.usage() });
+                let (left, told) = (streams, Vec::new());
+                self.tell(now, Tell::List { question, from, left, told }, out);
             }
             ShardMessage::Tell { question, streams, usage } => {
                 self.told_about(question, streams, &usage, out);
@@ -75,10 +74,10 @@ impl Shard {
                 self.insert_stream(*entry, out);
                 self.created(id);
                 if let Some(asker) = asker {
-                    self.answer_created(now, id, &asker, out);
+                    self.tell(now, Tell::Created(id, asker), out);
                 }
             }
-            Rare::Existing { id, asker } => self.answer_created(now, id, &asker, out),
+            Rare::Existing { id, asker } => self.tell(now, Tell::Created(id, asker), out),
             Rare::Update { id, config, asker } => self.updated(now, id, *config, asker, out),
             Rare::Delete { id, asker } => self.deleted(id, asker, out),
             Rare::DeleteMessage { stream, seq, asker } => {
@@ -132,21 +131,6 @@ impl Shard {
         });
     }
 
-    fn answer_created(
-        &mut self,
-        now: Timestamp,
-        id: StreamId,
-        asker: &Asker,
-        out: &mut impl Outlet,
-    ) {
-        let Some(&slot) = self.slots.get(&id) else { return };
-        let info = self.created_info(now, slot);
-        let mut body = Vec::new();
-        let created = StreamCreated { info: &info, did_create: true };
-        write_response(&mut body, ResponseType::StreamCreate, &created);
-        self.answer(asker, &body, out);
-    }
-
     fn updated(
         &mut self,
         now: Timestamp,
@@ -162,10 +146,7 @@ impl Shard {
         self.look_at_age(id);
         self.place(id, true, out);
         if let Some(asker) = asker {
-            let info = self.created_info(now, slot);
-            let mut body = Vec::new();
-            write_response(&mut body, ResponseType::StreamUpdate, &info);
-            self.answer(&asker, &body, out);
+            self.tell(now, Tell::Updated(id, asker), out);
         }
     }
 

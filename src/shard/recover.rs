@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{
-    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectId,
+    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectCursor, SubjectId,
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
@@ -16,7 +16,7 @@ use super::bodies::{BEGUN, ConfigBody, PurgeBody, kind};
 use super::cell::{StreamCell, subject_state};
 use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use super::consumers::ConsumerCell;
-use super::load::forget_removed;
+use super::load::{Isolated, forget_removed};
 use super::message::ShardMessage;
 use super::meta::Meta;
 use super::outlet::Outlet;
@@ -28,7 +28,7 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::Consumer;
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
-use crate::stream::admission::stored_size;
+use crate::stream::admission::{SubjectState, stored_size};
 use crate::stream::retention::Evict;
 use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
 
@@ -86,6 +86,8 @@ pub(super) struct Replay<'a> {
     /// Records about these consumers below these indices are part of the checkpoint.
     pub upto: BTreeMap<(StreamId, ConsumerId), u64>,
     pub loaded: Option<Loaded>,
+    /// What the checkpoint names and could not be read.
+    pub isolated: Isolated,
     /// Records of the checkpoint that the next one no longer names.
     pub orphans: Vec<Location>,
     /// Records and bytes that were replayed.
@@ -101,6 +103,8 @@ enum Todo {
     Nothing,
     /// A message of this subject was stored in this slot.
     Limits(usize, SubjectId),
+    /// The limits of the stream in this slot have changed.
+    NewLimits(usize),
     /// A message is to be removed.
     Remove(usize, u64),
     /// So is a range.
@@ -132,6 +136,7 @@ impl Shard {
             now,
             upto: BTreeMap::new(),
             loaded: None,
+            isolated: Isolated::default(),
             orphans: Vec::new(),
             replayed: (0, 0),
             todo: Todo::Nothing,
@@ -150,6 +155,11 @@ impl Shard {
                         continue;
                     }
                     replay.stopped_clean = false;
+                    if replay.isolated.concerns(&content) {
+                        // It stays where it is.
+                        *replay.live.entry(position.segment).or_default() += i64::from(len);
+                        continue;
+                    }
                     match content {
                         RecordIn::Message(m) => replay.message(&m, position),
                         RecordIn::Meta(m) => replay.meta(&m, index),
@@ -167,9 +177,11 @@ impl Shard {
             }
             replay.settle(dev, &mut recovery);
         }
+        replay.keep_limits_of_all(dev, &mut recovery);
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
+        replay.lines.extend(told_by(&report, options.id));
         let parts = replay.into_parts();
         let mut shard = Shard::assemble(options, log, parts, now);
         if records > 0 {
@@ -208,7 +220,6 @@ impl Shard {
             scratch: Vec::new(),
             gone: Vec::new(),
             active: Vec::new(),
-            owed: Vec::new(),
             blocked_apply: None,
             ops: Vec::new(),
             jobs: Default::default(),
@@ -217,6 +228,7 @@ impl Shard {
             checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
             reclaim: Default::default(),
             sort: Sort::new(now),
+            isolated: parts.isolated,
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -269,7 +281,6 @@ impl Shard {
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
-                self.enforce_limits(slot);
                 self.watch_age(slot);
             }
         }
@@ -317,6 +328,7 @@ impl Shard {
         for entry in entries {
             known.push(entry.id);
             match self.slots.get(&entry.id) {
+                None if self.isolated.streams.contains_key(&entry.id) => {}
                 None => {
                     let asker = None;
                     let message = ShardMessage::Create { entry: Box::new(entry), asker };
@@ -339,6 +351,24 @@ impl Shard {
             }
         }
     }
+}
+
+/// What opening the log found and mended, or left alone.
+fn told_by(report: &corelane_storage::recovery::Report, shard: ShardId) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.superblock_repaired {
+        let id = shard.0;
+        lines.push(format!(
+            "shard {id}: a copy of the superblock was damaged; it was written again from the other"
+        ));
+    }
+    for slot in &report.unidentified {
+        lines.push(format!(
+            "shard {}: the header of segment file {slot:08x} is damaged; it is left as it is",
+            shard.0
+        ));
+    }
+    lines
 }
 
 fn missing(segment: SegmentId, live: u64) -> String {
@@ -376,6 +406,7 @@ struct Parts {
     next_consumer: u64,
     lines: Vec<String>,
     loaded: Option<Loaded>,
+    isolated: Isolated,
     orphans: Vec<Location>,
     replayed: u64,
 }
@@ -403,6 +434,7 @@ impl Replay<'_> {
             stopped_clean: self.stopped_clean,
             lines: self.lines,
             loaded: self.loaded,
+            isolated: self.isolated,
             orphans: self.orphans,
             replayed: self.replayed.1,
         }
@@ -520,6 +552,7 @@ impl Replay<'_> {
         let (slot, done) = match std::mem::take(&mut self.todo) {
             Todo::Nothing => return,
             Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
+            Todo::NewLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
             Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
             Todo::Purge { slot, from, to, filter } => {
                 (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
@@ -529,6 +562,40 @@ impl Replay<'_> {
             let name = &self.cells[slot].config.name;
             self.lines.push(format!("stream '{name}': a removal could not be replayed: {why}"));
         }
+    }
+
+    /// A checkpoint may have been made in the middle of an eviction.
+    fn keep_limits_of_all<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
+        let limited = |c: &StreamCell| c.retention.is_limited() && !c.removing;
+        let all = self.cells.iter();
+        let slots: Vec<usize> = all.filter(|(_, c)| limited(c)).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.todo = Todo::NewLimits(slot);
+            self.settle(dev, recovery);
+        }
+    }
+
+    /// What limits had removed, or were about to, was not logged: it must not be there again.
+    fn keep_all_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
+        let cell = &self.cells[slot];
+        let mut over = Vec::new();
+        if cell.retention.limits_subjects() {
+            let mut cursor = SubjectCursor::new();
+            let subjects = cell.index.subjects();
+            subjects.for_each_match(b">", &mut cursor, &mut { u32::MAX }, |id, e| {
+                let state = SubjectState { last_seq: e.last, count: e.count };
+                over.extend((cell.retention.of_subject(state) > 0).then_some(id));
+            });
+        }
+        if over.is_empty() && cell.retention.is_limited() {
+            return self.keep_stream_limits(dev, recovery, slot);
+        }
+        over.into_iter().try_for_each(|id| self.keep_limits(dev, recovery, slot, id))
     }
 
     fn keep_limits<D: Blocking>(
@@ -560,6 +627,15 @@ impl Replay<'_> {
                 }
             }
         }
+        self.keep_stream_limits(dev, recovery, slot)
+    }
+
+    fn keep_stream_limits<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+    ) -> Result<(), String> {
         loop {
             let cell = &mut self.cells[slot];
             if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
@@ -623,7 +699,10 @@ impl Replay<'_> {
         let body = ConfigBody::decode(body).ok_or("too short")?;
         let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
         match self.slots.get(&id) {
-            Some(&slot) => self.cells[slot].update(config),
+            Some(&slot) => {
+                self.cells[slot].update(config);
+                self.todo = Todo::NewLimits(slot);
+            }
             None => {
                 let created = Timestamp(body.created);
                 let cell = StreamCell::new(id, config, created, self.options.seed);

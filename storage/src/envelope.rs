@@ -24,8 +24,8 @@
 //!  72 24  reserved         zero
 //!
 //! frame header (64 bytes)
-//!   0  8  checksum         chain of: xxh3-64 of the bytes 8..64, then each record's checksum
-//!                          (which covers the record's header)
+//!   0  8  checksum         chain of: each record's checksum (which covers the record's header),
+//!                          from 0, then xxh3-64 of the bytes 8..64
 //!   8  4  magic            "CLF1"
 //!  12  2  version          1
 //!  14  1  codec            0: records as they are

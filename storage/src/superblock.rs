@@ -144,6 +144,14 @@ impl Superblock {
         put_u64(out, 0, checksum);
     }
 
+    /// The version of a whole copy that another release has written.
+    pub fn other_version(bytes: &[u8]) -> Option<u32> {
+        let fixed = bytes.get(..FIXED_BYTES).filter(|b| &b[8..16] == MAGIC)?;
+        let b = bytes.get(..get_u32(fixed, 20) as usize).filter(|b| b.len() >= FIXED_BYTES)?;
+        let version = get_u32(b, 16);
+        (version != VERSION && get_u64(b, 0) == xxh3_64(&b[8..])).then_some(version)
+    }
+
     /// Reads a copy.
     pub fn decode(bytes: &[u8]) -> Option<Superblock> {
         let fixed = bytes.get(..FIXED_BYTES)?;
@@ -237,6 +245,21 @@ mod tests {
     }
 
     const SUPERBLOCK_SUM: u64 = 3058807619676244635;
+
+    #[test]
+    fn another_version_is_told_from_damage() {
+        let mut bytes = vec![0; 4096];
+        superblock().encode(&mut bytes);
+        assert_eq!(Superblock::other_version(&bytes), None);
+        put_u32(&mut bytes, 16, 2);
+        assert_eq!(Superblock::other_version(&bytes), None, "the checksum is that of version 1");
+        let checksum = xxh3_64(&bytes[8..152]);
+        put_u64(&mut bytes, 0, checksum);
+        assert_eq!(Superblock::other_version(&bytes), Some(2));
+        assert_eq!(Superblock::decode(&bytes), None);
+        put_u32(&mut bytes, 20, 100_000);
+        assert_eq!(Superblock::other_version(&bytes), None);
+    }
 
     #[test]
     fn every_flipped_bit_is_noticed() {

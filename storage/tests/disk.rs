@@ -4,10 +4,12 @@ use corelane_storage::device::blocking::Directory;
 use corelane_storage::device::{Blocking, DeviceError, Done, File, IoBuf, Op};
 use corelane_storage::log::{Log, LogOptions, Read, ReadHint};
 use corelane_storage::record::{MetaIn, RecordIn};
-use corelane_storage::recovery::{Replayed, open};
+use corelane_storage::recovery::{OpenError, Recovery, Replayed, open};
 use corelane_storage::types::{GroupId, LogIndex, Position, ShardId, Term};
 
 fn execute(log: &mut Log, dir: &mut Directory, ops: &mut Vec<Op>) {
+    // A turn begins: what nobody came for may go.
+    log.tick(0, ops);
     while let Some(op) = ops.pop() {
         let token = op.token();
         let (result, buf): (Result<usize, DeviceError>, Option<IoBuf>) = match op {
@@ -91,4 +93,69 @@ fn a_directory_holds_a_log() {
         assert!(log.is_idle());
     }
     std::fs::remove_dir_all(&path).unwrap();
+}
+
+/// A store with a few records in a directory of its own; `None` where there is no direct I/O.
+fn store(name: &str, options: &LogOptions) -> Option<std::path::PathBuf> {
+    let path = std::env::temp_dir().join(format!("corelane-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    let mut dir = Directory::open(&path).unwrap();
+    let (mut log, _) = match open(&mut dir, options.clone(), 1, |_| {}) {
+        Err(e) if format!("{e}").contains("nvalid argument") => return None,
+        opened => opened.unwrap(),
+    };
+    let mut ops = Vec::new();
+    for id in 0..50 {
+        let record =
+            RecordIn::Meta(MetaIn { kind: 1, stream: 0, id, body: b"body", relocated: false });
+        log.append(GroupId(1), Term(1), LogIndex(id), &record).unwrap();
+    }
+    while log.durable() < log.appended() {
+        log.seal(&mut ops);
+        execute(&mut log, &mut dir, &mut ops);
+    }
+    execute(&mut log, &mut dir, &mut ops);
+    Some(path)
+}
+
+#[test]
+fn a_superblock_that_was_cut_off_is_repaired_or_refused() {
+    let options = LogOptions::small(5, ShardId(0), 1);
+    // One copy is enough; less than one is not.
+    for (len, whole) in [
+        (131_071, true),
+        (65_536 + 4_096, true),
+        (65_536 + 50, true),
+        (65_536, true),
+        (4_096, true),
+        (151, true),
+        (100, false),
+        (0, false),
+    ] {
+        let Some(path) = store("cut", &options) else { return };
+        let file = std::fs::read_dir(&path)
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .find(|f| f.file_name().is_some_and(|n| n.to_string_lossy().contains("superblock")))
+            .expect("a superblock");
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(len).unwrap();
+        let files = || std::fs::read_dir(&path).unwrap().count();
+        let before = files();
+        let mut dir = Directory::open(&path).unwrap();
+        let mut records = 0;
+        let opened = open(&mut dir, options.clone(), 2, |_| records += 1);
+        if whole {
+            let (_, report) = opened.unwrap_or_else(|e| panic!("cut to {len}: {e}"));
+            assert_eq!((records, report.superblock_repaired), (50, len < 65_536 + 151), "{len}");
+            let again = Recovery::open(&mut dir, options.clone(), 3).unwrap();
+            assert!(!again.report().superblock_repaired, "both copies are written again");
+        } else {
+            let Err(OpenError::Superblock(why)) = opened.map(|_| ()) else {
+                panic!("cut to {len}: not refused");
+            };
+            assert!(why.contains("nothing was changed"), "{why}");
+            assert_eq!(files(), before, "nothing is deleted");
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }

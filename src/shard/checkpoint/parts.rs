@@ -165,7 +165,10 @@ impl Shard {
             head: cell.index.location(PageKey::HEAD).unwrap_or_default(),
             last_id: cell.admission.last_committed_id().to_vec(),
             dedupe: cell.stored.dedupe.values().copied().collect(),
-            consumers: run.consumers.iter().map(|(&id, &l)| (id, l)).collect(),
+            consumers: {
+                let whole = run.consumers.iter().map(|(&id, &l)| (id, l));
+                whole.chain(self.isolated.of_stream(stream)).collect()
+            },
         };
         run.body.clear();
         state.encode(&mut run.body);

@@ -1,6 +1,8 @@
 //! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is
 //! freed.
 
+mod damage;
+mod limits;
 mod restart;
 mod scattered;
 mod space;

@@ -395,7 +395,9 @@ impl Log {
             let (found_id, begin, stop) = (found.id, found.start, found.start + found.len);
             if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && !found.followed {
                 found.followed = true;
-                self.read_on(File::Segment(slot), id, stop, end, ops);
+                let overlap = round_up(2 * len, self.options.device_block_bytes);
+                let overlap = overlap.min(self.reads.ahead_bytes / 2);
+                self.read_on(File::Segment(slot), id, (stop, end), overlap, ops);
             }
             // The prefetch may have moved it, or evicted it if all others are waited for.
             let at = self.reads.stretches.iter().position(|s| s.id == found_id);
@@ -423,23 +425,30 @@ impl Log {
         }
     }
 
-    /// Keeps a few reads under way before a reader that goes on and on: a device has several in
-    /// hand at a time.
-    fn read_on(&mut self, file: File, id: SegmentId, mut from: u32, end: u32, ops: &mut Vec<Op>) {
+    /// Keeps a few reads under way behind `stop`, before a reader that goes on and on: a device has
+    /// several in hand at a time. They overlap by `overlap`, so that a record that lies across the
+    /// end of one is whole in the next.
+    fn read_on(
+        &mut self,
+        file: File,
+        id: SegmentId,
+        (mut stop, end): (u32, u32),
+        overlap: u32,
+        ops: &mut Vec<Op>,
+    ) {
         for _ in 0..READS_AHEAD {
-            let to = from as u64 + 1;
-            let known = self.reads.stretches.iter().find(|s| s.covers(id, from, to));
-            if let Some(stop) = known.map(|s| s.start + s.len) {
-                from = stop;
+            let from = stop - overlap.min(stop);
+            let behind = stop as u64 + 1;
+            let known = self.reads.stretches.iter().find(|s| s.covers(id, from, behind));
+            if let Some(known) = known {
+                stop = known.start + known.len;
                 continue;
             }
             let len = self.reads.ahead_bytes.min(end.saturating_sub(from));
-            if len == 0 {
-                break;
-            }
-            let Some(buf) = self.reads.spare_buf(len as usize) else { break };
+            let buf = (stop < end).then(|| self.reads.spare_buf(len as usize)).flatten();
+            let Some(buf) = buf else { break };
             self.issue_read(file, id, from, len, buf, ops);
-            from += len;
+            stop = from + len;
         }
     }
 

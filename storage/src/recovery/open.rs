@@ -30,7 +30,10 @@ impl Recovery {
             Some(superblock) => superblock,
             None if headers.iter().any(|(_, _, s)| *s != HeaderState::Blank) => {
                 return Err(OpenError::Superblock(
-                    "missing or unreadable, although there are segments with content".into(),
+                    "the file is missing, empty or cut off, although there are segments with \
+                     content; nothing was changed or deleted. It can be put back from a copy that \
+                     is as new as the segments"
+                        .into(),
                 ));
             }
             None => {
@@ -356,7 +359,12 @@ fn read_superblock<D: Blocking>(
         // A machine that stopped while the first superblock was written leaves a part of the
         // first copy, nothing in the second, and no segments; the caller refuses if there are.
         None if second.iter().all(|b| *b == 0) => Ok(None),
-        None => Err(OpenError::Superblock("both copies are corrupt".into())),
+        None => Err(OpenError::Superblock(match Superblock::other_version(&buf) {
+            Some(version) => format!("it is of version {version}, which is not known here"),
+            None => "both copies are corrupt; nothing was changed or deleted. It can be put back \
+                     from a copy that is as new as the segments"
+                .into(),
+        })),
     }
 }
 

@@ -1,0 +1,105 @@
+//! Limits that are lowered over much, and answers that have to wait.
+
+use super::world::{World, options};
+
+fn messages(world: &mut World, stream: &str) -> u64 {
+    let id = world.stream(stream).expect("a stream");
+    let slot = world.shard().slots[&id];
+    world.shard().cells[slot].index.messages()
+}
+
+/// Many subjects, several messages each, over more pages than stay in memory.
+fn filled() -> World {
+    let mut options = options();
+    options.index_cache_bytes = 0;
+    let mut world = World::with_options(41, Default::default(), options);
+    world.create("A", "");
+    for n in 0..24_000 {
+        world.publish("A", &format!("a.{}", n % 4_000), "", "p");
+        if n % 50 == 0 {
+            world.turn();
+            world.inbox.clear();
+        }
+    }
+    world.settle();
+    world.inbox.clear();
+    world
+}
+
+fn lower(settings: &str, left: u64) {
+    let mut world = filled();
+    world.crash();
+    let update = format!(r#"{{"name":"A","subjects":["a.>"]{settings}}}"#);
+    let reply = world.ask("STREAM.UPDATE.A", "A", &update);
+    let mut before = messages(&mut world, "A");
+    assert_eq!(before, 24_000);
+    let answer = loop {
+        world.turn();
+        let now = messages(&mut world, "A");
+        assert!(before - now <= 4_000, "{} messages went in one turn", before - now);
+        before = now;
+        if let Some(answer) = world.answer(&reply) {
+            break answer;
+        }
+    };
+    assert!(answer.contains(&format!(r#""messages":{left},"#)), "{answer}");
+    assert_eq!(messages(&mut world, "A"), left);
+    let dump = world.dump();
+    world.settle();
+    world.check_live();
+    world.crash();
+    // What was removed is not there again, not even for a moment.
+    assert!(world.dump() == dump, "a restart brought back what was removed");
+}
+
+#[test]
+fn a_lower_limit_of_messages_takes_its_time() {
+    lower(r#","max_msgs":100"#, 100);
+}
+
+#[test]
+fn a_lower_limit_per_subject_takes_its_time() {
+    lower(r#","max_msgs_per_subject":1"#, 4_000);
+    lower(r#","max_msgs_per_subject":4"#, 16_000);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_it_is_made_up_for() {
+    let mut world = filled();
+    world.crash();
+    let update = r#"{"name":"A","subjects":["a.>"],"max_msgs_per_subject":2}"#;
+    world.ask("STREAM.UPDATE.A", "A", update);
+    while messages(&mut world, "A") > 20_000 {
+        world.turn();
+    }
+    world.crash();
+    assert_eq!(messages(&mut world, "A"), 8_000);
+    world.settle();
+    world.check_live();
+}
+
+fn first_ts(answer: &str) -> &str {
+    let (_, rest) = answer.split_once(r#""first_ts":""#).expect("a first_ts");
+    rest.split_once('"').expect("its end").0
+}
+
+#[test]
+fn lists_and_updates_tell_a_first_time_that_must_be_read() {
+    for nth in 0..3 {
+        let mut world = filled();
+        world.request("STREAM.PURGE.A", "A", r#"{"seq":5000}"#);
+        world.settle();
+        world.crash();
+        let update = r#"{"name":"A","subjects":["a.>"],"max_msgs":50000}"#;
+        let body = r#"{"name":"A","subjects":["a.>"]}"#;
+        let told = match nth {
+            0 => world.request("STREAM.LIST", "", "{}"),
+            1 => world.request("STREAM.UPDATE.A", "A", update),
+            _ => world.request("STREAM.CREATE.A", "A", body),
+        };
+        let told = first_ts(&told).to_owned();
+        let info = world.request("STREAM.INFO.A", "A", "");
+        assert_eq!(told, first_ts(&info));
+        assert!(!told.starts_with("0001"), "{told}");
+    }
+}

@@ -54,6 +54,9 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
     }
     let listener = reactor::listen(&options).map_err(|e| listen_error(&options, &e))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
+    if let Some(path) = &options.pid_file {
+        files::write_pid_file(path)?;
+    }
     let begun = Instant::now();
     let reactors = reactor_count(&options);
     let limits = store_limits(&options);
@@ -224,9 +227,6 @@ fn write_files(
     control: Option<&Control>,
     logger: &Logger,
 ) -> Result<Option<PortsFile>, String> {
-    if let Some(path) = &options.pid_file {
-        files::write_pid_file(path)?;
-    }
     let Some(dir) = &options.ports_file_dir else { return Ok(None) };
     let mut ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
     if let (Some(http), Some(control)) = (&options.http, control) {
@@ -257,15 +257,22 @@ fn serve(
             }
             continue;
         };
+        if signal == libc::SIGQUIT {
+            // nats-server does not wait for this one either; its runtime says so and exits with 2.
+            eprintln!("SIGQUIT: quit");
+            return 2;
+        }
         logger.info(format_args!("{}", banner::trapped(name_of(signal))));
         match signal {
             libc::SIGINT => break,
             libc::SIGTERM if !draining => break,
             libc::SIGUSR1 => logger.reopen(),
             libc::SIGHUP => {
-                logger.error(format_args!(
-                    "Failed to reload server configuration: reload is not supported yet"
-                ));
+                let why = match options.config_file {
+                    None => "can only reload config when a file is provided using -c or --config",
+                    Some(_) => "reload is not supported yet",
+                };
+                logger.error(format_args!("Failed to reload server configuration: {why}"));
             }
             libc::SIGUSR2 if !draining => {
                 draining = true;
@@ -331,6 +338,9 @@ fn name_of(signal: i32) -> &'static str {
     }
 }
 
+const SIGNALS: [i32; 6] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGQUIT];
+
 /// The signals that the process waits for instead of being interrupted by them.
 struct Signals(libc::sigset_t);
 
@@ -341,8 +351,7 @@ impl Signals {
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]
-            {
+            for signal in SIGNALS {
                 libc::sigaddset(&mut set, signal);
             }
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());

@@ -229,6 +229,24 @@ fn lame_duck_by_signal() {
     });
 }
 
+#[test]
+fn signals_without_a_configuration_file() {
+    each(|kind, home| {
+        let mut server = home.serve(&["-a", "127.0.0.1", "-p", "-1"]);
+        let pid = server.child.id().to_string();
+        home.run(&["--signal", &format!("reload={pid}")]);
+        server.wait_for(
+            "[ERR] Failed to reload server configuration: can only reload config when a file is \
+             provided using -c or --config",
+        );
+        home.run(&["--signal", &format!("reopen={pid}")]);
+        server.wait_for("File log re-opened");
+        // SAFETY: `kill` takes no pointers; the child is ours and has not been waited for.
+        unsafe { libc::kill(server.child.id() as i32, libc::SIGQUIT) };
+        assert_eq!(server.exit_code(), 2, "{}", kind.word());
+    });
+}
+
 fn get(port: u16, path: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the monitor listens");
     socket.set_read_timeout(Some(WAIT)).expect("a timeout");

@@ -100,6 +100,10 @@ pub fn check_request(
     }
     check_filter_in_subject(&config, subject.filter)?;
     check_name(&config)?;
+    if config.num_replicas > 1 {
+        return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
+    }
+    check_name_length(&config)?;
     let name = (!config.name.is_empty()).then(|| config.name.clone());
     Ok(ConsumerCreate { name, config, action: request.action, pedantic: request.pedantic })
 }
@@ -127,7 +131,11 @@ fn check_name(config: &ConsumerConfig) -> Result<(), ApiError> {
         let text = "consumer name can not contain '.', '*', '>', '\\', '/'";
         return Err(ApiError::invalid_config(text));
     }
-    if name.len() > names::BYTES_MAX {
+    Ok(())
+}
+
+fn check_name_length(config: &ConsumerConfig) -> Result<(), ApiError> {
+    if config.name.len() > names::BYTES_MAX {
         return Err(if config.durable_name.is_empty() {
             kinds::CONSUMER_CREATE.with("error creating store for consumer")
         } else {
@@ -147,20 +155,17 @@ pub fn check(
     pedantic: bool,
 ) -> Result<ConsumerConfig, ApiError> {
     metadata::store_level(&mut config.metadata, 0);
-    if config.num_replicas > 1 {
-        return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
+    let fixed = fix_negatives(&mut config);
+    if pedantic && let Some(text) = fixed {
+        return Err(kinds::PEDANTIC.with(text));
     }
+    fill_defaults(&mut config, stream, limits, pedantic)?;
     if config.num_replicas < 0 {
         return Err(kinds::REPLICAS_CANNOT_BE_NEGATIVE.error());
     }
     if config.backoff.iter().any(|&ns| ns < 0) {
         return Err(kinds::CONSUMER_BACKOFF_NEEDS_POSITIVE.error());
     }
-    let fixed = fix_negatives(&mut config);
-    if pedantic && let Some(text) = fixed {
-        return Err(kinds::PEDANTIC.with(text));
-    }
-    fill_defaults(&mut config, stream, limits, pedantic)?;
     if config.max_deliver > 0 && (config.max_deliver as u64) < config.backoff.len() as u64 {
         return Err(kinds::CONSUMER_MAX_DELIVER_BACKOFF.error());
     }
@@ -175,6 +180,12 @@ pub fn check(
     } else {
         check_pull(&config, limits)?;
     }
+    if config.direct {
+        refuse_if(&[
+            (!config.is_push(), kinds::CONSUMER_DIRECT_REQUIRES_PUSH_BASED_CONSUMER),
+            (!config.durable_name.is_empty(), kinds::CONSUMER_DIRECT_REQUIRES_EPHEMERAL_CONSUMER),
+        ])?;
+    }
     check_limits(&config, &stream.consumer_limits, limits)?;
     check_filters(&config)?;
     check_start(&config)?;
@@ -185,12 +196,6 @@ pub fn check(
     if metadata::size(&config.metadata) > metadata::BYTES_MAX {
         let limit = format!("{}KB", metadata::BYTES_MAX / 1024);
         return Err(kinds::CONSUMER_METADATA_LENGTH.with(limit));
-    }
-    if config.direct {
-        refuse_if(&[
-            (!config.is_push(), kinds::CONSUMER_DIRECT_REQUIRES_PUSH_BASED_CONSUMER),
-            (!config.durable_name.is_empty(), kinds::CONSUMER_DIRECT_REQUIRES_EPHEMERAL_CONSUMER),
-        ])?;
     }
     check_supported(&config)?;
     Ok(config)
@@ -229,12 +234,11 @@ fn fill_defaults(
     }
     let acked = matches!(config.ack_policy, AckPolicy::All | AckPolicy::Explicit);
     if let Some(&first) = config.backoff.first() {
-        if pedantic && config.ack_wait != 0 && config.ack_wait != first {
+        let wait = if config.ack_wait == 0 && acked { ACK_WAIT_DEFAULT } else { config.ack_wait };
+        if pedantic && wait != first {
             return Err(kinds::PEDANTIC.with("first backoff value has to equal batch AckWait"));
         }
-        if config.ack_wait >= 0 {
-            config.ack_wait = first;
-        }
+        config.ack_wait = first;
     } else if config.ack_wait == 0 && acked {
         config.ack_wait = ACK_WAIT_DEFAULT;
     }
@@ -242,7 +246,14 @@ fn fill_defaults(
         config.max_waiting = MAX_WAITING_DEFAULT;
     }
     let of_stream = &stream.consumer_limits;
+    let unset = |field| {
+        let text = format_args!("{field} must be set if it's configured in stream limits");
+        kinds::PEDANTIC.with(text)
+    };
     if config.max_ack_pending == 0 {
+        if pedantic && of_stream.max_ack_pending > 0 {
+            return Err(unset("max_ack_pending"));
+        }
         config.max_ack_pending = match of_stream.max_ack_pending {
             0 if acked && limits.max_ack_pending > 0 => {
                 MAX_ACK_PENDING_DEFAULT.min(limits.max_ack_pending)
@@ -252,6 +263,9 @@ fn fill_defaults(
         };
     }
     if config.inactive_threshold == 0 {
+        if pedantic && of_stream.inactive_threshold > 0 {
+            return Err(unset("inactive_threshold"));
+        }
         config.inactive_threshold = of_stream.inactive_threshold;
     }
     if config.max_batch == 0 && limits.max_request_batch > 0 && !config.is_push() {

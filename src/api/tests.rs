@@ -365,7 +365,6 @@ fn stream_fields_that_are_not_supported() {
         ("subject_delete_marker_ttl", "1000000000"),
         ("allow_msg_counter", "true"),
         ("allow_msg_schedules", "true"),
-        ("persist_mode", r#""async""#),
     ] {
         let body = format!(r#"{{"name":"S","{field}":{value}}}"#);
         let got = stream_error(&body, &StreamLimits::default());

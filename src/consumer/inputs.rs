@@ -11,6 +11,9 @@ use super::unacked::EXPIRE_MAX;
 use crate::api::types::PullRequest;
 use crate::types::Timestamp;
 
+/// A request that expires sooner has expired before it is looked at.
+const EXPIRES_NS_MIN: i64 = 100;
+
 impl Consumer {
     /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with
     /// `origin`.
@@ -57,6 +60,9 @@ impl Consumer {
             return;
         }
         self.waiting.add(now.0, &request, inbox, origin);
+        if request.expires != 0 && request.expires < EXPIRES_NS_MIN {
+            self.expire_requests(now.plus(EXPIRES_NS_MIN), sink);
+        }
     }
 
     /// An acknowledgement. `reply` may be empty. False if nobody listens for it, as the consumer
@@ -104,12 +110,15 @@ impl Consumer {
         if seq >= self.ledger.next_seq {
             return self.done_ahead(now, ack);
         }
-        self.acked_at = Some(now);
         if self.settings.ack_policy == AckPolicy::All {
             if seq > self.ledger.floor_seq && ack.consumer_seq > self.ledger.floor_cseq {
+                self.acked_at = Some(now);
                 self.ledger.change(Op::AckedAll { seq, consumer_seq: ack.consumer_seq });
             }
-        } else if self.ledger.unacked.get(seq).is_some() {
+            return true;
+        }
+        self.acked_at = Some(now);
+        if self.ledger.unacked.get(seq).is_some() {
             self.ledger.change(Op::Acked { seq });
         } else if self.ledger.concerns(seq) {
             // It was dropped after its last delivery; now it is done after all.
@@ -141,7 +150,7 @@ impl Consumer {
 
     fn nak(&mut self, now: Timestamp, ack: &AckSubject, delay: Option<i64>) {
         let known = ack.consumer_seq > self.ledger.floor_cseq
-            && ack.consumer_seq < self.ledger.next_cseq
+            && ack.consumer_seq <= self.ledger.next_cseq
             && self.ledger.unacked.get(ack.seq).is_some();
         if !known {
             return;
@@ -208,6 +217,16 @@ impl Consumer {
         let watched = self.watched().is_some_and(|(first, _)| first < below);
         if watched || self.ledger.next_seq < below || self.ledger.floor_seq + 1 < below {
             self.ledger.change(Op::Purged { below });
+        }
+    }
+
+    /// A purge of what the consumer wants is over: nats-server shows all that it passed as
+    /// delivered from then on.
+    pub fn settle(&mut self) {
+        let seq = self.ledger.next_seq - 1;
+        let floor = self.ledger.unacked.is_empty() && self.ledger.floor_seq < seq;
+        if self.ledger.start_next().is_none() && (self.ledger.delivered_seq < seq || floor) {
+            self.ledger.change(Op::Settled { seq });
         }
     }
 

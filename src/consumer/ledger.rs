@@ -27,6 +27,7 @@
 //! | 9 | position | next stream sequence, next consumer sequence, last stream sequence delivered |
 //! | 10 | acknowledged ahead of the position | step |
 //! | 11 | all acknowledged ahead of the position up to | step |
+//! | 13 | after a purge: what was looked at is delivered, and done if nothing is owed | step |
 //! | 12 | start | next sequence, stream's last, count, step to each of the start set |
 
 use super::codec::{Corrupt, Reader, put, put_step};
@@ -90,6 +91,11 @@ pub enum Op {
     Purged {
         /// The first stream sequence that may be there.
         below: u64,
+    },
+    /// A purge is over: all up to here counts as delivered, and as done if nothing is owed.
+    Settled {
+        /// Stream sequence.
+        seq: u64,
     },
     /// The position moved without a delivery.
     Position {
@@ -336,6 +342,12 @@ impl Ledger {
                 }
             }
             Op::Purged { below } => self.purged(below),
+            Op::Settled { seq } => {
+                self.delivered_seq = self.delivered_seq.max(seq);
+                if self.unacked.is_empty() {
+                    self.raise_floor();
+                }
+            }
             Op::Position { next_seq, next_cseq } => {
                 self.move_to(next_seq);
                 self.next_cseq = self.next_cseq.max(next_cseq);
@@ -464,6 +476,7 @@ fn op_of(tag: u8, seq: u64, due: i64, consumer_seq: u64) -> Result<Op, Corrupt> 
         8 => Op::Purged { below: seq },
         10 => Op::Ahead { seq },
         11 => Op::AheadAll { seq },
+        13 => Op::Settled { seq },
         _ => return Err(Corrupt("unknown op in a delta")),
     })
 }
@@ -586,6 +599,7 @@ impl Delta {
             Op::Purged { below } => (8, below),
             Op::Ahead { seq } => (10, seq),
             Op::AheadAll { seq } => (11, seq),
+            Op::Settled { seq } => (13, seq),
         };
         self.close_run();
         self.begin(tag, seq);

@@ -76,7 +76,7 @@ pub struct Progress {
 pub struct Info {
     /// Consumer sequence of the last delivery.
     pub delivered_consumer_seq: u64,
-    /// Stream sequence of the last new delivery; before the first, where the stream was looked at.
+    /// Stream sequence of the last new delivery; before the first, what lies before the start.
     pub delivered_stream_seq: u64,
     /// When the last delivery was; `None` before the first.
     pub delivered_at: Option<Timestamp>,
@@ -280,11 +280,7 @@ impl Consumer {
     pub fn info(&self) -> Info {
         Info {
             delivered_consumer_seq: self.ledger.next_cseq - 1,
-            delivered_stream_seq: if self.ledger.next_cseq == 1 {
-                self.ledger.next_seq - 1
-            } else {
-                self.ledger.delivered_seq
-            },
+            delivered_stream_seq: self.ledger.delivered_seq,
             delivered_at: self.delivered_at,
             floor_consumer_seq: self.ledger.floor_cseq,
             floor_stream_seq: self.ledger.floor_seq,

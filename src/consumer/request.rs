@@ -170,7 +170,8 @@ pub struct AckSubject {
 impl AckSubject {
     /// Splits `$JS.ACK.<stream>.<consumer>.…` (9 tokens) or
     /// `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` (11 or more) into stream, consumer and
-    /// numbers. `None` for any other shape.
+    /// numbers. `None` for any other shape. What is no number is the greatest one, which belongs to
+    /// no delivery.
     pub fn parse(subject: &[u8]) -> Option<(&[u8], &[u8], AckSubject)> {
         let rest = subject.strip_prefix(b"$JS.ACK.")?;
         let count = rest.split(|&b| b == b'.').count();
@@ -182,13 +183,13 @@ impl AckSubject {
         let mut tokens = rest.split(|&b| b == b'.').skip(skip);
         let stream = tokens.next()?;
         let consumer = tokens.next()?;
-        let mut number = || tokens.next().and_then(decimal);
+        let mut number = || tokens.next().and_then(decimal).unwrap_or(u64::MAX);
         let numbers = AckSubject {
-            deliveries: number()?,
-            seq: number()?,
-            consumer_seq: number()?,
-            stored: i64::try_from(number()?).ok()?,
-            pending: number()?,
+            deliveries: number(),
+            seq: number(),
+            consumer_seq: number(),
+            stored: i64::try_from(number()).unwrap_or(0),
+            pending: number(),
         };
         Some((stream, consumer, numbers))
     }
@@ -396,7 +397,9 @@ mod tests {
         let mut out = b"$JS.ACK.S.C".to_vec();
         numbers.write_to(&mut out);
         assert_eq!(out, v1);
-        for bad in ["$JS.ACK.S.C.2.33.44.5", "$JS.ACK.S.C.2.x.44.5.0", "$JS.ACK.S", "foo"] {
+        let odd = AckSubject::parse(b"$JS.ACK.S.C.2.x.44.y.0").map(|(_, _, numbers)| numbers);
+        assert_eq!(odd, Some(AckSubject { seq: u64::MAX, stored: 0, ..numbers }));
+        for bad in ["$JS.ACK.S.C.2.33.44.5", "$JS.ACK.S", "foo"] {
             assert_eq!(AckSubject::parse(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -6,6 +6,10 @@ use crate::types::{ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+/// How the long form of acknowledgement and flow-control subjects begins here: no domain, and the
+/// hash of the account `$G` (the first eight bytes of its SHA-256, each modulo 62 a character).
+const HERE: &[u8] = b"_.szMpdrwD.";
+
 /// Where a stream lives and what it captures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPlace {
@@ -172,6 +176,9 @@ impl Catalogue {
         }
         let rest = subject.strip_prefix(b"$JS.")?;
         if let Some(request) = rest.strip_prefix(b"API.") {
+            if request.is_empty() {
+                return None;
+            }
             return Some(self.api(account, request));
         }
         let is_ack = rest.starts_with(b"ACK.");
@@ -179,7 +186,7 @@ impl Catalogue {
         let tokens = rest.split(|&b| b == b'.').count();
         let at = match (is_ack, tokens) {
             (true, 7) | (false, 3) => 0,
-            (true, 9..) | (false, 5) => 2,
+            (true, 9..) | (false, 5) if rest.starts_with(HERE) => 2,
             _ => return None,
         };
         let name = rest.split(|&b| b == b'.').nth(at)?;
@@ -247,8 +254,10 @@ mod tests {
             ("$JS.ACK.S.C.1.2.3.4.5", Some((2, ack))),
             ("$JS.ACK.T.C.1.2.3.4.5", None),
             ("$JS.ACK.S.C.1", None),
-            ("$JS.ACK._.hash.S.C.1.2.3.4.5", Some((2, ack))),
-            ("$JS.ACK._.hash.S.C.1.2.3.4.5.x", Some((2, ack))),
+            ("$JS.ACK._.szMpdrwD.S.C.1.2.3.4.5", Some((2, ack))),
+            ("$JS.ACK._.szMpdrwD.S.C.1.2.3.4.5.x", Some((2, ack))),
+            ("$JS.ACK._.other.S.C.1.2.3.4.5", None),
+            ("$JS.ACK.domain.szMpdrwD.S.C.1.2.3.4.5", None),
             ("$JS.FC.S.C.abcd", Some((2, fc))),
             ("$JS.EVENT.x", None),
         ] {

@@ -466,9 +466,8 @@ impl Interest {
         }
     }
 
-    /// True if anybody on the node subscribes to just this subject, or, with a group, if a member
-    /// of
-    /// that group does: wildcards do not count.
+    /// True if anybody on the node subscribes to just this subject without a group, or, with one,
+    /// if a member of that group does: wildcards do not count.
     pub fn has_listener(
         &mut self,
         account: AccountId,
@@ -480,9 +479,7 @@ impl Interest {
         let filter = &table.filters[id as usize];
         match group {
             Some(group) => filter.groups.iter().any(|g| *g.name == *group),
-            None => {
-                !filter.plain.is_empty() || !filter.remote.is_empty() || !filter.groups.is_empty()
-            }
+            None => !filter.plain.is_empty() || !filter.remote.is_empty(),
         }
     }
 

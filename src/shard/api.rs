@@ -52,11 +52,11 @@ impl Shard {
         use ApiRequest as A;
         let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
         self.api_total += u64::from(counted && !r.counted.replace(true));
-        if r.required_level > level_for(request) {
+        let slot = stream.and_then(|id| self.slots.get(&id).copied());
+        if r.required_level > level_for(request) && self.level_comes_first(request, slot, r) {
             self.refuse_level(request, r, out);
             return Ok(());
         }
-        let slot = stream.and_then(|id| self.slots.get(&id).copied());
         match *request {
             A::Info => self.account_info(r, out),
             A::StreamCreate(name) => self.create_stream(now, name, r, out),
@@ -123,6 +123,28 @@ impl Shard {
         }
     }
 
+    /// Whether nothing else is wrong with a request that nats-server looks at before the level.
+    fn level_comes_first(
+        &self,
+        request: &ApiRequest<'_>,
+        slot: Option<usize>,
+        r: &Request,
+    ) -> bool {
+        use ApiRequest as A;
+        match *request {
+            A::ClusterOnly(_) => false,
+            A::DirectGet { .. } => slot.is_some_and(|s| self.cells[s].config.allow_direct),
+            A::ConsumerNext(names) => {
+                slot.is_some_and(|s| self.cells[s].consumers.find(names.consumer).is_some())
+            }
+            A::ConsumerInfo(_) => is_empty_request(&r.payload),
+            A::ConsumerCreate(_) => {
+                CreateConsumerRequest::decode(&r.payload, self.options.strict).is_ok()
+            }
+            _ => true,
+        }
+    }
+
     /// A request that needs a level of the API which this server does not have.
     fn refuse_level(&mut self, request: &ApiRequest<'_>, r: &Request, out: &mut impl Outlet) {
         match request.response() {
@@ -166,7 +188,7 @@ impl Shard {
         let first = index.first_seq();
         let time = |t: Timestamp| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
         let known = index.messages() > 0 && cell.first_time.0 == first;
-        let untouched = index.last_seq() == 0;
+        let untouched = index.last_seq() == 0 && !cell.first_shown;
         StreamState {
             messages: index.messages(),
             bytes: index.bytes(),
@@ -242,6 +264,9 @@ impl Shard {
         if request.deleted_details && index.messages() > 0 {
             let range = index.first_seq()..=index.last_seq();
             state.deleted = range.filter(|&seq| !index.is_live(seq)).collect();
+        } else if request.deleted_details && state.first_seq == 0 && !self.cells[slot].is_memory() {
+            // nats-server counts sequence 0 of a file that was never used.
+            (state.num_deleted, state.deleted) = (1, vec![0]);
         }
         let (mut total, mut offset, mut limit) = (0, 0, 0);
         if !request.subjects_filter.is_empty() {
@@ -307,7 +332,11 @@ impl Shard {
                 _ if cell.config.sealed => Err(kinds::STREAM_SEALED.error()),
                 _ if cell.config.deny_delete => Err(failed("message delete not permitted")),
                 0 if empty => Err(kinds::BAD_REQUEST.error()),
+                0 if cell.is_memory() => Err(kinds::SEQUENCE_NOT_FOUND.with(0)),
                 0 => Err(failed("no message found")),
+                seq if cell.is_memory() && !cell.index.is_live(seq) => {
+                    Err(kinds::SEQUENCE_NOT_FOUND.with(seq))
+                }
                 seq if seq > cell.index.last_seq() => Err(failed("stream store EOF")),
                 seq if seq < cell.index.first_seq() => Err(failed("no message found")),
                 seq if !cell.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),

@@ -183,11 +183,13 @@ impl Shard {
                 for filter in filters {
                     seq = seq.max(self.last_of(slot, filter.as_bytes())?);
                 }
-                start.next_seq = seq.unwrap_or(last + 1);
+                // nats-server shows this start when there is none.
+                start.next_seq = seq.unwrap_or(first);
             }
             DeliverPolicy::LastPerSubject => {
                 start.start_set = self.last_of_each(slot, config.filters())?;
-                start.next_seq = last + 1;
+                let none = start.start_set.is_empty();
+                start.next_seq = if none { last.max(first) } else { last + 1 };
             }
         }
         Ok(start)
@@ -610,13 +612,11 @@ impl Shard {
         }
     }
 
-    /// After a purge: consumers that stood in what is gone move on.
-    pub(super) fn consumers_after_purge(&mut self, slot: usize, all: bool) {
+    /// After a purge: consumers of what was purged that stood in what is gone move on.
+    pub(super) fn consumers_after_purge(&mut self, slot: usize, filter: &[u8]) {
         let cell = &mut self.cells[slot];
-        if all {
-            let first = cell.index.first_seq();
-            cell.consumers.purged_below(first);
-        }
+        let first = cell.index.first_seq();
+        cell.consumers.purged_below(first, filter);
         self.mark_active(slot);
     }
 

@@ -9,11 +9,20 @@ use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
 use crate::interest::Captured;
 use crate::stream::admission::{Admitted, Publish, stored_size};
+use crate::stream::headers::without_request_info;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
     pub(super) fn publish(&mut self, now: Timestamp, stream: StreamId, m: &Captured<'_>) {
+        let stripped = match m.headers.is_empty() {
+            true => None,
+            false => without_request_info(m.headers),
+        };
+        let m = &match &stripped {
+            Some(headers) => Captured { headers, ..*m },
+            None => *m,
+        };
         let origin = m.origin;
         let slot = match self.slots.get(&stream) {
             Some(&slot) if !self.cells[slot].removing => slot,

@@ -17,6 +17,9 @@ pub struct StreamCell {
     pub config: StreamConfig,
     /// When it was created.
     pub created: Timestamp,
+    /// The first sequence is shown although none was used: it was configured, or the stream was
+    /// purged.
+    pub first_shown: bool,
     /// The gate of publishes.
     pub admission: Admission,
     /// What lies where.
@@ -67,6 +70,7 @@ impl StreamCell {
             memory: (config.storage == StorageType::Memory).then(MemoryStore::default),
             retention: Retention::new(&config),
             ack: AckTemplate::new(&config.name, ""),
+            first_shown: config.first_seq > 0,
             config,
             created,
             index,

@@ -13,6 +13,7 @@ use crate::api::types::ConsumerConfig;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{Consumer, DeltaMark};
 use crate::interest::WatchId;
+use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
 
 /// One consumer with all that belongs to it.
@@ -161,19 +162,38 @@ impl Consumers {
         self.touched = touched;
     }
 
-    /// All below `first` is gone, and nothing but that: consumers that stand there move on.
-    pub fn purged_below(&mut self, first: u64) {
+    /// A purge with this filter is over and the stream begins at `first`: consumers of what was
+    /// purged that stand below move on.
+    pub fn purged_below(&mut self, first: u64, filter: &[u8]) {
         let mut touched = std::mem::take(&mut self.touched);
         self.groups.concerned_below(first, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
             let cell = &mut self.cells[slot];
+            if !is_concerned(cell.config.filters(), filter) {
+                continue;
+            }
             cell.consumer.purged_below(first);
             self.groups.moved(handle, cell.consumer.progress());
             self.groups.watch(handle, cell.consumer.watched());
             self.queue(slot);
         }
         self.touched = touched;
+    }
+
+    /// A purge is over: see [`Consumer::settle`]. The slots of those that changed.
+    pub fn settle(&mut self, filter: &[u8]) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for &slot in self.by_name.values() {
+            let cell = &mut self.cells[slot];
+            if is_concerned(cell.config.filters(), filter) {
+                cell.consumer.settle();
+                if cell.consumer.is_dirty() {
+                    changed.push(slot);
+                }
+            }
+        }
+        changed
     }
 
     /// Puts a consumer into the list of those to be driven.
@@ -189,4 +209,11 @@ impl Consumers {
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+}
+
+/// Whether a purge with this filter (empty for everything) takes what a consumer with `filters`
+/// wants.
+fn is_concerned(filters: &[String], filter: &[u8]) -> bool {
+    let overlaps = |own: &String| subject::overlaps(own.as_bytes(), filter);
+    filter.is_empty() || filters.is_empty() || filters.iter().any(overlaps)
 }

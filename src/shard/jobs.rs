@@ -77,6 +77,8 @@ pub(super) struct Purge {
     purged: u64,
     /// An emptied stream goes on from this sequence.
     skip_to: Option<u64>,
+    /// Everything was asked to go.
+    whole: bool,
     /// Records that are not applied yet.
     ahead: usize,
     done: bool,
@@ -124,6 +126,7 @@ impl Shard {
         let job = Some(PurgeJob::new(filters, below, keep));
         let id = self.jobs.next;
         let skip_to = below.filter(|_| filter.is_empty());
+        let whole = below.is_none() && keep == 0 && filter.is_empty();
         let filter = filter.into();
         let done = false;
         let purge = Purge {
@@ -134,6 +137,7 @@ impl Shard {
             asker,
             purged: 0,
             skip_to,
+            whole,
             ahead: 0,
             done,
             refused: false,
@@ -357,7 +361,11 @@ impl Shard {
             return;
         }
         if let Some(&slot) = self.slots.get(&purge.stream) {
-            self.consumers_after_purge(slot, purge.filter.is_empty());
+            self.cells[slot].first_shown |= purge.whole;
+            self.consumers_after_purge(slot, &purge.filter);
+            for at in self.cells[slot].consumers.settle(&purge.filter) {
+                self.with_consumer(slot, at, out, |_, _| ());
+            }
             self.watch_age(slot);
         }
         if let Some(asker) = purge.asker {

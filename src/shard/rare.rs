@@ -250,7 +250,7 @@ impl Shard {
                 }
             }
         }
-        self.consumers_after_purge(slot, filter.is_empty());
+        self.consumers_after_purge(slot, &filter);
         self.purge_progress(job, count);
         self.purge_step_done(job, out);
         None

@@ -17,6 +17,8 @@ use crate::types::Timestamp;
 
 /// Most bytes of a header block that a stream stores.
 pub const HEADERS_BYTES_MAX: usize = 65_535;
+/// The last sequence that is given. What counts pages and positions has room above.
+pub const SEQ_MAX: u64 = u64::MAX - (1 << 20);
 
 /// The committed messages of one subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,6 +223,9 @@ impl Admission {
             stored_size(self.rules.storage, publish.subject.len(), header_len, publish.payload_len);
         let grow = self.check_limits(view, publish.subject, size)?;
         let seq = self.next_seq(view);
+        if seq > SEQ_MAX {
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum sequence reached"));
+        }
         let last_time = self.overlay.last().map_or_else(|| view.last_time(), |last| last.at);
         let at = now.max(last_time);
         self.overlay.push(seq, at, publish.subject, size, grow);
@@ -311,7 +316,7 @@ impl Admission {
         if !headers.rollup.is_empty() {
             return Err(kinds::STREAM_ROLLUP_FAILED.with("rollup not permitted"));
         }
-        Ok(())
+        headers.check_ttl_text()
     }
 
     /// Discard new: refuses at a limit. By how many messages and bytes the stream would grow.

@@ -6,7 +6,7 @@ use crate::api::filter_index::FilterIndex;
 use crate::api::names::DESCRIPTION_BYTES_MAX;
 use crate::api::time::go_duration;
 use crate::api::types::{
-    Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StreamConfig,
+    Compression, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StorageType, StreamConfig,
     StreamConfigRequest,
 };
 use crate::api::{metadata, names};
@@ -45,7 +45,12 @@ pub fn check_create(
     if config.sealed {
         return Err(invalid("stream configuration for create can not be sealed"));
     }
-    check(config, request.pedantic, limits)
+    if config.mirror_direct && config.mirror.is_none() {
+        return Err(invalid("stream has no mirror but does have mirror direct"));
+    }
+    let config = check(config, request.pedantic, limits)?;
+    check_single(&config)?;
+    Ok(config)
 }
 
 /// The configuration of a STREAM.UPDATE request whose subject names `stream`: checked and filled
@@ -64,6 +69,7 @@ pub fn check_update_request(
 
 /// The configuration after an update of `old` by `new`, which is checked already.
 pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+    check_single(&new)?;
     if new.name != old.name {
         return Err(invalid("stream configuration name must match original"));
     }
@@ -78,6 +84,9 @@ pub fn check_update(old: &StreamConfig, mut new: StreamConfig) -> Result<StreamC
         if refused {
             return Err(invalid(format_args!("stream configuration update can not {what}")));
         }
+    }
+    if new.persist_mode != old.persist_mode {
+        return Err(invalid("stream configuration update can not change persist mode"));
     }
     if new.sealed {
         new.max_age = 0;
@@ -136,28 +145,18 @@ fn check(
     pedantic: bool,
     limits: &StreamLimits,
 ) -> Result<StreamConfig, ApiError> {
-    if config.mirror_direct && config.mirror.is_none() {
-        return Err(invalid("stream has no mirror but does have mirror direct"));
-    }
     let level = required_level(&config);
     metadata::store_level(&mut config.metadata, level);
     check_texts(&config)?;
     check_supported(&config)?;
     check_replicas(&mut config)?;
-    for limit in [
-        &mut config.max_msgs,
-        &mut config.max_bytes,
-        &mut config.max_msgs_per_subject,
-        &mut config.max_consumers,
-    ] {
-        *limit = if *limit <= 0 { -1 } else { *limit };
-    }
-    config.max_msg_size = if config.max_msg_size <= 0 { -1 } else { config.max_msg_size };
+    fill_limits(&mut config, pedantic)?;
     check_times(&mut config, pedantic, limits)?;
     check_discard(&config)?;
     if config.subjects.is_empty() {
         config.subjects.push(config.name.clone());
     }
+    check_persist_mode(&config)?;
     check_subjects(&config)?;
     if let Some(placement) = &config.placement {
         if !placement.preferred.is_empty() {
@@ -167,19 +166,65 @@ fn check(
             config.placement = None;
         }
     }
-    if config.num_replicas > 1 {
-        return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
-    }
     Ok(config)
+}
+
+fn check_single(config: &StreamConfig) -> Result<(), ApiError> {
+    match config.num_replicas {
+        ..=1 => Ok(()),
+        _ => Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error()),
+    }
+}
+
+/// Limits that are not there become -1, which pedantic requests have to say themselves if they say
+/// anything below.
+fn fill_limits(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let mut size = i64::from(config.max_msg_size);
+    for (limit, field) in [
+        (&mut config.max_msgs, "max_msgs"),
+        (&mut config.max_msgs_per_subject, "max_msgs_per_subject"),
+        (&mut config.max_bytes, "max_bytes"),
+        (&mut size, "max_msg_size"),
+        (&mut config.max_consumers, "max_consumers"),
+    ] {
+        if pedantic && *limit < -1 {
+            return Err(kinds::PEDANTIC.with(format_args!("{field} must be set to -1")));
+        }
+        *limit = if *limit <= 0 { -1 } else { *limit };
+    }
+    if size < 0 {
+        config.max_msg_size = -1;
+    }
+    Ok(())
 }
 
 /// The API level that nats-server would ask for.
 fn required_level(config: &StreamConfig) -> u32 {
-    match (config.allow_batched, config.allow_atomic) {
-        (true, _) => 4,
-        (_, true) => 2,
-        _ => 0,
+    if config.allow_batched {
+        4
+    } else if config.allow_atomic || config.persist_mode != PersistMode::Default {
+        2
+    } else {
+        0
     }
+}
+
+/// `async` allows acknowledgements before a message is written. Here they come when it is durable
+/// all the same, which that allows too.
+fn check_persist_mode(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.persist_mode == PersistMode::Default {
+        return Ok(());
+    }
+    let problem = if config.storage != StorageType::File {
+        "only supported on file storage"
+    } else if config.num_replicas > 1 {
+        "not supported on replicated streams"
+    } else if config.allow_atomic {
+        "not supported with atomic batch publish"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format_args!("async persist mode is {problem}")))
 }
 
 fn check_texts(config: &StreamConfig) -> Result<(), ApiError> {
@@ -218,7 +263,6 @@ fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
         (config.subject_delete_marker_ttl != 0, "subject_delete_marker_ttl"),
         (config.allow_msg_counter, "allow_msg_counter"),
         (config.allow_msg_schedules, "allow_msg_schedules"),
-        (config.persist_mode != PersistMode::Default, "persist_mode"),
     ] {
         if set {
             return Err(ApiError::field_not_supported(field));

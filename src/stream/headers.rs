@@ -59,6 +59,28 @@ impl Expected {
     }
 }
 
+/// The header block without `Nats-Request-Info`, which is the server's own; `None` if that is not
+/// in it. Nothing is left of a block that holds nothing else.
+pub fn without_request_info(block: &[u8]) -> Option<Vec<u8>> {
+    const NAME: &[u8] = b"Nats-Request-Info";
+    header(block, NAME)?;
+    let mut out = Vec::with_capacity(block.len());
+    let (mut rest, mut kept) = (block, 0);
+    while let Some(end) = find_crlf(rest) {
+        let line = &rest[..end + 2];
+        rest = &rest[end + 2..];
+        if !line.strip_prefix(NAME).is_some_and(|tail| tail.starts_with(b":")) {
+            out.extend_from_slice(line);
+            kept += usize::from(line.len() > 2);
+        }
+    }
+    out.extend_from_slice(rest);
+    if kept <= 1 {
+        out.clear();
+    }
+    Some(out)
+}
+
 /// The value of the first header of this exact name, if it has one.
 pub fn header<'a>(block: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut rest = block;
@@ -134,13 +156,17 @@ impl<'a> PublishHeaders<'a> {
 
     /// The error of a `Nats-TTL` on a stream without message TTLs.
     pub(super) fn check_ttl(&self) -> Result<(), ApiError> {
-        if self.ttl.is_empty() {
-            return Ok(());
-        }
         match parse_ttl(self.ttl) {
-            Some(0) => Ok(()),
+            None | Some(0) => Ok(()),
             Some(_) => Err(kinds::PER_MESSAGE_TTL_DISABLED.error()),
-            None => Err(kinds::INVALID_PER_MESSAGE_TTL.error()),
+        }
+    }
+
+    /// The error of a `Nats-TTL` that says nothing, which is looked at last.
+    pub(super) fn check_ttl_text(&self) -> Result<(), ApiError> {
+        match parse_ttl(self.ttl) {
+            None if !self.ttl.is_empty() => Err(kinds::INVALID_PER_MESSAGE_TTL.error()),
+            _ => Ok(()),
         }
     }
 
@@ -183,14 +209,16 @@ fn find_crlf(bytes: &[u8]) -> Option<usize> {
 /// Seconds of a TTL, -1 for `never`: a Go duration of at least a second, or a whole number, of
 /// which 0 means none.
 fn parse_ttl(value: &[u8]) -> Option<i64> {
-    if value == b"never" {
+    if value.eq_ignore_ascii_case(b"never") {
         return Some(-1);
     }
     if let Some(ns) = go_duration(value) {
         return (ns >= 1e9).then_some((ns / 1e9) as i64);
     }
-    let seconds: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
-    (seconds >= 0).then_some(seconds)
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Nanoseconds of a Go duration such as `1m30s`; `0` needs no unit.

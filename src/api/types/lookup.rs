@@ -83,6 +83,9 @@ impl MsgGetRequest {
             decoded.map_err(|_| LookupError::Malformed)?;
         }
         if let Some(subject) = subject {
+            if !request.last_by_subj.is_empty() {
+                return Err(LookupError::Bad);
+            }
             subject.clone_into(&mut request.last_by_subj);
         }
         Ok(request)

@@ -78,7 +78,6 @@ impl ResponseType {
     fn error_members(self) -> &'static str {
         use ResponseType::*;
         match self {
-            AccountInfo => ACCOUNT_INFO_ZERO,
             StreamNames => r#","total":0,"offset":0,"limit":0,"streams":null"#,
             StreamList => r#","total":0,"offset":0,"limit":0,"streams":[]"#,
             StreamInfo => r#","total":0,"offset":0,"limit":0"#,
@@ -91,14 +90,6 @@ impl ResponseType {
         }
     }
 }
-
-const ACCOUNT_INFO_ZERO: &str = concat!(
-    r#","memory":0,"storage":0,"reserved_memory":0,"reserved_storage":0,"streams":0,"#,
-    r#""consumers":0,"limits":{"max_memory":0,"max_storage":0,"max_streams":0,"#,
-    r#""max_consumers":0,"max_ack_pending":0,"memory_max_stream_bytes":0,"#,
-    r#""storage_max_stream_bytes":0,"max_bytes_required":false},"#,
-    r#""api":{"level":0,"total":0,"errors":0}"#
-);
 
 fn open(out: &mut Vec<u8>, kind: ResponseType) {
     out.extend_from_slice(b"{\"type\":\"io.nats.jetstream.api.v1.");

@@ -320,7 +320,6 @@ impl Shard {
         for entry in entries {
             known.push(entry.id);
             match self.slots.get(&entry.id) {
-                None if self.isolated.streams.contains_key(&entry.id) => {}
                 None => {
                     let asker = None;
                     let message = ShardMessage::Create { entry: Box::new(entry), asker };

@@ -22,12 +22,12 @@ use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
-const STEP_VISITS: u32 = 2_000;
+const STEP_VISITS: u32 = 500;
 /// Messages that one record of a purge removes.
-const PURGE_MESSAGES: u64 = 2_000;
+const PURGE_MESSAGES: u64 = 500;
 /// Records of one purge that may wait for durability.
 const PURGE_AHEAD: usize = 4;
-/// Steps of jobs in one turn.
+/// Jobs that make a step in one turn.
 const STEPS: usize = 4;
 /// How soon a removal by age looks again when it could not go on, in nanoseconds.
 const AGE_AGAIN: i64 = 100_000_000;
@@ -198,7 +198,7 @@ impl Shard {
                 self.jobs.ready.push_back(Job::Age { stream });
             }
         }
-        for _ in 0..STEPS {
+        for _ in 0..self.jobs.ready.len().min(STEPS) {
             let Some(job) = self.jobs.ready.pop_front() else { break };
             match self.step_job(now, job, out) {
                 Stepped::Finished | Stepped::Moved => {}

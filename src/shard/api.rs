@@ -524,7 +524,10 @@ impl Shard {
         orphans.extend(cell.index.locations().map(|(_, location)| location));
         orphans.extend(cell.stored.locations());
         let isolated = &mut self.isolated.consumers;
-        orphans.extend(isolated.extract_if(.., |&(of, _), _| of == cell.id).map(|(_, l)| l));
+        isolated.retain(|&(of, _), location| {
+            orphans.extend((of == cell.id).then_some(*location));
+            of != cell.id
+        });
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.

@@ -404,8 +404,6 @@ impl Shard {
             match &mut run.stage {
                 Stage::Stream(slot, _) if *slot >= self.cells.capacity() => {
                     run.stage = Stage::Catalogue(None);
-                    let isolated = self.isolated.streams.iter();
-                    run.root.streams.extend(isolated.map(|(&id, &l)| (id, l)));
                     self.begin_catalogue(run);
                 }
                 Stage::Stream(slot, _) => {

@@ -1,5 +1,5 @@
-//! Limits that remove messages: at once where little is to be removed, in steps of a job where it is
-//! more, as after an update that lowers a limit.
+//! Limits that remove messages: at once where little is to be removed, in steps of a job where it
+//! is more, as after an update that lowers a limit.
 
 use corelane_storage::index::{PageKey, Removed, Resolved, SubjectCursor, SubjectId};
 
@@ -58,7 +58,7 @@ impl Shard {
         }
     }
 
-    /// The limits have changed, or nobody looked after them: evicts some at once, the rest as a job.
+    /// The limits have changed: evicts some at once, the rest as a job.
     pub(super) fn enforce_limits(&mut self, slot: usize) {
         let cell = &mut self.cells[slot];
         if !cell.retention.is_limited() {

@@ -23,8 +23,6 @@ use crate::types::{ConsumerId, StreamId, Timestamp};
 /// later checkpoint, and what it holds counts as live: it is lost only if it stays unreadable.
 #[derive(Debug, Default)]
 pub struct Isolated {
-    /// Streams, and where their states lie.
-    pub streams: BTreeMap<StreamId, Location>,
     /// Consumers, and where theirs lie.
     pub consumers: BTreeMap<(StreamId, ConsumerId), Location>,
 }
@@ -41,8 +39,7 @@ impl Isolated {
             matches!(k, kind::CONSUMER | kind::CONSUMER_DELTA | kind::CONSUMER_REMOVED)
         };
         let consumer = id.filter(of_consumer);
-        self.streams.contains_key(&stream)
-            || consumer.is_some_and(|(_, id)| self.consumers.contains_key(&(stream, id)))
+        consumer.is_some_and(|(_, id)| self.consumers.contains_key(&(stream, id)))
     }
 
     /// The consumers of a stream.
@@ -95,14 +92,9 @@ impl Replay<'_> {
             self.load_catalogue(dev, recovery, page).map_err(needed)?;
         }
         for &(id, location) in &root.streams {
-            if let Err(why) = self.load_stream(dev, recovery, id, location) {
-                self.lines.push(format!(
-                    "shard {}: stream {} cannot be read and is not served; nothing of it was \
-                     deleted: {why}",
-                    self.options.id.0, id.0
-                ));
-                self.isolated.streams.insert(id, location);
-            }
+            self.load_stream(dev, recovery, id, location).map_err(|why| {
+                format!("stream {} cannot be read; nothing was deleted: {why}", id.0)
+            })?;
         }
         self.loaded = Some(Loaded {
             id: checkpoint.id,

@@ -8,7 +8,7 @@ use corelane_storage::index::{
 };
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
-use corelane_storage::recovery::{Recovery, Replayed, Report};
+use corelane_storage::recovery::{Damage, Recovery, Replayed, Report};
 use corelane_storage::types::Position;
 
 use super::api_consumer::{consumer_cell, settings_of};
@@ -167,21 +167,11 @@ impl Shard {
                     replay.replayed.0 += 1;
                     replay.replayed.1 += u64::from(len);
                 }
-                Some(Replayed::Damaged(damage)) => {
-                    replay.lines.push(format!(
-                        "shard {}: {} bytes at segment {} offset {} are damaged; \
-                         nothing was deleted",
-                        options.id.0, damage.len, damage.position.segment.0, damage.position.offset
-                    ));
-                }
+                Some(Replayed::Damaged(damage)) => replay.damaged(&damage),
             }
             replay.settle(dev, &mut recovery);
         }
-        // Evictions that waited for pages left no record.
-        for slot in replay.slots.values().copied().collect::<Vec<_>>() {
-            replay.todo = Todo::AllLimits(slot);
-            replay.settle(dev, &mut recovery);
-        }
+        replay.evict_owed(dev, &mut recovery);
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
@@ -262,9 +252,7 @@ impl Shard {
                 shard.names.insert(cell.config.name.as_bytes().into(), slot);
             }
         }
-        for slot in parts.buried {
-            shard.start_burial(slot);
-        }
+        parts.buried.into_iter().for_each(|slot| shard.start_burial(slot));
         shard
     }
 
@@ -332,7 +320,6 @@ impl Shard {
         for entry in entries {
             known.push(entry.id);
             match self.slots.get(&entry.id) {
-                None if self.isolated.streams.contains_key(&entry.id) => {}
                 None => {
                     let asker = None;
                     let message = ShardMessage::Create { entry: Box::new(entry), asker };
@@ -441,6 +428,21 @@ impl Replay<'_> {
             isolated: self.isolated,
             orphans: self.orphans,
             replayed: self.replayed.1,
+        }
+    }
+
+    fn damaged(&mut self, damage: &Damage) {
+        self.lines.push(format!(
+            "shard {}: {} bytes at segment {} offset {} are damaged; nothing was deleted",
+            self.options.id.0, damage.len, damage.position.segment.0, damage.position.offset
+        ));
+    }
+
+    /// Evictions that waited for pages left no record.
+    fn evict_owed<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
+        for slot in self.slots.values().copied().collect::<Vec<_>>() {
+            self.todo = Todo::AllLimits(slot);
+            self.settle(dev, recovery);
         }
     }
 

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Copies become the messages' places as those of `reclaim` do; what is left in the source is
-//! `reclaim`'s to move. It ends: a segment is sorted only if that leaves a fraction of the stretches
-//! that were there, and what was looked at in vain is not looked at again. A publish, a request or
-//! a delivery stops it before its next step.
+//! `reclaim`'s to move. It ends: a segment is sorted only if that leaves a fraction of the
+//! stretches that were there, and what was looked at in vain is not looked at again. A publish, a
+//! request or a delivery stops it before its next step.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -456,12 +456,10 @@ impl Runner {
         if c.max_deliver > 0 && t.count > c.max_deliver {
             return Err(format!("{reply}: delivered more than {} times", c.max_deliver));
         }
-        match c.seen.get(&t.seq) {
-            Some(&g) if g < generation => self.world.tally.add(Rare::RedeliveredAfterRestart),
-            Some(_) => self.world.tally.add(Rare::Redelivered),
-            None => {
-                c.seen.insert(t.seq, generation);
-            }
+        match *c.seen.entry(t.seq).or_insert(u32::MAX) {
+            u32::MAX => *c.seen.entry(t.seq).or_default() = generation,
+            g if g < generation => self.world.tally.add(Rare::RedeliveredAfterRestart),
+            _ => self.world.tally.add(Rare::Redelivered),
         }
         if !c.named_again {
             c.deliveries.add(t).map_err(|why| format!("{reply}: {why}"))?;

@@ -10,6 +10,15 @@ use corelane_storage::log::LogOptions;
 /// `seeds.txt`.
 pub const MORE: u64 = 0x8_2090_0000;
 
+/// Nobody is closed because of his patience.
+fn limits() -> Limits {
+    Limits {
+        write_deadline: 600_000_000_000,
+        ping_interval: 3_600_000_000_000,
+        ..Limits::default()
+    }
+}
+
 /// The plan of one seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -64,7 +73,6 @@ impl Plan {
         let thorough = more.chance(800_000);
         let topics = thorough && more.chance(600_000);
         let stalls = thorough && more.chance(500_000);
-        let near = thorough && more.chance(400_000);
         let slow_read_ppm = if thorough && more.chance(400_000) { 50_000 } else { 0 };
         let shards = 1 + rng.below(4) as u16;
         let mut on = |ppm| rng.chance(ppm);
@@ -83,11 +91,6 @@ impl Plan {
             slow_read_ppm,
             ..SimFaults::default()
         };
-        let limits = Limits {
-            write_deadline: 600_000_000_000,
-            ping_interval: 3_600_000_000_000,
-            ..Limits::default()
-        };
         let mut plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
@@ -104,7 +107,7 @@ impl Plan {
                 gap_ns: of(1, 1_000) as i64 * 1_000_000,
             },
             sort: SortOptions::default(),
-            limits,
+            limits: limits(),
             clients: of(2, 8) as usize,
             streams: of(1, 6) as usize,
             crashes: of(3, 5) as u32,
@@ -127,7 +130,7 @@ impl Plan {
             thorough,
             topics,
             stalls,
-            client_ns: if near { 1_500 } else { 20_000 },
+            client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
         plan.sort = SortOptions {
             idle_ns: plan.checkpoint.idle_ns / 8,

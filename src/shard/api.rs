@@ -188,11 +188,10 @@ impl Shard {
         let first = index.first_seq();
         let time = |t: Timestamp| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
         let known = index.messages() > 0 && cell.first_time.0 == first;
-        let untouched = index.last_seq() == 0 && !cell.first_shown;
         StreamState {
             messages: index.messages(),
             bytes: index.bytes(),
-            first_seq: if untouched { 0 } else { first },
+            first_seq: if cell.is_untouched() { 0 } else { first },
             first_ts: if known { time(cell.first_time.1) } else { GoTime::default() },
             last_seq: index.last_seq(),
             last_ts: time(cell.last_time),

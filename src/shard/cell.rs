@@ -95,6 +95,11 @@ impl StreamCell {
         self.stored.config_changed = true;
     }
 
+    /// Whether no sequence was ever used, and none is shown as the first.
+    pub fn is_untouched(&self) -> bool {
+        self.index.last_seq() == 0 && !self.first_shown
+    }
+
     /// Whether the stream lives in memory alone.
     pub fn is_memory(&self) -> bool {
         self.memory.is_some()

@@ -59,6 +59,17 @@ impl ConsumerCell {
     pub fn owes(&self) -> bool {
         self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
     }
+
+    /// Tells it what left the stream while it was not among the stream's consumers.
+    pub fn catch_up(&mut self, now: Timestamp, index: &StreamIndex) {
+        let mut kept = Vec::new();
+        self.consumer.kept(&mut kept);
+        for seq in kept {
+            if seq <= index.last_seq() && !index.is_live(seq) {
+                self.consumer.removed(now, seq);
+            }
+        }
+    }
 }
 
 /// A delta that was taken and is not in the log.

@@ -338,21 +338,28 @@ impl Shard {
         }
     }
 
-    /// A purge up to a sequence that was not given yet: the stream goes on from there. Decided only
-    /// while nothing is there and nothing under way, so that replay finds the same.
+    /// A purge up to a sequence that was not given yet: the stream goes on from there. One of all
+    /// that a stream holds that was never used: it shows its first sequence from now on. Decided
+    /// only while nothing is there and nothing under way, so that replay finds the same.
     fn skip_ahead(&mut self, purge: &mut Purge) -> bool {
         let Some(&slot) = self.slots.get(&purge.stream) else { return false };
-        let Some(to) = purge.skip_to.take() else { return false };
+        let (skip_to, whole) = (purge.skip_to.take(), std::mem::take(&mut purge.whole));
         let cell = &mut self.cells[slot];
-        let rests = cell.index.messages() == 0 && cell.admission.in_flight() == 0;
-        if !rests || to <= cell.index.last_seq() + 1 {
+        if cell.index.messages() > 0 || cell.admission.in_flight() > 0 {
             return false;
         }
-        self.append_purge(purge, slot, to, to);
-        if purge.ahead > 0 {
-            self.cells[slot].admission.skip_to(to);
+        let to = match skip_to.filter(|&to| to > cell.index.last_seq() + 1) {
+            Some(to) => to,
+            None if whole && cell.is_untouched() => cell.index.first_seq(),
+            None => return false,
+        };
+        if !self.append_purge(purge, slot, to, to) {
+            // What a stream shows is no reason to refuse anything.
+            purge.refused = skip_to.is_some();
+            return false;
         }
-        purge.ahead > 0
+        self.cells[slot].admission.skip_to(to);
+        true
     }
 
     fn purge_finished(&mut self, mut purge: Purge, out: &mut impl Outlet) {
@@ -361,7 +368,6 @@ impl Shard {
             return;
         }
         if let Some(&slot) = self.slots.get(&purge.stream) {
-            self.cells[slot].first_shown |= purge.whole;
             self.consumers_after_purge(slot, &purge.filter);
             for at in self.cells[slot].consumers.settle(&purge.filter) {
                 self.with_consumer(slot, at, out, |_, _| ());
@@ -395,6 +401,8 @@ impl Shard {
         match cell.index.step_count(id, &mut budget) {
             CountStep::Done(pending) => {
                 let last = cell.index.last_seq();
+                // Limits, deletions and purges did not reach it since its start was decided.
+                count.cell.catch_up(now, &cell.index);
                 let stream = count.stream;
                 let at = cell.consumers.insert(*count.cell, position, pending, last);
                 self.consumer_joined(now, stream, slot, at, count.asker.as_ref(), out);

@@ -140,6 +140,7 @@ impl Replay<'_> {
         })?;
         let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
         let mut cell = StreamCell::with_index(id, config, created, index);
+        cell.first_shown |= state.first_shown;
         cell.last_time = Timestamp(state.last_time);
         cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
         cell.admission.restore_last_id(&state.last_id);

@@ -220,6 +220,7 @@ impl Shard {
         if from == to {
             // Nothing was there and nothing was under way when this was decided.
             self.cells[slot].index.skip_to(to);
+            self.cells[slot].first_shown = true;
         }
         let mut filters =
             if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };

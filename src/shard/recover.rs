@@ -279,18 +279,12 @@ impl Shard {
         if !self.recovered.is_empty() {
             self.record_begin();
         }
-        let mut kept = Vec::new();
         for (stream, mut cell) in std::mem::take(&mut self.recovered) {
             let Some(&slot) = self.slots.get(&stream) else { continue };
             let index = &self.cells[slot].index;
             cell.consumer.recovered(now, index.last_seq(), self.stopped_clean);
             cell.consumer.purged_below(index.first_seq());
-            cell.consumer.kept(&mut kept);
-            for seq in kept.drain(..).filter(|&seq| seq <= index.last_seq()) {
-                if !index.is_live(seq) {
-                    cell.consumer.removed(now, seq);
-                }
-            }
+            cell.catch_up(now, index);
             cell.changed = true;
             self.cells[slot].consumers.in_flight.push(cell.name.clone());
             self.start_count(stream, Box::new(cell), None);
@@ -543,6 +537,7 @@ impl Replay<'_> {
         if let Some(&slot) = self.slots.get(&stream) {
             if from == to {
                 // The stream was empty, and went on from here.
+                self.cells[slot].first_shown = true;
                 if self.cells[slot].index.messages() == 0 {
                     self.cells[slot].index.skip_to(to);
                 }

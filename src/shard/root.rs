@@ -12,6 +12,7 @@ use crate::types::{ConsumerId, Position, SegmentId, StreamId};
 const MAGIC: [u8; 4] = *b"clrt";
 const VERSION: u8 = 1;
 const BURIED: u8 = 1;
+const FIRST_SHOWN: u8 = 2;
 /// Bytes of the root before its lists.
 const ROOT_HEADER: usize = 32;
 
@@ -125,6 +126,8 @@ pub struct DedupePage {
 pub struct StreamState {
     /// The stream is removed, and its messages are being removed.
     pub buried: bool,
+    /// The first sequence is shown even if none was used.
+    pub first_shown: bool,
     /// The time of the last sequence used.
     pub last_time: i64,
     /// A message whose time is known, usually the first.
@@ -144,7 +147,9 @@ pub struct StreamState {
 impl StreamState {
     /// Appends the state to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[VERSION, if self.buried { BURIED } else { 0 }]);
+        let flags = [(self.buried, BURIED), (self.first_shown, FIRST_SHOWN)];
+        let flags = flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag);
+        out.extend_from_slice(&[VERSION, flags]);
         out.extend_from_slice(&self.last_time.to_le_bytes());
         put_u64(out, self.first_time.0);
         out.extend_from_slice(&self.first_time.1.to_le_bytes());
@@ -170,8 +175,10 @@ impl StreamState {
         if f.u8()? != VERSION {
             return None;
         }
+        let flags = f.u8()?;
         let state = StreamState {
-            buried: f.u8()? & BURIED != 0,
+            buried: flags & BURIED != 0,
+            first_shown: flags & FIRST_SHOWN != 0,
             last_time: f.i64()?,
             first_time: (f.u64()?, f.i64()?),
             config: location(&mut f)?,
@@ -267,6 +274,7 @@ mod tests {
     fn golden_stream_state() {
         let state = StreamState {
             buried: true,
+            first_shown: true,
             last_time: -2,
             first_time: (3, 4),
             config: at(5, 6, 7),
@@ -277,7 +285,7 @@ mod tests {
         };
         let mut out = Vec::new();
         state.encode(&mut out);
-        let want = "0101\
+        let want = "0103\
             feffffffffffffff\
             03000000000000000400000000000000\
             050000000600000007000000\

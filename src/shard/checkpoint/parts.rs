@@ -159,6 +159,7 @@ impl Shard {
         let stream = cell.id;
         let state = StreamState {
             buried: !self.slots.contains_key(&stream),
+            first_shown: cell.first_shown,
             last_time: cell.last_time.0,
             first_time: (cell.first_time.0, cell.first_time.1.0),
             config: cell.stored.config.unwrap_or_default(),

@@ -283,3 +283,50 @@ fn recovery_reads_what_changed_behind_the_checkpoint_only() {
     });
     assert!(records < 6_000, "{records} of 12000 messages were replayed");
 }
+
+#[test]
+fn what_a_purge_made_of_an_unused_stream_is_not_forgotten() {
+    let shown = |world: &mut World| {
+        let answer = world.request("STREAM.INFO.A", "A", "");
+        let first = answer.split("\"first_seq\":").nth(1).expect(&answer).chars().next();
+        first.and_then(|c| c.to_digit(10)).expect("a digit")
+    };
+    let mut world = World::new(77);
+    world.create("A", "");
+    assert_eq!(shown(&mut world), 0);
+    let answer = world.request("STREAM.PURGE.A", "A", "");
+    assert!(answer.contains("\"success\":true"), "{answer}");
+    assert_eq!(shown(&mut world), 1);
+    world.crash();
+    assert_eq!(shown(&mut world), 1, "after the record was replayed");
+    world.settle();
+    world.crash();
+    assert!(!world.lines.iter().any(|l| l.contains("replayed")), "{:?}", world.lines);
+    assert_eq!(shown(&mut world), 1, "as the checkpoint has it");
+    world.publish("A", "a.1", "", "x");
+    world.settle();
+    assert_eq!(shown(&mut world), 1);
+}
+
+#[test]
+fn a_new_consumer_knows_what_was_evicted_while_it_was_created() {
+    let mut world = World::new(78);
+    world.create("A", r#","max_msgs_per_subject":1"#);
+    world.publish("A", "a.1", "", "old");
+    world.settle();
+    let config = concat!(
+        r#"{"durable_name":"c","ack_policy":"all","#,
+        r#""deliver_policy":"last_per_subject","filter_subject":"a.*"}"#
+    );
+    let body = format!(r#"{{"stream_name":"A","config":{config}}}"#);
+    let reply = world.ask("CONSUMER.CREATE.A.c.a.*", "A", &body);
+    world.publish("A", "a.1", "", "new");
+    world.settle();
+    let answer = world.answer(&reply).expect("an answer");
+    assert!(answer.contains("\"num_pending\":1,"), "{answer}");
+    let before = world.request("CONSUMER.INFO.A.c", "A", "");
+    assert!(before.contains("\"num_pending\":1,"), "{before}");
+    world.crash();
+    let after = world.request("CONSUMER.INFO.A.c", "A", "");
+    assert!(after.contains("\"num_pending\":1,"), "{after}");
+}

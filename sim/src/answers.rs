@@ -10,9 +10,6 @@ use crate::tally::Rare;
 use crate::topics::LISTENER_SIDS;
 use crate::wire;
 
-/// How long message ids are remembered by default, with some distance.
-const DEDUPE: i64 = 100_000_000_000;
-
 impl Runner {
     /// A message came to a client.
     pub fn message(
@@ -176,7 +173,7 @@ impl Runner {
                 self.world.tally.add(Rare::DuplicateAfterRestart);
             }
         } else {
-            let window = self.model.streams[stream].settings.max_age.unwrap_or(DEDUPE).min(DEDUPE);
+            let window = self.model.streams[stream].settings.id_window();
             if retry && p.fresh && now - p.sent < window {
                 return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
             }

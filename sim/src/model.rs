@@ -33,6 +33,8 @@ pub fn has_fields(p: &Publish, headers: &[u8]) -> bool {
     own.iter().all(|name| wire::header(&p.headers, name) == wire::header(headers, name))
 }
 
+/// For so long a message id is known, with some room; for less if messages live shorter.
+const DEDUPE: i64 = 100_000_000_000;
 /// How long the word of a new stream takes to all reactors at most, if they are held up.
 const KNOWN_AFTER: i64 = 20_000_000;
 
@@ -66,6 +68,10 @@ pub struct Publish {
     pub fate: Fate,
     /// Where it was seen: incarnation and sequence.
     pub place: Option<(u32, u64)>,
+    /// Where else: it was sent once more, and that came when its id was forgotten already.
+    pub also: Vec<(u32, u64)>,
+    /// It was sent more than once.
+    pub sent_again: bool,
     /// The highest sequence anybody had seen when it was first sent.
     pub floor: u64,
     /// The generation of the server that acknowledged it.
@@ -103,6 +109,13 @@ pub struct Settings {
     pub max_age: Option<i64>,
     pub discard_new: bool,
     pub direct: bool,
+}
+
+impl Settings {
+    /// For so long at least a message's id is known.
+    pub fn id_window(&self) -> i64 {
+        self.max_age.unwrap_or(DEDUPE).min(DEDUPE)
+    }
 }
 
 /// Whether something exists.
@@ -251,8 +264,13 @@ impl Model {
         match p.place {
             // Delivered late, out of an earlier incarnation.
             Some((i, _)) if i < s.incarnation => return Ok(()),
-            Some(place) if place != here => {
-                return Err(format!("{name}: message {uid} is at {place:?} and at {here:?}"));
+            Some(place) if place != here && !p.also.contains(&here) => {
+                let forgotten = self.now - p.sent >= s.settings.id_window();
+                if p.sent_again && forgotten {
+                    p.also.push(here);
+                } else {
+                    return Err(format!("{name}: message {uid} is at {place:?} and at {here:?}"));
+                }
             }
             Some(_) => {}
             None => {

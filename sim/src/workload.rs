@@ -250,6 +250,8 @@ impl Runner {
             with_id,
             fate: Fate::Pending,
             place: None,
+            also: Vec::new(),
+            sent_again: false,
             floor,
             generation: 0,
             fresh: false,
@@ -281,6 +283,9 @@ impl Runner {
                 && now - p.sent < window
         });
         let Some((&uid, _)) = found else { return self.publish_new(client, stream) };
+        if let Some(p) = self.model.publishes.get_mut(&uid) {
+            p.sent_again = true;
+        }
         self.send_publish(client, uid, true);
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `cpus` | CPUs to pin reactors to: `"0-3,8"`, a number, or a list of these | all allowed |
 //! | `pin` | whether reactors are pinned | `true` |
-//! | `short_wake_ups` | while clients are busy, keep CPUs out of idle states that are slow to leave | `true` |
+//! | `short_wake_ups` | whether busy clients keep CPUs out of slow idle states | `true` |
 //! | `reactors` | number of reactors, 1–256 | one a CPU |
 //! | `shards` | shards of a new store, 1–1024 | one a reactor |
 //! | `segment_size` | bytes of a log segment, a multiple of 4 MiB, 8 MiB–4 GiB | 64 MiB |

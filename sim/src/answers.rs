@@ -126,7 +126,6 @@ impl Runner {
         status: u16,
         payload: &[u8],
     ) -> Result<(), String> {
-        let now = self.world.now;
         let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
         if status == 503 {
             if !op.optional {
@@ -157,6 +156,21 @@ impl Runner {
             }
             return Ok(());
         }
+        self.acknowledged(op, uid, retry, seq, &json)
+    }
+
+    /// The stream says that it has the message at this sequence.
+    fn acknowledged(
+        &mut self,
+        op: &Op,
+        uid: u64,
+        retry: bool,
+        seq: u64,
+        json: &Value,
+    ) -> Result<(), String> {
+        let now = self.world.now;
+        let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
+        let stream = p.stream;
         let duplicate = json["duplicate"] == true;
         let was = p.fate;
         let generation = p.generation;
@@ -304,20 +318,8 @@ impl Runner {
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
             &What::Create { stream } => {
-                let again = self.is_being_created(stream);
-                match code {
-                    None => {
-                        if let Some(settings) = self.wanted.remove(&stream) {
-                            self.model.reborn(stream, settings);
-                        }
-                    }
-                    Some(10023) if again => {}
-                    Some(10023) => {
-                        if self.wanted.remove(&stream).is_some() {
-                            self.model.streams[stream].exists = Exists::No;
-                        }
-                    }
-                    _ => return surprise(&what),
+                if !self.creation_answer(stream, code) {
+                    return surprise(&what);
                 }
             }
             &What::Update { stream, incarnation } => match code {
@@ -367,6 +369,26 @@ impl Runner {
             _ => return surprise(&what),
         }
         Ok(())
+    }
+
+    /// The answer to a stream's creation. False if it is none that is expected.
+    fn creation_answer(&mut self, stream: usize, code: Option<u64>) -> bool {
+        let again = self.is_being_created(stream);
+        match code {
+            None => {
+                if let Some(settings) = self.wanted.remove(&stream) {
+                    self.model.reborn(stream, settings);
+                }
+            }
+            Some(10023) if again => {}
+            Some(10023) => {
+                if self.wanted.remove(&stream).is_some() {
+                    self.model.streams[stream].exists = Exists::No;
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The answer to a consumer's creation or removal. False if it is none that is expected.
@@ -446,9 +468,7 @@ impl Runner {
         }
         if c.is_settled_for(t.seq, conn, generation) {
             let tally = (c.settled.get(&t.seq), c.settled_below);
-            return Err(format!(
-                "{reply}: delivered after its acknowledgement was answered {tally:?}"
-            ));
+            return Err(format!("{reply}: delivered after its answered acknowledgement {tally:?}"));
         }
         if c.max_deliver > 0 && t.count > c.max_deliver {
             return Err(format!("{reply}: delivered more than {} times", c.max_deliver));

@@ -4,13 +4,13 @@
 //! |---|---|---|
 //! | `cpus` | CPUs to pin reactors to: `"0-3,8"`, a number, or a list of these | all allowed |
 //! | `pin` | whether reactors are pinned | `true` |
-//! | `short_wake_ups` | while clients are busy, keep CPUs out of idle states that are slow to leave | `true` |
+//! | `short_wake_ups` | whether busy clients keep CPUs out of slow idle states | `true` |
 //! | `reactors` | number of reactors, 1–256 | one a CPU |
 //! | `shards` | shards of a new store, 1–1024 | one a reactor |
 //! | `segment_size` | bytes of a log segment, a multiple of 4 MiB, 8 MiB–4 GiB | 64 MiB |
 //! | `tail_cache` | bytes of recent log blocks kept, of the node, at least 8 MiB | 128 MiB |
 //! | `writes_in_flight` | log writes in flight, 0–16; 0 goes by their size | 0 |
-//! | `flush_gather` | how long a flush may wait for other writers, at most 1s | 0 |
+//! | `flush_gather` | least time between two small writes of a log, at most 1s | 100us |
 //! | `publish_credit` | bytes one connection may have under way, at least 64 KiB | 8 MiB |
 //!
 //! Sizes are numbers with the suffixes of the grammar (`64MB` is 64 MiB), bare or in quotes.

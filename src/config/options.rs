@@ -319,7 +319,7 @@ impl Default for EngineOptions {
             segment_bytes: 64 << 20,
             tail_cache_bytes: 128 << 20,
             writes_in_flight: 0,
-            flush_gather: Duration::ZERO,
+            flush_gather: Duration::from_micros(100),
             publish_credit_bytes: 8 << 20,
             pin: true,
             short_wake_ups: true,

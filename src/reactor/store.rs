@@ -137,6 +137,7 @@ impl Store {
                 n => n,
             },
             sync,
+            gather_ns: i64::try_from(engine.flush_gather.as_nanos()).unwrap_or(0),
             ..defaults
         };
         let mut consumer_limits = crate::api::consumer_config::ConsumerServerLimits::default();

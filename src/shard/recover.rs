@@ -121,26 +121,7 @@ impl Shard {
         let text = |e: &dyn std::fmt::Display| format!("shard {}: {e}", options.id.0);
         let mut recovery =
             Recovery::open(dev, options.log.clone(), options.seed).map_err(|e| text(&e))?;
-        let mut replay = Replay {
-            options: &options,
-            cells: slab::Slab::new(),
-            slots: BTreeMap::new(),
-            consumers: BTreeMap::new(),
-            catalogue: Catalogue::new(options.shards),
-            live: BTreeMap::new(),
-            buried: Vec::new(),
-            next_index: 1,
-            next_consumer: 1,
-            stopped_clean: false,
-            lines: Vec::new(),
-            now,
-            upto: BTreeMap::new(),
-            loaded: None,
-            isolated: Isolated::default(),
-            orphans: Vec::new(),
-            replayed: (0, 0),
-            todo: Todo::Nothing,
-        };
+        let mut replay = Replay::new(&options, now);
         if let Some(checkpoint) = recovery.checkpoint() {
             replay.load(dev, &mut recovery, checkpoint).map_err(|e| text(&e))?;
         }
@@ -404,6 +385,31 @@ pub(super) fn parse_config<T: Object + Default>(
     let mut config = T::default();
     json::decode_body(text, root, false, &mut config)?;
     Ok(config)
+}
+
+impl<'a> Replay<'a> {
+    fn new(options: &'a ShardOptions, now: Timestamp) -> Self {
+        Replay {
+            options,
+            cells: slab::Slab::new(),
+            slots: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            catalogue: Catalogue::new(options.shards),
+            live: BTreeMap::new(),
+            buried: Vec::new(),
+            next_index: 1,
+            next_consumer: 1,
+            stopped_clean: false,
+            lines: Vec::new(),
+            now,
+            upto: BTreeMap::new(),
+            loaded: None,
+            isolated: Isolated::default(),
+            orphans: Vec::new(),
+            replayed: (0, 0),
+            todo: Todo::Nothing,
+        }
+    }
 }
 
 impl Replay<'_> {

@@ -6,6 +6,9 @@ use corelane_storage::index::{Location, PageKey};
 use super::super::Shard;
 use super::world::{World, options};
 
+/// Finds a record of a stream.
+type Find = dyn Fn(&Shard, usize) -> Option<Location>;
+
 fn filled() -> World {
     let mut world = World::new(31);
     for name in ["A", "B"] {
@@ -51,7 +54,7 @@ fn a_stream_that_is_damaged_is_refused_with_a_clear_word() {
     let state = |s: &Shard, slot: usize| s.cells[slot].stored.state.map(|(l, _)| l);
     let config = |s: &Shard, slot: usize| s.cells[slot].stored.config;
     let head = |s: &Shard, slot: usize| s.cells[slot].index.location(PageKey::HEAD);
-    let finds: [&dyn Fn(&Shard, usize) -> Option<Location>; 3] = [&state, &config, &head];
+    let finds: [&Find; 3] = [&state, &config, &head];
     for find in finds {
         let mut world = filled();
         let before = world.dump();

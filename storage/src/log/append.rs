@@ -26,6 +26,8 @@ pub(super) struct Lane {
     pub in_flight: u32,
     /// The write under way that has zeroes behind it: the next one would lie in them.
     pub extending: Option<u64>,
+    /// When the last write was handed out.
+    pub issued_at: i64,
     next_number: u64,
     /// The last durable write.
     pub durable_number: u64,
@@ -122,6 +124,7 @@ impl Lane {
             issued: 0,
             in_flight: 0,
             extending: None,
+            issued_at: i64::MIN,
             next_number,
             durable_number: next_number - 1,
             written_number: next_number - 1,

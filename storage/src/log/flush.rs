@@ -71,7 +71,8 @@ impl Log {
             }
             _ => None,
         };
-        let due = [flush, self.idle_mark_due(), self.space_retry_due(), self.zero_due()];
+        let gather = self.gather_until().filter(|at| self.now < *at);
+        let due = [flush, gather, self.idle_mark_due(), self.space_retry_due(), self.zero_due()];
         due.into_iter().flatten().min()
     }
 
@@ -116,7 +117,8 @@ impl Log {
         let lane = self.lane(id);
         if lane.issued == lane.queue.len() {
             let Some(bytes) = lane.open.as_ref().map(|w| w.bytes()) else { return false };
-            if !self.slot_free(id, bytes) {
+            let gathers = id == LaneId::Hot && self.gather_until().is_some_and(|at| self.now < at);
+            if gathers || !self.slot_free(id, bytes) {
                 return false;
             }
             self.close_write(id);
@@ -135,11 +137,13 @@ impl Log {
         }
         let token = self.token(Pending::Write { lane: id, number });
         let zeroes = self.extend(id, next, segment);
+        let now = self.now;
         let lane = self.lane(id);
         lane.extending = (zeroes > 0).then_some(number);
         lane.queue[next].zeroes = zeroes;
         lane.issued += 1;
         lane.in_flight += 1;
+        lane.issued_at = now;
         let flush = id == LaneId::Cold || self.options.sync == SyncPolicy::Always;
         let op = self.write_op(id, next, token, File::Segment(slot), flush);
         ops.push(op);
@@ -151,6 +155,16 @@ impl Log {
         let (end, bytes) = (write.base as u64 + write.end as u64, write.bytes());
         let found = self.segments.get_mut(&segment);
         found.map_or(0, |s| s.extend(end, bytes, &self.options))
+    }
+
+    /// Until when the open write waits for company.
+    fn gather_until(&self) -> Option<i64> {
+        let open = self.hot.open.as_ref()?;
+        let waits = self.options.gather_ns > 0
+            && !self.flush.wanted
+            && self.hot.issued == self.hot.queue.len()
+            && open.bytes() < self.options.large_write_bytes;
+        waits.then(|| self.hot.issued_at.saturating_add(self.options.gather_ns))
     }
 
     fn slot_free(&self, id: LaneId, bytes: u32) -> bool {

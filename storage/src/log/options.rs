@@ -37,6 +37,9 @@ pub struct LogOptions {
     pub large_writes_in_flight: u32,
     /// What counts as large.
     pub large_write_bytes: u32,
+    /// A write that is not large waits until the one before it was handed out so long ago, in
+    /// nanoseconds: what comes meanwhile shares its flush.
+    pub gather_ns: i64,
     /// Writes of at most this size that come to a part of a file that was never written carry
     /// zeroes for what follows.
     pub extend_write_bytes: u32,
@@ -92,6 +95,7 @@ impl LogOptions {
             writes_in_flight: 2,
             large_writes_in_flight: 4,
             large_write_bytes: 256 << 10,
+            gather_ns: 0,
             extend_write_bytes: 64 << 10,
             extend_bytes: 256 << 10,
             record_bytes_max: 72 << 20,

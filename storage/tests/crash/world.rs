@@ -144,6 +144,8 @@ fn options(rng: &mut SimRng) -> LogOptions {
     options.tail_bytes = 1 << (14 + rng.below(4));
     options.read_ahead_bytes = 16 << 10;
     options.read_cache_bytes = 32 << 10 << rng.below(3);
+    options.gather_ns = [0, 0, 50_000, 2_000_000][rng.below(4) as usize];
+    options.extend_bytes = 4096 << rng.below(3);
     if rng.below(3) == 0 {
         options.sync = SyncPolicy::Interval(rng.below(3_000_000) as i64);
     }

@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = PurgeRequest::decode_purge(data, true);
     let _ = MsgDeleteRequest::decode_delete(data, true);
     let _ = ConsumerResetRequest::decode(data, true);
-    let _ = consumer::PullRequest::parse(data);
+    let _ = PullRequest::decode(data);
     let _ = MsgGetRequest::decode_direct(None, data);
     if let Ok(request) = MsgGetRequest::decode(data, true) {
         let _ = (request.lookup(), request.direct_lookup());

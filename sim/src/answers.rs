@@ -431,9 +431,7 @@ impl Runner {
     ) -> Result<(), String> {
         self.world.tally.delivered += 1;
         let generation = self.model.generation;
-        let Some(at) = self.model.stream_of(t.stream) else {
-            return Err(format!("a delivery of {reply}"));
-        };
+        let at = self.model.stream_of(t.stream).ok_or_else(|| format!("a delivery of {reply}"))?;
         let uid = model::uid_of(payload).ok_or_else(|| format!("damaged body in {reply}"))?;
         if self.isolated {
             return Ok(());
@@ -446,11 +444,10 @@ impl Runner {
             };
         }
         let p = &self.model.publishes[&uid];
-        let stale = self.is_of_the_past(at, uid);
         if subject.starts_with("s") && subject != p.subject {
             return Err(format!("{reply}: delivered as {subject}: {p:?}"));
         }
-        if stale {
+        if self.is_of_the_past(at, uid) {
             return Ok(());
         }
         self.model.observe(at, t.seq, uid)?;
@@ -463,7 +460,10 @@ impl Runner {
         });
         let Some(c) = found else { return Ok(()) };
         let p = &self.model.publishes[&uid];
-        if !c.filter.is_empty() && c.filter != p.subject {
+        let unwanted = !c.filter.is_empty() && c.filter != p.subject;
+        if unwanted && c.named_again {
+            return Ok(()); // Late, from the one that had its name before.
+        } else if unwanted {
             return Err(format!("{reply}: {} is not what {c:?} wants", p.subject));
         }
         if c.is_settled_for(t.seq, conn, generation) {

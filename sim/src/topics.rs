@@ -2,7 +2,8 @@
 //! and go, and what must hold of every message.
 //!
 //! Who was confirmed (a PONG came after its SUB) when a message was written, and stays, gets it
-//! exactly once; of a queue group one member does; messages of one connection come in their order
+//! exactly once; of a queue group one member does, unless the server may still believe in one
+//! whose connection broke; messages of one connection come in their order
 //! to who is in no group; nothing comes after an UNSUB was confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,8 @@ struct Shout {
 pub struct Topics {
     listeners: BTreeMap<u64, Listener>,
     shouts: BTreeMap<u64, Shout>,
+    /// Members of queue groups whose connection broke: the server may not have noticed.
+    lost: Vec<(ConnId, &'static str, u64)>,
     next: u64,
 }
 
@@ -128,8 +131,13 @@ impl Runner {
         self.topics.next += 1;
         let wants = |l: &Listener| l.here && matches(l.filter, &subject);
         let here = self.topics.listeners.iter().filter(|(_, l)| wants(l));
-        let groups = here.clone().filter_map(|(_, l)| l.queue).collect();
+        let mut groups: BTreeSet<u64> = here.clone().filter_map(|(_, l)| l.queue).collect();
         let must = here.filter(|(_, l)| l.queue.is_none()).map(|(&id, _)| id).collect();
+        // Until the server has noticed, it may choose a member that is gone.
+        self.topics.lost.retain(|&(conn, ..)| self.world.is_open(conn));
+        for (_, _, queue) in self.topics.lost.iter().filter(|(_, f, _)| matches(f, &subject)) {
+            groups.remove(queue);
+        }
         let long = if self.more.chance(20_000) { 20_000 } else { 60 };
         let body = format!("{n}:{}", "-".repeat(self.more.below(long) as usize));
         let taken = BTreeSet::new();
@@ -181,9 +189,10 @@ impl Runner {
     /// A connection is gone, and its listeners with it.
     pub fn listeners_gone(&mut self, conn: ConnId) {
         let gone = self.topics.listeners.iter().filter(|(_, l)| l.conn == conn);
-        for (id, queue) in gone.map(|(&id, l)| (id, l.queue)).collect::<Vec<_>>() {
-            self.topics.listeners.remove(&id);
-            self.release(id, queue);
+        for id in gone.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let Some(l) = self.topics.listeners.remove(&id) else { continue };
+            self.release(id, l.queue);
+            self.topics.lost.extend(l.queue.map(|queue| (conn, l.filter, queue)));
         }
         for shout in self.topics.shouts.values_mut().filter(|s| s.conn == conn) {
             shout.must.clear();

@@ -322,6 +322,11 @@ impl World {
         self.wake(reactor);
     }
 
+    /// Whether the server still has a connection, as far as it knows.
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.sockets.get(&conn).is_some_and(|s| !s.closed)
+    }
+
     /// Takes what came to a client, and whether the connection is at its end.
     pub fn read(&mut self, conn: ConnId) -> (Vec<u8>, bool) {
         match self.sockets.get_mut(&conn) {

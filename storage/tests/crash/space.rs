@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use corelane_storage::device::sim::{SimFaults, SimRng};
-use corelane_storage::device::{Blocking, Op};
+use corelane_storage::device::{Blocking, File, Op};
 use corelane_storage::log::{AppendError, LogOptions, SpaceState, SyncPolicy};
 use corelane_storage::types::ShardId;
 
@@ -104,6 +104,104 @@ fn deleting_brings_a_full_disk_back() {
         world.append(900, false).expect("freed segments are used");
         turn(&mut world);
     }
+    world.settle();
+    world.check_all();
+}
+
+/// The next write to a segment, not submitted; everything else goes on. `None` if none comes.
+fn next_write(world: &mut World) -> Option<Op> {
+    for _ in 0..20 {
+        let mut ops = Vec::new();
+        world.log.tick(world.now, &mut ops);
+        world.log.seal(&mut ops);
+        let mut write = None;
+        for op in ops {
+            match op {
+                Op::Write { file: File::Segment(_), .. } => assert!(write.replace(op).is_none()),
+                other => world.submit(vec![other]),
+            }
+        }
+        if write.is_some() {
+            return write;
+        }
+        let mut ops = Vec::new();
+        world.complete_one(&mut ops);
+        world.submit(ops);
+    }
+    None
+}
+
+/// Where a write begins, where its data and where its zeroes end.
+fn extent(op: &Op) -> (u64, u64, u64) {
+    let Op::Write { offset, data, zeroes, .. } = op else { panic!("{op:?}") };
+    let end = offset + data.len() as u64;
+    (*offset, end, end + *zeroes as u64)
+}
+
+#[test]
+fn a_small_write_prepares_the_way_for_those_behind_it() {
+    let mut world = world(7, u64::MAX, |o| {
+        o.writes_in_flight = 4;
+        // The first write has the segment's header in it.
+        o.extend_write_bytes = 12 << 10;
+    });
+    world.append(100, false).unwrap();
+    let first = next_write(&mut world).expect("a write");
+    let (_, mut end, prepared) = extent(&first);
+    assert!(prepared > end && prepared % world.options.extend_bytes as u64 == 0);
+    world.append(100, false).unwrap();
+    assert!(next_write(&mut world).is_none(), "the next one lies in the zeroes of the first");
+    world.submit(vec![first]);
+    let mut ops = Vec::new();
+    world.complete_one(&mut ops);
+    world.submit(ops);
+    while end < prepared {
+        world.append(100, false).unwrap();
+        let next = next_write(&mut world).expect("a write");
+        let (from, data, zeroes) = extent(&next);
+        assert!(from == end && zeroes == data && data <= prepared, "{next:?}");
+        end = data;
+        world.submit(vec![next]);
+    }
+    world.append(100, false).unwrap();
+    let next = next_write(&mut world).expect("a write");
+    let (from, data, zeroes) = extent(&next);
+    assert!(from == prepared && zeroes > data, "{next:?}");
+    world.submit(vec![next]);
+    world.settle();
+    world.crash();
+    world.check_all();
+}
+
+#[test]
+fn small_writes_keep_their_distance_and_large_ones_do_not() {
+    let gather = 1_000_000;
+    let mut world = world(8, u64::MAX, |o| {
+        o.gather_ns = gather;
+        o.writes_in_flight = 4;
+        o.extend_write_bytes = 0;
+    });
+    world.append(100, false).unwrap();
+    let first = next_write(&mut world).expect("a write");
+    let issued = world.now;
+    world.append(100, false).unwrap();
+    let seal = |world: &mut World| {
+        let mut ops = Vec::new();
+        world.log.tick(world.now, &mut ops);
+        world.log.seal(&mut ops);
+        ops
+    };
+    assert!(seal(&mut world).is_empty());
+    assert_eq!(world.log.deadline(), Some(issued + gather));
+    world.now = issued + gather;
+    let second = seal(&mut world);
+    assert!(matches!(second[..], [Op::Write { .. }]), "{second:?}");
+    world.append(world.options.large_write_bytes as u64, false).unwrap();
+    let third = seal(&mut world);
+    assert!(matches!(third[..], [Op::Write { .. }]), "{third:?}");
+    world.submit(vec![first]);
+    world.submit(second);
+    world.submit(third);
     world.settle();
     world.check_all();
 }

@@ -393,12 +393,14 @@ impl Log {
                 return Err(ReadError::Device { position, error });
             }
             let (found_id, begin, stop) = (found.id, found.start, found.start + found.len);
-            if hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2 && !found.followed {
-                found.followed = true;
-                let overlap = round_up(2 * len, self.options.device_block_bytes);
-                let overlap = overlap.min(self.reads.ahead_bytes / 2);
-                self.read_on(File::Segment(slot), id, (stop, end), overlap, ops);
+            let follow = hint == ReadHint::Ahead && offset - begin >= (stop - begin) / 2;
+            if !follow || found.followed {
+                return Ok(Place::Cached(at));
             }
+            found.followed = true;
+            let overlap = round_up(2 * len, self.options.device_block_bytes);
+            let overlap = overlap.min(self.reads.ahead_bytes / 2);
+            self.read_on(File::Segment(slot), id, (stop, end), overlap, ops);
             // The prefetch may have moved it, or evicted it if all others are waited for.
             let at = self.reads.stretches.iter().position(|s| s.id == found_id);
             self.reads.turned_away |= at.is_none();

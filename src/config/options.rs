@@ -212,7 +212,7 @@ pub struct EngineOptions {
     pub tail_cache_bytes: u64,
     /// Log writes in flight; 0 lets the size of the writes decide.
     pub writes_in_flight: u8,
-    /// How long a flush may gather while other writers are slow; zero (the default) is not at all.
+    /// Least time between two small writes of a log, so that publishes share a flush.
     pub flush_gather: Duration,
     /// Bytes that one connection may have published and not yet stored or routed.
     pub publish_credit_bytes: u64,

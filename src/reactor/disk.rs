@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use corelane_storage::device::blocking::{Directory, open_file};
 use corelane_storage::device::{Blocking, DeviceError, Done, File, IoBuf, Op, Token, WriteView};
+use corelane_storage::log::EXTENSION_BYTES_MAX;
 use io_uring::{opcode, squeue, types};
 
 use super::driver::Driver;
@@ -18,9 +19,6 @@ use super::run::Mailbox;
 use super::tag::{self, Kind};
 use crate::turn::Command;
 use crate::turn::report::DiskReport;
-
-/// Zeroes behind one write at most.
-const ZEROES: usize = 256 << 10;
 
 /// The disks of one reactor, by position among its shards.
 pub struct Disks {
@@ -66,7 +64,7 @@ impl Disks {
             finished: None,
             worker: None,
             thread: None,
-            zeroes: IoBuf::zeroed(ZEROES),
+            zeroes: IoBuf::zeroed(EXTENSION_BYTES_MAX as usize),
         };
         if directories.is_empty() {
             return Ok(disks);

@@ -30,7 +30,7 @@ mod space;
 mod tail;
 
 pub use checkpoint::Commit;
-pub use options::{LogOptions, OptionsError, SyncPolicy};
+pub use options::{EXTENSION_BYTES_MAX, LogOptions, OptionsError, SyncPolicy};
 pub use read::{Read, ReadError, ReadHint, ReadId};
 pub use scan::{Scan, ScanStep};
 pub use space::{SegmentUse, SpaceState};

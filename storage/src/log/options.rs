@@ -14,6 +14,9 @@ pub enum SyncPolicy {
     Interval(i64),
 }
 
+/// Zeroes that one write carries behind it at most.
+pub const EXTENSION_BYTES_MAX: u32 = 256 << 10;
+
 /// Settings of one log. `LogOptions::new` gives the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
@@ -97,7 +100,7 @@ impl LogOptions {
             large_write_bytes: 256 << 10,
             gather_ns: 0,
             extend_write_bytes: 64 << 10,
-            extend_bytes: 256 << 10,
+            extend_bytes: EXTENSION_BYTES_MAX,
             record_bytes_max: 72 << 20,
             unflushed_bytes_max: 128 << 20,
             tail_bytes: 32 << 20,
@@ -147,8 +150,10 @@ impl LogOptions {
             ),
             (self.write_bytes_max >= dev, "write: at least a device block"),
             (
-                self.extend_bytes >= dev && self.extend_bytes.is_multiple_of(dev),
-                "extension: a multiple of the device block",
+                self.extend_bytes >= dev
+                    && self.extend_bytes.is_multiple_of(dev)
+                    && self.extend_bytes <= EXTENSION_BYTES_MAX,
+                "extension: a multiple of the device block, at most 256 KiB",
             ),
             (self.writes_in_flight >= 1, "writes in flight: at least 1"),
             (self.large_writes_in_flight >= 1, "large writes in flight: at least 1"),

@@ -3,9 +3,9 @@
 use super::message::Usage;
 
 impl super::Shard {
-    /// Bytes of its tail cache.
-    pub fn tail_bytes(&self) -> usize {
-        self.log.tail_bytes()
+    /// Bytes of the tail cache that are its own part, and those that it uses.
+    pub fn tail_bytes(&self) -> (usize, usize) {
+        (self.log.options().tail_bytes, self.log.tail_bytes())
     }
 
     /// Sets the size of its tail cache.

@@ -299,11 +299,12 @@ impl Core {
         self.net.messages(now, from, batch, &mut self.shards);
     }
 
-    /// Sets the size of each shard's tail cache to what `share` makes of the shard and what it
-    /// uses.
-    pub fn share_tails(&mut self, mut share: impl FnMut(ShardId, usize) -> usize) {
+    /// Sets the size of each shard's tail cache to what `share` makes of the shard, its own part
+    /// and what it uses.
+    pub fn share_tails(&mut self, mut share: impl FnMut(ShardId, usize, usize) -> usize) {
         for shard in &mut self.shards.0 {
-            let bytes = share(shard.id(), shard.tail_bytes());
+            let (part, used) = shard.tail_bytes();
+            let bytes = share(shard.id(), part, used);
             shard.set_tail_max(bytes);
         }
     }

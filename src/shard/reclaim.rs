@@ -20,6 +20,10 @@ use super::bodies::kind;
 use super::read::{ANY_READ, Fetched};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
+/// A small piece of copying: what it cost, in bytes, or `Err` to stop for now, perhaps for so many
+/// nanoseconds.
+pub(super) type CopyStep = Result<usize, Option<i64>>;
+
 /// A segment of which at most so many percent live is worth copying.
 pub(super) const LIVE_PERCENT: u64 = 50;
 /// Records that one step looks at.
@@ -158,29 +162,38 @@ impl Shard {
         if self.reclaim_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let mut bytes = 0;
+        let enough = |shard: &Self| shard.reclaim.is_full() || !shard.reclaim.round;
+        self.reclaim.not_before = self.paced(now, Self::reclaim_one, enough);
+    }
+
+    /// Copies in small pieces until that is enough for one turn. Answers when it may go on, so that
+    /// no more than `RATE` is copied.
+    pub(super) fn paced(
+        &mut self,
+        now: Timestamp,
+        one: impl Fn(&mut Self) -> CopyStep,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Timestamp {
+        let (mut bytes, mut pause) = (0, None);
         for _ in 0..STEP_RECORDS {
-            match self.reclaim_one() {
+            match one(self) {
                 Ok(n) => bytes += n,
-                Err(pause) => {
-                    if let Some(ns) = pause {
-                        self.reclaim.not_before = now.plus(ns);
-                    }
+                Err(until) => {
+                    pause = until;
                     break;
                 }
             }
-            let r = &self.reclaim;
-            if bytes >= STEP_BYTES || r.is_full() || !r.round {
+            if bytes >= STEP_BYTES || enough(self) {
                 break;
             }
         }
         let pace = bytes as i64 * (1_000_000_000 / RATE).max(1);
-        self.reclaim.not_before = self.reclaim.not_before.max(now.plus(pace));
+        now.plus(pace.max(pause.unwrap_or(0)))
     }
 
     /// Looks at the next record. Answers the bytes copied; `Err` to stop for now, perhaps for so
     /// long.
-    fn reclaim_one(&mut self) -> Result<usize, Option<i64>> {
+    fn reclaim_one(&mut self) -> CopyStep {
         if let Some((stream, key)) = self.reclaim.page
             && let Some(slot) = self.slots.get(&stream).copied()
             && let Fetched::Pending(read) = self.fetch_page(slot, key)

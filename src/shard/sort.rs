@@ -21,17 +21,11 @@ use corelane_storage::types::Position;
 
 use super::Shard;
 use super::read::{ANY_READ, Fetched};
-use super::reclaim::{Copy, LIVE_PERCENT, RETRY, What};
+use super::reclaim::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
 use crate::types::{SegmentId, StreamId, Timestamp};
 
-/// Records that one step looks at.
-const STEP_RECORDS: usize = 128;
-/// Bytes that one step copies.
-const STEP_BYTES: usize = 64 << 10;
 /// A byte that is only read counts for the pace as one part in so many.
 const READ_COST: usize = 4;
-/// Bytes copied per second.
-const RATE: i64 = 64 << 20;
 /// Nothing is done while more than this waits for the disk.
 const UNFLUSHED_MAX: usize = 4 << 20;
 /// Places in a segment that are looked at to judge it, and records at each.
@@ -152,8 +146,6 @@ enum Scanned {
     End,
 }
 
-type Step = Result<usize, Option<i64>>;
-
 impl Load {
     /// Something happened.
     #[inline]
@@ -246,29 +238,15 @@ impl Shard {
         if self.sort_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let mut cost = 0;
-        for _ in 0..STEP_RECORDS {
-            match self.sort_one() {
-                Ok(n) => cost += n,
-                Err(pause) => {
-                    if let Some(ns) = pause {
-                        self.sort.not_before = now.plus(ns);
-                    }
-                    break;
-                }
-            }
-            let none = self.sort.work.is_none() && !self.sort.round;
-            if cost >= STEP_BYTES || self.reclaim.is_full() || none {
-                break;
-            }
-        }
-        let pace = cost as i64 * (1_000_000_000 / RATE).max(1);
-        self.sort.not_before = self.sort.not_before.max(now.plus(pace));
+        let enough = |shard: &Self| {
+            shard.reclaim.is_full() || shard.sort.work.is_none() && !shard.sort.round
+        };
+        self.sort.not_before = self.paced(now, Self::sort_one, enough);
     }
 
     /// The next small piece of work. Answers what it cost, in bytes; `Err` to stop for now, perhaps
     /// for so long.
-    fn sort_one(&mut self) -> Step {
+    fn sort_one(&mut self) -> CopyStep {
         let Some(mut work) = self.sort.work.take() else {
             return self.begin_sort();
         };
@@ -294,7 +272,7 @@ impl Shard {
     }
 
     /// Picks the next segment.
-    fn begin_sort(&mut self) -> Step {
+    fn begin_sort(&mut self) -> CopyStep {
         if self.sort.ahead >= AHEAD_SEGMENTS {
             return Err(None);
         }

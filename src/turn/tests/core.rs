@@ -88,17 +88,23 @@ fn a_paused_connection_is_never_stale() {
     assert!(!node.seen[&conn].paused);
 }
 
+/// A node with a publisher and a subscriber that takes nothing, and a message of a quarter of what
+/// may wait for it.
+fn node_with_slow_consumer(reactors: usize) -> (Node, ConnId, ConnId, String) {
+    let limits = Limits { max_pending: 4000, ..Limits::default() };
+    let mut node = Node::with_limits(reactors, 1, limits);
+    let publisher = node.client(0);
+    let slow = node.client(reactors - 1);
+    node.send(slow, "SUB a 1\r\n");
+    node.settle();
+    node.seen.get_mut(&slow).unwrap().window = Some(0);
+    (node, publisher, slow, format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000)))
+}
+
 #[test]
 fn slow_consumers_are_closed_and_their_publishers_stalled_before() {
     for reactors in [1, 2] {
-        let limits = Limits { max_pending: 4000, ..Limits::default() };
-        let mut node = Node::with_limits(reactors, 1, limits);
-        let publisher = node.client(0);
-        let slow = node.client(reactors - 1);
-        node.send(slow, "SUB a 1\r\n");
-        node.settle();
-        node.seen.get_mut(&slow).unwrap().window = Some(0);
-        let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+        let (mut node, publisher, slow, message) = node_with_slow_consumer(reactors);
         node.ask(publisher, &message);
         assert!(!node.seen[&publisher].paused);
         node.ask(publisher, &message);
@@ -118,14 +124,7 @@ fn slow_consumers_are_closed_and_their_publishers_stalled_before() {
 #[test]
 fn a_stall_ends_when_the_outbound_has_drained() {
     for reactors in [1, 2] {
-        let limits = Limits { max_pending: 4000, ..Limits::default() };
-        let mut node = Node::with_limits(reactors, 1, limits);
-        let publisher = node.client(0);
-        let slow = node.client(reactors - 1);
-        node.send(slow, "SUB a 1\r\n");
-        node.settle();
-        node.seen.get_mut(&slow).unwrap().window = Some(0);
-        let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+        let (mut node, publisher, slow, message) = node_with_slow_consumer(reactors);
         node.ask(publisher, message.repeat(3));
         assert!(node.seen[&publisher].paused, "{reactors} reactors");
         let now = node.now;

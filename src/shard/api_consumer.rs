@@ -1,6 +1,6 @@
 //! Requests about consumers.
 
-use corelane_storage::index::{FilterSet, Resolved, SubjectCursor};
+use corelane_storage::index::FilterSet;
 
 use super::Shard;
 use super::bodies::{ConfigBody, kind};
@@ -122,16 +122,36 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
-        let response = ResponseType::ConsumerCreate;
-        let start = match self.start_of(slot, &config) {
-            Ok(start) => start,
+        if config.deliver_policy == DeliverPolicy::LastPerSubject {
+            self.gather_start(now, slot, name, config, r, out);
+            return Ok(());
+        }
+        match self.start_of(slot, &config) {
+            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.asker(), out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(_) => {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
-            }
-        };
+            Err(_) => self.refuse_consumer(&r.asker(), out),
+        }
+        Ok(())
+    }
+
+    /// What a consumer's creation needs cannot be read, or there is no room for its record.
+    pub(super) fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
+        let error = kinds::INSUFFICIENT_RESOURCES.error();
+        self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+    }
+
+    /// Appends the record of a new consumer, of which is known where it begins.
+    #[expect(clippy::too_many_arguments, reason = "each a part of the consumer")]
+    pub(super) fn create_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: String,
+        config: ConsumerConfig,
+        start: StartPosition,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
         let cell = &self.cells[slot];
@@ -146,9 +166,7 @@ impl Shard {
             let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
+                return self.refuse_consumer(asker, out);
             }
         }
         if let Some(mark) = mark {
@@ -157,15 +175,15 @@ impl Shard {
         self.cells[slot].consumers.in_flight.push(name.clone().into());
         let cell = Box::new(consumer_cell(id, name, config, now, consumer));
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: r.asker() });
-        Ok(())
+        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: asker.clone() });
     }
 
     /// Where a new consumer begins.
     fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
-        let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
+        let mut start =
+            StartPosition { next_seq: first, last_seq: last, start_set: Default::default() };
         match config.deliver_policy {
             DeliverPolicy::All => {}
             DeliverPolicy::New => start.next_seq = last + 1,
@@ -186,50 +204,10 @@ impl Shard {
                 // nats-server shows this start when there is none.
                 start.next_seq = seq.unwrap_or(first);
             }
-            DeliverPolicy::LastPerSubject => {
-                start.start_set = self.last_of_each(slot, config.filters())?;
-                let none = start.start_set.is_empty();
-                start.next_seq = if none { last.max(first) } else { last + 1 };
-            }
+            // Gathered in steps, see `starts`.
+            DeliverPolicy::LastPerSubject => {}
         }
         Ok(start)
-    }
-
-    /// The last sequence of every subject that matches one of the filters, ascending.
-    fn last_of_each(&mut self, slot: usize, filters: &[String]) -> Result<Vec<u64>, Unread> {
-        let index = &mut self.cells[slot].index;
-        let (mut exact, mut inexact) = (Vec::new(), Vec::new());
-        for filter in filters {
-            let mut cursor = SubjectCursor::new();
-            let mut budget = u32::MAX;
-            let filter = filter.as_bytes();
-            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |id, entry| {
-                if entry.last_is_exact() {
-                    exact.push(entry.last);
-                } else {
-                    inexact.push(id);
-                }
-            });
-        }
-        for id in inexact {
-            loop {
-                let mut budget = u32::MAX;
-                match self.cells[slot].index.last_of(id, &mut budget) {
-                    Resolved::Found(seq) => {
-                        exact.push(seq);
-                        break;
-                    }
-                    Resolved::None => break,
-                    Resolved::Budget => {}
-                    Resolved::NeedPage(key) => {
-                        self.want_page(slot, key)?.map_err(Unread::Failed)?;
-                    }
-                }
-            }
-        }
-        exact.sort_unstable();
-        exact.dedup();
-        Ok(exact)
     }
 
     /// A new consumer's record is durable: it counts what is pending, then joins.
@@ -242,7 +220,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         if !self.slots.contains_key(&stream) {
-            return;
+            return self.stream_is_gone(Some(asker), ResponseType::ConsumerCreate, out);
         }
         self.start_count(stream, Box::new(cell), Some(asker.clone()));
         self.run_jobs(now, out);

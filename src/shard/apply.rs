@@ -137,6 +137,8 @@ impl Shard {
                 self.log.mark_dead(gone.segment, gone.size);
             }
         }
+        let stream = self.cells[slot].id;
+        self.removed_while_counting(stream, gone.seq);
     }
 
     /// Counts bytes that streams hold now, or hold no more.

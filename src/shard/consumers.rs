@@ -60,7 +60,26 @@ impl ConsumerCell {
         self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
     }
 
-    /// Tells it what left the stream while it was not among the stream's consumers.
+    /// Tells it which members of its start set from `from` on left the stream while it was not
+    /// among the stream's consumers, and looks at `max` of them at most. Answers where to go on.
+    pub fn check_start_set(
+        &mut self,
+        now: Timestamp,
+        index: &StreamIndex,
+        from: u64,
+        max: u32,
+    ) -> Option<u64> {
+        let max = max as usize;
+        let members: Vec<u64> = self.consumer.start_members(from, max).collect();
+        for &seq in &members {
+            if seq <= index.last_seq() && !index.is_live(seq) {
+                self.consumer.removed(now, seq);
+            }
+        }
+        members.last().filter(|_| members.len() == max).map(|last| last + 1)
+    }
+
+    /// Tells it what else left the stream while it was not among the stream's consumers.
     pub fn catch_up(&mut self, now: Timestamp, index: &StreamIndex) {
         let mut kept = Vec::new();
         self.consumer.kept(&mut kept);

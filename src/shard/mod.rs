@@ -38,6 +38,7 @@ pub mod report;
 mod requests;
 mod root;
 mod sort;
+mod starts;
 mod stored;
 mod tell;
 #[cfg(test)]
@@ -55,6 +56,7 @@ use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use checkpoint::CheckpointOptions;
+pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;

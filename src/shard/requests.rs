@@ -9,7 +9,7 @@ use super::Shard;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
@@ -173,6 +173,18 @@ impl Shard {
             headers: &[],
             payload: body,
         });
+    }
+
+    /// The stream that a request was about went away before it was answered.
+    pub(super) fn stream_is_gone(
+        &mut self,
+        asker: Option<&Asker>,
+        kind: ResponseType,
+        out: &mut impl Outlet,
+    ) {
+        if let Some(asker) = asker {
+            self.refuse_request(asker, kind, &kinds::STREAM_NOT_FOUND.error(), out);
+        }
     }
 
     /// Refuses a request.

@@ -10,6 +10,9 @@ use corelane_storage::log::LogOptions;
 /// `seeds.txt`.
 pub const MORE: u64 = 0x8_2090_0000;
 
+/// Sets the choices of what was added still later apart, likewise.
+pub const KINDS: u64 = 0xdda7_5e10_0000;
+
 /// Nobody is closed because of his patience.
 fn limits() -> Limits {
     Limits {
@@ -63,13 +66,18 @@ pub struct Plan {
     pub topics: bool,
     /// Now and then a reactor does not come to its next turn for a while.
     pub stalls: bool,
+    /// Ephemeral and ordered consumers, groups, and updates of consumers.
+    pub kinds: bool,
+    /// A flush fails now and then, which stops the node.
+    pub failing_flush: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn new(rng: &mut SimRng, more: &mut SimRng) -> Plan {
+    pub fn new(rng: &mut SimRng, more: &mut SimRng, kinds: &mut SimRng) -> Plan {
+        let late = kinds.chance(550_000);
         let thorough = more.chance(800_000);
         let topics = thorough && more.chance(600_000);
         let stalls = thorough && more.chance(500_000);
@@ -130,6 +138,8 @@ impl Plan {
             thorough,
             topics,
             stalls,
+            kinds: late && thorough && kinds.chance(800_000),
+            failing_flush: late && kinds.chance(300_000),
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
         plan.sort = SortOptions {

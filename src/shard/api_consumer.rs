@@ -627,15 +627,16 @@ impl Shard {
         name: &str,
         r: &Request,
         out: &mut impl Outlet,
-    ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else {
+    ) -> Handled {
+        let Some(at) = self.cells[slot].consumers.find_joined(name)? else {
             out.nobody(r.origin, &r.subject, &r.reply);
-            return;
+            return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::ahead::Ahead;
 use super::message::Asker;
+use super::requests::Wait;
 use crate::api::types::ConsumerConfig;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{Consumer, DeltaMark};
@@ -213,6 +214,15 @@ impl Consumers {
         if !cell.queued {
             cell.queued = true;
             self.ready.push(slot);
+        }
+    }
+
+    /// A consumer's slot by its name. One that counts what is pending, for the first time or for
+    /// another filter, is waited for.
+    pub fn find_joined(&self, name: &str) -> Result<Option<usize>, Wait> {
+        match self.find(name) {
+            None if self.in_flight.iter().any(|n| **n == *name) => Err(Wait::Applied),
+            found => Ok(found),
         }
     }
 

@@ -11,6 +11,7 @@ use corelane_storage::log::ReadId;
 use super::Shard;
 use super::bodies::{PurgeBody, kind};
 use super::consumers::ConsumerCell;
+use super::effort::Handler;
 use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
@@ -198,14 +199,20 @@ impl Shard {
                 self.jobs.ready.push_back(Job::Age { stream });
             }
         }
+        let begun = self.effort.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
             let Some(job) = self.jobs.ready.pop_front() else { break };
-            match self.step_job(now, job, out) {
+            let before = self.effort.work;
+            self.effort.work.jobs += 1;
+            let stepped = self.step_job(now, job, out);
+            self.effort.note(Handler::Job, before);
+            match stepped {
                 Stepped::Finished | Stepped::Moved => {}
                 Stepped::Again(job) => self.jobs.ready.push_back(job),
                 Stepped::Reading(read, job) => self.jobs.reading.push((read, job)),
             }
         }
+        self.effort.note(Handler::Jobs, begun);
     }
 
     /// A read is over: jobs that waited for it go on.

@@ -249,6 +249,13 @@ impl Runner {
                     self.model.saw_last(stream, last);
                 }
             }
+            Some(10077)
+                if self.model.streams[stream].exists == Exists::Yes
+                    && self.model.streams[stream].incarnation == incarnation
+                    && !self.model.may_be_full(uid) =>
+            {
+                return Err(format!("message {uid} was refused, and there is room: {error}"));
+            }
             Some(10077 | 10047 | 10122) => {}
             _ => return Err(format!("message {uid} was refused: {error}")),
         }
@@ -342,6 +349,7 @@ impl Runner {
             &What::Remove { stream, seq } => match code {
                 None | Some(10043) if self.model.streams[stream].exists == Exists::Yes => {
                     let generation = self.model.generation;
+                    self.model.streams[stream].removed = self.world.now;
                     if let Some(fact) = self.model.streams[stream].facts.get_mut(&seq) {
                         fact.state = State::Gone(generation);
                     }
@@ -407,9 +415,17 @@ impl Runner {
         let (&What::NewConsumer { consumer } | &What::DropConsumer { consumer }) = what else {
             return false;
         };
-        let c = &mut self.consumers[consumer];
-        let stream = &self.model.streams[c.stream];
         let made = matches!(what, What::NewConsumer { .. });
+        if made && code == Some(10026) {
+            self.consumers[consumer].exists = Exists::No;
+            self.world.tally.add(Rare::ConsumerRefused);
+            return self.may_have_too_many(consumer);
+        }
+        let c = &mut self.consumers[consumer];
+        let stream = &mut self.model.streams[c.stream];
+        if !made {
+            stream.consumer_removed = self.world.now;
+        }
         c.exists = match code {
             None if made && stream.exists == Exists::Yes && stream.incarnation == c.incarnation => {
                 Exists::Yes

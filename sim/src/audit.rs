@@ -63,6 +63,10 @@ impl Runner {
         });
         let known: BTreeSet<&str> = mine.clone().map(|c| self.consumers[c].name.as_str()).collect();
         let gone = mine.filter(|&c| !self.may_be_gone(c)).map(|c| self.consumers[c].name.as_str());
+        let most = self.model.streams[at].settings.max_consumers;
+        if most.is_some_and(|most| listed.len() as u64 > most) {
+            return Err(format!("{name} has more consumers than allowed: {listed:?}"));
+        }
         if listed.is_subset(&known) && gone.into_iter().all(|name| listed.contains(name)) {
             return Ok(());
         }

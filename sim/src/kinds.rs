@@ -49,7 +49,7 @@ impl Runner {
         if self.kinds.chance(300_000) {
             c.tuning.filter = format!("s{stream}.{}", self.kinds.below(SUBJECTS));
         }
-        c.wait = 20_000_000 + self.kinds.below(2_000_000_000);
+        c.wait = 200_000_000 + self.kinds.below(2_000_000_000);
         c
     }
 
@@ -214,7 +214,9 @@ impl Runner {
     pub fn came_to(&self, sid: u64, t: &Token<'_>) -> Result<(), String> {
         let consumer = (sid as usize).checked_sub(DELIVER_SIDS);
         match consumer.and_then(|at| self.consumers.get(at)) {
-            Some(c) if c.name != t.consumer => Err(format!("it came to the listener of {}", c.name)),
+            Some(c) if c.name != t.consumer => {
+                Err(format!("it came to the listener of {}", c.name))
+            }
             _ => Ok(()),
         }
     }
@@ -240,6 +242,21 @@ impl Runner {
         for c in self.consumers.iter_mut().filter(|c| c.ordered.is_some_and(|(_, o)| o == conn)) {
             c.used = c.used.max(now);
         }
+    }
+
+    /// Whether its stream may have had as many consumers as it may have without this one.
+    pub fn may_have_too_many(&self, consumer: usize) -> bool {
+        let stream = self.consumers[consumer].stream;
+        if self.model.streams[stream].consumer_removed >= self.consumers[consumer].used {
+            return true;
+        }
+        let others = self
+            .consumers
+            .iter()
+            .enumerate()
+            .filter(|&(at, c)| at != consumer && c.stream == stream && c.exists != Exists::No);
+        let count = others.count() as u64;
+        self.model.streams[stream].settings.max_consumers.is_some_and(|most| count >= most)
     }
 
     /// Whether a consumer may be gone because nobody used it.

@@ -50,10 +50,11 @@ pub enum Rare {
     Group,
     Tuned,
     FlushFailed,
+    ConsumerRefused,
 }
 
 /// All of them.
-pub const ALL: [Rare; 44] = [
+pub const ALL: [Rare; 45] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -98,6 +99,7 @@ pub const ALL: [Rare; 44] = [
     Rare::Group,
     Rare::Tuned,
     Rare::FlushFailed,
+    Rare::ConsumerRefused,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
@@ -121,7 +123,14 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Tally { counts: [0; ALL.len()], ops: 0, acked: 0, delivered: 0, audited: 0, worst: Worst::default() }
+        Tally {
+            counts: [0; ALL.len()],
+            ops: 0,
+            acked: 0,
+            delivered: 0,
+            audited: 0,
+            worst: Worst::default(),
+        }
     }
 }
 

@@ -155,8 +155,8 @@ impl Runner {
         let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
             return;
         };
-        let Settings { memory, direct, max_age, .. } = old;
-        let settings = Settings { memory, direct, max_age, ..limits };
+        let Settings { memory, direct, max_age, max_consumers, window, .. } = old;
+        let settings = Settings { memory, direct, max_age, max_consumers, window, ..limits };
         let body = stream_config(&name, stream, &settings);
         self.model.streams[stream].updating = Some(settings);
         let subject = format!("$JS.API.STREAM.UPDATE.{name}");
@@ -175,6 +175,12 @@ impl Runner {
             if self.rng.chance(150_000) {
                 s.max_age = Some(100_000_000 + self.rng.below(4_000_000_000) as i64);
             }
+        }
+        if self.world.plan.kinds && self.kinds.chance(300_000) {
+            s.max_consumers = Some(2 + self.kinds.below(8));
+        }
+        if self.world.plan.kinds && s.max_age.is_none() && self.kinds.chance(200_000) {
+            s.window = Some(500_000_000 + self.kinds.below(5_000_000_000) as i64);
         }
         s
     }
@@ -268,6 +274,7 @@ impl Runner {
             generation: 0,
             fresh: false,
             sent: self.world.now,
+            known: i64::MAX / 2,
         };
         self.model.publishes.insert(uid, p);
         self.send_publish(client, uid, false);
@@ -421,7 +428,8 @@ impl Runner {
     }
 
     /// Asks for a new consumer.
-    pub fn send_creation(&mut self, client: usize, c: Consumer) {
+    pub fn send_creation(&mut self, client: usize, mut c: Consumer) {
+        c.used = self.world.now;
         let at = self.consumers.len();
         let what = What::NewConsumer { consumer: at };
         let Some((_, reply)) = self.begin(client, what) else { return };
@@ -570,8 +578,11 @@ pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     let mut fields = vec![
         format!("\"name\":\"{name}\",\"subjects\":[\"s{at}.>\"],\"storage\":\"{storage}\""),
         format!("\"allow_direct\":{}", s.direct),
-        format!("\"retention\":\"limits\",\"num_replicas\":1,\"max_consumers\":-1"),
+        "\"retention\":\"limits\",\"num_replicas\":1".to_owned(),
     ];
+    let consumers = s.max_consumers.map_or(-1, |n| n as i64);
+    fields.push(format!("\"max_consumers\":{consumers}"));
+    fields.extend(s.window.map(|ns| format!("\"duplicate_window\":{ns}")));
     fields.push(format!("\"max_msgs\":{}", s.max_msgs.map_or(-1, |n| n as i64)));
     fields.push(format!("\"max_bytes\":{}", s.max_bytes.map_or(-1, |n| n as i64)));
     let per_subject = s.per_subject.map_or(-1, |n| n as i64);

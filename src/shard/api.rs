@@ -81,13 +81,13 @@ impl Shard {
                     Ok(())
                 }
             },
-            A::ConsumerNext(names) => {
-                match slot {
-                    Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
-                    None => out.nobody(r.origin, &r.subject, &r.reply),
+            A::ConsumerNext(names) => match slot {
+                Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
+                None => {
+                    out.nobody(r.origin, &r.subject, &r.reply);
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
             _ => match slot {
                 Some(slot) => self.stream_api(now, request, slot, r, out),
                 None => {

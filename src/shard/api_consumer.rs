@@ -60,7 +60,7 @@ impl Shard {
             None => self.make_name(slot),
         };
         let consumers = &self.cells[slot].consumers;
-        if consumers.in_flight.iter().any(|n| **n == *name) {
+        if consumers.is_changing(&name) {
             return Err(Wait::Applied);
         }
         match self.decide_consumer(slot, &name, &create, out) {
@@ -95,7 +95,7 @@ impl Shard {
             let active = config.is_push() && out.has_listener(subject, group);
             ExistingConsumer { config, active }
         });
-        let count = cell.consumers.cells.len();
+        let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
     }
 
@@ -123,7 +123,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         if config.deliver_policy == DeliverPolicy::LastPerSubject {
-            self.gather_start(now, slot, name, config, r, out);
+            self.gather_start(slot, name, config, r);
             return Ok(());
         }
         match self.start_of(slot, &config) {
@@ -238,7 +238,7 @@ impl Shard {
     ) {
         let cell = &mut self.cells[slot];
         let name = cell.consumers.cells[at].name.clone();
-        cell.consumers.in_flight.retain(|n| *n != name);
+        cell.consumers.changed(&name);
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
@@ -308,6 +308,9 @@ impl Shard {
                 return;
             }
         }
+        let consumers = &mut self.cells[slot].consumers;
+        consumers.cells[at].next_config = Some(config.clone());
+        consumers.in_flight.push(name.into());
         let lsn = self.log.appended();
         let asker = r.asker();
         self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
@@ -322,7 +325,10 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let Some((slot, at)) = self.locate(stream, consumer) else {
+            let error = kinds::CONSUMER_NOT_FOUND.error();
+            return self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+        };
         let cell = &mut self.cells[slot];
         let memory = cell.is_memory();
         let c = &mut cell.consumers.cells[at];
@@ -330,7 +336,10 @@ impl Shard {
         let refilter = c.config.filters() != config.filters();
         c.consumer.update(now, settings);
         c.config = config;
+        c.next_config = None;
         c.changed = true;
+        let name = c.name.clone();
+        cell.consumers.changed(&name);
         if refilter {
             // It leaves the counts of its old filters and counts anew. What changed in it is logged
             // first, since checkpoints write it as it is meanwhile.
@@ -428,7 +437,7 @@ impl Shard {
         let consumers = &self.cells[slot].consumers;
         match consumers.find(name) {
             Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
-            None if consumers.in_flight.iter().any(|n| **n == *name) => return Err(Wait::Applied),
+            None if consumers.is_changing(name) => return Err(Wait::Applied),
             None => {
                 self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
@@ -509,7 +518,7 @@ impl Shard {
             return Ok(());
         }
         let cell = &self.cells[slot];
-        if cell.consumers.in_flight.iter().any(|n| **n == *name) {
+        if cell.consumers.is_changing(name) {
             return Err(Wait::Applied);
         }
         match cell.consumers.find(name) {
@@ -533,6 +542,12 @@ impl Shard {
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
         let cell = &self.cells[slot];
+        let name = cell.consumers.cells[at].name.clone();
+        if cell.consumers.is_changing(&name) {
+            // One that is inactive goes once its update took effect; requests waited for that.
+            self.expired.push((stream, consumer));
+            return;
+        }
         let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
         if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
@@ -546,6 +561,7 @@ impl Shard {
             }
             return;
         }
+        self.cells[slot].consumers.in_flight.push(name);
         let lsn = self.log.appended();
         self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
     }
@@ -572,6 +588,7 @@ impl Shard {
         let cell = &mut self.cells[slot];
         let stream = cell.id;
         let gone = cell.consumers.remove(at);
+        cell.consumers.changed(&gone.name);
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
         }
@@ -605,15 +622,16 @@ impl Shard {
         name: &str,
         r: &Request,
         out: &mut impl Outlet,
-    ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else {
+    ) -> Handled {
+        let Some(at) = self.cells[slot].consumers.find_joined(name)? else {
             out.nobody(r.origin, &r.subject, &r.reply);
-            return;
+            return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
+        Ok(())
     }
 }
 
@@ -645,6 +663,7 @@ pub(super) fn consumer_cell(
         name: name.into(),
         filter: filters_of(&config),
         config,
+        next_config: None,
         created,
         consumer,
         handle: Handle(u32::MAX),

@@ -11,6 +11,7 @@ use corelane_storage::log::ReadId;
 use super::Shard;
 use super::bodies::{PurgeBody, kind};
 use super::consumers::ConsumerCell;
+use super::effort::Handler;
 use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
@@ -209,15 +210,21 @@ impl Shard {
                 self.jobs.ready.push_back(Job::Age { stream });
             }
         }
+        let begun = self.effort.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
             let Some(job) = self.jobs.ready.pop_front() else { break };
             self.run_job(now, job, out);
         }
+        self.effort.note(Handler::Jobs, begun);
     }
 
     /// Makes one step of a job, and keeps it if there is more to do.
-    pub(super) fn run_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) {
-        match self.step_job(now, job, out) {
+    fn run_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) {
+        let before = self.effort.work;
+        self.effort.work.jobs += 1;
+        let stepped = self.step_job(now, job, out);
+        self.effort.note(Handler::Job, before);
+        match stepped {
             Stepped::Finished | Stepped::Moved => {}
             Stepped::Again(job) => self.jobs.add(job),
             Stepped::Reading(read, job) => self.jobs.wait(read, job),

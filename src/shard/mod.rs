@@ -22,6 +22,7 @@ mod checkpoint;
 mod consumers;
 mod decided;
 mod deliver;
+pub mod effort;
 mod evict;
 mod jobs;
 mod load;
@@ -120,6 +121,7 @@ pub struct Shard {
     /// Consumers that recovery found; they join at the start.
     recovered: Vec<(StreamId, consumers::ConsumerCell)>,
     lines: Vec<String>,
+    effort: effort::Effort,
     random: u64,
     /// The time of this step.
     now: Timestamp,
@@ -177,6 +179,7 @@ impl Shard {
             return;
         }
         self.now = now;
+        self.effort.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.run_decisions();
@@ -322,6 +325,11 @@ impl Shard {
             && self.queue.is_empty()
             && self.at_once.is_empty()
             && self.log.durable() >= self.log.appended()
+    }
+
+    /// What its handlers did.
+    pub fn effort(&self) -> &effort::Effort {
+        &self.effort
     }
 
     /// Counters for monitoring.

@@ -219,6 +219,7 @@ impl Shard {
             next_consumer: parts.next_consumer,
             recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
             lines,
+            effort: Default::default(),
             now: Timestamp(0),
             held: [0; 2],
             held_told: [0; 2],

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use corelane_storage::log::ReadId;
 
 use super::Shard;
+use super::effort::Handler;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
@@ -100,27 +101,24 @@ impl Shard {
     }
 
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        let before = self.effort.work;
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
+            self.effort.work.requests += 1;
             match self.handle(now, &request, out) {
                 Ok(()) => {}
                 Err(Wait::Read(read)) => self.waiting.push((read, request)),
                 Err(Wait::Applied) => self.behind_appended(request),
             }
         }
+        self.effort.note(Handler::Requests, before);
     }
 
     fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {
         match r.target {
             Target::Stream { .. } => Ok(()),
-            Target::Ack { stream, .. } => {
-                self.acknowledge(now, stream, r, out);
-                Ok(())
-            }
-            Target::FlowControl { stream, .. } => {
-                self.flow_response(now, stream, r);
-                Ok(())
-            }
+            Target::Ack { stream, .. } => self.acknowledge(now, stream, r, out),
+            Target::FlowControl { stream, .. } => self.flow_response(stream, r),
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
                 let Some(request) = api_subject::parse(&subject) else {

@@ -116,22 +116,20 @@ impl Gather {
 }
 
 impl Shard {
-    /// Creates a last-per-subject consumer: at once where few subjects match.
+    /// Creates a last-per-subject consumer: in this turn where few subjects match.
     pub(super) fn gather_start(
         &mut self,
-        now: Timestamp,
         slot: usize,
         name: String,
         config: ConsumerConfig,
         r: &Request,
-        out: &mut impl Outlet,
     ) {
         let cell = &mut self.cells[slot];
         let (stream, asker) = (cell.id, r.asker());
         let gather = Gather::new(&config, &cell.index);
         cell.consumers.in_flight.push(name.as_str().into());
         let start = Start { stream, name, config, asker, gather };
-        self.run_job(now, Job::Start(Box::new(start)), out);
+        self.jobs.add(Job::Start(Box::new(start)));
     }
 
     pub(super) fn step_start(

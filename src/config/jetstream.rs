@@ -52,9 +52,11 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
                 draft.store_max = size("max_file_store", node, found);
             }
             "limits" => limits(node, draft, found)?,
+            "unique_tag" => {
+                string(&node.value)?;
+            }
             // These tune what a server of one node does not do, or name what files are called.
             "extension_hint"
-            | "unique_tag"
             | "max_outstanding_catchup"
             | "max_buffered_size"
             | "max_buffered_msgs"

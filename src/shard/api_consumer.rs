@@ -1,6 +1,6 @@
 //! Requests about consumers.
 
-use corelane_storage::index::{FilterSet, Resolved, SubjectCursor};
+use corelane_storage::index::FilterSet;
 
 use super::Shard;
 use super::bodies::{ConfigBody, kind};
@@ -120,7 +120,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
-        let start = match self.start_of(slot, &config) {
+        let start = match self.start_of(slot, &config, r) {
             Ok(start) => start,
             Err(Unread::Wait(wait)) => return Err(wait),
             Err(_) => {
@@ -159,7 +159,12 @@ impl Shard {
     }
 
     /// Where a new consumer begins.
-    fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
+    fn start_of(
+        &mut self,
+        slot: usize,
+        config: &ConsumerConfig,
+        r: &Request,
+    ) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
         let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
@@ -172,61 +177,21 @@ impl Shard {
                 start.next_seq = self.first_since(slot, time)?;
             }
             DeliverPolicy::Last => {
-                let mut seq = None;
-                let filters = config.filters().to_vec();
-                if filters.is_empty() {
-                    seq = index.prev_live(last);
-                }
-                for filter in filters {
-                    seq = seq.max(self.last_of(slot, filter.as_bytes())?);
-                }
+                let seq = match config.filters() {
+                    [] => index.prev_live(last),
+                    filters => self.last_of(slot, filters, &r.walk)?,
+                };
                 // nats-server shows this start when there is none.
                 start.next_seq = seq.unwrap_or(first);
             }
             DeliverPolicy::LastPerSubject => {
-                start.start_set = self.last_of_each(slot, config.filters())?;
-                let none = start.start_set.is_empty();
-                start.next_seq = if none { last.max(first) } else { last + 1 };
+                let (set, last) = self.last_of_each(slot, config.filters(), r)?;
+                start.last_seq = last;
+                start.next_seq = if set.is_empty() { last.max(first) } else { last + 1 };
+                start.start_set = set;
             }
         }
         Ok(start)
-    }
-
-    /// The last sequence of every subject that matches one of the filters, ascending.
-    fn last_of_each(&mut self, slot: usize, filters: &[String]) -> Result<Vec<u64>, Unread> {
-        let index = &mut self.cells[slot].index;
-        let (mut exact, mut inexact) = (Vec::new(), Vec::new());
-        for filter in filters {
-            let mut cursor = SubjectCursor::new();
-            let mut budget = u32::MAX;
-            let filter = filter.as_bytes();
-            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |id, entry| {
-                if entry.last_is_exact() {
-                    exact.push(entry.last);
-                } else {
-                    inexact.push(id);
-                }
-            });
-        }
-        for id in inexact {
-            loop {
-                let mut budget = u32::MAX;
-                match self.cells[slot].index.last_of(id, &mut budget) {
-                    Resolved::Found(seq) => {
-                        exact.push(seq);
-                        break;
-                    }
-                    Resolved::None => break,
-                    Resolved::Budget => {}
-                    Resolved::NeedPage(key) => {
-                        self.want_page(slot, key)?.map_err(Unread::Failed)?;
-                    }
-                }
-            }
-        }
-        exact.sort_unstable();
-        exact.dedup();
-        Ok(exact)
     }
 
     /// A new consumer's record is durable: it counts what is pending, then joins.

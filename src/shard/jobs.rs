@@ -15,7 +15,7 @@ use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
-use super::requests::Wait;
+use super::requests::{Request, Wait};
 use super::tell::{Tell, Told};
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
@@ -54,6 +54,7 @@ pub(super) enum Job {
     Age { stream: StreamId },
     Evict { stream: StreamId },
     Tell(Tell),
+    Request(Box<Request>),
 }
 
 impl Jobs {
@@ -228,6 +229,10 @@ impl Shard {
             Job::Bury { slot } => self.step_burial(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Evict { stream } => self.step_eviction(stream, out),
+            Job::Request(request) => {
+                self.run_request(now, *request, out);
+                Stepped::Moved
+            }
             Job::Tell(tell) => match self.step_tell(now, tell, out) {
                 Told::Done => Stepped::Finished,
                 Told::More(tell) => Stepped::Again(Job::Tell(tell)),

@@ -42,6 +42,7 @@ mod stored;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

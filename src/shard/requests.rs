@@ -1,14 +1,17 @@
 //! Requests: what clients ask of streams and consumers. One that must wait for a read is run again
 //! from its beginning.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
 
 use super::Shard;
+use super::jobs::Job;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
+use super::walk::Walk;
 use crate::api::error::ApiError;
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
@@ -36,6 +39,8 @@ pub struct Request {
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
     pub counted: std::cell::Cell<bool>,
+    /// What it has seen so far.
+    pub walk: RefCell<Walk>,
 }
 
 /// Why a request is not finished.
@@ -45,6 +50,8 @@ pub enum Wait {
     Read(ReadId),
     /// What was appended so far has to take effect first.
     Applied,
+    /// It goes on in a later turn.
+    Turn,
 }
 
 /// Finished, or not yet.
@@ -67,6 +74,7 @@ impl Request {
             required_level: required_level(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
+            walk: RefCell::default(),
         }
     }
 
@@ -102,11 +110,17 @@ impl Shard {
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
-            match self.handle(now, &request, out) {
-                Ok(()) => {}
-                Err(Wait::Read(read)) => self.waiting.push((read, request)),
-                Err(Wait::Applied) => self.behind_appended(request),
-            }
+            self.run_request(now, request, out);
+        }
+    }
+
+    /// Runs a request as far as it goes.
+    pub(super) fn run_request(&mut self, now: Timestamp, r: Request, out: &mut impl Outlet) {
+        match self.handle(now, &r, out) {
+            Ok(()) => {}
+            Err(Wait::Read(read)) => self.waiting.push((read, r)),
+            Err(Wait::Applied) => self.behind_appended(r),
+            Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
         }
     }
 

@@ -7,4 +7,5 @@ mod restart;
 mod room;
 mod scattered;
 mod space;
+mod walk;
 mod world;

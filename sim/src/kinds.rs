@@ -128,12 +128,13 @@ impl Runner {
         let (stream, pushes) = (c.stream, !c.deliver.is_empty());
         match c.ordered {
             Some((client, conn)) if self.clients[client].conn == Some(conn) => {
-                if !pushes {
-                    let expires = 5_000_000 + self.kinds.below(500_000_000);
-                    let batch = 1 + self.kinds.below(30);
-                    let fields = format!("\"batch\":{batch},\"expires\":{expires}");
-                    self.pull_with(client, at, (batch, None), &fields);
+                if pushes {
+                    return;
                 }
+                let expires = 5_000_000 + self.kinds.below(500_000_000);
+                let batch = 1 + self.kinds.below(30);
+                let fields = format!("\"batch\":{batch},\"expires\":{expires}");
+                self.pull_with(client, at, (batch, None), &fields);
             }
             Some((client, _)) if !self.consumers[at].named_again => {
                 // Nobody takes its place twice.

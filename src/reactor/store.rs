@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
+use crate::config::go_error;
 use crate::config::options::{self, Options};
 use crate::shard::{CheckpointOptions, JOB_VISITS, Opened, Shard, ShardOptions, SortOptions};
 use crate::types::{ShardId, Timestamp};
@@ -49,7 +50,8 @@ impl Store {
         let file = directory.join("store");
         let failed = |e: std::io::Error| format!("store {}: {e}", file.display());
         let entries = durable_with(store_dir);
-        fs::create_dir_all(&directory).map_err(failed)?;
+        make(store_dir)?;
+        make(&directory)?;
         let lock = Arc::new(lock(&directory, LOCK_WAIT)?);
         match fs::read_to_string(&file) {
             Ok(text) => {
@@ -171,6 +173,25 @@ impl Store {
             log,
         }
     }
+}
+
+/// Makes a directory and those above it; errors in nats-server's words.
+fn make(directory: &Path) -> Result<(), String> {
+    match fs::metadata(directory) {
+        Ok(there) if there.is_dir() => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        _ => return Err("storage directory is not a directory".to_owned()),
+    }
+    if let Some(above) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make(above)?;
+    }
+    fs::create_dir(directory).or_else(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Ok(()),
+        _ => {
+            let (path, why) = (directory.display(), go_error(&e));
+            Err(format!("could not create storage directory - mkdir {path}: {why}"))
+        }
+    })
 }
 
 /// Locks a store for this process, and waits a little for one that was killed to be gone

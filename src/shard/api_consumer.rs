@@ -4,7 +4,7 @@ use corelane_storage::index::FilterSet;
 
 use super::Shard;
 use super::bodies::{ConfigBody, kind};
-use super::consumers::ConsumerCell;
+use super::consumers::{ConsumerCell, Watch};
 use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
@@ -47,7 +47,8 @@ impl Shard {
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
         let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
-            .and_then(|request| consumer_config::check_request(request, subject));
+            .and_then(|request| consumer_config::check_request(request, subject))
+            .and_then(consumer_config::check_name);
         let create = match checked {
             Ok(create) => create,
             Err(error) => {
@@ -63,7 +64,7 @@ impl Shard {
         if consumers.is_changing(&name) {
             return Err(Wait::Applied);
         }
-        match self.decide_consumer(slot, &name, &create, out) {
+        match self.decide_consumer(slot, &name, &create) {
             ConsumerDecision::Refuse(error) => {
                 self.refuse_request(&r.asker(), response, &error, out);
             }
@@ -85,15 +86,11 @@ impl Shard {
         slot: usize,
         name: &str,
         create: &ConsumerCreate,
-        out: &mut impl Outlet,
     ) -> ConsumerDecision {
         let cell = &self.cells[slot];
         let existing = cell.consumers.find(name).map(|at| {
-            let config = &cell.consumers.cells[at].config;
-            let group = config.deliver_group.as_bytes();
-            let subject = config.deliver_subject.as_bytes();
-            let active = config.is_push() && out.has_listener(subject, group);
-            ExistingConsumer { config, active }
+            let c = &cell.consumers.cells[at];
+            ExistingConsumer { config: &c.config, active: c.consumer.info().push_bound }
         });
         let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
@@ -122,11 +119,7 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
-        if config.deliver_policy == DeliverPolicy::LastPerSubject {
-            self.gather_start(slot, name, config, r);
-            return Ok(());
-        }
-        match self.start_of(slot, &config) {
+        match self.start_of(slot, &config, r) {
             Ok(start) => self.create_consumer(now, slot, name, config, start, &r.asker(), out),
             Err(Unread::Wait(wait)) => return Err(wait),
             Err(_) => self.refuse_consumer(&r.asker(), out),
@@ -179,7 +172,12 @@ impl Shard {
     }
 
     /// Where a new consumer begins.
-    fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
+    fn start_of(
+        &mut self,
+        slot: usize,
+        config: &ConsumerConfig,
+        r: &Request,
+    ) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
         let mut start =
@@ -193,19 +191,14 @@ impl Shard {
                 start.next_seq = self.first_since(slot, time)?;
             }
             DeliverPolicy::Last => {
-                let mut seq = None;
-                let filters = config.filters().to_vec();
-                if filters.is_empty() {
-                    seq = index.prev_live(last);
-                }
-                for filter in filters {
-                    seq = seq.max(self.last_of(slot, filter.as_bytes())?);
-                }
+                let seq = match config.filters() {
+                    [] => index.prev_live(last),
+                    filters => self.last_of(slot, filters, &r.walk)?,
+                };
                 // nats-server shows this start when there is none.
                 start.next_seq = seq.unwrap_or(first);
             }
-            // Gathered in steps, see `starts`.
-            DeliverPolicy::LastPerSubject => {}
+            DeliverPolicy::LastPerSubject => return self.last_of_each(slot, config.filters(), r),
         }
         Ok(start)
     }
@@ -248,7 +241,9 @@ impl Shard {
         }
     }
 
-    /// Follows the interest in a push consumer's deliver subject.
+    /// Follows the interest in a push consumer's deliver subject. As in nats-server, another deliver
+    /// group alone changes nothing before a restart, and another subject is watched with the group
+    /// that was there before.
     fn watch_deliver_subject(
         &mut self,
         now: Timestamp,
@@ -258,18 +253,26 @@ impl Shard {
     ) {
         let stream = self.cells[slot].id;
         let c = &mut self.cells[slot].consumers.cells[at];
-        if let Some(old) = c.watch.take() {
-            self.watches.remove(&old);
-            out.unwatch(old);
+        if !c.config.is_push() {
+            return;
         }
-        if c.config.is_push() {
-            let subject = c.config.deliver_subject.as_bytes();
-            let group = c.config.deliver_group.as_bytes();
-            let watch = out.watch(self.id, subject, group);
-            c.watch = Some(watch);
-            c.consumer.interest(now, out.has_listener(subject, group));
-            self.watches.insert(watch, (stream, c.id));
-        }
+        let watch = match c.watch.take() {
+            Some(same) if same.subject == c.config.deliver_subject => same,
+            old => {
+                if let Some(old) = old {
+                    self.watches.remove(&old.id);
+                    out.unwatch(old.id);
+                }
+                let subject = c.config.deliver_subject.clone();
+                let group = c.watch_group.take().unwrap_or_else(|| c.config.deliver_group.clone());
+                let id = out.watch(self.id, subject.as_bytes(), group.as_bytes());
+                self.watches.insert(id, (stream, c.id));
+                Watch { id, subject, group }
+            }
+        };
+        let listens = out.has_listener(watch.subject.as_bytes(), watch.group.as_bytes());
+        c.consumer.interest(now, listens);
+        c.watch = Some(watch);
     }
 
     /// The interest in a watched subject came or went.
@@ -335,8 +338,11 @@ impl Shard {
         let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
         let refilter = c.config.filters() != config.filters();
         c.consumer.update(now, settings);
-        c.config = config;
         c.next_config = None;
+        let before = std::mem::replace(&mut c.config, config);
+        if before.deliver_subject != c.config.deliver_subject {
+            c.watch_group = Some(before.deliver_group);
+        }
         c.changed = true;
         let name = c.name.clone();
         cell.consumers.changed(&name);
@@ -593,8 +599,8 @@ impl Shard {
             self.timers.remove(&(timer, stream, gone.id));
         }
         if let Some(watch) = gone.watch {
-            self.watches.remove(&watch);
-            out.unwatch(watch);
+            self.watches.remove(&watch.id);
+            out.unwatch(watch.id);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
         self.checkpoint.orphans.extend(gone.stored);
@@ -675,6 +681,7 @@ pub(super) fn consumer_cell(
         unwritten: None,
         timer: None,
         watch: None,
+        watch_group: None,
         changed: true,
         stored: None,
     }

@@ -17,6 +17,14 @@ use crate::interest::WatchId;
 use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
 
+/// What is watched for a push consumer.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub id: WatchId,
+    pub subject: String,
+    pub group: String,
+}
+
 /// One consumer with all that belongs to it.
 pub struct ConsumerCell {
     /// Its id.
@@ -51,7 +59,9 @@ pub struct ConsumerCell {
     /// The deadline under which it stands in the shard's timers.
     pub timer: Option<Timestamp>,
     /// The watch of its deliver subject.
-    pub watch: Option<WatchId>,
+    pub watch: Option<Watch>,
+    /// The group to watch the deliver subject with, where it is not the configuration's.
+    pub watch_group: Option<String>,
     /// Its state is newer than the one that the checkpoints have.
     pub changed: bool,
     /// Where that lies.

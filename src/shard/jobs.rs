@@ -1,5 +1,5 @@
-//! Long work in short steps: purges, removal by age, new consumers' starts and counts, burying
-//! removed streams, owed evictions.
+//! Long work in short steps: purges, removal by age, requests that look at much, counting for new
+//! consumers, burying removed streams, owed evictions.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,8 +16,7 @@ use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
-use super::requests::Wait;
-use super::starts::Start;
+use super::requests::{Request, Wait};
 use super::tell::{Tell, Told};
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
@@ -56,7 +55,7 @@ pub(super) enum Job {
     Age { stream: StreamId },
     Evict { stream: StreamId },
     Tell(Tell),
-    Start(Box<Start>),
+    Request(Box<Request>),
 }
 
 impl Jobs {
@@ -251,7 +250,10 @@ impl Shard {
             Job::Bury { slot } => self.step_burial(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Evict { stream } => self.step_eviction(stream, out),
-            Job::Start(start) => self.step_start(now, start, out),
+            Job::Request(request) => {
+                self.run_request(now, *request, out);
+                Stepped::Moved
+            }
             Job::Tell(tell) => match self.step_tell(now, tell, out) {
                 Told::Done => Stepped::Finished,
                 Told::More(tell) => Stepped::Again(Job::Tell(tell)),

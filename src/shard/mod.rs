@@ -39,11 +39,11 @@ pub mod report;
 mod requests;
 mod root;
 mod sort;
-mod starts;
 mod stored;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,15 +1,18 @@
 //! Requests: what clients ask of streams and consumers. One that must wait for a read is run again
 //! from its beginning.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
 
 use super::Shard;
 use super::effort::Handler;
+use super::jobs::Job;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
+use super::walk::Walk;
 use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
@@ -37,6 +40,8 @@ pub struct Request {
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
     pub counted: std::cell::Cell<bool>,
+    /// What it has seen so far.
+    pub walk: RefCell<Walk>,
 }
 
 /// Why a request is not finished.
@@ -46,6 +51,8 @@ pub enum Wait {
     Read(ReadId),
     /// What was appended so far has to take effect first.
     Applied,
+    /// It goes on in a later turn.
+    Turn,
 }
 
 /// Finished, or not yet.
@@ -68,6 +75,7 @@ impl Request {
             required_level: required_level(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
+            walk: RefCell::default(),
         }
     }
 
@@ -105,13 +113,19 @@ impl Shard {
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
             self.effort.work.requests += 1;
-            match self.handle(now, &request, out) {
-                Ok(()) => {}
-                Err(Wait::Read(read)) => self.waiting.push((read, request)),
-                Err(Wait::Applied) => self.behind_appended(request),
-            }
+            self.run_request(now, request, out);
         }
         self.effort.note(Handler::Requests, before);
+    }
+
+    /// Runs a request as far as it goes.
+    pub(super) fn run_request(&mut self, now: Timestamp, r: Request, out: &mut impl Outlet) {
+        match self.handle(now, &r, out) {
+            Ok(()) => {}
+            Err(Wait::Read(read)) => self.waiting.push((read, r)),
+            Err(Wait::Applied) => self.behind_appended(r),
+            Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
+        }
     }
 
     fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {

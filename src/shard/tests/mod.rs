@@ -8,4 +8,5 @@ mod room;
 mod scattered;
 mod space;
 mod starts;
+mod walk;
 mod world;

@@ -74,8 +74,25 @@ fn checkpoint(disk: &mut SimDisk, log: &mut Log, id: u64) {
     settle(disk, log);
 }
 
+/// Copies of two records, as moving them out of a segment makes them.
+fn relocate(log: &mut Log) {
+    for id in [1, 4] {
+        let payload = vec![id as u8; 900];
+        let copy = RecordIn::Message(MessageIn {
+            stream: StreamId(id % 3),
+            seq: id,
+            ts: id as i64,
+            subject: b"a.b.c",
+            headers: b"",
+            payload: &payload,
+            relocated: true,
+        });
+        log.append_cold(&copy, 1).expect("there is room");
+    }
+}
+
 /// A log of some generations, with records of all sizes, a checkpoint, and one cut off.
-fn image(generations: u64, checkpoints: bool) -> Image {
+fn image(generations: u64, checkpoints: bool, relocated: bool) -> Image {
     let mut disk = SimDisk::new(generations, SimFaults::default());
     let mut id = 1;
     for generation in 1..=generations {
@@ -87,6 +104,9 @@ fn image(generations: u64, checkpoints: bool) -> Image {
             id += 1;
             if n % 2 == 1 {
                 settle(&mut disk, &mut log);
+            }
+            if n == 3 && relocated {
+                relocate(&mut log);
             }
             if n == 4 && checkpoints {
                 settle(&mut disk, &mut log);
@@ -101,7 +121,12 @@ fn image(generations: u64, checkpoints: bool) -> Image {
 
 /// The images that inputs choose from.
 pub fn images() -> Vec<Image> {
-    vec![image(1, false), image(3, false), image(2, true)]
+    vec![
+        image(1, false, false),
+        image(3, false, false),
+        image(2, true, false),
+        image(2, true, true),
+    ]
 }
 
 /// All files of a disk.

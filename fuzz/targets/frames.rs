@@ -43,7 +43,7 @@ fn write(bytes: &[u8], key: u64) {
 
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
-    let image = &IMAGES.get_or_init(images)[usize::from(source.byte()) % 3];
+    let image = &IMAGES.get_or_init(images)[usize::from(source.byte()) % 4];
     let (file, bytes) = &image[usize::from(source.byte()) % image.len()];
     let which = Which(source.byte());
     let mut bytes = bytes.clone();

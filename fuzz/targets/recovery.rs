@@ -71,7 +71,7 @@ fn unreadable(image: &Image) -> Vec<File> {
 
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
-    let mut image = IMAGES.get_or_init(images)[usize::from(source.byte()) % 3].clone();
+    let mut image = IMAGES.get_or_init(images)[usize::from(source.byte()) % 4].clone();
     let which = Which(source.byte());
     for _ in 0..12 {
         if source.is_over() {

@@ -371,7 +371,8 @@ mod tests {
         }
         assert_eq!(walked, vec![(1, 0), (2, 0), (2, 1)]);
         assert!(!walk.broken());
-        for bit in ENVELOPE_BYTES as usize * 8..bytes.len() * 8 {
+        let some = if cfg!(miri) { 97 } else { 1 };
+        for bit in (ENVELOPE_BYTES as usize * 8..bytes.len() * 8).step_by(some) {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(!write_is_whole(&envelope, &bad), "bit {bit}");

@@ -406,7 +406,7 @@ mod tests {
     fn every_flipped_bit_is_noticed_and_none_panics() {
         let bytes = encode(&message());
         let length = message().length() as usize;
-        for bit in 0..length * 8 {
+        for bit in (0..length * 8).step_by(if cfg!(miri) { 17 } else { 1 }) {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             let seen = RecordView::decode(&bad).and_then(|v| v.verify());

@@ -243,6 +243,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it knows no direct I/O")]
     fn files_are_created_written_read_listed_and_removed() {
         let path = scratch("directory");
         let mut dir = match Directory::open(&path) {

@@ -30,12 +30,14 @@ fn what_was_durable_survives_any_crash() {
         let result = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             let mut rng = SimRng::new(seed.wrapping_mul(77));
-            for _ in 0..2 + rng.below(4) {
+            // Miri takes a second for each step or more.
+            let (rounds, shorter) = if cfg!(miri) { (1, 10) } else { (2 + rng.below(4), 1) };
+            for _ in 0..rounds {
                 let steps = if seed % 8 == 0 { 600 } else { 20 + rng.below(120) };
-                world.run(steps);
+                world.run(steps / shorter);
                 world.crash();
             }
-            world.run(30);
+            world.run(30 / shorter);
             world.settle();
             world.check_all();
             world.tally

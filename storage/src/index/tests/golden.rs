@@ -164,7 +164,7 @@ fn wrong_bytes_are_refused() {
         let mut other = bytes.clone();
         other[1] = 2;
         assert!(refuses(&other), "another version");
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
             for bit in 0..8 {
                 // Flipped bits may go unseen here (the record's checksum is for that), but never
                 // panic.

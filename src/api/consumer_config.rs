@@ -2,8 +2,8 @@
 //! nats-server's order with its words.
 //!
 //! A create goes through steps: [`check_request`] holds subject and body together, before the
-//! stream is looked up; [`check_name`] looks at the name; [`check`] fills in defaults and checks the
-//! configuration; [`decide`] compares it with the consumer that is there.
+//! stream is looked up; [`check_name`] looks at the name; [`check`] fills in defaults and checks
+//! the configuration; [`decide`] compares it with the consumer that is there.
 
 use crate::api::error::{ApiError, ErrorKind, kinds};
 use crate::api::filter_index::FilterIndex;

@@ -79,13 +79,13 @@ impl Shard {
                     Ok(())
                 }
             },
-            A::ConsumerNext(names) => {
-                match slot {
-                    Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
-                    None => out.nobody(r.origin, &r.subject, &r.reply),
+            A::ConsumerNext(names) => match slot {
+                Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
+                None => {
+                    out.nobody(r.origin, &r.subject, &r.reply);
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
             _ => match slot {
                 Some(slot) => self.stream_api(now, request, slot, r, out),
                 None => {
@@ -293,7 +293,8 @@ impl Shard {
     ) -> bool {
         let index = &self.cells[slot].index;
         let filter = request.subjects_filter.as_bytes();
-        (filter.is_empty() || details.walk_subjects(index, filter, offset, SUBJECTS_LIMIT))
+        let budget = self.options.job_visits;
+        (filter.is_empty() || details.walk_subjects(index, filter, offset, SUBJECTS_LIMIT, budget))
             && (!request.deleted_details || details.walk_deleted(index))
     }
 

@@ -61,7 +61,7 @@ impl Shard {
             None => self.make_name(slot),
         };
         let consumers = &self.cells[slot].consumers;
-        if consumers.in_flight.iter().any(|n| **n == *name) {
+        if consumers.is_changing(&name) {
             return Err(Wait::Applied);
         }
         match self.decide_consumer(slot, &name, &create) {
@@ -92,7 +92,7 @@ impl Shard {
             let c = &cell.consumers.cells[at];
             ExistingConsumer { config: &c.config, active: c.consumer.info().push_bound }
         });
-        let count = cell.consumers.cells.len();
+        let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
     }
 
@@ -119,16 +119,32 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
-        let response = ResponseType::ConsumerCreate;
-        let start = match self.start_of(slot, &config, r) {
-            Ok(start) => start,
+        match self.start_of(slot, &config, r) {
+            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.asker(), out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(_) => {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
-            }
-        };
+            Err(_) => self.refuse_consumer(&r.asker(), out),
+        }
+        Ok(())
+    }
+
+    /// What a consumer's creation needs cannot be read, or there is no room for its record.
+    pub(super) fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
+        let error = kinds::INSUFFICIENT_RESOURCES.error();
+        self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+    }
+
+    /// Appends the record of a new consumer, of which is known where it begins.
+    #[expect(clippy::too_many_arguments, reason = "each a part of the consumer")]
+    pub(super) fn create_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: String,
+        config: ConsumerConfig,
+        start: StartPosition,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
         let cell = &self.cells[slot];
@@ -143,9 +159,7 @@ impl Shard {
             let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
+                return self.refuse_consumer(asker, out);
             }
         }
         if let Some(mark) = mark {
@@ -154,8 +168,7 @@ impl Shard {
         self.cells[slot].consumers.in_flight.push(name.clone().into());
         let cell = Box::new(consumer_cell(id, name, config, now, consumer));
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: r.asker() });
-        Ok(())
+        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: asker.clone() });
     }
 
     /// Where a new consumer begins.
@@ -167,7 +180,8 @@ impl Shard {
     ) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
-        let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
+        let mut start =
+            StartPosition { next_seq: first, last_seq: last, start_set: Default::default() };
         match config.deliver_policy {
             DeliverPolicy::All => {}
             DeliverPolicy::New => start.next_seq = last + 1,
@@ -184,12 +198,7 @@ impl Shard {
                 // nats-server shows this start when there is none.
                 start.next_seq = seq.unwrap_or(first);
             }
-            DeliverPolicy::LastPerSubject => {
-                let (set, last) = self.last_of_each(slot, config.filters(), r)?;
-                start.last_seq = last;
-                start.next_seq = if set.is_empty() { last.max(first) } else { last + 1 };
-                start.start_set = set;
-            }
+            DeliverPolicy::LastPerSubject => return self.last_of_each(slot, config.filters(), r),
         }
         Ok(start)
     }
@@ -204,7 +213,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         if !self.slots.contains_key(&stream) {
-            return;
+            return self.stream_is_gone(Some(asker), ResponseType::ConsumerCreate, out);
         }
         self.start_count(stream, Box::new(cell), Some(asker.clone()));
         self.run_jobs(now, out);
@@ -222,7 +231,7 @@ impl Shard {
     ) {
         let cell = &mut self.cells[slot];
         let name = cell.consumers.cells[at].name.clone();
-        cell.consumers.in_flight.retain(|n| *n != name);
+        cell.consumers.changed(&name);
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
@@ -302,6 +311,9 @@ impl Shard {
                 return;
             }
         }
+        let consumers = &mut self.cells[slot].consumers;
+        consumers.cells[at].next_config = Some(config.clone());
+        consumers.in_flight.push(name.into());
         let lsn = self.log.appended();
         let asker = r.asker();
         self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
@@ -316,18 +328,24 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let Some((slot, at)) = self.locate(stream, consumer) else {
+            let error = kinds::CONSUMER_NOT_FOUND.error();
+            return self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+        };
         let cell = &mut self.cells[slot];
         let memory = cell.is_memory();
         let c = &mut cell.consumers.cells[at];
         let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
         let refilter = c.config.filters() != config.filters();
         c.consumer.update(now, settings);
+        c.next_config = None;
         let before = std::mem::replace(&mut c.config, config);
         if before.deliver_subject != c.config.deliver_subject {
             c.watch_group = Some(before.deliver_group);
         }
         c.changed = true;
+        let name = c.name.clone();
+        cell.consumers.changed(&name);
         if refilter {
             // It leaves the counts of its old filters and counts anew. What changed in it is logged
             // first, since checkpoints write it as it is meanwhile.
@@ -425,7 +443,7 @@ impl Shard {
         let consumers = &self.cells[slot].consumers;
         match consumers.find(name) {
             Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
-            None if consumers.in_flight.iter().any(|n| **n == *name) => return Err(Wait::Applied),
+            None if consumers.is_changing(name) => return Err(Wait::Applied),
             None => {
                 self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
@@ -506,7 +524,7 @@ impl Shard {
             return Ok(());
         }
         let cell = &self.cells[slot];
-        if cell.consumers.in_flight.iter().any(|n| **n == *name) {
+        if cell.consumers.is_changing(name) {
             return Err(Wait::Applied);
         }
         match cell.consumers.find(name) {
@@ -530,6 +548,12 @@ impl Shard {
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
         let cell = &self.cells[slot];
+        let name = cell.consumers.cells[at].name.clone();
+        if cell.consumers.is_changing(&name) {
+            // One that is inactive goes once its update took effect; requests waited for that.
+            self.expired.push((stream, consumer));
+            return;
+        }
         let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
         if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
@@ -543,6 +567,7 @@ impl Shard {
             }
             return;
         }
+        self.cells[slot].consumers.in_flight.push(name);
         let lsn = self.log.appended();
         self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
     }
@@ -569,6 +594,7 @@ impl Shard {
         let cell = &mut self.cells[slot];
         let stream = cell.id;
         let gone = cell.consumers.remove(at);
+        cell.consumers.changed(&gone.name);
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
         }
@@ -602,15 +628,16 @@ impl Shard {
         name: &str,
         r: &Request,
         out: &mut impl Outlet,
-    ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else {
+    ) -> Handled {
+        let Some(at) = self.cells[slot].consumers.find_joined(name)? else {
             out.nobody(r.origin, &r.subject, &r.reply);
-            return;
+            return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
+        Ok(())
     }
 }
 
@@ -642,6 +669,7 @@ pub(super) fn consumer_cell(
         name: name.into(),
         filter: filters_of(&config),
         config,
+        next_config: None,
         created,
         consumer,
         handle: Handle(u32::MAX),

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use corelane_storage::log::ReadId;
 
 use super::Shard;
+use super::effort::Handler;
 use super::jobs::Job;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
 use super::walk::Walk;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
@@ -108,10 +109,13 @@ impl Shard {
     }
 
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        let before = self.effort.work;
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
+            self.effort.work.requests += 1;
             self.run_request(now, request, out);
         }
+        self.effort.note(Handler::Requests, before);
     }
 
     /// Runs a request as far as it goes.
@@ -127,14 +131,8 @@ impl Shard {
     fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {
         match r.target {
             Target::Stream { .. } => Ok(()),
-            Target::Ack { stream, .. } => {
-                self.acknowledge(now, stream, r, out);
-                Ok(())
-            }
-            Target::FlowControl { stream, .. } => {
-                self.flow_response(now, stream, r);
-                Ok(())
-            }
+            Target::Ack { stream, .. } => self.acknowledge(now, stream, r, out),
+            Target::FlowControl { stream, .. } => self.flow_response(stream, r),
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
                 let Some(request) = api_subject::parse(&subject) else {
@@ -187,6 +185,18 @@ impl Shard {
             headers: &[],
             payload: body,
         });
+    }
+
+    /// The stream that a request was about went away before it was answered.
+    pub(super) fn stream_is_gone(
+        &mut self,
+        asker: Option<&Asker>,
+        kind: ResponseType,
+        out: &mut impl Outlet,
+    ) {
+        if let Some(asker) = asker {
+            self.refuse_request(asker, kind, &kinds::STREAM_NOT_FOUND.error(), out);
+        }
     }
 
     /// Refuses a request.

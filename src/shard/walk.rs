@@ -2,18 +2,18 @@
 //! kept with the request, which is run again in a later turn.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use corelane_storage::index::{
-    FilterSet, LastJob, LastStep, Resolved, Scan, StreamIndex, SubjectCursor, SubjectId,
+    FilterSet, LastJob, LastStep, PageKey, Resolved, Scan, StreamIndex, SubjectCursor, SubjectId,
 };
+use roaring::RoaringTreemap;
 
 use super::Shard;
 use super::read::Unread;
 use super::requests::{Request, Wait};
+use crate::consumer::StartPosition;
 
-/// Names or index entries that one step looks at.
-const VISITS: u32 = 1_000;
 /// Sequences that one step looks at to tell the deleted ones.
 const DELETED_VISITS: u64 = 16_384;
 
@@ -35,23 +35,94 @@ pub enum Walk {
     Details(Box<Details>),
 }
 
-/// The last messages of subjects.
+/// The last messages of subjects: where a last-per-subject consumer begins.
+///
+/// The messages up to the one that was last when the walk began are taken by subject; all behind it
+/// are delivered in any case. So a subject that gets a message meanwhile may be delivered with the
+/// message before it, or without, as if that had come before or after the request.
 #[derive(Clone, Debug)]
 pub struct Each {
-    /// The stream's last sequence when the walk began. What came later is found as new.
-    upto: u64,
-    /// The filter that is walked.
+    filters: FilterSet,
+    /// Which of the filters is walked, and how far.
     filter: usize,
     cursor: SubjectCursor,
-    exact: BTreeSet<u64>,
+    /// Subjects whose last message is still to be looked for.
     inexact: Vec<SubjectId>,
+    /// The stream's first and last sequence when the walk began.
+    first: u64,
+    upto: u64,
+    found: RoaringTreemap,
+}
+
+/// What became of one step over subjects.
+enum Stepped {
+    All,
+    NeedPage(PageKey),
+    Budget,
 }
 
 impl Each {
-    fn note(&mut self, seq: u64) {
-        if seq <= self.upto {
-            self.exact.insert(seq);
+    fn new(filters: &[String], index: &StreamIndex) -> Each {
+        Each {
+            filters: FilterSet::new(filters.iter().map(String::as_bytes)),
+            filter: 0,
+            cursor: SubjectCursor::new(),
+            inexact: Vec::new(),
+            first: index.first_seq(),
+            upto: index.last_seq(),
+            found: RoaringTreemap::new(),
         }
+    }
+
+    fn step(&mut self, index: &mut StreamIndex, budget: &mut u32) -> Stepped {
+        loop {
+            if let Some(stop) = self.resolve(index, budget) {
+                return stop;
+            }
+            let Some(filter) = self.filters.filters().get(self.filter) else {
+                return Stepped::All;
+            };
+            let Each { cursor, inexact, found, upto, .. } = self;
+            let walked = index.subjects().for_each_match(filter, cursor, budget, |id, entry| {
+                if !entry.last_is_exact() {
+                    inexact.push(id);
+                } else if entry.last <= *upto {
+                    found.insert(entry.last);
+                }
+            });
+            if walked {
+                self.filter += 1;
+                self.cursor = SubjectCursor::new();
+            } else if self.inexact.is_empty() {
+                return Stepped::Budget;
+            }
+        }
+    }
+
+    /// Looks for the last messages of subjects that do not know theirs.
+    fn resolve(&mut self, index: &mut StreamIndex, budget: &mut u32) -> Option<Stepped> {
+        while let Some(&id) = self.inexact.last() {
+            // The id may have been given to another subject meanwhile.
+            self.filters.sync(index.subjects());
+            if self.filters.matches_id(index.subjects(), id) {
+                match index.last_of(id, budget) {
+                    Resolved::Found(seq) if seq <= self.upto => {
+                        self.found.insert(seq);
+                    }
+                    Resolved::Found(_) | Resolved::None => {}
+                    Resolved::NeedPage(key) => return Some(Stepped::NeedPage(key)),
+                    Resolved::Budget => return Some(Stepped::Budget),
+                }
+            }
+            self.inexact.pop();
+        }
+        None
+    }
+
+    fn position(self, last: u64) -> StartPosition {
+        let nothing = self.found.is_empty() && last == self.upto;
+        let next_seq = if nothing { last.max(self.first) } else { self.upto + 1 };
+        StartPosition { next_seq, last_seq: self.upto, start_set: self.found }
     }
 }
 
@@ -98,9 +169,9 @@ impl Details {
         filter: &[u8],
         offset: u64,
         limit: usize,
+        mut budget: u32,
     ) -> bool {
         let Details { cursor, total, subjects, .. } = self;
-        let mut budget = VISITS;
         index.subjects().for_each_match(filter, cursor, &mut budget, |_, entry| {
             if *total >= offset && subjects.len() < limit {
                 let name = String::from_utf8_lossy(entry.name()).into_owned();
@@ -123,7 +194,7 @@ impl Shard {
             Walk::Last(job) => job,
             _ => LastJob::new(FilterSet::new(filters)),
         };
-        let mut budget = VISITS;
+        let mut budget = self.options.job_visits;
         loop {
             let wait = match job.step(&mut self.cells[slot].index, &mut budget) {
                 LastStep::Done(seq) => return Ok(seq),
@@ -153,7 +224,7 @@ impl Shard {
             Walk::Next(filters, at) => (filters, at),
             _ => (FilterSet::new([filter]), from),
         };
-        let mut budget = VISITS;
+        let mut budget = self.options.job_visits;
         loop {
             let wait = match self.cells[slot].index.next_matching(&mut filters, from, &mut budget) {
                 Scan::Found(seq, _) => return Ok(Some(seq)),
@@ -175,75 +246,30 @@ impl Shard {
         }
     }
 
-    /// The last sequence of every subject that matches one of the filters, ascending, as of the
-    /// sequence that comes with them.
+    /// Where a consumer begins that wants the last message of every subject.
     pub(super) fn last_of_each(
         &mut self,
         slot: usize,
         filters: &[String],
         r: &Request,
-    ) -> Result<(Vec<u64>, u64), Unread> {
+    ) -> Result<StartPosition, Unread> {
+        let index = &self.cells[slot].index;
         let mut each = match r.walk.take() {
             Walk::Each(each) => each,
-            _ => Box::new(Each {
-                upto: self.cells[slot].index.last_seq(),
-                filter: 0,
-                cursor: SubjectCursor::new(),
-                exact: BTreeSet::new(),
-                inexact: Vec::new(),
-            }),
+            _ => Box::new(Each::new(filters, index)),
         };
-        let mut budget = VISITS;
+        let mut budget = self.options.job_visits;
         let wait = loop {
-            if !self.each_subject(slot, filters, &mut each, &mut budget) {
-                break Wait::Turn;
-            }
-            let Some(&id) = each.inexact.last() else {
-                return Ok((each.exact.into_iter().collect(), each.upto));
-            };
-            match self.cells[slot].index.last_of(id, &mut budget) {
-                Resolved::Found(seq) => each.note(seq),
-                Resolved::None => {}
-                Resolved::Budget => break Wait::Turn,
-                Resolved::NeedPage(key) => match self.want_page(slot, key) {
-                    Ok(loaded) => {
-                        loaded.map_err(Unread::Failed)?;
-                        continue;
-                    }
+            match each.step(&mut self.cells[slot].index, &mut budget) {
+                Stepped::All => return Ok(each.position(self.cells[slot].index.last_seq())),
+                Stepped::Budget => break Wait::Turn,
+                Stepped::NeedPage(key) => match self.want_page(slot, key) {
+                    Ok(loaded) => loaded.map_err(Unread::Failed)?,
                     Err(wait) => break wait,
                 },
             }
-            each.inexact.pop();
         };
         r.walk.replace(Walk::Each(each));
         Err(Unread::Wait(wait))
-    }
-
-    /// Walks over the subjects. True when it is through.
-    fn each_subject(
-        &self,
-        slot: usize,
-        filters: &[String],
-        each: &mut Each,
-        budget: &mut u32,
-    ) -> bool {
-        let subjects = self.cells[slot].index.subjects();
-        while let Some(filter) = filters.get(each.filter) {
-            let mut cursor = std::mem::take(&mut each.cursor);
-            let filter = filter.as_bytes();
-            let through = subjects.for_each_match(filter, &mut cursor, budget, |id, entry| {
-                if entry.last_is_exact() {
-                    each.note(entry.last);
-                } else {
-                    each.inexact.push(id);
-                }
-            });
-            if !through {
-                each.cursor = cursor;
-                return false;
-            }
-            each.filter += 1;
-        }
-        true
     }
 }

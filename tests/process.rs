@@ -210,6 +210,11 @@ fn files_signals_and_log_lines() {
         let pid = fs::read_to_string(home.0.join("pid")).expect("a pid file");
         assert_eq!(pid, server.child.id().to_string(), "{}", kind.word());
         let ports = || fs::read_dir(home.0.join("ports")).expect("ports").flatten().next();
+        // nats-server says that it is ready before it has written the file.
+        let end = Instant::now() + WAIT;
+        while ports().is_none() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let file = ports().expect("a ports file").file_name().into_string().expect("a name");
         assert!(file.ends_with(&format!("_{pid}.ports")), "{}: {file}", kind.word());
         let log = server.log();
@@ -328,7 +333,7 @@ fn a_store_of_nats_server_is_refused() {
     let create = "PUB $JS.API.STREAM.CREATE.S 12\r\n{\"name\":\"S\"}\r\n";
     socket.write_all(format!("CONNECT {{}}\r\n{create}").as_bytes()).expect("a request");
     let end = Instant::now() + WAIT;
-    while !store.join("jetstream/$G/streams/S").exists() && Instant::now() < end {
+    while !store.join("jetstream/$G/streams/S/meta.sum").exists() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(server);

@@ -1,9 +1,9 @@
 //! What a consumer's configuration may be: names, defaults, limits and updates, checked in
 //! nats-server's order with its words.
 //!
-//! A create goes through steps: [`check_request`] holds subject and body together, before the stream
-//! is looked up; [`check_name`] looks at the name; [`check`] fills in defaults and checks the
-//! configuration; [`decide`] compares it with the consumer that is there.
+//! A create goes through steps: [`check_request`] holds subject and body together, before the
+//! stream is looked up; [`check_name`] looks at the name; [`check`] fills in defaults and checks
+//! the configuration; [`decide`] compares it with the consumer that is there.
 
 use crate::api::error::{ApiError, ErrorKind, kinds};
 use crate::api::filter_index::FilterIndex;

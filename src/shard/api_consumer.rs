@@ -241,9 +241,9 @@ impl Shard {
         }
     }
 
-    /// Follows the interest in a push consumer's deliver subject. As in nats-server, another deliver
-    /// group alone changes nothing before a restart, and another subject is watched with the group
-    /// that was there before.
+    /// Follows the interest in a push consumer's deliver subject. As in nats-server, another
+    /// deliver group alone changes nothing before a restart, and another subject is watched with
+    /// the group that was there before.
     fn watch_deliver_subject(
         &mut self,
         now: Timestamp,

@@ -9,7 +9,7 @@
 use corelane::types::ConnId;
 use serde_json::Value;
 
-use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, MAX_OPEN, SHORT, Token};
+use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, MAX_OPEN, Token};
 use crate::model::{Exists, State};
 use crate::runner::{DELIVER_SIDS, Runner, What};
 use crate::tally::Rare;
@@ -74,7 +74,7 @@ impl Runner {
     fn create_ordered(&mut self, client: usize, stream: usize, after: Option<usize>) {
         let Some(conn) = self.clients[client].conn.filter(|_| self.has_room()) else { return };
         let mut c = self.new_kind(stream, "O", AckPolicy::None);
-        c.inactive = Some(SHORT);
+        c.inactive = Some(2_500_000_000);
         c.used = self.world.now;
         c.ordered = Some((client, conn));
         match after {
@@ -286,8 +286,13 @@ impl Runner {
         if short.is_empty() {
             return Ok(());
         }
-        let most = short.iter().map(|&at| self.consumers[at].wait).max().unwrap_or(0) as i64;
-        self.pump(self.world.now + SHORT + most + LATE)?;
+        let takes = |c: &Consumer| {
+            // What waits for its acknowledgement counts as use.
+            let owed = if c.ack == AckPolicy::None { 0 } else { c.wait as i64 };
+            c.inactive.unwrap_or(0) + owed
+        };
+        let most = short.iter().map(|&at| takes(&self.consumers[at])).max().unwrap_or(0);
+        self.pump(self.world.now + most + LATE)?;
         for at in short {
             let c = &self.consumers[at];
             let (stream, name) = (self.model.streams[c.stream].name.clone(), c.name.clone());

@@ -44,8 +44,9 @@ pub struct Request {
 pub enum Wait {
     /// A read has to end first.
     Read(ReadId),
-    /// What was appended so far has to take effect first.
-    Applied,
+    /// A change of the consumer that it is about has to take effect first. Requests wait for that
+    /// in the order in which they came.
+    Changed,
 }
 
 /// Finished, or not yet.
@@ -102,13 +103,18 @@ impl Shard {
 
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
         let before = self.effort.work;
+        if std::mem::take(&mut self.consumer_changed) {
+            for request in std::mem::take(&mut self.held_back).into_iter().rev() {
+                self.inbox.push_front(request);
+            }
+        }
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
             self.effort.work.requests += 1;
             match self.handle(now, &request, out) {
                 Ok(()) => {}
                 Err(Wait::Read(read)) => self.waiting.push((read, request)),
-                Err(Wait::Applied) => self.behind_appended(request),
+                Err(Wait::Changed) => self.held_back.push(request),
             }
         }
         self.effort.note(Handler::Requests, before);

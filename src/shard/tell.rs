@@ -108,6 +108,6 @@ impl Shard {
 fn waits(wait: Wait, tell: Tell) -> Told {
     match wait {
         Wait::Read(read) => Told::Reading(read, tell),
-        Wait::Applied => Told::More(tell),
+        Wait::Changed => Told::More(tell),
     }
 }

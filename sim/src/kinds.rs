@@ -244,7 +244,9 @@ impl Runner {
     /// A connection is gone, and with it whoever used an ordered consumer.
     pub fn ordered_gone(&mut self, conn: ConnId) {
         let now = self.world.now;
-        for c in self.consumers.iter_mut().filter(|c| c.ordered.is_some_and(|(_, o)| o == conn)) {
+        let its = |c: &&mut Consumer| c.ordered.is_some_and(|(_, o)| o == conn);
+        // Somebody who listens uses it; who pulls did so when he pulled.
+        for c in self.consumers.iter_mut().filter(its).filter(|c| !c.deliver.is_empty()) {
             c.used = c.used.max(now);
         }
     }

@@ -9,12 +9,15 @@
 use corelane::types::ConnId;
 use serde_json::Value;
 
-use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, MAX_OPEN, SHORT, Token};
-use crate::model::{Exists, State};
+use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, MAX_OPEN, Token};
+use crate::model::{Exists, State, Stream};
 use crate::runner::{DELIVER_SIDS, Runner, What};
 use crate::tally::Rare;
 use crate::workload::{CONSUMERS_MAX, SUBJECTS, consumer_config};
 
+/// Bursts of messages, and messages of one.
+const CROWD: usize = 12;
+const CROWD_BURST: usize = 100;
 /// A threshold that no seed reaches.
 const LONG: i64 = 3_600_000_000_000;
 /// How much later than it should an unused consumer goes away, at most.
@@ -74,7 +77,7 @@ impl Runner {
     fn create_ordered(&mut self, client: usize, stream: usize, after: Option<usize>) {
         let Some(conn) = self.clients[client].conn.filter(|_| self.has_room()) else { return };
         let mut c = self.new_kind(stream, "O", AckPolicy::None);
-        c.inactive = Some(SHORT);
+        c.inactive = Some(2_500_000_000);
         c.used = self.world.now;
         c.ordered = Some((client, conn));
         match after {
@@ -112,7 +115,9 @@ impl Runner {
 
     /// The one for whom it is pulls from an ordered consumer, or makes another in its place.
     fn pull_ordered(&mut self) {
-        let ordered = |c: &Consumer| c.ordered.is_some() && c.exists == Exists::Yes;
+        // After a crash another takes the place of each.
+        let ordered =
+            |c: &Consumer| c.ordered.is_some() && (c.exists == Exists::Yes || !c.named_again);
         let of_stream = |c: &Consumer| {
             let s = &self.model.streams[c.stream];
             s.exists == Exists::Yes && s.incarnation == c.incarnation
@@ -125,10 +130,10 @@ impl Runner {
         }
         let at = fit[self.kinds.below(fit.len() as u64) as usize];
         let c = &self.consumers[at];
-        let (stream, pushes) = (c.stream, !c.deliver.is_empty());
+        let (stream, pulls) = (c.stream, c.deliver.is_empty() && c.exists == Exists::Yes);
         match c.ordered {
             Some((client, conn)) if self.clients[client].conn == Some(conn) => {
-                if pushes {
+                if !pulls {
                     return;
                 }
                 let expires = 5_000_000 + self.kinds.below(500_000_000);
@@ -240,9 +245,45 @@ impl Runner {
     /// A connection is gone, and with it whoever used an ordered consumer.
     pub fn ordered_gone(&mut self, conn: ConnId) {
         let now = self.world.now;
-        for c in self.consumers.iter_mut().filter(|c| c.ordered.is_some_and(|(_, o)| o == conn)) {
+        let its = |c: &&mut Consumer| c.ordered.is_some_and(|(_, o)| o == conn);
+        // Somebody who listens uses it; who pulls did so when he pulled.
+        for c in self.consumers.iter_mut().filter(its).filter(|c| !c.deliver.is_empty()) {
             c.used = c.used.max(now);
         }
+    }
+
+    /// Many messages, and somebody who wants them all at once: more than one go of a handler.
+    pub fn crowd(&mut self) -> Result<(), String> {
+        if !self.world.plan.kinds || !self.kinds.chance(300_000) {
+            return Ok(());
+        }
+        let fits = |s: &Stream| {
+            let set = &s.settings;
+            let limited = set.max_msgs.or(set.max_bytes).or(set.per_subject);
+            s.exists == Exists::Yes && limited.is_none() && set.max_age.is_none()
+        };
+        let Some(stream) = self.model.streams.iter().position(fits) else { return Ok(()) };
+        for _ in 0..CROWD {
+            for _ in 0..CROWD_BURST {
+                self.publish_new(0, stream);
+            }
+            self.pump(self.world.now + 1_000_000)?;
+        }
+        self.rest()?;
+        let Some(conn) = self.clients[0].conn else { return Ok(()) };
+        let mut c = self.new_kind(stream, "O", AckPolicy::None);
+        let at = self.consumers.len();
+        (c.inactive, c.ordered) = (Some(2_500_000_000), Some((0, conn)));
+        (c.tuning.filter, c.deliver) = (String::new(), format!("d.0.{at}"));
+        self.send_creation(0, c);
+        self.rest()?;
+        self.audit_all()?;
+        let c = &self.consumers[at];
+        if c.exists == Exists::Yes && self.has_its_client(c) {
+            self.check_ordered(c)?;
+            self.world.tally.add(Rare::Crowd);
+        }
+        Ok(())
     }
 
     /// Whether its stream may have had as many consumers as it may have without this one.
@@ -287,8 +328,13 @@ impl Runner {
         if short.is_empty() {
             return Ok(());
         }
-        let most = short.iter().map(|&at| self.consumers[at].wait).max().unwrap_or(0) as i64;
-        self.pump(self.world.now + SHORT + most + LATE)?;
+        let takes = |c: &Consumer| {
+            // What waits for its acknowledgement counts as use.
+            let owed = if c.ack == AckPolicy::None { 0 } else { c.wait as i64 };
+            c.inactive.unwrap_or(0) + owed
+        };
+        let most = short.iter().map(|&at| takes(&self.consumers[at])).max().unwrap_or(0);
+        self.pump(self.world.now + most + LATE)?;
         for at in short {
             let c = &self.consumers[at];
             let (stream, name) = (self.model.streams[c.stream].name.clone(), c.name.clone());

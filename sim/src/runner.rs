@@ -226,6 +226,7 @@ impl Runner {
         self.audit_all()?;
         self.drain_consumers()?;
         self.idle_out()?;
+        self.crowd()?;
         self.remove_exactly()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;

@@ -51,10 +51,11 @@ pub enum Rare {
     Tuned,
     FlushFailed,
     ConsumerRefused,
+    Crowd,
 }
 
 /// All of them.
-pub const ALL: [Rare; 45] = [
+pub const ALL: [Rare; 46] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -100,6 +101,7 @@ pub const ALL: [Rare; 45] = [
     Rare::Tuned,
     Rare::FlushFailed,
     Rare::ConsumerRefused,
+    Rare::Crowd,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

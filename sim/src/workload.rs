@@ -231,7 +231,7 @@ impl Runner {
 
     // ---- Messages ----
 
-    fn publish_new(&mut self, client: usize, stream: usize) {
+    pub fn publish_new(&mut self, client: usize, stream: usize) {
         let uid = self.next_uid;
         self.next_uid += 1;
         let subject = format!("s{stream}.{}", self.rng.below(SUBJECTS));

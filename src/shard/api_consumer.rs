@@ -62,7 +62,7 @@ impl Shard {
         };
         let consumers = &self.cells[slot].consumers;
         if consumers.is_changing(&name) {
-            return Err(Wait::Applied);
+            return Err(Wait::Changed);
         }
         match self.decide_consumer(slot, &name, &create) {
             ConsumerDecision::Refuse(error) => {
@@ -232,6 +232,7 @@ impl Shard {
         let cell = &mut self.cells[slot];
         let name = cell.consumers.cells[at].name.clone();
         cell.consumers.changed(&name);
+        self.consumer_changed = true;
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
@@ -346,6 +347,7 @@ impl Shard {
         c.changed = true;
         let name = c.name.clone();
         cell.consumers.changed(&name);
+        self.consumer_changed = true;
         if refilter {
             // It leaves the counts of its old filters and counts anew. What changed in it is logged
             // first, since checkpoints write it as it is meanwhile.
@@ -443,7 +445,7 @@ impl Shard {
         let consumers = &self.cells[slot].consumers;
         match consumers.find(name) {
             Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
-            None if consumers.is_changing(name) => return Err(Wait::Applied),
+            None if consumers.is_changing(name) => return Err(Wait::Changed),
             None => {
                 self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
@@ -525,7 +527,7 @@ impl Shard {
         }
         let cell = &self.cells[slot];
         if cell.consumers.is_changing(name) {
-            return Err(Wait::Applied);
+            return Err(Wait::Changed);
         }
         match cell.consumers.find(name) {
             Some(at) => {
@@ -595,6 +597,7 @@ impl Shard {
         let stream = cell.id;
         let gone = cell.consumers.remove(at);
         cell.consumers.changed(&gone.name);
+        self.consumer_changed = true;
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
         }

@@ -270,7 +270,7 @@ impl Consumers {
     /// another filter, is waited for.
     pub fn find_joined(&self, name: &str) -> Result<Option<usize>, Wait> {
         match self.find(name) {
-            None if self.is_changing(name) => Err(Wait::Applied),
+            None if self.is_changing(name) => Err(Wait::Changed),
             found => Ok(found),
         }
     }

@@ -83,6 +83,10 @@ pub struct Shard {
     inbox: VecDeque<Request>,
     /// Requests that wait for a read.
     waiting: Vec<(ReadId, Request)>,
+    /// Requests that wait until a change of their consumer took effect.
+    held_back: Vec<Request>,
+    /// One did.
+    consumer_changed: bool,
     /// Segment and bytes that became live and were not told to the log yet.
     live: (SegmentId, u32),
     /// Publish credit to give back, by reactor.
@@ -232,6 +236,7 @@ impl Shard {
     /// True if `step` would go on at once.
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
+            || self.consumer_changed && !self.held_back.is_empty()
             || !self.at_once.is_empty()
             || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()

@@ -154,6 +154,7 @@ impl Shard {
         if let Some(slot) = self.slots.remove(&id) {
             out.place(Placed::Gone(id));
             self.detach(slot, out);
+            self.consumer_changed = true;
         }
         out.tell(ShardId(0), ShardMessage::Deleted { id });
         if let Some(asker) = asker {

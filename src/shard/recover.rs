@@ -192,6 +192,8 @@ impl Shard {
             at_once: Default::default(),
             inbox: Default::default(),
             waiting: Vec::new(),
+            held_back: Vec::new(),
+            consumer_changed: false,
             live: (NO_SEGMENT, 0),
             credit: Vec::new(),
             scratch: Vec::new(),

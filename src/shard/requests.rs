@@ -49,8 +49,9 @@ pub struct Request {
 pub enum Wait {
     /// A read has to end first.
     Read(ReadId),
-    /// What was appended so far has to take effect first.
-    Applied,
+    /// A change of the consumer that it is about has to take effect first. Requests wait for that
+    /// in the order in which they came.
+    Changed,
     /// It goes on in a later turn.
     Turn,
 }
@@ -110,6 +111,11 @@ impl Shard {
 
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
         let before = self.effort.work;
+        if std::mem::take(&mut self.consumer_changed) {
+            for request in std::mem::take(&mut self.held_back).into_iter().rev() {
+                self.inbox.push_front(request);
+            }
+        }
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
             self.effort.work.requests += 1;
@@ -123,7 +129,7 @@ impl Shard {
         match self.handle(now, &r, out) {
             Ok(()) => {}
             Err(Wait::Read(read)) => self.waiting.push((read, r)),
-            Err(Wait::Applied) => self.behind_appended(r),
+            Err(Wait::Changed) => self.held_back.push(r),
             Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
         }
     }

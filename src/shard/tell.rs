@@ -114,6 +114,6 @@ impl Shard {
 fn waits(wait: Wait, tell: Tell) -> Told {
     match wait {
         Wait::Read(read) => Told::Reading(read, tell),
-        Wait::Applied | Wait::Turn => Told::More(tell),
+        Wait::Changed | Wait::Turn => Told::More(tell),
     }
 }

@@ -326,7 +326,8 @@ impl Consumer {
     }
 }
 
-/// Checks a request against the consumer's limits; true if it is over one, which `out` then tells.
+/// Checks a request against the consumer's limits, and then that it asks nothing of priority
+/// groups; true if it is refused, which `out` then tells.
 fn exceeds(limits: &PullSettings, request: &PullRequest, out: &mut Vec<u8>) -> bool {
     if limits.max_batch > 0 && request.batch > limits.max_batch {
         let n = limits.max_batch;
@@ -337,6 +338,8 @@ fn exceeds(limits: &PullSettings, request: &PullRequest, out: &mut Vec<u8>) -> b
     } else if limits.max_bytes > 0 && request.max_bytes > limits.max_bytes {
         let n = limits.max_bytes;
         status::line(out, format_args!("409 Exceeded MaxRequestMaxBytes of {n}"));
+    } else if let Err(why) = request.check_priority() {
+        status::line(out, format_args!("400 Bad Request - {why}"));
     } else {
         return false;
     }

@@ -306,7 +306,9 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field .batch of type int",
             ),
         ] {
-            assert_eq!(PullRequest::decode(body.as_bytes()), Err(want.to_owned()), "{body}");
+            let read = PullRequest::decode(body.as_bytes());
+            let read = read.and_then(|r| r.check_priority().map_err(str::to_owned));
+            assert_eq!(read, Err(want.to_owned()), "{body}");
         }
     }
 

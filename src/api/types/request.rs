@@ -362,15 +362,20 @@ impl PullRequest {
         if beat > 0 && (self.expires <= 0 || beat.saturating_mul(2) > self.expires) {
             return Err("heartbeat value too large".to_owned());
         }
+        Ok(())
+    }
+
+    /// What it asks of priority groups, which no consumer has. Comes after the consumer's limits.
+    pub fn check_priority(&self) -> Result<(), &'static str> {
         if !(0..=9).contains(&self.priority) {
-            return Err("Priority must be between 0 and 9".to_owned());
+            return Err("Priority must be between 0 and 9");
         }
         // Consumers with priority groups are refused.
         if self.min_pending != 0 || self.min_ack_pending != 0 {
-            return Err("Not a Overflow Priority consumer".to_owned());
+            return Err("Not a Overflow Priority consumer");
         }
         if !self.id.is_empty() {
-            return Err("Not a Pinned Client Priority consumer".to_owned());
+            return Err("Not a Pinned Client Priority consumer");
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ fn asked(
     let reply = world.ask(verb, "A", body);
     world.turn();
     meanwhile(world);
-    for turns in 1..1_000 {
+    for turns in 1..20_000 {
         if let Some(answer) = world.answer(&reply) {
             return (serde_json::from_str(&answer).expect("JSON"), turns);
         }

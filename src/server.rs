@@ -25,6 +25,7 @@ const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the broker until it is told to stop. Returns the exit code.
 pub fn run(options: Options) -> i32 {
+    eprint!("{}", options.notes);
     let logger = match Logger::open(&options.log) {
         Ok(logger) => logger,
         Err(line) => {
@@ -51,6 +52,9 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
     }
     for line in &options.warnings {
         logger.warn(format_args!("{line}"));
+    }
+    if let Some(text) = options.refusals.first() {
+        return Err(text.clone());
     }
     let listener = reactor::listen(&options).map_err(|e| listen_error(&options, &e))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -99,7 +103,7 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         logger.info(format_args!("{}", banner::jetstream_took(begun.elapsed())));
     }
     logger.info(format_args!("{}", banner::listening(&options.host, address.port())));
-    let ports = write_files(&options, address.port(), control.as_ref(), logger)?;
+    let ports = write_files(&options, address.port(), control.as_ref(), logger);
     logger.info(format_args!("{}", banner::READY));
     let code = serve(&options, node, control, &signals, logger);
     if let Some(Err(why)) = ports.map(PortsFile::remove) {
@@ -226,19 +230,17 @@ fn write_files(
     port: u16,
     control: Option<&Control>,
     logger: &Logger,
-) -> Result<Option<PortsFile>, String> {
-    let Some(dir) = &options.ports_file_dir else { return Ok(None) };
+) -> Option<PortsFile> {
+    let dir = options.ports_file_dir.as_ref()?;
     let mut ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
     if let (Some(http), Some(control)) = (&options.http, control) {
         ports.monitoring = files::urls("http", &http.host, control.address().port());
     }
-    match PortsFile::write(dir, options.persona.name(), &ports) {
-        Ok(file) => Ok(Some(file)),
-        Err(why) => {
-            logger.error(format_args!("{why}"));
-            Ok(None)
-        }
+    let file = PortsFile::new(dir, options.persona.name());
+    if let Err(why) = file.write(&ports) {
+        logger.error(format_args!("{why}"));
     }
+    Some(file)
 }
 
 /// Serves until a signal says otherwise.

@@ -139,6 +139,9 @@ fn words_and_exit_codes() {
         let odd = home.file("odd.conf", "prot: 4222\n");
         let typed = home.file("typed.conf", "port: \"x\"\n");
         let open = home.file("open.conf", "jetstream {\n");
+        let tag = home.file("tag.conf", "jetstream { unique_tag: 5 }\n");
+        let unit = home.file("unit.conf", "ping_interval: \"5x\"\n");
+        let include = home.file("include.conf", "include no.conf\n");
         let cases: &[(&[&str], i32, &str)] = &[
             (&["-c", "no.conf"], 1, "nats-server: open no.conf: no such file or directory"),
             (
@@ -156,6 +159,35 @@ fn words_and_exit_codes() {
             (&["-p", "abc"], 0, "invalid value \"abc\" for flag -p: parse error"),
             (&["-c"], 0, "flag needs an argument: -c"),
             (&["--signal", "stop=99999999"], 1, "signal \"stop\" 99999999: no such process"),
+            (&["--signal", "ldm=abc"], 1, "nats-server: invalid pid: abc"),
+            (&["-t", "-c", &tag], 1, "interface conversion: interface {} is int64, not string"),
+            (&["-t", "-c", &unit], 1, "nats-server: unit.conf:1:"),
+            (&["-t", "-c", &include], 1, "error parsing include file 'no.conf'"),
+            (
+                &["-a", "127.0.0.1", "-p", "99999"],
+                1,
+                "[FTL] Error listening on port: 127.0.0.1:99999",
+            ),
+            (
+                &["-a", "127.0.0.1", "-p", "-1", "-m", "99999"],
+                1,
+                "[FTL] Can't start monitoring: can't listen to the monitor port: listen tcp: ",
+            ),
+            (
+                &["-a", "127.0.0.1", "-p", "-1", "--client_advertise", "a:b"],
+                1,
+                "[FTL] Error setting server INFO with ClientAdvertise value of a:b, err=",
+            ),
+            (
+                &["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", "/proc/nowhere"],
+                1,
+                "[FTL] Can't start JetStream: could not create storage directory - mkdir /proc/",
+            ),
+            (
+                &["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &good],
+                1,
+                "[FTL] Can't start JetStream: storage directory is not a directory",
+            ),
         ];
         for (args, code, words) in cases {
             let (found, _, stderr) = home.run(args);
@@ -178,6 +210,11 @@ fn files_signals_and_log_lines() {
         let pid = fs::read_to_string(home.0.join("pid")).expect("a pid file");
         assert_eq!(pid, server.child.id().to_string(), "{}", kind.word());
         let ports = || fs::read_dir(home.0.join("ports")).expect("ports").flatten().next();
+        // nats-server says that it is ready before it has written the file.
+        let end = Instant::now() + WAIT;
+        while ports().is_none() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let file = ports().expect("a ports file").file_name().into_string().expect("a name");
         assert!(file.ends_with(&format!("_{pid}.ports")), "{}: {file}", kind.word());
         let log = server.log();
@@ -296,7 +333,7 @@ fn a_store_of_nats_server_is_refused() {
     let create = "PUB $JS.API.STREAM.CREATE.S 12\r\n{\"name\":\"S\"}\r\n";
     socket.write_all(format!("CONNECT {{}}\r\n{create}").as_bytes()).expect("a request");
     let end = Instant::now() + WAIT;
-    while !store.join("jetstream/$G/streams/S").exists() && Instant::now() < end {
+    while !store.join("jetstream/$G/streams/S/meta.sum").exists() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(server);

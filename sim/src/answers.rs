@@ -33,6 +33,7 @@ impl Runner {
         }
         let status = wire::status(&headers);
         if let Some(token) = Token::parse(reply).filter(|_| status == 0) {
+            self.came_to(sid, &token).map_err(|why| format!("{reply}: {why}"))?;
             self.delivery(conn, subject, reply, &token, &payload)?;
         } else if status == 100 {
             if !reply.is_empty() {
@@ -81,9 +82,14 @@ impl Runner {
             if headers.windows(16).any(|w| w == b"Interest Expired") {
                 return Err(format!("{op:?}: nobody listens, it was told, and there it came"));
             }
+            let now = self.world.now;
+            let c = &mut self.consumers[consumer];
+            if status != 503 {
+                c.used = c.used.max(op.sent);
+            }
             return match status {
                 0 | 404 | 408 | 409 => Ok(()),
-                503 if op.optional => Ok(()),
+                503 if op.optional || c.may_be_gone(now) => Ok(()),
                 _ => Err(format!("{op:?} ended with {status}")),
             };
         }
@@ -243,6 +249,13 @@ impl Runner {
                     self.model.saw_last(stream, last);
                 }
             }
+            Some(10077)
+                if self.model.streams[stream].exists == Exists::Yes
+                    && self.model.streams[stream].incarnation == incarnation
+                    && !self.model.may_be_full(uid) =>
+            {
+                return Err(format!("message {uid} was refused, and there is room: {error}"));
+            }
             Some(10077 | 10047 | 10122) => {}
             _ => return Err(format!("message {uid} was refused: {error}")),
         }
@@ -336,6 +349,7 @@ impl Runner {
             &What::Remove { stream, seq } => match code {
                 None | Some(10043) if self.model.streams[stream].exists == Exists::Yes => {
                     let generation = self.model.generation;
+                    self.model.streams[stream].removed = self.world.now;
                     if let Some(fact) = self.model.streams[stream].facts.get_mut(&seq) {
                         fact.state = State::Gone(generation);
                     }
@@ -352,6 +366,11 @@ impl Runner {
                 Some(10023) => {}
                 _ => return surprise(&what),
             },
+            &What::TuneConsumer { consumer } => {
+                if !self.tuning_answer(consumer, code) {
+                    return surprise(&what);
+                }
+            }
             What::NewConsumer { .. } | What::DropConsumer { .. } => {
                 if !self.consumer_answer(&what, code) {
                     return surprise(&what);
@@ -396,9 +415,17 @@ impl Runner {
         let (&What::NewConsumer { consumer } | &What::DropConsumer { consumer }) = what else {
             return false;
         };
-        let c = &mut self.consumers[consumer];
-        let stream = &self.model.streams[c.stream];
         let made = matches!(what, What::NewConsumer { .. });
+        if made && code == Some(10026) {
+            self.consumers[consumer].exists = Exists::No;
+            self.world.tally.add(Rare::ConsumerRefused);
+            return self.may_have_too_many(consumer);
+        }
+        let c = &mut self.consumers[consumer];
+        let stream = &mut self.model.streams[c.stream];
+        if !made {
+            stream.consumer_removed = self.world.now;
+        }
         c.exists = match code {
             None if made && stream.exists == Exists::Yes && stream.incarnation == c.incarnation => {
                 Exists::Yes
@@ -436,6 +463,7 @@ impl Runner {
         if self.isolated {
             return Ok(());
         }
+        self.in_one_row(conn, t).map_err(|why| format!("{reply}: {why}"))?;
         let (stream, incarnation) = (&self.model.streams[at], self.model.streams[at].incarnation);
         if stream.exists != Exists::Yes || !self.model.publishes.contains_key(&uid) {
             return match stream.exists {
@@ -452,15 +480,19 @@ impl Runner {
         }
         self.model.observe(at, t.seq, uid)?;
         self.model.must_not_be_gone(at, t.seq, false)?;
-        let found = self.consumers.iter_mut().find(|c| {
+        let found = self.consumers.iter().position(|c| {
             c.stream == at
                 && c.incarnation == incarnation
                 && c.name == t.consumer
                 && c.exists == Exists::Yes
         });
-        let Some(c) = found else { return Ok(()) };
+        let Some(found) = found else { return Ok(()) };
+        let c = &mut self.consumers[found];
+        if !c.members.is_empty() {
+            self.world.tally.add(Rare::Group);
+        }
         let p = &self.model.publishes[&uid];
-        let unwanted = !c.filter.is_empty() && c.filter != p.subject;
+        let unwanted = !c.may_want(&p.subject, t.count > 1);
         if unwanted && c.named_again {
             return Ok(()); // Late, from the one that had its name before.
         } else if unwanted {
@@ -470,8 +502,8 @@ impl Runner {
             let tally = (c.settled.get(&t.seq), c.settled_below);
             return Err(format!("{reply}: delivered after its answered acknowledgement {tally:?}"));
         }
-        if c.max_deliver > 0 && t.count > c.max_deliver {
-            return Err(format!("{reply}: delivered more than {} times", c.max_deliver));
+        if c.deliveries_max().is_some_and(|most| t.count > most) {
+            return Err(format!("{reply}: delivered more often than allowed: {c:?}"));
         }
         match *c.seen.entry(t.seq).or_insert(u32::MAX) {
             u32::MAX => *c.seen.entry(t.seq).or_default() = generation,

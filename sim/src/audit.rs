@@ -1,6 +1,6 @@
 //! Looking at everything at rest: whole streams and consumers, through the protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -45,7 +45,32 @@ impl Runner {
         for c in 0..self.consumers.len() {
             self.resolve_consumer(c)?;
         }
-        Ok(())
+        (0..self.model.streams.len()).try_for_each(|at| self.check_names(at))
+    }
+
+    /// Who is among a stream's consumers is known, and who is known is among them.
+    fn check_names(&mut self, at: usize) -> Result<(), String> {
+        if self.model.streams[at].exists != Exists::Yes {
+            return Ok(());
+        }
+        let name = self.model.streams[at].name.clone();
+        let answer = self.ask(&format!("$JS.API.CONSUMER.NAMES.{name}"), "")?;
+        let listed = answer["consumers"].as_array().cloned().unwrap_or_default();
+        let listed: BTreeSet<&str> = listed.iter().filter_map(Value::as_str).collect();
+        let mine = (0..self.consumers.len()).filter(|&c| {
+            let c = &self.consumers[c];
+            c.stream == at && c.exists == Exists::Yes
+        });
+        let known: BTreeSet<&str> = mine.clone().map(|c| self.consumers[c].name.as_str()).collect();
+        let gone = mine.filter(|&c| !self.may_be_gone(c)).map(|c| self.consumers[c].name.as_str());
+        let most = self.model.streams[at].settings.max_consumers;
+        if most.is_some_and(|most| listed.len() as u64 > most) {
+            return Err(format!("{name} has more consumers than allowed: {listed:?}"));
+        }
+        if listed.is_subset(&known) && gone.into_iter().all(|name| listed.contains(name)) {
+            return Ok(());
+        }
+        Err(format!("{name} should have the consumers {known:?} and has {listed:?}"))
     }
 
     /// Finds out whether a stream exists.
@@ -195,7 +220,9 @@ impl Runner {
         let (stream, name) = (self.model.streams[c.stream].name.clone(), c.name.clone());
         let info = self.ask(&format!("$JS.API.CONSUMER.INFO.{stream}.{name}"), "")?;
         let there = info.get("error").is_none();
-        if self.consumers[at].exists == Exists::Yes && !there {
+        self.resolve_tuning(at, &info["config"]);
+        let gone = self.may_be_gone(at);
+        if self.consumers[at].exists == Exists::Yes && !there && !gone {
             return Err(format!("consumer {name} of {stream} is gone: {info}"));
         }
         self.consumers[at].exists = if there { Exists::Yes } else { Exists::No };
@@ -213,20 +240,33 @@ impl Runner {
             }
             let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
             let info = self.ask(&subject, "")?;
+            if info.get("error").is_some() && self.may_be_gone(at) {
+                self.consumers[at].exists = Exists::No;
+                continue;
+            }
             if info.get("error").is_some() {
                 return Err(format!("{subject}: {info}"));
             }
             let delivered = info["delivered"]["stream_seq"].as_u64().unwrap_or(0);
             let pending = info["num_pending"].as_u64().unwrap_or(0);
+            self.resolve_tuning(at, &info["config"]);
+            let c = &mut self.consumers[at];
+            c.recent.clear();
+            let open = info["num_ack_pending"].as_u64().unwrap_or(0);
+            if open > c.open_max() {
+                return Err(format!("{subject}: more are open than allowed: {info}"));
+            }
             let c = &self.consumers[at];
             let wants = |seq: &u64| {
                 let p = &self.model.publishes[&self.model.streams[stream].facts[seq].uid];
-                c.filter.is_empty() || c.filter == p.subject
+                c.tuning.wants(&p.subject)
             };
             let above = found.iter().filter(|&&seq| seq > delivered && wants(&seq)).count() as u64;
             // A push consumer goes on meanwhile, and messages may reach their age.
-            let aged = self.model.streams[stream].settings.max_age.is_some() && pending < above;
-            if c.deliver.is_empty() && !aged && pending != above
+            let aged = self.model.streams[stream].settings.max_age.is_some();
+            // What another filter passed over does not count.
+            let fewer = (aged || c.was_filtered_anew()) && pending < above;
+            if c.deliver.is_empty() && !fewer && pending != above
                 || self.push_stands_still(at, pending, &info)
             {
                 return Err(format!("{subject}: {pending} pending told, {above} found: {info}"));
@@ -239,13 +279,44 @@ impl Runner {
     pub fn drain_consumers(&mut self) -> Result<(), String> {
         for at in 0..self.consumers.len() {
             let c = &self.consumers[at];
-            if c.exists != Exists::Yes || !c.deliver.is_empty() || c.max_deliver > 0 {
+            if c.exists != Exists::Yes {
+                continue;
+            }
+            if c.ordered.is_some() {
+                self.drain_ordered(at)?;
+                continue;
+            }
+            if !c.deliver.is_empty() || c.was_limited() || c.is_short_lived() {
                 continue;
             }
             self.drain(at)?;
             self.check_drained(at)?;
         }
         Ok(())
+    }
+
+    /// An ordered consumer whose client is there has delivered all, or does when it is pulled from.
+    fn drain_ordered(&mut self, at: usize) -> Result<(), String> {
+        let c = &self.consumers[at];
+        let Some((client, _)) = c.ordered.filter(|_| self.has_its_client(c)) else {
+            return Ok(());
+        };
+        if c.deliver.is_empty() {
+            for _ in 0..DRAIN_ROUNDS {
+                let before = self.consumers[at].seen.len();
+                if self.consumers[at].may_be_gone(self.world.now) {
+                    return Ok(());
+                }
+                self.pull_with(client, at, (100, None), "\"batch\":100,\"no_wait\":true");
+                if !self.pump_until(|r| r.ops.is_empty())? {
+                    return Err(format!("a pull has no end: {:?}", self.ops.values().next()));
+                }
+                if self.consumers[at].seen.len() == before {
+                    break;
+                }
+            }
+        }
+        self.check_ordered(&self.consumers[at])
     }
 
     fn drain(&mut self, at: usize) -> Result<(), String> {
@@ -288,7 +359,7 @@ impl Runner {
         let s = &self.model.streams[c.stream];
         for (seq, fact) in s.facts.iter().filter(|(_, f)| f.state == State::Live) {
             let p = &self.model.publishes[&fact.uid];
-            let wanted = c.filter.is_empty() || c.filter == p.subject;
+            let wanted = c.always_wants(&p.subject);
             let aged = s.settings.max_age.is_some();
             if *seq >= from && wanted && !aged && !c.seen.contains_key(seq) {
                 return Err(format!("{} never got {} seq {seq}", c.name, s.name));
@@ -312,16 +383,18 @@ impl Runner {
             let asked = "{\"deleted_details\":true,\"subjects_filter\":\">\"}";
             let mut info = self.ask(&subject, asked)?;
             let first = info["state"]["first_seq"].as_u64().unwrap_or(0);
+            info["state"]["consumer_count"].take();
             all.insert(format!("state of {name}"), info["state"].take().to_string());
             all.insert(format!("config of {name}"), info["config"].take().to_string());
             for nth in 0..self.consumers.len() {
                 let c = &self.consumers[nth];
-                if c.stream != at || c.exists != Exists::Yes || !c.deliver.is_empty() {
+                let stays = c.exists == Exists::Yes && !c.is_short_lived();
+                if c.stream != at || !stays || !c.deliver.is_empty() {
                     continue;
                 }
                 let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
                 let key = format!("consumer {} of {name}", c.name);
-                let timeless = c.max_deliver == 0;
+                let timeless = c.deliveries_max().is_none();
                 let info = self.ask(&subject, "")?;
                 let mut text = format!("config {}", info["config"]);
                 // Those with a last delivery change with time.

@@ -14,9 +14,6 @@ use crate::workload::SUBJECTS;
 /// How long one request may take when nothing else is under way, in nanoseconds.
 const ANSWER_MAX: i64 = 500_000_000;
 
-/// Deliveries that wait for their acknowledgement at most, by default.
-const ACK_PENDING_MAX: u64 = 1_000;
-
 impl Runner {
     /// A request at rest was answered after so long.
     pub fn answered_in(&mut self, ns: i64, subject: &str) -> Result<(), String> {
@@ -142,8 +139,9 @@ impl Runner {
         if info["num_redelivered"].as_u64().unwrap_or(0) > 0 {
             return false;
         }
-        let push = !self.consumers[consumer].deliver.is_empty();
-        self.world.plan.thorough && push && pending > 0 && open < ACK_PENDING_MAX
+        let c = &self.consumers[consumer];
+        let push = !c.deliver.is_empty() && (c.ordered.is_none() || self.has_its_client(c));
+        self.world.plan.thorough && push && pending > 0 && open < c.tuning.max_open
     }
 
     /// What a consumer without open deliveries may not lose by a restart.

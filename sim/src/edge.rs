@@ -126,6 +126,8 @@ impl Edge for Around<'_> {
         }
         s.closing = true;
         s.kept = core.closed(now, conn);
+        // What a send in flight reads must outlive the connection.
+        assert!(!s.sending || s.kept.is_some(), "what is being sent was freed");
         s.closed = true;
         self.world.tell_client(conn);
     }

@@ -8,7 +8,8 @@
 //! Invariants: the same seed gives the same trace; nothing here asks a clock; a failure names its
 //! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
 //! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `topics`,
-//! `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`.
+//! `kinds`, `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`,
+//! `effort` (how much a turn does).
 //!
 //! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 
@@ -19,8 +20,10 @@ mod audit;
 mod closer;
 mod consumers;
 mod edge;
+mod effort;
 mod exact;
 mod fuse;
+mod kinds;
 mod model;
 mod plan;
 mod rot;

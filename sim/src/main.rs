@@ -126,6 +126,7 @@ fn report(sums: &Sums) -> bool {
         good &= !rare || sums.done < SEEDS_FOR_RARE;
     }
     let t = &sums.all;
+    t.worst.lines().iter().for_each(|line| println!("at most, {line}"));
     println!(
         "{} seeds, {} operations, {} acknowledged, {} delivered, {} audited, {} failed",
         sums.done,

@@ -38,6 +38,9 @@ const DEDUPE: i64 = 100_000_000_000;
 /// How long the word of a new stream takes to all reactors at most, if they are held up.
 const KNOWN_AFTER: i64 = 20_000_000;
 
+/// How much later than it should a message leaves for its age, at most.
+const AGED_AFTER: i64 = 1_000_000_000;
+
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -79,6 +82,8 @@ pub struct Publish {
     /// It was acknowledged as stored, not as a duplicate.
     pub fresh: bool,
     pub sent: i64,
+    /// When it was first known to be stored.
+    pub known: i64,
 }
 
 /// What is known of the message at a sequence.
@@ -109,12 +114,15 @@ pub struct Settings {
     pub max_age: Option<i64>,
     pub discard_new: bool,
     pub direct: bool,
+    pub max_consumers: Option<u64>,
+    /// For so long message ids are known, if it was said.
+    pub window: Option<i64>,
 }
 
 impl Settings {
     /// For so long at least a message's id is known.
     pub fn id_window(&self) -> i64 {
-        self.max_age.unwrap_or(DEDUPE).min(DEDUPE)
+        self.window.or(self.max_age).unwrap_or(DEDUPE).min(DEDUPE)
     }
 }
 
@@ -166,6 +174,9 @@ pub struct Stream {
     pub loose: BTreeSet<Uid>,
     /// When it was last created.
     pub born: i64,
+    /// When it was last told that something was removed by a request, or that a consumer was.
+    pub removed: i64,
+    pub consumer_removed: i64,
 }
 
 /// All streams and publishes.
@@ -194,6 +205,8 @@ impl Model {
             past: Vec::new(),
             loose: BTreeSet::new(),
             born: 0,
+            removed: 0,
+            consumer_removed: 0,
         };
         Model {
             streams: (0..streams).map(stream).collect(),
@@ -288,6 +301,7 @@ impl Model {
                     return Err(format!("{name} seq {seq}: message {uid} is of another stream"));
                 }
                 p.place = Some(here);
+                p.known = self.now;
                 if p.fate == Fate::Loose {
                     self.tally.add(Rare::UnansweredStored);
                 }
@@ -345,6 +359,7 @@ impl Model {
     /// A removal was carried out: what was known of when it was sent is gone.
     pub fn removal_done(&mut self, at: usize, op: u64, known: &[u64]) {
         let s = &mut self.streams[at];
+        s.removed = self.now;
         if let Some(removal) = s.removals.remove(&op) {
             s.past.push((self.now, removal));
         }
@@ -376,6 +391,28 @@ impl Model {
         evicts(&s.settings) || s.past_settings.iter().chain(&s.updating).any(evicts)
     }
 
+    /// Whether a stream that discards what is new may have had no room for a message.
+    pub fn may_be_full(&self, uid: Uid) -> bool {
+        let p = &self.publishes[&uid];
+        let s = &self.streams[p.stream];
+        if s.removed >= p.sent {
+            return true;
+        }
+        let there = s.facts.values().filter(|f| !matches!(f.state, State::Gone(_)));
+        let open = self.publishes.values().filter(|o| {
+            let there = (o.stream, o.incarnation) == (p.stream, p.incarnation);
+            there && o.place.is_none() && matches!(o.fate, Fate::Pending | Fate::Loose)
+        });
+        let all = there.map(|f| &self.publishes[&f.uid]).chain(open);
+        let (count, bytes) = all.fold((0, 0), |(count, bytes), o| (count + 1, bytes + o.size));
+        let refuses = |set: &Settings| {
+            set.discard_new
+                && (set.max_msgs.is_some_and(|max| count >= max)
+                    || set.max_bytes.is_some_and(|max| bytes + p.size > max))
+        };
+        refuses(&s.settings) || s.past_settings.iter().chain(&s.updating).any(refuses)
+    }
+
     /// Compares what a walk over a stream found, at rest, with what is known.
     pub fn audit(
         &mut self,
@@ -388,6 +425,11 @@ impl Model {
         for (&seq, &uid) in found {
             self.observe(at, seq, uid)?;
             self.must_not_be_gone(at, seq, true)?;
+            let (known, age) = (self.publishes[&uid].known, self.streams[at].settings.max_age);
+            if age.is_some_and(|age| known + age + AGED_AFTER < self.now) {
+                let name = &self.streams[at].name;
+                return Err(format!("{name} seq {seq}: is there, and older than allowed"));
+            }
         }
         let name = self.streams[at].name.clone();
         if last < self.streams[at].floor {

@@ -1,7 +1,7 @@
 //! What a seed turns on, and how large things are: every seed differs (swarm testing).
 
 use corelane::client::{Limits, ServerInfo};
-use corelane::shard::{CheckpointOptions, SortOptions};
+use corelane::shard::{CheckpointOptions, JOB_VISITS, SortOptions};
 use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::log::LogOptions;
@@ -9,6 +9,9 @@ use corelane_storage::log::LogOptions;
 /// Sets the choices of what was added later apart. Chosen so that it is off in the seeds of
 /// `seeds.txt`.
 pub const MORE: u64 = 0x8_2090_0000;
+
+/// Sets the choices of what was added still later apart, likewise.
+pub const KINDS: u64 = 0xdda7_5e10_0000;
 
 /// Nobody is closed because of his patience.
 fn limits() -> Limits {
@@ -29,6 +32,8 @@ pub struct Plan {
     pub credit_bytes: u64,
     pub backlog_bytes: usize,
     pub index_cache_bytes: usize,
+    /// Entries that one step of a long job visits.
+    pub job_visits: u32,
     pub faults: SimFaults,
     pub checkpoint: CheckpointOptions,
     pub sort: SortOptions,
@@ -63,13 +68,21 @@ pub struct Plan {
     pub topics: bool,
     /// Now and then a reactor does not come to its next turn for a while.
     pub stalls: bool,
+    /// Ephemeral and ordered consumers, groups, and updates of consumers.
+    pub kinds: bool,
+    /// A flush fails now and then, which stops the node.
+    pub failing_flush: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn new(rng: &mut SimRng, more: &mut SimRng) -> Plan {
+    pub fn new(rng: &mut SimRng, more: &mut SimRng, kinds: &mut SimRng) -> Plan {
+        let late = kinds.chance(550_000);
+        // Jobs of many steps, of a few, and as in production.
+        let visits = [3, 40, JOB_VISITS];
+        let job_visits = if late { visits[kinds.below(3) as usize] } else { JOB_VISITS };
         let thorough = more.chance(800_000);
         let topics = thorough && more.chance(600_000);
         let stalls = thorough && more.chance(500_000);
@@ -99,6 +112,7 @@ impl Plan {
             credit_bytes: of(1, 64) << 10,
             backlog_bytes: of(1, 64) as usize * 512,
             index_cache_bytes: of(0, 64) as usize * 2048,
+            job_visits,
             faults,
             checkpoint: CheckpointOptions {
                 bytes_min: of(8, 512) << 10,
@@ -130,6 +144,8 @@ impl Plan {
             thorough,
             topics,
             stalls,
+            kinds: late && thorough && kinds.chance(800_000),
+            failing_flush: late && kinds.chance(300_000),
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
         plan.sort = SortOptions {

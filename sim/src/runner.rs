@@ -9,10 +9,11 @@ use corelane_storage::device::sim::SimRng;
 use crate::closer::Progress;
 use crate::consumers::Consumer;
 use crate::model::{Exists, Fate, Model, Settings, Uid};
-use crate::plan::{MORE, Plan};
+use crate::plan::{KINDS, MORE, Plan};
 use crate::tally::{Rare, Tally};
 use crate::topics::Topics;
 use crate::wire::{self, Incoming};
+use crate::workload::deliver_subscription;
 use crate::world::{Happened, World};
 
 /// How long an answer may take at rest, in nanoseconds.
@@ -68,6 +69,9 @@ pub enum What {
         consumer: usize,
     },
     DropConsumer {
+        consumer: usize,
+    },
+    TuneConsumer {
         consumer: usize,
     },
     /// `bytes` is what it may still get; a request that got exactly that ends without a word.
@@ -135,6 +139,8 @@ pub struct Runner {
     pub print_bytes: usize,
     /// Choices of what was added later: seeds in which it is off stay what they were.
     pub more: SimRng,
+    /// Choices of what was added still later.
+    pub kinds: SimRng,
     pub topics: Topics,
     /// Times of messages as first told: by stream, incarnation and sequence.
     pub times: BTreeMap<(usize, u32, u64), String>,
@@ -147,7 +153,8 @@ impl Runner {
     pub fn new(seed: u64) -> Runner {
         let mut rng = SimRng::new(seed);
         let mut more = SimRng::new(seed ^ MORE);
-        let plan = Plan::new(&mut rng, &mut more);
+        let mut kinds = SimRng::new(seed ^ KINDS);
+        let plan = Plan::new(&mut rng, &mut more, &mut kinds);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),
@@ -165,6 +172,7 @@ impl Runner {
             isolated: false,
             print_bytes: 700,
             more,
+            kinds,
             topics: Topics::default(),
             times: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -217,6 +225,7 @@ impl Runner {
         self.rest()?;
         self.audit_all()?;
         self.drain_consumers()?;
+        self.idle_out()?;
         self.remove_exactly()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;
@@ -278,6 +287,7 @@ impl Runner {
             self.look()?;
             match happened {
                 Happened::Client(conn) => self.incoming(conn)?,
+                Happened::Inside if self.world.is_stopped() => return Ok(()),
                 Happened::Inside => {}
                 Happened::Nothing => return Ok(()),
             }
@@ -304,6 +314,10 @@ impl Runner {
 
     fn look(&mut self) -> Result<(), String> {
         if let Some(why) = self.world.fatal.take() {
+            if self.world.stops_with(&why) {
+                self.world.tally.add(Rare::FlushFailed);
+                return Ok(());
+            }
             return Err(format!("the node stopped: {why}"));
         }
         if self.world.turns > TURNS_MAX {
@@ -341,6 +355,7 @@ impl Runner {
         if self.world.print {
             println!("---- crash of the {}", if machine { "machine" } else { "process" });
         }
+        let before = self.world.now;
         self.world.crash(machine);
         self.topics = Topics::default();
         self.model.now = self.world.now;
@@ -363,10 +378,28 @@ impl Runner {
                 self.stream_is_gone(at);
             }
         }
+        let now = self.world.now;
         for c in &mut self.consumers {
             c.open.clear();
             c.deliveries.restart();
+            // What lives in memory only is gone.
+            if c.ordered.is_some() && c.exists != Exists::No {
+                c.exists = Exists::No;
+            } else if c.exists == Exists::Yes && c.may_be_gone(before) {
+                c.exists = Exists::Maybe;
+            }
+            c.used = now;
         }
+    }
+
+    /// A flush failed and the node stopped. What it had begun to send arrives; then it starts
+    /// anew.
+    pub fn start_after_failure(&mut self) -> Result<(), String> {
+        for conn in self.world.last_words() {
+            self.incoming(conn)?;
+        }
+        self.crash();
+        self.recover()
     }
 
     /// Starts the server, perhaps after further crashes, and connects the clients.
@@ -408,8 +441,10 @@ impl Runner {
         }
         let own = format!("d.{client}.");
         let all = self.consumers.iter().enumerate();
-        let mine = all.filter(|(_, c)| c.deliver.starts_with(&own));
-        mine.map(|(at, c)| format!("SUB {} {}\r\n", c.deliver, DELIVER_SIDS + at)).collect()
+        let mine = all.filter(|(_, c)| {
+            c.members.contains(&client) || c.ordered.is_none() && c.deliver.starts_with(&own)
+        });
+        mine.map(|(at, c)| deliver_subscription(c, at)).collect()
     }
 
     /// A client's connection breaks.
@@ -426,6 +461,7 @@ impl Runner {
 
     fn abandon_of(&mut self, conn: ConnId) {
         self.listeners_gone(conn);
+        self.ordered_gone(conn);
         let ops: Vec<u64> =
             self.ops.iter().filter(|(_, o)| o.conn == conn).map(|(&id, _)| id).collect();
         for id in ops {

@@ -1,5 +1,7 @@
 //! How often rare things happened: a simulator that never sees them proves nothing.
 
+use crate::effort::Worst;
+
 /// A rare thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -41,10 +43,18 @@ pub enum Rare {
     Recycled,
     Updated,
     AskedTwice,
+    Ephemeral,
+    EphemeralGone,
+    Ordered,
+    OrderedAgain,
+    Group,
+    Tuned,
+    FlushFailed,
+    ConsumerRefused,
 }
 
 /// All of them.
-pub const ALL: [Rare; 37] = [
+pub const ALL: [Rare; 45] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -82,6 +92,14 @@ pub const ALL: [Rare; 37] = [
     Rare::Recycled,
     Rare::Updated,
     Rare::AskedTwice,
+    Rare::Ephemeral,
+    Rare::EphemeralGone,
+    Rare::Ordered,
+    Rare::OrderedAgain,
+    Rare::Group,
+    Rare::Tuned,
+    Rare::FlushFailed,
+    Rare::ConsumerRefused,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
@@ -99,11 +117,20 @@ pub struct Tally {
     pub delivered: u64,
     /// Messages looked at by the audits.
     pub audited: u64,
+    /// The most that handlers did.
+    pub worst: Worst,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Tally { counts: [0; ALL.len()], ops: 0, acked: 0, delivered: 0, audited: 0 }
+        Tally {
+            counts: [0; ALL.len()],
+            ops: 0,
+            acked: 0,
+            delivered: 0,
+            audited: 0,
+            worst: Worst::default(),
+        }
     }
 }
 
@@ -133,5 +160,6 @@ impl Tally {
         self.acked += one.acked;
         self.delivered += one.delivered;
         self.audited += one.audited;
+        self.worst.join(&one.worst);
     }
 }

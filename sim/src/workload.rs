@@ -1,6 +1,6 @@
 //! What clients do.
 
-use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, Token};
+use crate::consumers::{AckPolicy, Consumer, DeliverPolicy, MAX_OPEN, Token, Tuning};
 use crate::model::{self, Exists, Fate, Publish, Removal, Settings, Uid};
 use crate::runner::{DELIVER_SIDS, Runner, What};
 use crate::tally::Rare;
@@ -9,7 +9,7 @@ use crate::wire;
 /// Subjects of a stream.
 pub const SUBJECTS: u64 = 6;
 /// Consumers of a seed at most.
-const CONSUMERS_MAX: usize = 24;
+pub const CONSUMERS_MAX: usize = 24;
 /// Operations that wait for an answer at most.
 const OPS_MAX: usize = 300;
 
@@ -33,8 +33,12 @@ impl Runner {
                 gap += self.rng.below(1_500_000_000) as i64;
             }
             self.pump(self.world.now + gap)?;
+            if self.world.is_stopped() {
+                self.start_after_failure()?;
+            }
             self.disturb();
         }
+        self.world.set_faults(|f| f.failed_flush_ppm = 0);
         Ok(())
     }
 
@@ -49,6 +53,10 @@ impl Runner {
             self.world.set_faults(|f| f.capacity_bytes = used + room);
         } else if full && self.rng.chance(8_000) {
             self.world.set_faults(|f| f.capacity_bytes = u64::MAX);
+        }
+        if self.world.plan.failing_flush && self.kinds.chance(3_000) {
+            let shard = self.kinds.below(u64::from(self.world.plan.shards)) as usize;
+            self.world.let_flush_fail(shard);
         }
         if cuts && self.rng.chance(3_000) {
             let client = self.client();
@@ -72,6 +80,9 @@ impl Runner {
         let client = self.client();
         if self.world.plan.topics && self.more.chance(200_000) {
             return self.topic_operation(client);
+        }
+        if self.world.plan.kinds && self.kinds.chance(60_000) {
+            return self.kind_operation(client);
         }
         let stream = self.rng.below(self.model.streams.len() as u64) as usize;
         match self.model.streams[stream].exists {
@@ -144,8 +155,8 @@ impl Runner {
         let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
             return;
         };
-        let Settings { memory, direct, max_age, .. } = old;
-        let settings = Settings { memory, direct, max_age, ..limits };
+        let Settings { memory, direct, max_age, max_consumers, window, .. } = old;
+        let settings = Settings { memory, direct, max_age, max_consumers, window, ..limits };
         let body = stream_config(&name, stream, &settings);
         self.model.streams[stream].updating = Some(settings);
         let subject = format!("$JS.API.STREAM.UPDATE.{name}");
@@ -164,6 +175,12 @@ impl Runner {
             if self.rng.chance(150_000) {
                 s.max_age = Some(100_000_000 + self.rng.below(4_000_000_000) as i64);
             }
+        }
+        if self.world.plan.kinds && self.kinds.chance(300_000) {
+            s.max_consumers = Some(2 + self.kinds.below(8));
+        }
+        if self.world.plan.kinds && s.max_age.is_none() && self.kinds.chance(200_000) {
+            s.window = Some(500_000_000 + self.kinds.below(5_000_000_000) as i64);
         }
         s
     }
@@ -192,6 +209,7 @@ impl Runner {
                 | What::Get { stream: s, .. } => consumer.is_none() && s == stream,
                 What::NewConsumer { consumer: c }
                 | What::DropConsumer { consumer: c }
+                | What::TuneConsumer { consumer: c }
                 | What::Pull { consumer: c, .. }
                 | What::Ack { consumer: c, .. } => {
                     consumers[c].stream == stream && consumer.is_none_or(|only| only == c)
@@ -256,6 +274,7 @@ impl Runner {
             generation: 0,
             fresh: false,
             sent: self.world.now,
+            known: i64::MAX / 2,
         };
         self.model.publishes.insert(uid, p);
         self.send_publish(client, uid, false);
@@ -359,7 +378,9 @@ impl Runner {
     // ---- Consumers ----
 
     fn create_consumer(&mut self, client: usize, stream: usize) {
-        let there = self.consumers.iter().filter(|c| c.exists != Exists::No).count();
+        let now = self.world.now;
+        let there = self.consumers.iter();
+        let there = there.filter(|c| c.exists != Exists::No && !c.may_be_gone(now)).count();
         if there >= CONSUMERS_MAX {
             return;
         }
@@ -368,7 +389,8 @@ impl Runner {
         let old = self.rng.below(at as u64 + 1) as usize;
         let reuse = self.consumers.get(old).filter(|c| {
             let same = |o: &&Consumer| o.stream == stream && o.name == c.name;
-            self.consumers.iter().filter(same).all(|o| o.exists == Exists::No)
+            let gone = |o: &Consumer| o.exists == Exists::No && o.changing.is_none();
+            c.name.starts_with('C') && self.consumers.iter().filter(same).all(gone)
         });
         let name = reuse.map_or_else(|| format!("C{at}"), |c| c.name.clone());
         let named_again = reuse.is_some();
@@ -392,41 +414,49 @@ impl Runner {
         };
         let max_deliver = if self.rng.chance(150_000) { 1 + self.rng.below(4) } else { 0 };
         let deliver = if push { format!("d.{client}.{at}") } else { String::new() };
+        if self.clients[client].conn.is_none() {
+            return;
+        }
+        let mut c = Consumer::new(stream, incarnation, name, ack);
+        c.policy = policy;
+        c.tuning = Tuning { filter, max_deliver, max_open: MAX_OPEN };
+        (c.deliver, c.named_again) = (deliver, named_again);
+        c.wait = 20_000_000 + self.rng.below(2_000_000_000);
+        let controlled = push && self.world.plan.thorough && self.more.chance(500_000);
+        c.beat = controlled.then(|| 100_000_000 + self.more.below(2_000_000_000));
+        self.send_creation(client, c);
+    }
+
+    /// Asks for a new consumer.
+    pub fn send_creation(&mut self, client: usize, mut c: Consumer) {
+        c.used = self.world.now;
+        let at = self.consumers.len();
         let what = What::NewConsumer { consumer: at };
         let Some((_, reply)) = self.begin(client, what) else { return };
-        if push {
+        if !c.deliver.is_empty() {
             self.world.tally.add(Rare::Push);
         }
-        let c = Consumer {
-            stream,
-            incarnation,
-            name: name.clone(),
-            exists: Exists::Maybe,
-            ack,
-            filter,
-            policy,
-            max_deliver,
-            deliver,
-            settled: Default::default(),
-            settled_below: Default::default(),
-            open: Default::default(),
-            seen: Default::default(),
-            touched: Default::default(),
-            last_cseq: 0,
-            acked_cseq: 0,
-            named_again,
-            deliveries: Default::default(),
-        };
-        let wait = 20_000_000 + self.rng.below(2_000_000_000);
-        let controlled = push && self.world.plan.thorough && self.more.chance(500_000);
-        let beat = controlled.then(|| 100_000_000 + self.more.below(2_000_000_000));
-        let body = consumer_config(&c, &self.model.streams[stream].name, wait, beat);
-        if push && self.world.plan.thorough {
-            self.publish_raw(client, &format!("SUB {} {}\r\n", c.deliver, DELIVER_SIDS + at));
-        }
+        let stream = self.model.streams[c.stream].name.clone();
+        let body = consumer_config(&c, &stream, "create");
         self.consumers.push(c);
-        let name = format!("$JS.API.CONSUMER.CREATE.{}.{name}", self.model.streams[stream].name);
-        self.publish(client, &name, &reply, &[], body.as_bytes());
+        if self.world.plan.thorough {
+            self.listen_to_consumer(client, at);
+        }
+        let api = format!("$JS.API.CONSUMER.CREATE.{stream}.{}", self.consumers[at].name);
+        self.publish(client, &api, &reply, &[], body.as_bytes());
+    }
+
+    /// Those who are to get what a push consumer delivers subscribe.
+    fn listen_to_consumer(&mut self, client: usize, at: usize) {
+        let c = &self.consumers[at];
+        if c.deliver.is_empty() {
+            return;
+        }
+        let line = deliver_subscription(c, at);
+        let members = if c.members.is_empty() { vec![client] } else { c.members.clone() };
+        for member in members {
+            self.publish_raw(member, &line);
+        }
     }
 
     fn some_consumer(&mut self, wanted: impl Fn(&Consumer) -> bool) -> Option<usize> {
@@ -453,7 +483,10 @@ impl Runner {
     }
 
     fn pull(&mut self, client: usize) {
-        let Some(consumer) = self.some_consumer(|c| c.deliver.is_empty()) else { return };
+        let Some(consumer) = self.some_consumer(|c| c.deliver.is_empty() && c.ordered.is_none())
+        else {
+            return;
+        };
         let batch = 1 + self.rng.below(12);
         let mut fields = vec![format!("\"batch\":{batch}")];
         if self.rng.chance(400_000) {
@@ -545,8 +578,11 @@ pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     let mut fields = vec![
         format!("\"name\":\"{name}\",\"subjects\":[\"s{at}.>\"],\"storage\":\"{storage}\""),
         format!("\"allow_direct\":{}", s.direct),
-        format!("\"retention\":\"limits\",\"num_replicas\":1,\"max_consumers\":-1"),
+        "\"retention\":\"limits\",\"num_replicas\":1".to_owned(),
     ];
+    let consumers = s.max_consumers.map_or(-1, |n| n as i64);
+    fields.push(format!("\"max_consumers\":{consumers}"));
+    fields.extend(s.window.map(|ns| format!("\"duplicate_window\":{ns}")));
     fields.push(format!("\"max_msgs\":{}", s.max_msgs.map_or(-1, |n| n as i64)));
     fields.push(format!("\"max_bytes\":{}", s.max_bytes.map_or(-1, |n| n as i64)));
     let per_subject = s.per_subject.map_or(-1, |n| n as i64);
@@ -556,7 +592,14 @@ pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-fn consumer_config(c: &Consumer, stream: &str, wait: u64, beat: Option<u64>) -> String {
+/// The line that subscribes to what a push consumer delivers.
+pub fn deliver_subscription(c: &Consumer, at: usize) -> String {
+    let group = if c.members.is_empty() { String::new() } else { format!(" g{at}") };
+    format!("SUB {}{group} {}\r\n", c.deliver, DELIVER_SIDS + at)
+}
+
+/// A request to create or update a consumer.
+pub fn consumer_config(c: &Consumer, stream: &str, action: &str) -> String {
     let ack = match c.ack {
         AckPolicy::None => "none",
         AckPolicy::Explicit => "explicit",
@@ -570,27 +613,42 @@ fn consumer_config(c: &Consumer, stream: &str, wait: u64, beat: Option<u64>) -> 
         DeliverPolicy::From(_) => "by_start_sequence",
     };
     let mut fields = vec![
-        format!("\"durable_name\":\"{0}\",\"name\":\"{0}\",\"ack_policy\":\"{ack}\"", c.name),
+        format!("\"name\":\"{}\",\"ack_policy\":\"{ack}\"", c.name),
         format!("\"deliver_policy\":\"{policy}\",\"replay_policy\":\"instant\""),
     ];
+    match c.inactive {
+        None => fields.push(format!("\"durable_name\":\"{}\"", c.name)),
+        Some(ns) => fields.push(format!("\"inactive_threshold\":{ns}")),
+    }
     if let DeliverPolicy::From(seq) = c.policy {
         fields.push(format!("\"opt_start_seq\":{seq}"));
     }
+    let tuning = c.changing.as_ref().unwrap_or(&c.tuning);
     if c.ack != AckPolicy::None {
-        fields.push(format!("\"ack_wait\":{wait}"));
-        if c.max_deliver > 0 {
-            fields.push(format!("\"max_deliver\":{}", c.max_deliver));
+        fields.push(format!("\"ack_wait\":{}", c.wait));
+        if tuning.max_deliver > 0 {
+            fields.push(format!("\"max_deliver\":{}", tuning.max_deliver));
+        }
+        if tuning.max_open != MAX_OPEN {
+            fields.push(format!("\"max_ack_pending\":{}", tuning.max_open));
         }
     }
-    if !c.filter.is_empty() {
-        fields.push(format!("\"filter_subject\":\"{}\"", c.filter));
+    if c.ordered.is_some() {
+        fields.push("\"mem_storage\":true,\"max_deliver\":1".into());
+    }
+    if !tuning.filter.is_empty() {
+        fields.push(format!("\"filter_subject\":\"{}\"", tuning.filter));
     }
     if !c.deliver.is_empty() {
         fields.push(format!("\"deliver_subject\":\"{}\"", c.deliver));
     }
-    if let Some(beat) = beat {
+    if !c.members.is_empty() {
+        let group = c.deliver.rsplit('.').next().unwrap_or_default();
+        fields.push(format!("\"deliver_group\":\"g{group}\""));
+    }
+    if let Some(beat) = c.beat {
         fields.push(format!("\"flow_control\":true,\"idle_heartbeat\":{beat}"));
     }
     let config = fields.join(",");
-    format!("{{\"stream_name\":\"{stream}\",\"config\":{{{config}}},\"action\":\"create\"}}")
+    format!("{{\"stream_name\":\"{stream}\",\"config\":{{{config}}},\"action\":\"{action}\"}}")
 }

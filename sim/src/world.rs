@@ -89,6 +89,8 @@ pub struct World {
     /// A hash of all that happened.
     pub trace: u64,
     pub turns: u64,
+    /// The node has stopped by itself.
+    stopped: bool,
     pub print: bool,
     reactors: Vec<Option<Reactor>>,
     /// When each reactor's next turn begins.
@@ -122,6 +124,7 @@ impl World {
             sockets: BTreeMap::new(),
             trace: 0,
             turns: 0,
+            stopped: false,
             print: false,
             reactors: Vec::new(),
             next_turn: Vec::new(),
@@ -212,6 +215,7 @@ impl World {
             strict: true,
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
+            job_visits: self.plan.job_visits,
             checkpoint: self.plan.checkpoint,
             sort: self.plan.sort,
             log: self.plan.log(shard),
@@ -257,6 +261,8 @@ impl World {
         self.next_turn.clear();
         self.depth = 0;
         self.fatal = None;
+        self.stopped = false;
+        self.set_faults(|f| f.failed_flush_ppm = 0);
         if machine {
             self.crash_disks();
         } else {
@@ -281,6 +287,36 @@ impl World {
         for disk in &mut self.disks {
             change(&mut disk.faults);
         }
+    }
+
+    /// The next flush of a shard's disk fails.
+    pub fn let_flush_fail(&mut self, shard: usize) {
+        self.disks[shard].faults.failed_flush_ppm = 1_000_000;
+    }
+
+    /// Whether this is why the node should stop, and says so. It is stopped then.
+    pub fn stops_with(&mut self, why: &str) -> bool {
+        let failing = self.disks.iter().any(|d| d.faults.failed_flush_ppm > 0);
+        let told = why.contains("failed") && why.contains("what the disk holds is not known");
+        self.stopped = failing && told;
+        self.stopped
+    }
+
+    /// Whether the node has stopped by itself.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What the node had begun to send when it stopped arrives: to these connections.
+    pub fn last_words(&mut self) -> Vec<ConnId> {
+        let mut conns = Vec::new();
+        for (conn, s) in self.sockets.iter_mut().filter(|(_, s)| !s.hung_up) {
+            let len = s.send_len();
+            let bytes = s.sent(len);
+            s.to_client.extend_from_slice(&bytes);
+            conns.push(*conn);
+        }
+        conns
     }
 
     /// Bytes of a shard's files.
@@ -497,9 +533,13 @@ impl World {
             r.links.wake_up();
         }
         let now = Timestamp(self.now);
+        let steps: Vec<u64> = r.core.efforts().map(|e| e.steps).collect();
         let Reactor { core, links, effects, incoming, .. } = &mut r;
         let mut around = Around { world: self, id };
         drive::turn(now, core, links, &mut around, effects, incoming);
+        if let Err(why) = self.tally.worst.look(&r.core, &steps) {
+            self.fatal.get_or_insert(why);
+        }
         if r.links.is_backed_up() {
             self.tally.add(Rare::RingFull);
         }

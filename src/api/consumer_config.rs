@@ -1,9 +1,9 @@
 //! What a consumer's configuration may be: names, defaults, limits and updates, checked in
 //! nats-server's order with its words.
 //!
-//! A create goes through three steps: [`check_request`] holds subject and body together, [`check`]
-//! fills in defaults and checks the configuration, [`decide`] compares it with the consumer that is
-//! there.
+//! A create goes through steps: [`check_request`] holds subject and body together, before the
+//! stream is looked up; [`check_name`] looks at the name; [`check`] fills in defaults and checks
+//! the configuration; [`decide`] compares it with the consumer that is there.
 
 use crate::api::error::{ApiError, ErrorKind, kinds};
 use crate::api::filter_index::FilterIndex;
@@ -99,11 +99,12 @@ pub fn check_request(
         }
     }
     check_filter_in_subject(&config, subject.filter)?;
-    check_name(&config)?;
+    if config.name.contains(['/', '\\']) {
+        return Err(kinds::CONSUMER_NAME_PATH_SEPARATORS.error());
+    }
     if config.num_replicas > 1 {
         return Err(kinds::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
-    check_name_length(&config)?;
     let name = (!config.name.is_empty()).then(|| config.name.clone());
     Ok(ConsumerCreate { name, config, action: request.action, pedantic: request.pedantic })
 }
@@ -119,19 +120,13 @@ fn check_filter_in_subject(config: &ConsumerConfig, filter: Option<&str>) -> Res
     Ok(())
 }
 
-fn check_name(config: &ConsumerConfig) -> Result<(), ApiError> {
-    let name = &config.name;
-    if name.is_empty() {
-        return Ok(());
-    }
-    if name.contains(['/', '\\']) {
-        return Err(kinds::CONSUMER_NAME_PATH_SEPARATORS.error());
-    }
-    if !names::is_valid(name) {
+/// Refuses a name that cannot be a token.
+pub fn check_name(create: ConsumerCreate) -> Result<ConsumerCreate, ApiError> {
+    if create.name.as_ref().is_some_and(|name| !names::is_valid(name)) {
         let text = "consumer name can not contain '.', '*', '>', '\\', '/'";
         return Err(ApiError::invalid_config(text));
     }
-    Ok(())
+    Ok(create)
 }
 
 fn check_name_length(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -456,6 +451,7 @@ fn try_decide(
         if stream.max_consumers > 0 && consumers as u64 >= stream.max_consumers as u64 {
             return Err(kinds::MAXIMUM_CONSUMERS_LIMIT.error());
         }
+        check_name_length(&config)?;
         if config.inactive_threshold <= 0 && config.durable_name.is_empty() {
             config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
         }

@@ -81,6 +81,7 @@ fn try_create(
     let Some(stream) = streams.get_mut(subject.stream) else {
         return Err(super::error::kinds::STREAM_NOT_FOUND.error());
     };
+    let create = consumer_config::check_name(create)?;
     let name = create.name.clone().unwrap_or_else(|| "*".to_owned());
     let existing = stream.by_name.get(&name);
     let decision = consumer_config::decide(

@@ -70,6 +70,12 @@ pub fn listening(host: &str, port: u16) -> String {
 /// The text of the `[FTL]` line when a listener cannot listen.
 pub fn cannot_listen(host: &str, port: u16, why: &std::io::Error) -> String {
     let address = join_host_port(host, port);
+    if why.raw_os_error().is_none() {
+        // The name could not be resolved.
+        return format!(
+            "Error listening on port: {address}, \"listen tcp: lookup {host}: no such host\""
+        );
+    }
     let why = super::loader::go_error(why);
     format!("Error listening on port: {address}, \"listen tcp {address}: bind: {why}\"")
 }

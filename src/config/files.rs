@@ -93,19 +93,22 @@ fn addresses(v4: &str, v6: &str) -> Vec<String> {
     found
 }
 
-/// A ports file that was written.
+/// The ports file of this process.
 #[derive(Debug)]
 pub struct PortsFile(PathBuf);
 
 impl PortsFile {
-    /// Writes `<dir>/<program>_<pid>.ports`, once every listener listens. The error is the text of
-    /// the `[ERR]` line; the broker runs on without the file.
-    pub fn write(dir: &Path, program: &str, ports: &Ports) -> Result<PortsFile, String> {
+    /// `<dir>/<program>_<pid>.ports`.
+    pub fn new(dir: &Path, program: &str) -> PortsFile {
         let name = program.rsplit('/').next().unwrap_or(program);
-        let path = dir.join(format!("{name}_{}.ports", std::process::id()));
-        write(&path, ports.json().as_bytes(), 0o640)
-            .map_err(|e| format!("Error writing ports file ({}): {e}", path.display()))?;
-        Ok(PortsFile(path))
+        PortsFile(dir.join(format!("{name}_{}.ports", std::process::id())))
+    }
+
+    /// Writes the file, once every listener listens. The error is the text of the `[ERR]` line;
+    /// the broker runs on without the file.
+    pub fn write(&self, ports: &Ports) -> Result<(), String> {
+        write(&self.0, ports.json().as_bytes(), 0o640)
+            .map_err(|e| format!("Error writing ports file ({}): {e}", self.0.display()))
     }
 
     /// Removes the file at a clean exit. The error is the text of the `[ERR]` line.
@@ -153,7 +156,8 @@ mod tests {
         let pid = dir.join("pid");
         write_pid_file(&pid).unwrap();
         assert_eq!(std::fs::read_to_string(&pid).unwrap(), std::process::id().to_string());
-        let file = PortsFile::write(&dir, "/usr/bin/nats-server", &Ports::default()).unwrap();
+        let file = PortsFile::new(&dir, "/usr/bin/nats-server");
+        file.write(&Ports::default()).unwrap();
         let path = dir.join(format!("nats-server_{}.ports", std::process::id()));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
         file.remove().unwrap();

@@ -19,14 +19,21 @@ const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(120);
 pub(super) fn finish(draft: &Draft, persona: Persona) -> Result<Options, String> {
     let mut options = Options::defaults(persona);
     options.host = draft.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned());
-    options.port = port(draft.port, DEFAULT_PORT, &options.host)?;
+    options.port = port(draft.port, DEFAULT_PORT).unwrap_or_else(|why| {
+        options.refusals.push(cannot_listen(&options.host, draft.port, &why));
+        DEFAULT_PORT
+    });
     options.server_name = draft.server_name.clone().filter(|name| !name.is_empty());
     if options.server_name.as_ref().is_some_and(|name| name.contains(' ')) {
         return Err("server name cannot contain spaces".to_owned());
     }
-    options.client_advertise =
-        draft.client_advertise.as_deref().filter(|a| !a.is_empty()).map(advertise).transpose()?;
-    options.http = http(draft, &options.host)?;
+    if let Some(text) = draft.client_advertise.as_deref().filter(|a| !a.is_empty()) {
+        match advertise(text) {
+            Ok(address) => options.client_advertise = Some(address),
+            Err(why) => options.refusals.push(why),
+        }
+    }
+    options.http = http(draft, &mut options);
     options.log = log(draft)?;
     let path = |text: &Option<String>| text.as_ref().filter(|t| !t.is_empty()).map(PathBuf::from);
     options.pid_file = path(&draft.pid_file);
@@ -45,17 +52,19 @@ pub(super) fn finish(draft: &Draft, persona: Persona) -> Result<Options, String>
 }
 
 /// A port to listen on: -1 is any, which we write as 0, and 0 is the default.
-fn port(given: Option<i64>, default: u16, host: &str) -> Result<u16, String> {
+fn port(given: Option<i64>, default: u16) -> Result<u16, String> {
     match given {
         None | Some(0) => Ok(default),
         Some(-1) => Ok(0),
-        Some(number) => u16::try_from(number).map_err(|_| {
-            let address = join_host_port(host, number);
-            format!(
-                "Error listening on port: {address}, \"listen tcp: address {number}: invalid port\""
-            )
-        }),
+        Some(number) => {
+            u16::try_from(number).map_err(|_| format!("listen tcp: address {number}: invalid port"))
+        }
     }
+}
+
+fn cannot_listen(host: &str, port: Option<i64>, why: &str) -> String {
+    let address = join_host_port(host, port.unwrap_or_default());
+    format!("Error listening on port: {address}, \"{why}\"")
 }
 
 /// `host:port`, the host in brackets if it has colons.
@@ -80,16 +89,20 @@ fn advertise(text: &str) -> Result<Advertise, String> {
     Ok(Advertise { host: host.to_owned(), port })
 }
 
-fn http(draft: &Draft, client_host: &str) -> Result<Option<HttpOptions>, String> {
-    let Some(number) = draft.http_port.filter(|n| *n != 0) else { return Ok(None) };
+fn http(draft: &Draft, options: &mut Options) -> Option<HttpOptions> {
+    let number = draft.http_port.filter(|n| *n != 0)?;
     let host = match draft.http_host.as_deref() {
-        None | Some("") => client_host.to_owned(),
+        None | Some("") => options.host.clone(),
         Some(host) => host.to_owned(),
     };
-    let port = port(Some(number), 0, &host)?;
+    let port = port(Some(number), 0).unwrap_or_else(|why| {
+        let text = "Can't start monitoring: can't listen to the monitor port";
+        options.refusals.push(format!("{text}: {why}"));
+        0
+    });
     let base = draft.http_base_path.as_deref().unwrap_or_default().trim_matches('/');
     let base_path = if base.is_empty() { String::new() } else { format!("/{base}") };
-    Ok(Some(HttpOptions { host, port, base_path }))
+    Some(HttpOptions { host, port, base_path })
 }
 
 fn log(draft: &Draft) -> Result<LogOptions, String> {

@@ -52,18 +52,7 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
                 draft.store_max = size("max_file_store", node, found);
             }
             "limits" => limits(node, draft, found)?,
-            // These tune what a server of one node does not do, or name what files are called.
-            "extension_hint"
-            | "unique_tag"
-            | "max_outstanding_catchup"
-            | "max_buffered_size"
-            | "max_buffered_msgs"
-            | "request_queue_limit"
-            | "info_queue_limit"
-            | "meta_compact"
-            | "meta_compact_size"
-            | "meta_compact_sync"
-            | "max_concurrent_io" => {}
+            key if idle(key, node, found)? => {}
             "domain"
             | "key"
             | "ek"
@@ -82,6 +71,33 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
     }
     draft.jetstream = Some(enabled);
     Ok(())
+}
+
+/// Keys that tune what a server of one node does not do, or name what files are called. Their
+/// values are looked at and not used.
+fn idle(key: &str, node: &Node, found: &mut Findings) -> Read<bool> {
+    let bounds = match key {
+        "extension_hint" | "unique_tag" => return string(&node.value).map(|_| true),
+        "meta_compact_sync" => return boolean(&node.value).map(|_| true),
+        "max_outstanding_catchup" | "max_buffered_size" | "meta_compact_size" => {
+            size(key, node, found);
+            return Ok(true);
+        }
+        "max_buffered_msgs" | "request_queue_limit" | "info_queue_limit" => "a parseable size",
+        "meta_compact" | "max_concurrent_io" => "an absolute size",
+        _ => return Ok(false),
+    };
+    let given = match &node.value {
+        Value::Int(n) if key != "max_concurrent_io" || (4..=8192).contains(n) => return Ok(true),
+        Value::Int(n) => n.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        other => other.go_type().to_owned(),
+    };
+    let between = if key == "max_concurrent_io" { " between 4 and 8192" } else { "" };
+    let text = format!("Expected {bounds} for \"{key}\"{between}, got {given}");
+    found.error(&node.at, text);
+    Ok(true)
 }
 
 fn strict(node: &Node, draft: &mut Draft, found: &mut Findings) {

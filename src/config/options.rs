@@ -86,6 +86,8 @@ pub struct Options {
     pub engine: EngineOptions,
     /// Lines to log as warnings at the start, in order.
     pub warnings: Vec<String>,
+    /// What the log refuses the start with, once it is open: the first of these.
+    pub refusals: Vec<String>,
     /// Text for standard error before the log starts: old-fashioned values, by position.
     pub notes: String,
 }
@@ -253,6 +255,7 @@ impl Options {
             server_metadata: Vec::new(),
             engine: EngineOptions::default(),
             warnings: Vec::new(),
+            refusals: Vec::new(),
             notes: String::new(),
         }
     }

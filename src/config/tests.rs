@@ -279,10 +279,6 @@ fn what_cannot_be_meant_is_refused() {
             "lame_duck_duration: 30s, lame_duck_grace_period: 40s",
             "lame duck grace period (40s) should be strictly lower than lame duck duration (30s)",
         ),
-        (
-            "port: 70000",
-            "Error listening on port: 0.0.0.0:70000, \"listen tcp: address 70000: invalid port\"",
-        ),
         ("authorization { token: x }", "c.conf:1:0: \"authorization\" is not supported yet"),
         ("\n Cluster { name: x }", "c.conf:2:2: \"Cluster\" is not supported yet"),
         ("jetstream { domain: x }", "c.conf:1:12: \"domain\" is not supported yet"),
@@ -309,6 +305,20 @@ fn what_cannot_be_meant_is_refused() {
         ("corelane: 1", "c.conf:1:0: Expected corelane to be a map, got int64"),
     ] {
         assert_eq!(refused(text), error, "{text:?}");
+    }
+    // The log tells what only listening finds.
+    for (text, refusal) in [
+        (
+            "port: 70000",
+            "Error listening on port: 0.0.0.0:70000, \"listen tcp: address 70000: invalid port\"",
+        ),
+        (
+            "http: 70000",
+            "Can't start monitoring: can't listen to the monitor port: \
+             listen tcp: address 70000: invalid port",
+        ),
+    ] {
+        assert_eq!(of(text).refusals, [refusal], "{text:?}");
     }
     let reply = done(run_as("corelane", &["--user", "x"], &mut Fake::default()));
     let stderr = "corelane: flag --user is not supported yet\n".to_owned();

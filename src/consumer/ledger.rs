@@ -28,10 +28,11 @@
 //! | 10 | acknowledged ahead of the position | step |
 //! | 11 | all acknowledged ahead of the position up to | step |
 //! | 13 | after a purge: what was looked at is delivered, and done if nothing is owed | step |
-//! | 12 | start | next sequence, stream's last, count, step to each of the start set |
+//! | 12 | start | next sequence, stream's last, bytes of the start set, a 64-bit Roaring bitmap |
 
 use super::codec::{Corrupt, Reader, put, put_step};
 use super::settings::{AckPolicy, SEQ_AHEAD_MAX, StartPosition};
+use super::start_set::{self, StartSet};
 use super::unacked::Unacked;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,58 +117,6 @@ pub enum Op {
     },
 }
 
-/// The start set of a last-per-subject consumer, consumed from the front.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StartSet {
-    seqs: Vec<u64>,
-    at: usize,
-    /// Members from `at` on that left the stream.
-    gone: BTreeSet<u64>,
-    /// The position after the set.
-    resume: u64,
-}
-
-impl StartSet {
-    pub(super) fn new(seqs: Vec<u64>, resume: u64) -> Self {
-        StartSet { seqs, resume, ..Default::default() }
-    }
-
-    /// The members that are left, ascending.
-    pub(super) fn members(&self) -> impl Iterator<Item = u64> {
-        self.seqs[self.at..].iter().copied().filter(|seq| !self.gone.contains(seq))
-    }
-
-    /// The next member that is still there.
-    fn next(&self) -> Option<u64> {
-        self.seqs.get(self.at).copied()
-    }
-
-    fn left(&self) -> u64 {
-        (self.seqs.len() - self.at - self.gone.len()) as u64
-    }
-
-    /// Steps over everything below `seq` and over what is gone.
-    fn advance(&mut self, seq: u64) {
-        while let Some(next) = self.next() {
-            if next >= seq && !self.gone.contains(&next) {
-                return;
-            }
-            self.gone.remove(&next);
-            self.at += 1;
-        }
-        self.seqs = Vec::new();
-        self.at = 0;
-    }
-
-    fn remove(&mut self, seq: u64) -> bool {
-        let there = self.seqs[self.at..].binary_search(&seq).is_ok() && self.gone.insert(seq);
-        if there {
-            self.advance(0);
-        }
-        there
-    }
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -207,7 +156,7 @@ impl PartialEq for Ledger {
         key(self) == key(other)
             && self.dropped == other.dropped
             && self.ahead == other.ahead
-            && self.start.members().eq(other.start.members())
+            && self.start == other.start
             && self.resume_seq() == other.resume_seq()
             && slots(self) == slots(other)
     }
@@ -230,7 +179,7 @@ impl Ledger {
     fn begin(&mut self, start: StartPosition) {
         let resume = start.next_seq.max(1);
         self.created_last_seq = start.last_seq;
-        self.next_seq = start.start_set.first().copied().unwrap_or(resume);
+        self.next_seq = start.start_set.min().unwrap_or(resume);
         self.start = StartSet::new(start.start_set, resume);
         self.floor_seq = self.next_seq - 1;
         self.delivered_seq = self.next_seq - 1;
@@ -248,7 +197,7 @@ impl Ledger {
 
     /// Where counting by filter begins: the position, or what comes after the start set.
     pub fn resume_seq(&self) -> u64 {
-        if self.start.next().is_some() { self.start.resume } else { self.next_seq }
+        if self.start.next().is_some() { self.start.resume() } else { self.next_seq }
     }
 
     /// Messages delivered more than once, also those that were dropped.
@@ -271,7 +220,7 @@ impl Ledger {
     /// any.
     pub fn watched(&self) -> Option<(u64, u64)> {
         let unacked = self.unacked.first().zip(self.unacked.last()).map(|(a, b)| (a.seq, b.seq));
-        let start = self.start.next().zip(self.start.seqs.last().copied());
+        let start = self.start.next().zip(self.start.last());
         let dropped = self.dropped.first_key_value().zip(self.dropped.last_key_value());
         let dropped = dropped.map(|(a, b)| (*a.0, *b.0));
         [unacked, start, dropped].into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
@@ -281,7 +230,7 @@ impl Ledger {
     pub fn concerns(&self, seq: u64) -> bool {
         self.unacked.get(seq).is_some()
             || self.dropped.contains_key(&seq)
-            || self.start.seqs[self.start.at..].binary_search(&seq).is_ok()
+            || self.start.contains(seq)
     }
 
     /// Carries out a change and notes it for the next delta.
@@ -390,7 +339,7 @@ impl Ledger {
 
     fn leave_start_set(&mut self) {
         if self.start.next().is_none() {
-            self.next_seq = self.next_seq.max(self.start.resume);
+            self.next_seq = self.next_seq.max(self.start.resume());
         }
     }
 
@@ -482,17 +431,8 @@ fn op_of(tag: u8, seq: u64, due: i64, consumer_seq: u64) -> Result<Op, Corrupt> 
 }
 
 fn read_start(r: &mut Reader<'_>) -> Result<StartPosition, Corrupt> {
-    let (next_seq, last_seq, count) = (r.take()?, r.take()?, r.take()?);
-    let mut start_set = Vec::new();
-    let mut seq = 0;
-    for _ in 0..count {
-        let next = r.step(seq)?;
-        if next <= seq || next >= next_seq {
-            return Err(Corrupt("a start set is not ascending"));
-        }
-        seq = next;
-        start_set.push(seq);
-    }
+    let (next_seq, last_seq) = (r.take()?, r.take()?);
+    let start_set = start_set::decode(r, next_seq)?;
     Ok(StartPosition { next_seq, last_seq, start_set })
 }
 
@@ -573,12 +513,7 @@ impl Delta {
         self.body.extend_from_slice(&[DELTA_VERSION, 12]);
         put(&mut self.body, start.next_seq);
         put(&mut self.body, start.last_seq);
-        put(&mut self.body, start.start_set.len() as u64);
-        let mut last = 0;
-        for &seq in &start.start_set {
-            put_step(&mut self.body, last, seq);
-            last = seq;
-        }
+        start_set::encode(&start.start_set, &mut self.body);
     }
 
     /// Notes an op; `at` is the position before it.

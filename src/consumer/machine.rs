@@ -268,12 +268,16 @@ impl Consumer {
         self.ledger.watched()
     }
 
-    /// Appends every stream sequence it keeps something about. Recovery looks each of them up, and
-    /// says `removed` for those that the recovered stream does not have.
+    /// Appends every stream sequence it keeps something about, but for its start set. Recovery
+    /// looks each of them up, and says `removed` for those that the recovered stream does not have.
     pub fn kept(&self, out: &mut Vec<u64>) {
         out.extend(self.ledger.unacked.iter().map(|slot| slot.seq));
         out.extend(self.ledger.dropped.keys());
-        out.extend(self.ledger.start.members());
+    }
+
+    /// Up to `max` members of its start set from `from` on: recovery looks them up as well.
+    pub fn start_members(&self, from: u64, max: usize) -> impl Iterator<Item = u64> + '_ {
+        self.ledger.start.members_from(from, max)
     }
 
     /// What `CONSUMER.INFO` shows.

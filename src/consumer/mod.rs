@@ -34,6 +34,7 @@ mod request;
 mod settings;
 mod sink;
 mod snapshot;
+mod start_set;
 pub mod status;
 mod unacked;
 mod waiting;

@@ -1,5 +1,7 @@
 //! What a consumer is told to do: its configuration by meaning, free of JSON.
 
+use roaring::RoaringTreemap;
+
 pub use crate::types::Origin;
 
 /// Nanoseconds in a second.
@@ -130,13 +132,12 @@ impl ConsumerSettings {
 }
 
 /// Where a new consumer begins, resolved by its shard from the deliver policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StartPosition {
     /// The first stream sequence to look at (at least 1). With a start set: the first one after it.
     pub next_seq: u64,
     /// The stream's last sequence at creation: `replay: original` keeps its gaps up to here.
     pub last_seq: u64,
-    /// `last_per_subject`: the last sequence of each matching subject, ascending, all below
-    /// `next_seq`.
-    pub start_set: Vec<u64>,
+    /// `last_per_subject`: a sequence of each matching subject, all below `next_seq`.
+    pub start_set: RoaringTreemap,
 }

@@ -13,13 +13,14 @@
 //! | LEB128 × 4 | step of stream sequence, of consumer sequence, of due time; deliveries |
 //! | LEB128 | count of dropped messages; each: step of stream sequence, deliveries |
 //! | LEB128 | count of messages acknowledged ahead; each: step |
-//! | LEB128 | count of the start set's members that are left; each: step |
+//! | LEB128 | bytes of the start set's members that are left, a 64-bit Roaring bitmap |
 //!
 //! A step is the zigzag difference to the one before, 0 at first.
 
 use super::codec::{Corrupt, Reader, put, put_step};
-use super::ledger::{Ledger, StartSet};
+use super::ledger::Ledger;
 use super::settings::AckPolicy;
+use super::start_set::{self, StartSet};
 
 const TYPE: u8 = 0x43;
 const VERSION: u8 = 1;
@@ -57,7 +58,7 @@ impl Ledger {
             seq = dropped;
         }
         put_all(out, self.ahead.len() as u64, self.ahead.iter().copied());
-        put_all(out, self.start_left(), self.start.members());
+        self.start.encode(out);
     }
 
     /// Reads what [`Ledger::encode`] wrote.
@@ -88,7 +89,7 @@ impl Ledger {
             l.dropped.insert(seq, deliveries);
         }
         l.ahead = take_all(&mut r)?.into_iter().collect();
-        l.start = StartSet::new(take_all(&mut r)?, resume);
+        l.start = StartSet::new(start_set::decode(&mut r, resume.max(1))?, resume);
         if !r.is_empty() {
             return Err(Corrupt("a snapshot has more bytes than it should"));
         }

@@ -38,6 +38,8 @@ impl Driver {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // Tells that completions wait to be run: a turn that does not wait must run them too.
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(CQ_ENTRIES)
             .build(SQ_ENTRIES)?;
@@ -232,4 +234,30 @@ fn map(bytes: usize) -> io::Result<NonNull<u8>> {
         return Err(io::Error::last_os_error());
     }
     NonNull::new(p.cast()).ok_or_else(|| io::Error::other("mmap returned null"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_that_does_not_wait_sees_what_is_complete() {
+        let mut driver = Driver::new().expect("a ring");
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let mut buffer = [0u8; 8];
+        let fd = types::Fd(reader.as_raw_fd());
+        let read = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 8).build().user_data(7);
+        driver.push(&read);
+        driver.submit_and_wait(0, None);
+        writer.write_all(b"8 bytes.").expect("written");
+        let mut seen = Vec::new();
+        for _ in 0..1_000 {
+            driver.submit_and_wait(0, None);
+            driver.completions(&mut seen);
+        }
+        assert_eq!(seen.iter().map(|c| (c.user_data, c.result)).collect::<Vec<_>>(), [(7, 8)]);
+        assert_eq!(&buffer, b"8 bytes.");
+    }
 }

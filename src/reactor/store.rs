@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
+use crate::config::go_error;
 use crate::config::options::{self, Options};
-use crate::shard::{CheckpointOptions, Opened, Shard, ShardOptions, SortOptions};
+use crate::shard::{CheckpointOptions, JOB_VISITS, Opened, Shard, ShardOptions, SortOptions};
 use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
@@ -49,7 +50,8 @@ impl Store {
         let file = directory.join("store");
         let failed = |e: std::io::Error| format!("store {}: {e}", file.display());
         let entries = durable_with(store_dir);
-        fs::create_dir_all(&directory).map_err(failed)?;
+        make(store_dir)?;
+        make(&directory)?;
         let lock = Arc::new(lock(&directory, LOCK_WAIT)?);
         match fs::read_to_string(&file) {
             Ok(text) => {
@@ -162,6 +164,7 @@ impl Store {
             strict: js.is_none_or(|js| js.strict),
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
+            job_visits: JOB_VISITS,
             checkpoint: CheckpointOptions::default(),
             sort: SortOptions {
                 memory_bytes: share(32 << 20).max(8 << 20),
@@ -170,6 +173,25 @@ impl Store {
             log,
         }
     }
+}
+
+/// Makes a directory and those above it; errors in nats-server's words.
+fn make(directory: &Path) -> Result<(), String> {
+    match fs::metadata(directory) {
+        Ok(there) if there.is_dir() => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        _ => return Err("storage directory is not a directory".to_owned()),
+    }
+    if let Some(above) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make(above)?;
+    }
+    fs::create_dir(directory).or_else(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Ok(()),
+        _ => {
+            let (path, why) = (directory.display(), go_error(&e));
+            Err(format!("could not create storage directory - mkdir {path}: {why}"))
+        }
+    })
 }
 
 /// Locks a store for this process, and waits a little for one that was killed to be gone

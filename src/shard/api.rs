@@ -1,6 +1,5 @@
 //! Requests about one stream: its state, its messages.
 
-use corelane_storage::index::{FilterSet, LastJob, LastStep, Scan, SubjectCursor};
 use corelane_storage::log::ReadHint;
 
 use super::Shard;
@@ -11,6 +10,7 @@ use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
 use super::read::Unread;
 use super::requests::{Handled, Request, Wait};
+use super::walk::{Details, Walk};
 use crate::api::consumer_config::check_request;
 use crate::api::error::{ApiError, kinds};
 use crate::api::metadata::show_server;
@@ -27,8 +27,6 @@ use crate::types::{StreamId, Timestamp};
 
 /// Subjects of one page of STREAM.INFO.
 const SUBJECTS_LIMIT: usize = 100_000;
-/// Index entries that a request looks at before it lets others go on.
-const VISITS: u32 = 8_000;
 
 /// The highest level that a request may ask for. A configuration tells by its fields what it needs
 /// of the levels that there are at nats-server, and each field is taken or refused by its name.
@@ -81,13 +79,13 @@ impl Shard {
                     Ok(())
                 }
             },
-            A::ConsumerNext(names) => {
-                match slot {
-                    Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
-                    None => out.nobody(r.origin, &r.subject, &r.reply),
+            A::ConsumerNext(names) => match slot {
+                Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
+                None => {
+                    out.nobody(r.origin, &r.subject, &r.reply);
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
             _ => match slot {
                 Some(slot) => self.stream_api(now, request, slot, r, out),
                 None => {
@@ -259,36 +257,45 @@ impl Shard {
             }
         };
         let mut state = self.state_of(slot)?;
-        let index = &self.cells[slot].index;
-        if request.deleted_details && index.messages() > 0 {
-            let range = index.first_seq()..=index.last_seq();
-            state.deleted = range.filter(|&seq| !index.is_live(seq)).collect();
-        } else if request.deleted_details && state.first_seq == 0 && !self.cells[slot].is_memory() {
+        let mut details = match r.walk.take() {
+            Walk::Details(details) => details,
+            _ => Box::default(),
+        };
+        let offset = u64::try_from(request.offset).unwrap_or(0);
+        if !self.walk_details(slot, &request, offset, &mut details) {
+            r.walk.replace(Walk::Details(details));
+            return Err(Wait::Turn);
+        }
+        let Details { deleted, total, subjects, .. } = *details;
+        (state.deleted, state.subjects) = (deleted, subjects);
+        if request.deleted_details && state.first_seq == 0 && !self.cells[slot].is_memory() {
             // nats-server counts sequence 0 of a file that was never used.
             (state.num_deleted, state.deleted) = (1, vec![0]);
         }
-        let (mut total, mut offset, mut limit) = (0, 0, 0);
-        if !request.subjects_filter.is_empty() {
-            limit = SUBJECTS_LIMIT as u64;
-            offset = u64::try_from(request.offset).unwrap_or(0);
-            let filter = request.subjects_filter.as_bytes();
-            let mut cursor = SubjectCursor::new();
-            let mut budget = u32::MAX;
-            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |_, entry| {
-                if total >= offset && state.subjects.len() < SUBJECTS_LIMIT {
-                    let name = String::from_utf8_lossy(entry.name()).into_owned();
-                    state.subjects.insert(name, entry.count);
-                }
-                total += 1;
-            });
-            limit = if total == 0 { 0 } else { limit };
-        }
+        let asked = !request.subjects_filter.is_empty();
+        let offset = if asked { offset } else { 0 };
+        let limit = if total == 0 { 0 } else { SUBJECTS_LIMIT as u64 };
         let mut info = self.info_of(now, slot, state);
         show_server(&mut info.config.metadata);
         info.cluster = Some(ClusterInfo { leader: self.options.server_name.clone() });
         let body = StreamInfoResponse { total, offset, limit, info: &info };
         self.respond(r, kind, &body, out);
         Ok(())
+    }
+
+    /// Goes on with the details that a request wants of a stream's state. True when it has them.
+    fn walk_details(
+        &self,
+        slot: usize,
+        request: &StreamInfoRequest,
+        offset: u64,
+        details: &mut Details,
+    ) -> bool {
+        let index = &self.cells[slot].index;
+        let filter = request.subjects_filter.as_bytes();
+        let budget = self.options.job_visits;
+        (filter.is_empty() || details.walk_subjects(index, filter, offset, SUBJECTS_LIMIT, budget))
+            && (!request.deleted_details || details.walk_deleted(index))
     }
 
     fn purge_request(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
@@ -359,50 +366,35 @@ impl Shard {
     }
 
     /// The sequence that a get asks for; `None` if there is none.
-    fn sequence_of(&mut self, slot: usize, lookup: &Lookup) -> Result<Option<u64>, Unread> {
-        match lookup {
-            Lookup::Seq(seq) => Ok(Some(*seq)),
-            Lookup::Last(subject) => self.last_of(slot, subject.as_bytes()),
-            Lookup::Next { subject, seq } => self.next_of(slot, subject.as_bytes(), *seq),
+    fn sequence_of(
+        &mut self,
+        slot: usize,
+        lookup: &Lookup,
+        r: &Request,
+    ) -> Result<Option<u64>, Unread> {
+        if let Walk::Found(seq) = *r.walk.borrow()
+            && self.cells[slot].index.is_live(seq)
+        {
+            return Ok(Some(seq));
+        }
+        let found = match lookup {
+            Lookup::Seq(seq) => return Ok(Some(*seq)),
+            Lookup::Last(subject) => self.last_of(slot, &[subject], &r.walk)?,
+            Lookup::Next { subject, seq } => {
+                self.next_of(slot, subject.as_bytes(), *seq, &r.walk)?
+            }
             Lookup::Since { time, subject } => {
                 let from = self.first_since(slot, time.timestamp().0)?;
-                if subject.is_empty() {
-                    return Ok(self.cells[slot].index.next_live(from));
-                }
-                self.next_of(slot, subject.as_bytes(), from)
-            }
-        }
-    }
-
-    /// The last message that matches a filter.
-    pub(super) fn last_of(&mut self, slot: usize, filter: &[u8]) -> Result<Option<u64>, Unread> {
-        let mut job = LastJob::new(FilterSet::new([filter]));
-        loop {
-            let mut budget = u32::MAX;
-            match job.step(&mut self.cells[slot].index, &mut budget) {
-                LastStep::Done(seq) => return Ok(seq),
-                LastStep::Budget => {}
-                LastStep::NeedPage(key) => {
-                    self.want_page(slot, key)?.map_err(Unread::Failed)?;
+                match subject.is_empty() {
+                    true => self.cells[slot].index.next_live(from),
+                    false => self.next_of(slot, subject.as_bytes(), from, &r.walk)?,
                 }
             }
+        };
+        if let Some(seq) = found {
+            r.walk.replace(Walk::Found(seq));
         }
-    }
-
-    fn next_of(&mut self, slot: usize, filter: &[u8], from: u64) -> Result<Option<u64>, Unread> {
-        let mut filters = FilterSet::new([filter]);
-        let mut from = from;
-        loop {
-            let mut budget = VISITS;
-            match self.cells[slot].index.next_matching(&mut filters, from, &mut budget) {
-                Scan::Found(seq, _) => return Ok(Some(seq)),
-                Scan::End => return Ok(None),
-                Scan::Budget { resume } => from = resume,
-                Scan::NeedPage(key) => {
-                    self.want_page(slot, key)?.map_err(Unread::Failed)?;
-                }
-            }
-        }
+        Ok(found)
     }
 
     fn msg_get(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
@@ -420,7 +412,7 @@ impl Shard {
                 return Ok(());
             }
         };
-        let found = self.sequence_of(slot, &lookup).and_then(|seq| {
+        let found = self.sequence_of(slot, &lookup, r).and_then(|seq| {
             let seq = seq.ok_or(Unread::NotThere)?;
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut body = Vec::new();
@@ -485,7 +477,7 @@ impl Shard {
                 return Ok(());
             }
         };
-        let found = self.sequence_of(slot, &lookup).and_then(|seq| {
+        let found = self.sequence_of(slot, &lookup, r).and_then(|seq| {
             let seq = seq.ok_or(Unread::NotThere)?;
             let name = self.cells[slot].config.name.clone();
             self.with_message(slot, seq, ReadHint::One, |m| {

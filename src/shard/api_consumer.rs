@@ -1,10 +1,10 @@
 //! Requests about consumers.
 
-use corelane_storage::index::{FilterSet, Resolved, SubjectCursor};
+use corelane_storage::index::FilterSet;
 
 use super::Shard;
 use super::bodies::{ConfigBody, kind};
-use super::consumers::ConsumerCell;
+use super::consumers::{ConsumerCell, Watch};
 use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
@@ -47,7 +47,8 @@ impl Shard {
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
         let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
-            .and_then(|request| consumer_config::check_request(request, subject));
+            .and_then(|request| consumer_config::check_request(request, subject))
+            .and_then(consumer_config::check_name);
         let create = match checked {
             Ok(create) => create,
             Err(error) => {
@@ -60,10 +61,10 @@ impl Shard {
             None => self.make_name(slot),
         };
         let consumers = &self.cells[slot].consumers;
-        if consumers.in_flight.iter().any(|n| **n == *name) {
+        if consumers.is_changing(&name) {
             return Err(Wait::Applied);
         }
-        match self.decide_consumer(slot, &name, &create, out) {
+        match self.decide_consumer(slot, &name, &create) {
             ConsumerDecision::Refuse(error) => {
                 self.refuse_request(&r.asker(), response, &error, out);
             }
@@ -85,17 +86,13 @@ impl Shard {
         slot: usize,
         name: &str,
         create: &ConsumerCreate,
-        out: &mut impl Outlet,
     ) -> ConsumerDecision {
         let cell = &self.cells[slot];
         let existing = cell.consumers.find(name).map(|at| {
-            let config = &cell.consumers.cells[at].config;
-            let group = config.deliver_group.as_bytes();
-            let subject = config.deliver_subject.as_bytes();
-            let active = config.is_push() && out.has_listener(subject, group);
-            ExistingConsumer { config, active }
+            let c = &cell.consumers.cells[at];
+            ExistingConsumer { config: &c.config, active: c.consumer.info().push_bound }
         });
-        let count = cell.consumers.cells.len();
+        let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
     }
 
@@ -122,16 +119,32 @@ impl Shard {
         r: &Request,
         out: &mut impl Outlet,
     ) -> Handled {
-        let response = ResponseType::ConsumerCreate;
-        let start = match self.start_of(slot, &config) {
-            Ok(start) => start,
+        match self.start_of(slot, &config, r) {
+            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.asker(), out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(_) => {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
-            }
-        };
+            Err(_) => self.refuse_consumer(&r.asker(), out),
+        }
+        Ok(())
+    }
+
+    /// What a consumer's creation needs cannot be read, or there is no room for its record.
+    pub(super) fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
+        let error = kinds::INSUFFICIENT_RESOURCES.error();
+        self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+    }
+
+    /// Appends the record of a new consumer, of which is known where it begins.
+    #[expect(clippy::too_many_arguments, reason = "each a part of the consumer")]
+    pub(super) fn create_consumer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        name: String,
+        config: ConsumerConfig,
+        start: StartPosition,
+        asker: &Asker,
+        out: &mut impl Outlet,
+    ) {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
         let cell = &self.cells[slot];
@@ -146,9 +159,7 @@ impl Shard {
             let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), response, &error, out);
-                return Ok(());
+                return self.refuse_consumer(asker, out);
             }
         }
         if let Some(mark) = mark {
@@ -157,15 +168,20 @@ impl Shard {
         self.cells[slot].consumers.in_flight.push(name.clone().into());
         let cell = Box::new(consumer_cell(id, name, config, now, consumer));
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: r.asker() });
-        Ok(())
+        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: asker.clone() });
     }
 
     /// Where a new consumer begins.
-    fn start_of(&mut self, slot: usize, config: &ConsumerConfig) -> Result<StartPosition, Unread> {
+    fn start_of(
+        &mut self,
+        slot: usize,
+        config: &ConsumerConfig,
+        r: &Request,
+    ) -> Result<StartPosition, Unread> {
         let index = &self.cells[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
-        let mut start = StartPosition { next_seq: first, last_seq: last, start_set: Vec::new() };
+        let mut start =
+            StartPosition { next_seq: first, last_seq: last, start_set: Default::default() };
         match config.deliver_policy {
             DeliverPolicy::All => {}
             DeliverPolicy::New => start.next_seq = last + 1,
@@ -175,61 +191,16 @@ impl Shard {
                 start.next_seq = self.first_since(slot, time)?;
             }
             DeliverPolicy::Last => {
-                let mut seq = None;
-                let filters = config.filters().to_vec();
-                if filters.is_empty() {
-                    seq = index.prev_live(last);
-                }
-                for filter in filters {
-                    seq = seq.max(self.last_of(slot, filter.as_bytes())?);
-                }
+                let seq = match config.filters() {
+                    [] => index.prev_live(last),
+                    filters => self.last_of(slot, filters, &r.walk)?,
+                };
                 // nats-server shows this start when there is none.
                 start.next_seq = seq.unwrap_or(first);
             }
-            DeliverPolicy::LastPerSubject => {
-                start.start_set = self.last_of_each(slot, config.filters())?;
-                let none = start.start_set.is_empty();
-                start.next_seq = if none { last.max(first) } else { last + 1 };
-            }
+            DeliverPolicy::LastPerSubject => return self.last_of_each(slot, config.filters(), r),
         }
         Ok(start)
-    }
-
-    /// The last sequence of every subject that matches one of the filters, ascending.
-    fn last_of_each(&mut self, slot: usize, filters: &[String]) -> Result<Vec<u64>, Unread> {
-        let index = &mut self.cells[slot].index;
-        let (mut exact, mut inexact) = (Vec::new(), Vec::new());
-        for filter in filters {
-            let mut cursor = SubjectCursor::new();
-            let mut budget = u32::MAX;
-            let filter = filter.as_bytes();
-            index.subjects().for_each_match(filter, &mut cursor, &mut budget, |id, entry| {
-                if entry.last_is_exact() {
-                    exact.push(entry.last);
-                } else {
-                    inexact.push(id);
-                }
-            });
-        }
-        for id in inexact {
-            loop {
-                let mut budget = u32::MAX;
-                match self.cells[slot].index.last_of(id, &mut budget) {
-                    Resolved::Found(seq) => {
-                        exact.push(seq);
-                        break;
-                    }
-                    Resolved::None => break,
-                    Resolved::Budget => {}
-                    Resolved::NeedPage(key) => {
-                        self.want_page(slot, key)?.map_err(Unread::Failed)?;
-                    }
-                }
-            }
-        }
-        exact.sort_unstable();
-        exact.dedup();
-        Ok(exact)
     }
 
     /// A new consumer's record is durable: it counts what is pending, then joins.
@@ -242,7 +213,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         if !self.slots.contains_key(&stream) {
-            return;
+            return self.stream_is_gone(Some(asker), ResponseType::ConsumerCreate, out);
         }
         self.start_count(stream, Box::new(cell), Some(asker.clone()));
         self.run_jobs(now, out);
@@ -260,7 +231,7 @@ impl Shard {
     ) {
         let cell = &mut self.cells[slot];
         let name = cell.consumers.cells[at].name.clone();
-        cell.consumers.in_flight.retain(|n| *n != name);
+        cell.consumers.changed(&name);
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
@@ -270,7 +241,9 @@ impl Shard {
         }
     }
 
-    /// Follows the interest in a push consumer's deliver subject.
+    /// Follows the interest in a push consumer's deliver subject. As in nats-server, another
+    /// deliver group alone changes nothing before a restart, and another subject is watched with
+    /// the group that was there before.
     fn watch_deliver_subject(
         &mut self,
         now: Timestamp,
@@ -280,18 +253,26 @@ impl Shard {
     ) {
         let stream = self.cells[slot].id;
         let c = &mut self.cells[slot].consumers.cells[at];
-        if let Some(old) = c.watch.take() {
-            self.watches.remove(&old);
-            out.unwatch(old);
+        if !c.config.is_push() {
+            return;
         }
-        if c.config.is_push() {
-            let subject = c.config.deliver_subject.as_bytes();
-            let group = c.config.deliver_group.as_bytes();
-            let watch = out.watch(self.id, subject, group);
-            c.watch = Some(watch);
-            c.consumer.interest(now, out.has_listener(subject, group));
-            self.watches.insert(watch, (stream, c.id));
-        }
+        let watch = match c.watch.take() {
+            Some(same) if same.subject == c.config.deliver_subject => same,
+            old => {
+                if let Some(old) = old {
+                    self.watches.remove(&old.id);
+                    out.unwatch(old.id);
+                }
+                let subject = c.config.deliver_subject.clone();
+                let group = c.watch_group.take().unwrap_or_else(|| c.config.deliver_group.clone());
+                let id = out.watch(self.id, subject.as_bytes(), group.as_bytes());
+                self.watches.insert(id, (stream, c.id));
+                Watch { id, subject, group }
+            }
+        };
+        let listens = out.has_listener(watch.subject.as_bytes(), watch.group.as_bytes());
+        c.consumer.interest(now, listens);
+        c.watch = Some(watch);
     }
 
     /// The interest in a watched subject came or went.
@@ -330,6 +311,9 @@ impl Shard {
                 return;
             }
         }
+        let consumers = &mut self.cells[slot].consumers;
+        consumers.cells[at].next_config = Some(config.clone());
+        consumers.in_flight.push(name.into());
         let lsn = self.log.appended();
         let asker = r.asker();
         self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
@@ -344,15 +328,24 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let Some((slot, at)) = self.locate(stream, consumer) else {
+            let error = kinds::CONSUMER_NOT_FOUND.error();
+            return self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+        };
         let cell = &mut self.cells[slot];
         let memory = cell.is_memory();
         let c = &mut cell.consumers.cells[at];
         let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
         let refilter = c.config.filters() != config.filters();
         c.consumer.update(now, settings);
-        c.config = config;
+        c.next_config = None;
+        let before = std::mem::replace(&mut c.config, config);
+        if before.deliver_subject != c.config.deliver_subject {
+            c.watch_group = Some(before.deliver_group);
+        }
         c.changed = true;
+        let name = c.name.clone();
+        cell.consumers.changed(&name);
         if refilter {
             // It leaves the counts of its old filters and counts anew. What changed in it is logged
             // first, since checkpoints write it as it is meanwhile.
@@ -450,7 +443,7 @@ impl Shard {
         let consumers = &self.cells[slot].consumers;
         match consumers.find(name) {
             Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
-            None if consumers.in_flight.iter().any(|n| **n == *name) => return Err(Wait::Applied),
+            None if consumers.is_changing(name) => return Err(Wait::Applied),
             None => {
                 self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
@@ -531,7 +524,7 @@ impl Shard {
             return Ok(());
         }
         let cell = &self.cells[slot];
-        if cell.consumers.in_flight.iter().any(|n| **n == *name) {
+        if cell.consumers.is_changing(name) {
             return Err(Wait::Applied);
         }
         match cell.consumers.find(name) {
@@ -555,6 +548,12 @@ impl Shard {
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
         let cell = &self.cells[slot];
+        let name = cell.consumers.cells[at].name.clone();
+        if cell.consumers.is_changing(&name) {
+            // One that is inactive goes once its update took effect; requests waited for that.
+            self.expired.push((stream, consumer));
+            return;
+        }
         let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
         if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
@@ -568,6 +567,7 @@ impl Shard {
             }
             return;
         }
+        self.cells[slot].consumers.in_flight.push(name);
         let lsn = self.log.appended();
         self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
     }
@@ -594,12 +594,13 @@ impl Shard {
         let cell = &mut self.cells[slot];
         let stream = cell.id;
         let gone = cell.consumers.remove(at);
+        cell.consumers.changed(&gone.name);
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
         }
         if let Some(watch) = gone.watch {
-            self.watches.remove(&watch);
-            out.unwatch(watch);
+            self.watches.remove(&watch.id);
+            out.unwatch(watch.id);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
         self.checkpoint.orphans.extend(gone.stored);
@@ -627,15 +628,16 @@ impl Shard {
         name: &str,
         r: &Request,
         out: &mut impl Outlet,
-    ) {
-        let Some(at) = self.cells[slot].consumers.find(name) else {
+    ) -> Handled {
+        let Some(at) = self.cells[slot].consumers.find_joined(name)? else {
             out.nobody(r.origin, &r.subject, &r.reply);
-            return;
+            return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
             consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
+        Ok(())
     }
 }
 
@@ -667,6 +669,7 @@ pub(super) fn consumer_cell(
         name: name.into(),
         filter: filters_of(&config),
         config,
+        next_config: None,
         created,
         consumer,
         handle: Handle(u32::MAX),
@@ -678,6 +681,7 @@ pub(super) fn consumer_cell(
         unwritten: None,
         timer: None,
         watch: None,
+        watch_group: None,
         changed: true,
         stored: None,
     }

@@ -2,6 +2,7 @@
 
 use corelane_storage::index::RemovedMessage;
 
+use super::effort::Handler;
 use super::message::ShardMessage;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::{AnswerItem, Item, StoreItem};
@@ -30,7 +31,10 @@ impl Shard {
                 }
                 Item::Rare(_) => {
                     let Some(Item::Rare(rare)) = self.queue.pop() else { break };
-                    if let Some((rest, read)) = self.apply_rare(now, *rare, out) {
+                    let before = self.effort.work;
+                    let rest = self.apply_rare(now, *rare, out);
+                    self.effort.note(Handler::Rare, before);
+                    if let Some((rest, read)) = rest {
                         self.queue.push_front(rest);
                         self.blocked_apply = Some(read);
                     }
@@ -96,7 +100,9 @@ impl Shard {
         self.owe_credit(s.origin, s.credit);
         let slot = s.slot as usize;
         if self.cells[slot].retention.is_limited() {
+            let before = self.effort.work;
             self.evict_after(slot, id);
+            self.effort.note(Handler::Limits, before);
         }
         if is_first {
             self.watch_age(slot);
@@ -126,6 +132,7 @@ impl Shard {
     /// A message left a stream: its bytes are dead, and consumers no longer count it.
     pub(super) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
         self.count_held(slot, -i64::from(gone.size));
+        self.effort.work.removed += 1;
         let cell = &mut self.cells[slot];
         cell.consumers.removed(self.now, &cell.index, gone.subject, gone.seq);
         match &mut cell.memory {
@@ -137,6 +144,8 @@ impl Shard {
                 self.log.mark_dead(gone.segment, gone.size);
             }
         }
+        let stream = self.cells[slot].id;
+        self.removed_while_counting(stream, gone.seq);
     }
 
     /// Counts bytes that streams hold now, or hold no more.

@@ -20,6 +20,7 @@ use corelane_storage::superblock::{CheckpointRef, ReplayPoint};
 use super::Shard;
 use super::bodies::{ConfigBody, kind, put_counted};
 use super::consumers::ConsumerCell;
+use super::effort::Handler;
 use super::root::{ConsumerState, DedupePage, Root, StreamState};
 pub use super::stored::Stored;
 use crate::api::json::to_json;
@@ -332,7 +333,10 @@ impl Shard {
         }
         let Some(mut run) = self.checkpoint.run.take() else { return };
         (run.left, run.visits) = (STEP_BYTES, STEP_VISITS);
-        match self.advance_checkpoint(&mut run) {
+        let before = self.effort.work;
+        let advanced = self.advance_checkpoint(&mut run);
+        self.effort.note(Handler::Checkpoint, before);
+        match advanced {
             Ok(()) => {}
             Err(pause) => {
                 if matches!(pause, Pause::NoRoom) {
@@ -442,6 +446,7 @@ impl Shard {
         self.log.add_live(done.position.segment, done.len);
         *run.live.entry(done.position.segment).or_default() += i64::from(done.len);
         run.bytes += u64::from(done.len);
+        self.effort.work.written += u64::from(done.len);
         run.left = run.left.saturating_sub(done.len as usize);
         Ok((Location { position: done.position, len: done.len }, done.lsn))
     }

@@ -9,12 +9,21 @@ use hashbrown::HashMap;
 
 use super::ahead::Ahead;
 use super::message::Asker;
+use super::requests::Wait;
 use crate::api::types::ConsumerConfig;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{Consumer, DeltaMark};
 use crate::interest::WatchId;
 use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
+
+/// What is watched for a push consumer.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub id: WatchId,
+    pub subject: String,
+    pub group: String,
+}
 
 /// One consumer with all that belongs to it.
 pub struct ConsumerCell {
@@ -24,6 +33,9 @@ pub struct ConsumerCell {
     pub name: Box<str>,
     /// Its configuration, normalised.
     pub config: ConsumerConfig,
+    /// That of an update whose record did not take effect yet: checkpoints have it already, since
+    /// the record lies before them.
+    pub next_config: Option<Box<ConsumerConfig>>,
     /// When it was created.
     pub created: Timestamp,
     /// Its state machine.
@@ -47,7 +59,9 @@ pub struct ConsumerCell {
     /// The deadline under which it stands in the shard's timers.
     pub timer: Option<Timestamp>,
     /// The watch of its deliver subject.
-    pub watch: Option<WatchId>,
+    pub watch: Option<Watch>,
+    /// The group to watch the deliver subject with, where it is not the configuration's.
+    pub watch_group: Option<String>,
     /// Its state is newer than the one that the checkpoints have.
     pub changed: bool,
     /// Where that lies.
@@ -60,7 +74,26 @@ impl ConsumerCell {
         self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
     }
 
-    /// Tells it what left the stream while it was not among the stream's consumers.
+    /// Tells it which members of its start set from `from` on left the stream while it was not
+    /// among the stream's consumers, and looks at `max` of them at most. Answers where to go on.
+    pub fn check_start_set(
+        &mut self,
+        now: Timestamp,
+        index: &StreamIndex,
+        from: u64,
+        max: u32,
+    ) -> Option<u64> {
+        let max = max as usize;
+        let members: Vec<u64> = self.consumer.start_members(from, max).collect();
+        for &seq in &members {
+            if seq <= index.last_seq() && !index.is_live(seq) {
+                self.consumer.removed(now, seq);
+            }
+        }
+        members.last().filter(|_| members.len() == max).map(|last| last + 1)
+    }
+
+    /// Tells it what else left the stream while it was not among the stream's consumers.
     pub fn catch_up(&mut self, now: Timestamp, index: &StreamIndex) {
         let mut kept = Vec::new();
         self.consumer.kept(&mut kept);
@@ -96,7 +129,8 @@ pub struct Consumers {
     by_handle: HashMap<u32, usize, FixedState>,
     /// Slots to be driven.
     pub ready: Vec<usize>,
-    /// Names whose creation or removal is not durable yet.
+    /// Names whose creation, update or removal did not take effect yet: what else would change them
+    /// waits for that.
     pub in_flight: Vec<Box<str>>,
     touched: Vec<Handle>,
 }
@@ -213,6 +247,31 @@ impl Consumers {
         if !cell.queued {
             cell.queued = true;
             self.ready.push(slot);
+        }
+    }
+
+    /// Whether something that would change a consumer has to wait.
+    pub fn is_changing(&self, name: &str) -> bool {
+        self.in_flight.iter().any(|n| **n == *name)
+    }
+
+    /// A change took effect.
+    pub fn changed(&mut self, name: &str) {
+        self.in_flight.retain(|n| **n != *name);
+    }
+
+    /// Consumers with those that are on their way.
+    pub fn count(&self) -> usize {
+        let new = self.in_flight.iter().filter(|n| !self.by_name.contains_key(&***n));
+        self.cells.len() + new.count()
+    }
+
+    /// A consumer's slot by its name. One that counts what is pending, for the first time or for
+    /// another filter, is waited for.
+    pub fn find_joined(&self, name: &str) -> Result<Option<usize>, Wait> {
+        match self.find(name) {
+            None if self.is_changing(name) => Err(Wait::Applied),
+            found => Ok(found),
         }
     }
 

@@ -6,12 +6,13 @@ use corelane_storage::record::RecordIn;
 
 use super::bodies::kind;
 use super::consumers::{ConsumerCell, Unwritten};
+use super::effort::Handler;
 use super::memory::MemoryStore;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched};
-use super::requests::Request;
+use super::requests::{Handled, Request};
 use super::{Shard, cell::StreamCell};
 use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::types::{ConsumerId, StreamId, Timestamp};
@@ -182,6 +183,7 @@ impl Shard {
         let consumers = &mut self.cells[slot].consumers;
         let counted = consumers.groups.pending(consumers.cells[at].handle);
         consumers.cells[at].consumer.set_counted(counted);
+        let before = self.effort.work;
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
@@ -190,7 +192,10 @@ impl Shard {
                 break;
             }
             match self.drive_one(now, slot, at, &mut visits, out) {
-                Step::Sent(n) => bytes += n + 1,
+                Step::Sent(n) => {
+                    bytes += n + 1;
+                    self.effort.work.sent += 1;
+                }
                 Step::Again => {}
                 Step::Rest => break,
                 Step::More => {
@@ -214,6 +219,8 @@ impl Shard {
                 }
             }
         }
+        self.effort.work.visited += u64::from(VISITS_MAX - visits);
+        self.effort.note(Handler::Drive, before);
         if bytes > 0 {
             self.disturbed(now);
         }
@@ -321,10 +328,11 @@ impl Shard {
         stream: StreamId,
         r: &Request,
         out: &mut impl Outlet,
-    ) {
-        let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return };
-        let Some(&slot) = self.slots.get(&stream) else { return };
-        let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
+    ) -> Handled {
+        let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return Ok(()) };
+        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
+        let name = std::str::from_utf8(name).ok();
+        let found = name.map(|n| self.cells[slot].consumers.find_joined(n)).transpose()?.flatten();
         let taken = found.is_some_and(|at| {
             self.with_consumer(slot, at, out, |consumer, sink| {
                 consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
@@ -334,17 +342,20 @@ impl Shard {
             Some(at) if taken => self.wake_consumer(slot, at),
             _ => out.nobody(r.origin, &r.subject, &r.reply),
         }
+        Ok(())
     }
 
     /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
-    pub(super) fn flow_response(&mut self, _now: Timestamp, stream: StreamId, r: &Request) {
-        let Some(&slot) = self.slots.get(&stream) else { return };
+    pub(super) fn flow_response(&mut self, stream: StreamId, r: &Request) -> Handled {
+        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name = r.subject.split(|&b| b == b'.').nth(3).unwrap_or_default();
-        let found = std::str::from_utf8(name).ok().and_then(|n| self.cells[slot].consumers.find(n));
+        let name = std::str::from_utf8(name).ok();
+        let found = name.map(|n| self.cells[slot].consumers.find_joined(n)).transpose()?.flatten();
         if let Some(at) = found {
             self.cells[slot].consumers.cells[at].consumer.flow_response(&r.subject);
             self.wake_consumer(slot, at);
         }
+        Ok(())
     }
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.

@@ -1,5 +1,5 @@
-//! Long work in short steps: purges, removal by age, counting for new consumers, burying removed
-//! streams, owed evictions.
+//! Long work in short steps: purges, removal by age, requests that look at much, counting for new
+//! consumers, burying removed streams, owed evictions.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,18 +11,19 @@ use corelane_storage::log::ReadId;
 use super::Shard;
 use super::bodies::{PurgeBody, kind};
 use super::consumers::ConsumerCell;
+use super::effort::Handler;
 use super::message::Asker;
 use super::outlet::Outlet;
 use super::queue::Rare;
 use super::read::{ANY_READ, Fetched, Unread};
-use super::requests::Wait;
+use super::requests::{Request, Wait};
 use super::tell::{Tell, Told};
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
-const STEP_VISITS: u32 = 500;
+pub const STEP_VISITS: u32 = 500;
 /// Messages that one record of a purge removes.
 const PURGE_MESSAGES: u64 = 500;
 /// Records of one purge that may wait for durability.
@@ -54,6 +55,7 @@ pub(super) enum Job {
     Age { stream: StreamId },
     Evict { stream: StreamId },
     Tell(Tell),
+    Request(Box<Request>),
 }
 
 impl Jobs {
@@ -92,12 +94,15 @@ pub(super) struct Count {
     cell: Box<ConsumerCell>,
     asker: Option<Asker>,
     count: Option<CountId>,
+    /// Members of its start set below this were looked up, and removals are told to it.
+    checked: u64,
 }
 
 /// What became of one step.
-enum Stepped {
+pub(super) enum Stepped {
     Finished,
     Again(Job),
+    /// It waits for a read.
     Reading(ReadId, Job),
     /// Taken over by another list.
     Moved,
@@ -152,7 +157,13 @@ impl Shard {
         cell: Box<ConsumerCell>,
         asker: Option<Asker>,
     ) {
-        self.jobs.ready.push_front(Job::Count(Count { stream, cell, asker, count: None }));
+        self.jobs.ready.push_front(Job::Count(Count {
+            stream,
+            cell,
+            asker,
+            count: None,
+            checked: 0,
+        }));
     }
 
     /// Removes what is left of a stream that is gone.
@@ -198,13 +209,24 @@ impl Shard {
                 self.jobs.ready.push_back(Job::Age { stream });
             }
         }
+        let begun = self.effort.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
             let Some(job) = self.jobs.ready.pop_front() else { break };
-            match self.step_job(now, job, out) {
-                Stepped::Finished | Stepped::Moved => {}
-                Stepped::Again(job) => self.jobs.ready.push_back(job),
-                Stepped::Reading(read, job) => self.jobs.reading.push((read, job)),
-            }
+            self.run_job(now, job, out);
+        }
+        self.effort.note(Handler::Jobs, begun);
+    }
+
+    /// Makes one step of a job, and keeps it if there is more to do.
+    fn run_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) {
+        let before = self.effort.work;
+        self.effort.work.jobs += 1;
+        let stepped = self.step_job(now, job, out);
+        self.effort.note(Handler::Job, before);
+        match stepped {
+            Stepped::Finished | Stepped::Moved => {}
+            Stepped::Again(job) => self.jobs.add(job),
+            Stepped::Reading(read, job) => self.jobs.wait(read, job),
         }
     }
 
@@ -228,6 +250,10 @@ impl Shard {
             Job::Bury { slot } => self.step_burial(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Evict { stream } => self.step_eviction(stream, out),
+            Job::Request(request) => {
+                self.run_request(now, *request, out);
+                Stepped::Moved
+            }
             Job::Tell(tell) => match self.step_tell(now, tell, out) {
                 Told::Done => Stepped::Finished,
                 Told::More(tell) => Stepped::Again(Job::Tell(tell)),
@@ -249,13 +275,16 @@ impl Shard {
     }
 
     fn step_purge(&mut self, mut purge: Purge, out: &mut impl Outlet) -> Stepped {
-        let Some(&slot) = self.slots.get(&purge.stream) else { return Stepped::Finished };
+        let Some(&slot) = self.slots.get(&purge.stream) else {
+            self.stream_is_gone(purge.asker.as_ref(), ResponseType::StreamPurge, out);
+            return Stepped::Finished;
+        };
         let Some(job) = &mut purge.job else { return Stepped::Finished };
         if purge.ahead >= PURGE_AHEAD {
             self.jobs.draining.push(purge);
             return Stepped::Moved;
         }
-        let mut budget = STEP_VISITS;
+        let mut budget = self.options.job_visits;
         match job.step(&mut self.cells[slot].index, PURGE_MESSAGES, &mut budget) {
             PurgeStep::Remove { from, to, .. } => {
                 if self.append_purge(&mut purge, slot, from, to) {
@@ -390,14 +419,22 @@ impl Shard {
     fn step_count(&mut self, now: Timestamp, mut count: Count, out: &mut impl Outlet) -> Stepped {
         let Some(&slot) = self.slots.get(&count.stream) else {
             self.checkpoint.orphans.extend(count.cell.stored);
+            self.stream_is_gone(count.asker.as_ref(), ResponseType::ConsumerCreate, out);
             return Stepped::Finished;
         };
         let cell = &mut self.cells[slot];
+        let looked_up =
+            count.cell.check_start_set(now, &cell.index, count.checked, self.options.job_visits);
+        if let Some(next) = looked_up {
+            count.checked = next;
+            return Stepped::Again(Job::Count(count));
+        }
+        count.checked = u64::MAX;
         let position = count.cell.consumer.progress().position;
         let filter = &count.cell.filter;
         let id =
             *count.count.get_or_insert_with(|| cell.index.start_count(filter.clone(), position));
-        let mut budget = STEP_VISITS;
+        let mut budget = self.options.job_visits;
         match cell.index.step_count(id, &mut budget) {
             CountStep::Done(pending) => {
                 let last = cell.index.last_seq();
@@ -422,13 +459,32 @@ impl Shard {
         })
     }
 
+    /// A message left a stream: consumers that still count are told if their start sets may have
+    /// held it when they were looked up.
+    #[inline]
+    pub(super) fn removed_while_counting(&mut self, stream: StreamId, seq: u64) {
+        if self.jobs.ready.is_empty() && self.jobs.reading.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
+        for job in self.jobs.ready.iter_mut().chain(waiting) {
+            if let Job::Count(c) = job
+                && c.stream == stream
+                && seq < c.checked
+            {
+                c.cell.consumer.removed(now, seq);
+            }
+        }
+    }
+
     fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
         if self.checkpoint.still_needs(slot) {
             return Stepped::Again(Job::Bury { slot });
         }
         let Some(cell) = self.cells.get_mut(slot) else { return Stepped::Finished };
         let mut gone = std::mem::take(&mut self.gone);
-        let mut budget = STEP_VISITS;
+        let mut budget = self.options.job_visits;
         let mut all = FilterSet::all();
         let end = cell.index.remove_matching(&mut all, 0..u64::MAX, &mut budget, |m| gone.push(m));
         for m in gone.drain(..) {

@@ -22,6 +22,7 @@ mod checkpoint;
 mod consumers;
 mod decided;
 mod deliver;
+pub mod effort;
 mod evict;
 mod jobs;
 mod load;
@@ -42,6 +43,7 @@ mod stored;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,6 +57,7 @@ use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use cell::StreamCell;
 pub use checkpoint::CheckpointOptions;
+pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use message::ShardMessage;
 pub use outlet::{Outgoing, Outlet, Placed};
 use queue::Queue;
@@ -118,6 +121,7 @@ pub struct Shard {
     /// Consumers that recovery found; they join at the start.
     recovered: Vec<(StreamId, consumers::ConsumerCell)>,
     lines: Vec<String>,
+    effort: effort::Effort,
     random: u64,
     /// The time of this step.
     now: Timestamp,
@@ -175,6 +179,7 @@ impl Shard {
             return;
         }
         self.now = now;
+        self.effort.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.run_decisions();
@@ -320,6 +325,11 @@ impl Shard {
             && self.queue.is_empty()
             && self.at_once.is_empty()
             && self.log.durable() >= self.log.appended()
+    }
+
+    /// What its handlers did.
+    pub fn effort(&self) -> &effort::Effort {
+        &self.effort
     }
 
     /// Counters for monitoring.

@@ -171,7 +171,10 @@ impl Shard {
         out: &mut impl Outlet,
     ) -> Option<(Rare, ReadId)> {
         let kind = ResponseType::StreamMsgDelete;
-        let slot = *self.slots.get(&stream)?;
+        let Some(&slot) = self.slots.get(&stream) else {
+            self.stream_is_gone(Some(&asker), kind, out);
+            return None;
+        };
         self.before_change(slot);
         let gone = loop {
             match self.cells[slot].index.remove(seq) {
@@ -215,7 +218,10 @@ impl Shard {
         job: u64,
         out: &mut impl Outlet,
     ) -> Option<(Rare, ReadId)> {
-        let slot = *self.slots.get(&stream)?;
+        let Some(&slot) = self.slots.get(&stream) else {
+            self.purge_step_done(job, out);
+            return None;
+        };
         self.before_change(slot);
         if from == to {
             // Nothing was there and nothing was under way when this was decided.

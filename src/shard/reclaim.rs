@@ -17,6 +17,7 @@ use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 
 use super::Shard;
 use super::bodies::kind;
+use super::effort::Handler;
 use super::read::{ANY_READ, Fetched};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
@@ -174,10 +175,14 @@ impl Shard {
         one: impl Fn(&mut Self) -> CopyStep,
         enough: impl Fn(&Self) -> bool,
     ) -> Timestamp {
+        let before = self.effort.work;
         let (mut bytes, mut pause) = (0, None);
         for _ in 0..STEP_RECORDS {
             match one(self) {
-                Ok(n) => bytes += n,
+                Ok(n) => {
+                    bytes += n;
+                    self.effort.work.written += n as u64;
+                }
                 Err(until) => {
                     pause = until;
                     break;
@@ -187,6 +192,7 @@ impl Shard {
                 break;
             }
         }
+        self.effort.note(Handler::Copy, before);
         let pace = bytes as i64 * (1_000_000_000 / RATE).max(1);
         now.plus(pace.max(pause.unwrap_or(0)))
     }

@@ -53,6 +53,8 @@ pub struct ShardOptions {
     pub max_payload: u64,
     /// Index pages that are kept in memory although they are stored, in bytes.
     pub index_cache_bytes: usize,
+    /// Entries that one step of a long job visits.
+    pub job_visits: u32,
     /// When checkpoints are made.
     pub checkpoint: CheckpointOptions,
     /// When segments are sorted.
@@ -217,6 +219,7 @@ impl Shard {
             next_consumer: parts.next_consumer,
             recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
             lines,
+            effort: Default::default(),
             now: Timestamp(0),
             held: [0; 2],
             held_told: [0; 2],

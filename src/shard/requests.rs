@@ -1,15 +1,19 @@
 //! Requests: what clients ask of streams and consumers. One that must wait for a read is run again
 //! from its beginning.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
 
 use super::Shard;
+use super::effort::Handler;
+use super::jobs::Job;
 use super::message::Asker;
 use super::outlet::{Outgoing, Outlet};
 use super::queue::Rare;
-use crate::api::error::ApiError;
+use super::walk::Walk;
+use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
@@ -36,6 +40,8 @@ pub struct Request {
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
     pub counted: std::cell::Cell<bool>,
+    /// What it has seen so far.
+    pub walk: RefCell<Walk>,
 }
 
 /// Why a request is not finished.
@@ -45,6 +51,8 @@ pub enum Wait {
     Read(ReadId),
     /// What was appended so far has to take effect first.
     Applied,
+    /// It goes on in a later turn.
+    Turn,
 }
 
 /// Finished, or not yet.
@@ -67,6 +75,7 @@ impl Request {
             required_level: required_level(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
+            walk: RefCell::default(),
         }
     }
 
@@ -100,27 +109,30 @@ impl Shard {
     }
 
     pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
+        let before = self.effort.work;
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
-            match self.handle(now, &request, out) {
-                Ok(()) => {}
-                Err(Wait::Read(read)) => self.waiting.push((read, request)),
-                Err(Wait::Applied) => self.behind_appended(request),
-            }
+            self.effort.work.requests += 1;
+            self.run_request(now, request, out);
+        }
+        self.effort.note(Handler::Requests, before);
+    }
+
+    /// Runs a request as far as it goes.
+    pub(super) fn run_request(&mut self, now: Timestamp, r: Request, out: &mut impl Outlet) {
+        match self.handle(now, &r, out) {
+            Ok(()) => {}
+            Err(Wait::Read(read)) => self.waiting.push((read, r)),
+            Err(Wait::Applied) => self.behind_appended(r),
+            Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
         }
     }
 
     fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {
         match r.target {
             Target::Stream { .. } => Ok(()),
-            Target::Ack { stream, .. } => {
-                self.acknowledge(now, stream, r, out);
-                Ok(())
-            }
-            Target::FlowControl { stream, .. } => {
-                self.flow_response(now, stream, r);
-                Ok(())
-            }
+            Target::Ack { stream, .. } => self.acknowledge(now, stream, r, out),
+            Target::FlowControl { stream, .. } => self.flow_response(stream, r),
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
                 let Some(request) = api_subject::parse(&subject) else {
@@ -173,6 +185,18 @@ impl Shard {
             headers: &[],
             payload: body,
         });
+    }
+
+    /// The stream that a request was about went away before it was answered.
+    pub(super) fn stream_is_gone(
+        &mut self,
+        asker: Option<&Asker>,
+        kind: ResponseType,
+        out: &mut impl Outlet,
+    ) {
+        if let Some(asker) = asker {
+            self.refuse_request(asker, kind, &kinds::STREAM_NOT_FOUND.error(), out);
+        }
     }
 
     /// Refuses a request.

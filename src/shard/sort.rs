@@ -26,6 +26,8 @@ use crate::types::{SegmentId, StreamId, Timestamp};
 
 /// A byte that is only read counts for the pace as one part in so many.
 const READ_COST: usize = 4;
+/// What looking a message up counts for.
+const LOOK_UP_COST: usize = 64;
 /// Nothing is done while more than this waits for the disk.
 const UNFLUSHED_MAX: usize = 4 << 20;
 /// Places in a segment that are looked at to judge it, and records at each.
@@ -439,7 +441,7 @@ impl Shard {
             _ => {}
         }
         *nth += 1;
-        Ok(Some(0))
+        Ok(Some(LOOK_UP_COST))
     }
 
     /// Brings an index page. False if it cannot be read.

@@ -56,7 +56,10 @@ impl Shard {
     pub(super) fn step_tell(&mut self, now: Timestamp, tell: Tell, out: &mut impl Outlet) -> Told {
         match tell {
             Tell::Created(stream, asker) => {
-                let Some(&slot) = self.slots.get(&stream) else { return Told::Done };
+                let Some(&slot) = self.slots.get(&stream) else {
+                    self.stream_is_gone(Some(&asker), ResponseType::StreamCreate, out);
+                    return Told::Done;
+                };
                 let info = match self.created_info(now, slot) {
                     Ok(info) => info,
                     Err(wait) => return waits(wait, Tell::Created(stream, asker)),
@@ -67,7 +70,10 @@ impl Shard {
                 self.answer(&asker, &body, out);
             }
             Tell::Updated(stream, asker) => {
-                let Some(&slot) = self.slots.get(&stream) else { return Told::Done };
+                let Some(&slot) = self.slots.get(&stream) else {
+                    self.stream_is_gone(Some(&asker), ResponseType::StreamUpdate, out);
+                    return Told::Done;
+                };
                 match self.evict_step(slot, out) {
                     Ok(true) => {}
                     Ok(false) => return Told::More(Tell::Updated(stream, asker)),
@@ -108,6 +114,6 @@ impl Shard {
 fn waits(wait: Wait, tell: Tell) -> Told {
     match wait {
         Wait::Read(read) => Told::Reading(read, tell),
-        Wait::Applied => Told::More(tell),
+        Wait::Applied | Wait::Turn => Told::More(tell),
     }
 }

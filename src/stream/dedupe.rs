@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use hashbrown::HashTable;
+use corelane_storage::step_table::StepTable;
 
 use crate::types::Timestamp;
 
@@ -36,11 +36,76 @@ struct Page {
 /// Message ids and the sequences they were stored as.
 #[derive(Debug, Default)]
 pub struct DedupeTable {
-    /// The place of `queue`'s first entry, counted since the stream was created.
-    start: u64,
-    queue: VecDeque<Entry>,
+    queue: Queue,
     /// Places of the entries, found by hash.
-    places: HashTable<u64>,
+    places: StepTable<u64>,
+}
+
+/// Entries by their places, counted since the stream was created. Nothing moves when it grows.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The place of the first entry, and the place after the last.
+    start: u64,
+    end: u64,
+    /// One for each page that has entries: the place of its first one, and all behind that.
+    pages: VecDeque<(u64, Vec<Entry>)>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn get(&self, place: u64) -> Option<&Entry> {
+        let (first, _) = self.pages.front().filter(|_| place >= self.start)?;
+        let page = (place / PAGE_ENTRIES).checked_sub(first / PAGE_ENTRIES)?;
+        let (base, entries) = self.pages.get(page as usize)?;
+        entries.get((place - base) as usize)
+    }
+
+    fn hash_at(&self, place: u64) -> u128 {
+        self.get(place).map_or(0, |entry| entry.hash)
+    }
+
+    fn front(&self) -> Option<&Entry> {
+        self.get(self.start)
+    }
+
+    fn back(&self) -> Option<&Entry> {
+        self.pages.back().and_then(|(_, entries)| entries.last())
+    }
+
+    fn push_back(&mut self, entry: Entry) -> u64 {
+        let place = self.end;
+        if self.pages.is_empty() || place.is_multiple_of(PAGE_ENTRIES) {
+            self.pages.push_back((place, Vec::new()));
+        }
+        if let Some((_, entries)) = self.pages.back_mut() {
+            entries.push(entry);
+        }
+        self.end += 1;
+        place
+    }
+
+    fn pop_front(&mut self) {
+        self.start += 1;
+        if self.is_empty() || self.start.is_multiple_of(PAGE_ENTRIES) {
+            self.pages.pop_front();
+        }
+    }
+
+    fn pop_back(&mut self) {
+        self.end -= 1;
+        let Some((_, entries)) = self.pages.back_mut() else { return };
+        entries.pop();
+        if entries.is_empty() || self.start == self.end {
+            self.pages.pop_back();
+        }
+    }
 }
 
 /// The hash of a message id.
@@ -61,25 +126,22 @@ impl DedupeTable {
 
     /// The sequence under which a message with this id was stored in the last `window` nanoseconds.
     pub fn find(&self, hash: u128, now: Timestamp, window: i64) -> Option<u64> {
-        let (start, queue) = (self.start, &self.queue);
-        let place =
-            self.places.find(hash as u64, |&place| entry(queue, start, place).hash == hash)?;
-        let found = entry(queue, start, *place);
+        let queue = &self.queue;
+        let place = self.places.find(hash as u64, |&place| queue.hash_at(place) == hash)?;
+        let found = queue.get(*place)?;
         (now.since(Timestamp(found.at)) < window).then_some(found.seq)
     }
 
     /// Adds an id. A previous entry of the same id, expired by now, is forgotten.
     pub fn insert(&mut self, hash: u128, seq: u64, at: Timestamp) {
-        let place = self.start + self.queue.len() as u64;
-        self.queue.push_back(Entry { hash, seq, at: at.0 });
-        let (start, queue) = (self.start, &self.queue);
-        let old = self.places.find_mut(hash as u64, |&p| entry(queue, start, p).hash == hash);
+        let place = self.queue.push_back(Entry { hash, seq, at: at.0 });
+        let queue = &self.queue;
+        let old = self.places.find_mut(hash as u64, |&p| queue.hash_at(p) == hash);
         if let Some(old) = old {
             *old = place;
             return;
         }
-        let rehash = |&place: &u64| entry(queue, start, place).hash as u64;
-        self.places.insert_unique(hash as u64, place, rehash);
+        self.places.insert_unique(hash as u64, place, |&place| queue.hash_at(place) as u64);
     }
 
     /// Removes up to [`EXPIRE_BATCH`] entries older than `window` nanoseconds. True if there may be
@@ -88,10 +150,9 @@ impl DedupeTable {
         for _ in 0..EXPIRE_BATCH {
             match self.queue.front() {
                 Some(first) if now.since(Timestamp(first.at)) >= window => {
-                    let place = self.start;
-                    self.forget(first.hash, place);
+                    let (hash, place) = (first.hash, self.queue.start);
+                    self.forget(hash, place);
                     self.queue.pop_front();
-                    self.start += 1;
                 }
                 _ => return false,
             }
@@ -107,42 +168,34 @@ impl DedupeTable {
     /// Removes the entries of sequences above `seq`: they were never committed.
     pub fn drop_after(&mut self, seq: u64) {
         while let Some(last) = self.queue.back().filter(|last| last.seq > seq) {
-            let place = self.start + self.queue.len() as u64 - 1;
-            self.forget(last.hash, place);
+            let (hash, place) = (last.hash, self.queue.end - 1);
+            self.forget(hash, place);
             self.queue.pop_back();
         }
     }
 
     fn forget(&mut self, hash: u128, place: u64) {
-        if let Ok(found) = self.places.find_entry(hash as u64, |&p| p == place) {
-            found.remove();
-        }
+        self.places.remove(hash as u64, |&p| p == place);
     }
 
     /// The pages that hold entries.
     pub fn pages(&self) -> Range<u64> {
-        let end = self.start + self.queue.len() as u64;
-        self.start / PAGE_ENTRIES..end.div_ceil(PAGE_ENTRIES)
+        self.queue.start / PAGE_ENTRIES..self.queue.end.div_ceil(PAGE_ENTRIES)
     }
 
     /// True if the page is full, and all of it has sequences up to `committed`: it does not change
     /// any more, except that its entries expire.
     pub fn page_is_complete(&self, page: u64, committed: u64) -> bool {
         let last = (page + 1) * PAGE_ENTRIES - 1;
-        let at = last.checked_sub(self.start).and_then(|at| self.queue.get(at as usize));
-        at.is_some_and(|entry| entry.seq <= committed)
+        self.queue.get(last).is_some_and(|entry| entry.seq <= committed)
     }
 
     /// Appends the page's entries with sequences up to `committed`, encoded. False if it has none.
     pub fn encode_page(&self, page: u64, committed: u64, out: &mut Vec<u8>) -> bool {
-        let start = (page * PAGE_ENTRIES).max(self.start);
-        let end = ((page + 1) * PAGE_ENTRIES).min(self.start + self.queue.len() as u64);
-        if start >= end {
-            return false;
-        }
-        let range = (start - self.start) as usize..(end - self.start) as usize;
-        let entries: Vec<Entry> =
-            self.queue.range(range).copied().filter(|entry| entry.seq <= committed).collect();
+        let start = (page * PAGE_ENTRIES).max(self.queue.start);
+        let end = ((page + 1) * PAGE_ENTRIES).min(self.queue.end);
+        let there = (start..end).filter_map(|place| self.queue.get(place).copied());
+        let entries: Vec<Entry> = there.filter(|entry| entry.seq <= committed).collect();
         if entries.is_empty() {
             return false;
         }
@@ -164,8 +217,8 @@ impl DedupeTable {
             return false;
         };
         if self.queue.is_empty() {
-            self.start = page.start;
-        } else if page.start != self.start + self.queue.len() as u64 {
+            (self.queue.start, self.queue.end) = (page.start, page.start);
+        } else if page.start != self.queue.end {
             return false;
         }
         for entry in page.entries {
@@ -173,10 +226,6 @@ impl DedupeTable {
         }
         true
     }
-}
-
-fn entry(queue: &VecDeque<Entry>, start: u64, place: u64) -> Entry {
-    queue[(place - start) as usize]
 }
 
 #[cfg(test)]

@@ -351,6 +351,11 @@ impl Core {
         }
     }
 
+    /// What the shards' handlers did.
+    pub fn efforts(&self) -> impl Iterator<Item = &crate::shard::effort::Effort> {
+        self.shards.0.iter().map(Shard::effort)
+    }
+
     // ---- The turn ----
 
     /// Lets everything that has arrived take effect.

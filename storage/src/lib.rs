@@ -11,6 +11,7 @@ pub mod log;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod step_table;
 pub mod superblock;
 pub mod types;
 

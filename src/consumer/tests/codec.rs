@@ -61,7 +61,7 @@ const GOLDEN_SNAPSHOT: &str = "4301070806000000000703080880b09dc2df0101020200010
 
 #[test]
 fn a_start_set_survives() {
-    let start = StartPosition { next_seq: 100, last_seq: 99, start_set: vec![3, 7, 50, 99] };
+    let start = StartPosition { next_seq: 100, last_seq: 99, start_set: [3, 7, 50, 99].into() };
     let mut c = Consumer::new(pull_settings(), crate::types::Timestamp(5), start, 1);
     let mut delta = Vec::new();
     c.take_delta(&mut delta).expect("a start");

@@ -44,8 +44,7 @@ fn begin_with_last_per_subject(b: &mut Bench, dice: &mut Dice) {
             last.insert(s, seq);
         }
     }
-    let mut start_set: Vec<u64> = last.into_values().collect();
-    start_set.sort_unstable();
+    let start_set = last.into_values().collect();
     let start = StartPosition { next_seq: 41, last_seq: 40, start_set };
     b.consumer = Consumer::new(b.consumer.settings().clone(), b.now, start, 1);
     b.log.clear();

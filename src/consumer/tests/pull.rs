@@ -370,7 +370,7 @@ fn positions_with_a_filter() {
 
 #[test]
 fn last_per_subject() {
-    let start = StartPosition { next_seq: 7, last_seq: 6, start_set: vec![3, 4, 5, 6] };
+    let start = StartPosition { next_seq: 7, last_seq: 6, start_set: [3, 4, 5, 6].into() };
     let mut b = Bench::bare(
         pull_settings(),
         &[b"s.>"],
@@ -450,7 +450,7 @@ fn original_pace() {
     b.consumer = Consumer::new(
         b.consumer.settings().clone(),
         b.now,
-        StartPosition { next_seq: 1, last_seq: 3, start_set: vec![] },
+        StartPosition { next_seq: 1, last_seq: 3, start_set: Default::default() },
         1,
     );
     for (i, at) in [1, 300, 300, 900].into_iter().enumerate() {

@@ -291,7 +291,8 @@ fn encode_consumer(
 ) {
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
-    let json = to_json(&crate::shard::api_consumer::stored_config(&cell.name, &cell.config));
+    let config = cell.next_config.as_deref().unwrap_or(&cell.config);
+    let json = to_json(&crate::shard::api_consumer::stored_config(&cell.name, config));
     let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

@@ -7,4 +7,6 @@ mod restart;
 mod room;
 mod scattered;
 mod space;
+mod starts;
+mod walk;
 mod world;

@@ -86,7 +86,7 @@ impl FilterSet {
 
     /// Forgets what was said about ids that changed their subject. Call before
     /// [`FilterSet::matches_id`].
-    pub(super) fn sync(&mut self, table: &SubjectTable) {
+    pub fn sync(&mut self, table: &SubjectTable) {
         if self.all {
             return;
         }
@@ -105,7 +105,7 @@ impl FilterSet {
 
     /// True if the subject of `id` matches. The set must be in step with the table.
     #[inline]
-    pub(super) fn matches_id(&mut self, table: &SubjectTable, id: SubjectId) -> bool {
+    pub fn matches_id(&mut self, table: &SubjectTable, id: SubjectId) -> bool {
         if self.all {
             return true;
         }

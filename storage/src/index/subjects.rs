@@ -3,9 +3,10 @@
 use super::checkpoint::{Checkpoint, PageState};
 use super::order::NameOrder;
 use super::{HISTORY_MAX, PageKey, PageKind, SUBJECTS_PER_PAGE, SubjectId};
+use crate::step_table::StepTable;
 use crate::types::SegmentId;
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -91,7 +92,7 @@ pub(super) struct SubjectPage {
 pub struct SubjectTable {
     pub(super) pages: Vec<SubjectPage>,
     pub(super) order: NameOrder,
-    by_name: HashTable<u32>,
+    by_name: StepTable<u32>,
     /// Names of the subjects freed last, and of those before.
     freed: [HashMap<u32, Box<[u8]>, FixedState>; 2],
     free: BinaryHeap<Reverse<u32>>,
@@ -126,7 +127,7 @@ impl SubjectTable {
         SubjectTable {
             pages: Vec::new(),
             order: NameOrder::default(),
-            by_name: HashTable::new(),
+            by_name: StepTable::default(),
             freed: Default::default(),
             free: BinaryHeap::new(),
             hasher: FixedState::with_seed(hash_seed),
@@ -367,9 +368,7 @@ impl SubjectTable {
 
     fn free(&mut self, id: u32) {
         let hash = hash(&self.hasher, name_in(&self.pages, id));
-        if let Ok(found) = self.by_name.find_entry(hash, |&other| other == id) {
-            found.remove();
-        }
+        self.by_name.remove(hash, |&other| other == id);
         self.order.remove(id, |id| name_in(&self.pages, id));
         let (page, at) = split(id);
         let page = &mut self.pages[page];
@@ -457,7 +456,7 @@ impl SubjectTable {
             return false;
         }
         self.order = NameOrder::from_sorted(&ids);
-        self.by_name = HashTable::with_capacity(ids.len());
+        self.by_name = StepTable::with_capacity(ids.len());
         for id in ids {
             let hash = hash(&self.hasher, name_in(&self.pages, id));
             self.attach(id, hash);

@@ -10,7 +10,7 @@ use crate::api::filter_index::FilterIndex;
 use crate::api::json::go_quote;
 use crate::api::names::DESCRIPTION_BYTES_MAX;
 use crate::api::subject::ConsumerCreateSubject;
-use crate::api::time::go_duration;
+use crate::api::time::{GoTime, go_duration};
 use crate::api::types::{
     AckPolicy, ConsumerAction, ConsumerConfig, ConsumerLimits, CreateConsumerRequest,
     DeliverPolicy, PriorityPolicy, StreamConfig,
@@ -477,7 +477,7 @@ fn try_decide(
 }
 
 fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
-    let start_time = |config: &ConsumerConfig| config.opt_start_time.map(|time| time.unix_ns);
+    let start_time = |config: &ConsumerConfig| config.opt_start_time.map(GoTime::instant);
     for (changed, text) in [
         (new.deliver_policy != old.deliver_policy, "deliver policy can not be updated"),
         (new.mem_storage != old.mem_storage, "storage type can not be updated"),

@@ -4,32 +4,45 @@
 use crate::api::json::{Kind, Path, Value, wrong_type};
 use crate::types::Timestamp;
 
-/// A point in time with the zone it was written in, so that it is shown as it was given.
+/// A point in time with the zone it was written in, so that it is shown as it was given: all years
+/// of four digits, of which nanoseconds since the epoch hold few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct GoTime {
-    /// Nanoseconds since the Unix epoch; `i64::MIN` is Go's zero time.
-    pub unix_ns: i64,
+    /// Seconds since the Unix epoch.
+    pub unix_seconds: i64,
+    /// And nanoseconds, below a second.
+    pub nanos: u32,
     /// East of UTC.
     pub offset_seconds: i32,
 }
 
 impl GoTime {
     /// Go's zero time, shown as `0001-01-01T00:00:00Z`.
-    pub const ZERO: GoTime = GoTime { unix_ns: i64::MIN, offset_seconds: 0 };
+    pub const ZERO: GoTime = GoTime { unix_seconds: -62_135_596_800, nanos: 0, offset_seconds: 0 };
 
     /// `at` in UTC.
     pub fn utc(at: Timestamp) -> Self {
-        GoTime { unix_ns: at.0, offset_seconds: 0 }
+        GoTime {
+            unix_seconds: at.0.div_euclid(1_000_000_000),
+            nanos: at.0.rem_euclid(1_000_000_000) as u32,
+            offset_seconds: 0,
+        }
     }
 
-    /// Without the zone.
+    /// Without the zone; the nearest that there is, for times before 1677 and after 2262.
     pub fn timestamp(self) -> Timestamp {
-        Timestamp(self.unix_ns)
+        let ns = i128::from(self.unix_seconds) * 1_000_000_000 + i128::from(self.nanos);
+        Timestamp(ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
     }
 
-    /// True for Go's zero time.
+    /// What two times have in common that are the same in different zones.
+    pub fn instant(self) -> (i64, u32) {
+        (self.unix_seconds, self.nanos)
+    }
+
+    /// True for Go's zero time, in whatever zone.
     pub fn is_zero(self) -> bool {
-        self.unix_ns == i64::MIN
+        self.instant() == Self::ZERO.instant()
     }
 }
 
@@ -49,12 +62,7 @@ impl serde::Serialize for GoTime {
 
 /// Appends a time; does not allocate but for `out` itself.
 pub fn write_time(out: &mut Vec<u8>, time: GoTime) {
-    if time.is_zero() {
-        out.extend_from_slice(b"0001-01-01T00:00:00Z");
-        return;
-    }
-    let seconds = time.unix_ns.div_euclid(1_000_000_000) + i64::from(time.offset_seconds);
-    let nanos = time.unix_ns.rem_euclid(1_000_000_000);
+    let seconds = time.unix_seconds + i64::from(time.offset_seconds);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil_from_days(days);
     digits(out, year, 4);
@@ -68,9 +76,9 @@ pub fn write_time(out: &mut Vec<u8>, time: GoTime) {
     digits(out, second / 60 % 60, 2);
     out.push(b':');
     digits(out, second % 60, 2);
-    if nanos != 0 {
+    if time.nanos != 0 {
         out.push(b'.');
-        digits(out, nanos, 9);
+        digits(out, i64::from(time.nanos), 9);
         while out.last() == Some(&b'0') {
             out.pop();
         }
@@ -157,9 +165,8 @@ pub fn parse_time(text: &str) -> Result<GoTime, String> {
         return Err(parser.wrong(": day out of range"));
     }
     let days = days_from_civil(year, month, day);
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
-    let unix_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-    Ok(GoTime { unix_ns, offset_seconds: offset as i32 })
+    let unix_seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
+    Ok(GoTime { unix_seconds, nanos, offset_seconds: offset as i32 })
 }
 
 struct Parser<'a> {
@@ -210,7 +217,7 @@ impl Parser<'_> {
     }
 
     /// Digits after a point or comma; those beyond the ninth are dropped.
-    fn fraction(&mut self) -> i64 {
+    fn fraction(&mut self) -> u32 {
         let Some(tail) = self.rest.strip_prefix(['.', ',']) else { return 0 };
         let count = tail.bytes().take_while(u8::is_ascii_digit).count();
         if count == 0 {
@@ -219,7 +226,7 @@ impl Parser<'_> {
         let mut nanos = 0;
         for i in 0..9 {
             let digit = if i < count { tail.as_bytes()[i] - b'0' } else { 0 };
-            nanos = nanos * 10 + i64::from(digit);
+            nanos = nanos * 10 + u32::from(digit);
         }
         self.rest = &tail[count..];
         nanos
@@ -245,7 +252,8 @@ impl Parser<'_> {
         if hours > 24 {
             return Err(self.wrong(": time zone offset hour out of range"));
         }
-        if minutes > 60 {
+        // Go takes +24:60 too, and then cannot show it.
+        if minutes > 60 || (hours, minutes) == (24, 60) {
             return Err(self.wrong(": time zone offset minute out of range"));
         }
         Ok(sign * (hours * 3_600 + minutes * 60))
@@ -323,13 +331,25 @@ mod tests {
             ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.5Z"),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
             ("2024-01-01T00:00:00-05:30", "2024-01-01T00:00:00-05:30"),
+            ("9999-12-31T23:59:59.999999999-23:59", "9999-12-31T23:59:59.999999999-23:59"),
+            ("1012-01-01T00:00:00.5-07:00", "1012-01-01T00:00:00.5-07:00"),
+            ("0000-01-01T00:00:00+01:00", "0000-01-01T00:00:00+01:00"),
+            ("0001-01-01T05:00:00+05:00", "0001-01-01T05:00:00+05:00"),
+            ("2024-01-01T00:00:00+23:60", "2024-01-01T00:00:00+24:00"),
         ] {
-            assert_eq!(show(parse_time(text).expect(text)), shown);
+            let time = parse_time(text).expect(text);
+            assert_eq!(show(time), shown);
+            assert_eq!(parse_time(shown), Ok(time), "{shown}");
         }
-        assert_eq!(
-            parse_time("2024-01-01T00:00:01Z").expect("utc").unix_ns,
-            1_704_067_201 * 1_000_000_000
-        );
+        let at = |text| parse_time(text).expect(text).timestamp();
+        assert_eq!(at("2024-01-01T00:00:01Z"), Timestamp(1_704_067_201 * 1_000_000_000));
+        assert_eq!(at("1969-12-31T23:59:59.5Z"), Timestamp(-500_000_000));
+        assert_eq!(at("9999-01-01T00:00:00Z"), Timestamp(i64::MAX));
+        assert_eq!(at("0001-01-01T00:00:00Z"), Timestamp(i64::MIN));
+        assert!(parse_time("0001-01-01T05:00:00+05:00").expect("zero").is_zero());
+        for ns in [i64::MIN, -1, 0, 1, i64::MAX] {
+            assert_eq!(GoTime::utc(Timestamp(ns)).timestamp(), Timestamp(ns));
+        }
         assert_eq!(show(GoTime::ZERO), "0001-01-01T00:00:00Z");
         for day in (-200_000..200_000).step_by(37) {
             let (y, m, d) = civil_from_days(day);
@@ -356,6 +376,7 @@ mod tests {
             ("2024-01-01T25:00:00Z", ": hour out of range".to_owned()),
             ("2024-01-01T00:00:00Zx", ": extra text: \"x\"".to_owned()),
             ("2024-01-01T00:00:00+25:00", ": time zone offset hour out of range".to_owned()),
+            ("2024-01-01T00:00:00-24:60", ": time zone offset minute out of range".to_owned()),
         ] {
             assert_eq!(parse_time(text), Err(format!("parsing time \"{text}\"{tail}")));
         }

@@ -248,10 +248,8 @@ impl Recovery {
     /// Reads on behind the cursor for later writes of the generation, and what they say.
     fn evidence<D: Blocking>(&mut self, dev: &mut D) -> Result<Evidence, OpenError> {
         let generation = self.generation_of(self.number);
-        let mark = match self.end_of(generation) {
-            Some(end) => end.write - 1,
-            None => self.superblock.durable_through,
-        };
+        let ended = self.end_of(generation).map(|end| end.write - 1);
+        let mark = ended.unwrap_or(self.superblock.durable_through);
         let mut evidence = Evidence { durable_through: mark, next: None };
         let cursor = self.cursor;
         let later: Vec<(SegmentId, SegmentKind, u32)> = self
@@ -287,6 +285,10 @@ impl Recovery {
                 }
             }
         }
+        if let Some(last) = ended {
+            // Decided once, and told the same way ever after.
+            evidence.durable_through = evidence.durable_through.min(last);
+        }
         Ok(evidence)
     }
 
@@ -313,9 +315,11 @@ impl Recovery {
         let bytes = self.loaded_bytes();
         let Some(rest) = bytes.get(at..) else { return Ok(None) };
         let envelope = Envelope::decode(rest, known.header.key);
+        let own = (known.header.kind == SegmentKind::Own).then_some(known.header.first_write);
         Ok(envelope.filter(|e| {
             (e.segment, e.offset, e.generation) == (position.segment, position.offset, generation)
                 && e.number <= WRITES_MAX
+                && own.is_none_or(|number| e.number == number)
                 && e.durable_through < e.number
                 && e.length >= ENVELOPE_BYTES
                 && e.length <= e.padded

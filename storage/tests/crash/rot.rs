@@ -6,7 +6,7 @@ use corelane_storage::device::{Blocking, File};
 use corelane_storage::envelope::Envelope;
 use corelane_storage::log::{LogOptions, ReadError};
 use corelane_storage::recovery::{Damage, OpenError, Recovery, Replayed};
-use corelane_storage::segment::SegmentHeader;
+use corelane_storage::segment::{SegmentHeader, SegmentKind};
 use corelane_storage::superblock::{SUPERBLOCK_COPY_BYTES, Superblock};
 use corelane_storage::types::{Position, ShardId};
 
@@ -257,5 +257,45 @@ fn an_envelope_that_counts_too_far_is_none() {
         assert!(!first.damaged.is_empty(), "what was durable is reported");
         let again = replay(&mut world.disk, &world.options, 2).expect("opens");
         assert_eq!(first.ids, again.ids);
+    }
+}
+
+/// Envelopes under good checksums that contradict their segment and each other. What the first
+/// opening decides to be lost is what the later ones tell.
+#[test]
+fn what_is_lost_is_decided_once() {
+    let mut world = world(3);
+    for size in [600, 600, 20_000] {
+        world.append(size, false).expect("there is room");
+        world.settle();
+    }
+    let mut changed = [0; 2];
+    for (slot, len) in world.disk.list().unwrap() {
+        let file = File::Segment(slot);
+        let mut bytes = vec![0; len as usize];
+        world.disk.read_at(file, 0, &mut bytes).unwrap();
+        let Some(header) = SegmentHeader::decode(&bytes) else { continue };
+        for at in (8192..bytes.len()).step_by(4096) {
+            let Some(mut envelope) = Envelope::decode(&bytes[at..], header.key) else { continue };
+            match (header.kind, envelope.number) {
+                (SegmentKind::Own, _) => {
+                    (envelope.number, envelope.durable_through) = (1 << 40, 1 << 20);
+                    changed[0] += 1;
+                }
+                (SegmentKind::Hot, 2) => {
+                    (envelope.number, envelope.records) = (65_535, 9);
+                    changed[1] += 1;
+                }
+                _ => continue,
+            }
+            envelope.encode(header.key, &mut bytes[at..]);
+        }
+        put(&mut world.disk, file, 0, &bytes);
+    }
+    assert_eq!(changed, [1, 1]);
+    let first = replay(&mut world.disk, &world.options, 1).expect("opens");
+    for seed in 2..5 {
+        let again = replay(&mut world.disk, &world.options, seed).expect("opens");
+        assert_eq!((&first.ids, &first.damaged), (&again.ids, &again.damaged));
     }
 }

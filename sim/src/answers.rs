@@ -322,11 +322,9 @@ impl Runner {
     ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
-        if optional
-            && (code == Some(10059) || matches!(what, What::Remove { .. } | What::Purge { .. }))
-        {
-            // Its stream is gone, or another one.
-            return Ok(());
+        let removal = matches!(what, What::Remove { .. } | What::Purge { .. });
+        if optional && (code == Some(10059) || removal) {
+            return Ok(()); // Its stream is gone, or another one.
         }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {
@@ -348,12 +346,7 @@ impl Runner {
             },
             &What::Remove { stream, seq } => match code {
                 None | Some(10043) if self.model.streams[stream].exists == Exists::Yes => {
-                    let generation = self.model.generation;
-                    self.model.streams[stream].removed = self.world.now;
-                    if let Some(fact) = self.model.streams[stream].facts.get_mut(&seq) {
-                        fact.state = State::Gone(generation);
-                    }
-                    self.world.tally.add(Rare::Deleted);
+                    self.message_is_gone(stream, seq);
                 }
                 None | Some(10043 | 10023 | 10057) => {}
                 _ => return surprise(&what),
@@ -388,6 +381,15 @@ impl Runner {
             _ => return surprise(&what),
         }
         Ok(())
+    }
+
+    fn message_is_gone(&mut self, stream: usize, seq: u64) {
+        let generation = self.model.generation;
+        self.model.streams[stream].removed = self.world.now;
+        if let Some(fact) = self.model.streams[stream].facts.get_mut(&seq) {
+            fact.state = State::Gone(generation);
+        }
+        self.world.tally.add(Rare::Deleted);
     }
 
     /// The answer to a stream's creation. False if it is none that is expected.
@@ -505,6 +507,12 @@ impl Runner {
         if c.deliveries_max().is_some_and(|most| t.count > most) {
             return Err(format!("{reply}: delivered more often than allowed: {c:?}"));
         }
+        self.count_delivery(found, t, reply)
+    }
+
+    /// Notes a delivery that is right.
+    fn count_delivery(&mut self, found: usize, t: &Token<'_>, reply: &str) -> Result<(), String> {
+        let (generation, c) = (self.model.generation, &mut self.consumers[found]);
         match *c.seen.entry(t.seq).or_insert(u32::MAX) {
             u32::MAX => *c.seen.entry(t.seq).or_default() = generation,
             g if g < generation => self.world.tally.add(Rare::RedeliveredAfterRestart),

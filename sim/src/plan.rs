@@ -13,6 +13,9 @@ pub const MORE: u64 = 0x8_2090_0000;
 /// Sets the choices of what was added still later apart, likewise.
 pub const KINDS: u64 = 0xdda7_5e10_0000;
 
+/// Jobs of many steps, of a few, and as in production.
+const VISITS: [u32; 3] = [3, 40, JOB_VISITS];
+
 /// Nobody is closed because of his patience.
 fn limits() -> Limits {
     Limits {
@@ -80,17 +83,14 @@ impl Plan {
     /// The plan of a seed.
     pub fn new(rng: &mut SimRng, more: &mut SimRng, kinds: &mut SimRng) -> Plan {
         let late = kinds.chance(550_000);
-        // Jobs of many steps, of a few, and as in production.
-        let visits = [3, 40, JOB_VISITS];
-        let job_visits = if late { visits[kinds.below(3) as usize] } else { JOB_VISITS };
+        let job_visits = if late { VISITS[kinds.below(3) as usize] } else { JOB_VISITS };
         let thorough = more.chance(800_000);
         let topics = thorough && more.chance(600_000);
         let stalls = thorough && more.chance(500_000);
         let slow_read_ppm = if thorough && more.chance(400_000) { 50_000 } else { 0 };
         let shards = 1 + rng.below(4) as u16;
         let mut on = |ppm| rng.chance(ppm);
-        let full_disk = on(250_000);
-        let slow_flush = if on(300_000) { 30_000 } else { 0 };
+        let (full_disk, slow_flush) = (on(250_000), if on(300_000) { 30_000 } else { 0 });
         let slow_readers = on(300_000);
         let (disconnects, memory_streams) = (on(400_000), on(400_000));
         let (limited_streams, removals, stream_churn) = (on(600_000), on(600_000), on(400_000));
@@ -107,7 +107,7 @@ impl Plan {
         let mut plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
-            lane_control: if stalls { 1 << of(1, 6).min(3) } else { 1 << of(1, 6) },
+            lane_control: 1 << of(1, 6).min(if stalls { 3 } else { 6 }),
             lane_messages: 1 << of(0, 5),
             credit_bytes: of(1, 64) << 10,
             backlog_bytes: of(1, 64) as usize * 512,
@@ -148,12 +148,16 @@ impl Plan {
             failing_flush: late && kinds.chance(300_000),
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
-        plan.sort = SortOptions {
-            idle_ns: plan.checkpoint.idle_ns / 8,
-            streams_min: 2,
-            memory_bytes: plan.segment_bytes as usize / 3,
-        };
+        plan.sort = plan.sorting();
         plan
+    }
+
+    fn sorting(&self) -> SortOptions {
+        SortOptions {
+            idle_ns: self.checkpoint.idle_ns / 8,
+            streams_min: 2,
+            memory_bytes: self.segment_bytes as usize / 3,
+        }
     }
 
     /// The log's settings of a shard.

@@ -231,15 +231,20 @@ impl Shard {
             begun: Default::default(),
             judge_missing,
         };
-        for (slot, cell) in shard.cells.iter() {
-            shard.held[usize::from(!cell.is_memory())] += cell.index.bytes();
-            if !cell.removing {
-                shard.slots.insert(cell.id, slot);
-                shard.names.insert(cell.config.name.as_bytes().into(), slot);
-            }
-        }
+        shard.register_cells();
         parts.buried.into_iter().for_each(|slot| shard.start_burial(slot));
         shard
+    }
+
+    /// What the cells hold, and how they are found.
+    fn register_cells(&mut self) {
+        for (slot, cell) in self.cells.iter() {
+            self.held[usize::from(!cell.is_memory())] += cell.index.bytes();
+            if !cell.removing {
+                self.slots.insert(cell.id, slot);
+                self.names.insert(cell.config.name.as_bytes().into(), slot);
+            }
+        }
     }
 
     /// Once what was removed before a restart is buried: what is still missing is lost.

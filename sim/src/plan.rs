@@ -14,7 +14,7 @@ pub const MORE: u64 = 0x8_2090_0000;
 pub const KINDS: u64 = 0xdda7_5e10_0000;
 
 /// Jobs of many steps, of a few, and as in production.
-const VISITS: [u32; 3] = [3, 40, JOB_VISITS];
+const VISITS: [u32; 3] = [12, 50, JOB_VISITS];
 
 /// Nobody is closed because of his patience.
 fn limits() -> Limits {

@@ -330,7 +330,7 @@ impl Shard {
         out: &mut impl Outlet,
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else {
-            let error = kinds::CONSUMER_NOT_FOUND.error();
+            let error = kinds::CONSUMER_DOES_NOT_EXIST.error();
             return self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
         };
         let cell = &mut self.cells[slot];

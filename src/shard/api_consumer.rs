@@ -360,6 +360,11 @@ impl Shard {
             gone.filter = filters_of(&gone.config);
             gone.scan_from = 0;
             gone.queued = false;
+            // A read for its old filters may end while it is not among the others, and nobody
+            // would tell it.
+            gone.blocked = None;
+            gone.ahead = Default::default();
+            self.blocked_consumers.retain(|&(_, of, id)| (of, id) != (stream, consumer));
             gone.consumer.arrived();
             self.cells[slot].consumers.in_flight.push(gone.name.clone());
             self.start_count(stream, Box::new(gone), Some(asker.clone()));

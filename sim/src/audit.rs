@@ -267,7 +267,7 @@ impl Runner {
             // What another filter passed over does not count.
             let fewer = (aged || c.was_filtered_anew()) && pending < above;
             if c.deliver.is_empty() && !fewer && pending != above
-                || self.push_stands_still(at, pending, &info)
+                || self.push_stands_still(at, pending, &info) && !self.push_moves(at, &subject)?
             {
                 return Err(format!("{subject}: {pending} pending told, {above} found: {info}"));
             }

@@ -144,6 +144,19 @@ impl Runner {
         self.world.plan.thorough && push && pending > 0 && open < c.tuning.max_open
     }
 
+    /// A crowd's messages come from slow disks one after the other: it is still at them if it
+    /// delivers more in a while.
+    pub fn push_moves(&mut self, consumer: usize, subject: &str) -> Result<bool, String> {
+        let before = self.consumers[consumer].last_cseq;
+        self.pump(self.world.now + 2_000_000_000)?;
+        if self.consumers[consumer].last_cseq > before {
+            return Ok(true);
+        }
+        // It may have come to its end meanwhile.
+        let info = self.ask(subject, "")?;
+        Ok(info["num_pending"].as_u64() == Some(0))
+    }
+
     /// What a consumer without open deliveries may not lose by a restart.
     pub fn note_progress(&mut self, consumer: usize, info: &Value) {
         let c = &self.consumers[consumer];

@@ -321,7 +321,8 @@ impl Runner {
 
     fn drain(&mut self, at: usize) -> Result<(), String> {
         for _ in 0..DRAIN_ROUNDS {
-            self.pull_with(0, at, (100, None), "\"batch\":100,\"no_wait\":true");
+            // As much as may be open is less than that, maybe.
+            self.pull_with(0, at, (100, None), "\"batch\":100,\"expires\":200000000");
             if !self.pump_until(|r| r.ops.is_empty())? {
                 return Err(format!("a pull has no end: {:?}", self.ops.values().next()));
             }

@@ -29,7 +29,8 @@ impl Consumer {
             return sink.status(inbox, Some(origin), status::PUSH_BASED, b"");
         };
         if self.deleted {
-            return;
+            // The record that says so is on its way.
+            return sink.status(inbox, Some(origin), status::CONSUMER_DELETED, b"");
         }
         self.active_at = now.0;
         let request = match PullRequest::decode(body) {

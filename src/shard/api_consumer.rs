@@ -553,7 +553,12 @@ impl Shard {
         asker: Option<Asker>,
         out: &mut impl Outlet,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let Some((slot, at)) = self.locate(stream, consumer) else {
+            if self.counting(stream).any(|c| c.id == consumer) {
+                self.expired.push((stream, consumer));
+            }
+            return;
+        };
         let cell = &self.cells[slot];
         let name = cell.consumers.cells[at].name.clone();
         if cell.consumers.is_changing(&name) {

@@ -442,6 +442,9 @@ fn inactivity() {
     assert_eq!(b.lines(), ["inbox .3.1.3.1000000.0"]);
     b.until(4498 * MS);
     assert_eq!(b.lines(), ["auto delete"]);
+    // Until it is gone for good, whoever asks is told.
+    b.pull("{\"batch\":1,\"expires\":1000000000}");
+    assert_eq!(b.lines(), ["inbox 409 Consumer Deleted"]);
 }
 
 #[test]

@@ -84,7 +84,8 @@ impl Runner {
             }
             let now = self.world.now;
             let c = &mut self.consumers[consumer];
-            if status != 503 {
+            let going = headers.windows(16).any(|w| w == b"Consumer Deleted");
+            if status != 503 && !going {
                 c.used = c.used.max(op.sent);
             }
             return match status {

@@ -18,8 +18,8 @@ use crate::workload::{CONSUMERS_MAX, SUBJECTS, consumer_config};
 /// Bursts of messages, and messages of one.
 const CROWD: usize = 12;
 const CROWD_BURST: usize = 100;
-/// A threshold that no seed reaches: to pull all from a consumer of which only a few messages may be
-/// open takes more than an hour.
+/// A threshold that no seed reaches: to pull all from a consumer of which only a few messages may
+/// be open takes more than an hour.
 const LONG: i64 = 100 * 86_400_000_000_000;
 /// How much later than it should an unused consumer goes away, at most.
 const LATE: i64 = 1_000_000_000;

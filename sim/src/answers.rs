@@ -239,6 +239,9 @@ impl Runner {
             _ => {}
         }
         self.world.tally.add(Rare::Refused);
+        // What is asked twice may take room once more, after its id was forgotten.
+        let twice = |o: &Op| matches!(o.what, What::Publish { retry: true, .. });
+        let asked_twice = self.ops.values().any(twice);
         match error["err_code"].as_u64() {
             Some(10023) => self.world.tally.add(Rare::DiskFull),
             Some(10071) => {
@@ -253,6 +256,7 @@ impl Runner {
             Some(10077)
                 if self.model.streams[stream].exists == Exists::Yes
                     && self.model.streams[stream].incarnation == incarnation
+                    && !asked_twice
                     && !self.model.may_be_full(uid) =>
             {
                 return Err(format!("message {uid} was refused, and there is room: {error}"));
@@ -422,7 +426,9 @@ impl Runner {
         if made && code == Some(10026) {
             self.consumers[consumer].exists = Exists::No;
             self.world.tally.add(Rare::ConsumerRefused);
-            return self.may_have_too_many(consumer);
+            let c = &self.consumers[consumer];
+            let former = c.incarnation != self.model.streams[c.stream].incarnation;
+            return former || self.may_have_too_many(consumer);
         }
         let c = &mut self.consumers[consumer];
         let stream = &mut self.model.streams[c.stream];

@@ -13,16 +13,7 @@ fn filled() -> World {
     let mut options = options();
     options.index_cache_bytes = 0;
     let mut world = World::with_options(41, Default::default(), options);
-    world.create("A", "");
-    for n in 0..24_000 {
-        world.publish("A", &format!("a.{}", n % 4_000), "", "p");
-        if n % 50 == 0 {
-            world.turn();
-            world.inbox.clear();
-        }
-    }
-    world.settle();
-    world.inbox.clear();
+    world.fill(4_000, 24_000);
     world
 }
 

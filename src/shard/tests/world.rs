@@ -268,6 +268,20 @@ impl World {
         Some(self.inbox.swap_remove(at).payload)
     }
 
+    /// A stream A with so many messages, dealt to so many subjects in turn.
+    pub fn fill(&mut self, subjects: u64, messages: u64) {
+        self.create("A", "");
+        for n in 0..messages {
+            self.publish("A", &format!("a.{}", n % subjects), "", "p");
+            if n % 50 == 0 {
+                self.turn();
+                self.inbox.clear();
+            }
+        }
+        self.settle();
+        self.inbox.clear();
+    }
+
     /// A request and its answer.
     pub fn request(&mut self, verb: &str, stream: &str, body: &str) -> String {
         let reply = self.ask(verb, stream, body);

@@ -128,14 +128,14 @@ impl Shard {
     }
 
     /// What a consumer's creation needs cannot be read, or there is no room for its record.
-    pub(super) fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
+    fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
         let error = kinds::INSUFFICIENT_RESOURCES.error();
         self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
     }
 
     /// Appends the record of a new consumer, of which is known where it begins.
     #[expect(clippy::too_many_arguments, reason = "each a part of the consumer")]
-    pub(super) fn create_consumer(
+    fn create_consumer(
         &mut self,
         now: Timestamp,
         slot: usize,

@@ -85,11 +85,7 @@ impl ConsumerCell {
     ) -> Option<u64> {
         let max = max as usize;
         let members: Vec<u64> = self.consumer.start_members(from, max).collect();
-        for &seq in &members {
-            if seq <= index.last_seq() && !index.is_live(seq) {
-                self.consumer.removed(now, seq);
-            }
-        }
+        self.look_up(now, index, &members);
         members.last().filter(|_| members.len() == max).map(|last| last + 1)
     }
 
@@ -97,7 +93,11 @@ impl ConsumerCell {
     pub fn catch_up(&mut self, now: Timestamp, index: &StreamIndex) {
         let mut kept = Vec::new();
         self.consumer.kept(&mut kept);
-        for seq in kept {
+        self.look_up(now, index, &kept);
+    }
+
+    fn look_up(&mut self, now: Timestamp, index: &StreamIndex, seqs: &[u64]) {
+        for &seq in seqs {
             if seq <= index.last_seq() && !index.is_live(seq) {
                 self.consumer.removed(now, seq);
             }

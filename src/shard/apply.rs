@@ -102,7 +102,10 @@ impl Shard {
         if self.cells[slot].retention.is_limited() {
             let before = self.effort.work;
             self.evict_after(slot, id);
-            self.effort.note(Handler::Limits, before);
+            // Most messages evict nothing.
+            if self.effort.work.removed != before.removed {
+                self.effort.note(Handler::Limits, before);
+            }
         }
         if is_first {
             self.watch_age(slot);

@@ -42,8 +42,7 @@ struct Running {
     shard: usize,
     token: Token,
     what: What,
-    /// Completions still to come.
-    left: u8,
+    /// What it reports when its last part is over and nothing failed.
     result: Result<usize, DeviceError>,
     /// The pieces of a write that has two.
     pieces: Option<Box<[libc::iovec; 2]>>,
@@ -133,7 +132,8 @@ impl Disks {
         let What::Write { file, offset, data, zeroes } = &running.what else { return };
         let fd = self.fd(running.shard, *file);
         let zeroes = *zeroes as usize;
-        running.left = if flush { 2 } else { 1 };
+        // What a write with a flush reports when the flush is through.
+        running.result = Ok(data.len() + zeroes);
         let counted = &mut self.shards[running.shard].counted;
         counted.writes += 1;
         counted.written_bytes += data.len() as u64;
@@ -157,7 +157,10 @@ impl Disks {
             return;
         }
         driver.reserve(2);
-        driver.push(&write.flags(squeue::Flags::IO_LINK));
+        // The pair completes once: with the flush, or with a write that failed or was short, whose
+        // flush is then cancelled without a word.
+        let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
+        driver.push(&write.flags(flags));
         let sync = opcode::Fsync::new(fd)
             .flags(types::FsyncFlags::DATASYNC)
             .build()
@@ -178,13 +181,8 @@ impl Disks {
     /// A completion of the ring: part `tagged & 1` (1 is the flush) of operation `tagged >> 1`.
     pub fn complete(&mut self, tagged: usize, result: i32, mut done: impl FnMut(usize, Done)) {
         let (slot, is_flush) = (tagged >> 1, tagged & 1 == 1);
-        let Some(running) = self.running.get_mut(slot) else { return };
-        running.left -= 1;
+        let Some(mut running) = self.running.try_remove(slot) else { return };
         running.note(result, is_flush);
-        if running.left > 0 {
-            return;
-        }
-        let running = self.running.remove(slot);
         let buf = match running.what {
             What::Read { buf } => buf,
             _ => None,
@@ -216,23 +214,18 @@ impl Disks {
 
 impl Running {
     fn new(shard: usize, token: Token, what: What) -> Self {
-        Running { shard, token, what, left: 1, result: Ok(0), pieces: None }
+        Running { shard, token, what, result: Ok(0), pieces: None }
     }
 
     fn note(&mut self, result: i32, is_flush: bool) {
         match &self.what {
-            // A flush that was cancelled because its write failed adds nothing to the write's own
-            // error.
-            _ if result == -libc::ECANCELED && self.result.is_err() => {}
             _ if result < 0 => {
                 let verb = if is_flush { "flush the log" } else { "write or read the log" };
                 self.result = Err(DeviceError::from_errno(-result, verb));
             }
             What::Write { data, zeroes, .. } if !is_flush => {
                 let want = data.len() + *zeroes as usize;
-                if result as usize == want {
-                    self.result = Ok(want);
-                } else {
+                if result as usize != want {
                     self.result = Err(DeviceError::Io {
                         errno: 0,
                         message: format!("write the log: {result} of {want} bytes written"),

@@ -22,9 +22,10 @@ use crate::{
 pub struct Publisher<'a> {
     window: Window<'a>,
     errors: Errors,
-    /// Message `n` goes to subject `(n * stride + offset) % subjects`.
+    /// Message `n` goes to subject `(n + offset) % subjects`. All publishers go round all subjects,
+    /// each from its own place on: had each its own subjects, it would be chance whether their
+    /// streams lie with the publisher's reactor.
     subjects: u64,
-    stride: u64,
     offset: u64,
 }
 
@@ -42,7 +43,7 @@ impl Client for Publisher<'_> {
         let (len, first, count) = self.window.prepare(now);
         if self.subjects > 1 {
             for index in 0..count {
-                let number = (first + index as u64) * self.stride + self.offset;
+                let number = first + index as u64 + self.offset;
                 self.window.template().set_subject_number(index, number % self.subjects);
             }
         }
@@ -117,8 +118,7 @@ impl Publishing {
                     window,
                     errors: Errors::default(),
                     subjects: self.subjects,
-                    stride: clients,
-                    offset: index,
+                    offset: index * (self.subjects / clients) + index.min(self.subjects % clients),
                 };
                 Ok((conn, publisher))
             })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use corelane::shard::{Shard, ShardOptions};
+use corelane::shard::{APPLY_ITEMS, Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
@@ -216,6 +216,7 @@ impl World {
             max_payload: 1 << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
             job_visits: self.plan.job_visits,
+            apply_items: self.plan.job_visits.min(APPLY_ITEMS),
             checkpoint: self.plan.checkpoint,
             sort: self.plan.sort,
             log: self.plan.log(shard),

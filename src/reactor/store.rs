@@ -16,7 +16,9 @@ use corelane_storage::log::{LogOptions, SyncPolicy};
 
 use crate::config::go_error;
 use crate::config::options::{self, Options};
-use crate::shard::{CheckpointOptions, JOB_VISITS, Opened, Shard, ShardOptions, SortOptions};
+use crate::shard::{
+    APPLY_ITEMS, CheckpointOptions, JOB_VISITS, Opened, Shard, ShardOptions, SortOptions,
+};
 use crate::types::{ShardId, Timestamp};
 
 const FIRST_LINE: &str = "corelane store 1";
@@ -165,6 +167,7 @@ impl Store {
             max_payload: u64::from(options.limits.payload_bytes_max),
             index_cache_bytes: share(32 << 20),
             job_visits: JOB_VISITS,
+            apply_items: APPLY_ITEMS,
             checkpoint: CheckpointOptions::default(),
             sort: SortOptions {
                 memory_bytes: share(32 << 20).max(8 << 20),

@@ -9,14 +9,21 @@ use super::queue::{AnswerItem, Item, StoreItem};
 use super::{NO_SEGMENT, Shard};
 use crate::types::{Origin, ShardId, Timestamp};
 
+/// Things that became durable and take effect in one go: two or three milliseconds of work. Less
+/// would cut acknowledgements of small messages into more sends than they need.
+pub const APPLY_ITEMS: u32 = 16_384;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;
 
 impl Shard {
-    /// Applies everything that may be acknowledged, in order.
+    /// Applies what may be acknowledged, in order; what is more than a turn has time for, in the
+    /// next step.
     pub(super) fn apply(&mut self, now: Timestamp, out: &mut impl Outlet) {
         let frontier = self.log.acknowledgeable();
-        while self.blocked_apply.is_none() {
+        for _ in 0..self.options.apply_items {
+            if self.blocked_apply.is_some() {
+                break;
+            }
             let Some(item) = self.queue.front(frontier) else { break };
             match item {
                 Item::Store(s) => {

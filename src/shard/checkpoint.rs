@@ -365,7 +365,7 @@ impl Shard {
     /// Freezes, if everything durable is applied.
     fn begin_checkpoint(&mut self, now: Timestamp) {
         let frontier = self.log.acknowledgeable();
-        if self.blocked_apply.is_some() || self.queue.front(frontier).is_some() {
+        if self.blocked_apply.is_some() || self.queue.is_due(frontier) {
             return;
         }
         let Some(replay) = self.log.replay_point(frontier) else { return };

@@ -55,6 +55,7 @@ use hashbrown::HashMap;
 use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
+pub use apply::APPLY_ITEMS;
 use cell::StreamCell;
 pub use checkpoint::CheckpointOptions;
 pub use jobs::STEP_VISITS as JOB_VISITS;
@@ -238,6 +239,7 @@ impl Shard {
         !self.inbox.is_empty()
             || self.consumer_changed && !self.held_back.is_empty()
             || !self.at_once.is_empty()
+            || self.blocked_apply.is_none() && self.queue.is_due(self.log.acknowledgeable())
             || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())

@@ -210,6 +210,11 @@ impl Queue {
         }
     }
 
+    /// True if the first item is durable.
+    pub fn is_due(&self, durable: Lsn) -> bool {
+        self.items.front().is_some_and(|(lsn, _)| *lsn <= durable)
+    }
+
     /// Puts back what could not be finished; it may go on at once when it is asked for again.
     pub fn push_front(&mut self, rare: Rare) {
         self.items.push_front((Lsn(0), Item::Rare(Box::new(rare))));

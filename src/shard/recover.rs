@@ -55,6 +55,8 @@ pub struct ShardOptions {
     pub index_cache_bytes: usize,
     /// Entries that one step of a long job visits.
     pub job_visits: u32,
+    /// Things that became durable and take effect in one go.
+    pub apply_items: u32,
     /// When checkpoints are made.
     pub checkpoint: CheckpointOptions,
     /// When segments are sorted.

@@ -104,6 +104,7 @@ pub fn options() -> ShardOptions {
         max_payload: 1 << 20,
         index_cache_bytes: 64 << 10,
         job_visits: 40,
+        apply_items: 40,
         checkpoint: CheckpointOptions {
             bytes_min: 100 << 10,
             bytes_max: 400 << 10,

@@ -271,3 +271,49 @@ fn a_burst_of_deliveries_arrives_as_a_whole() {
         }
     }
 }
+
+/// A file size limit cuts a write of the log short, or refuses it.
+#[test]
+fn a_write_that_fails_stops_the_node_and_loses_nothing() {
+    let _alone = alone();
+    // Instead of a signal, the write fails. The server inherits that.
+    // SAFETY: ignoring a signal has no preconditions.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    // In the middle of a block, and where a write may begin: the first cuts it short, the second
+    // may refuse it altogether.
+    for limit in [(1 << 20) + 512, 1 << 20] {
+        let mut server = start("");
+        let mut socket = connect(server.port());
+        let made = request(&mut socket, "$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#);
+        assert!(made.contains("\"config\""), "{made}");
+        // Segments that are made ahead are there by then; if not, making one fails, which ends the
+        // same way.
+        std::thread::sleep(Duration::from_millis(500));
+        let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the limits are valid for the call, which writes nothing back.
+        let set = unsafe {
+            libc::prlimit(server.pid() as i32, libc::RLIMIT_FSIZE, &limits, std::ptr::null_mut())
+        };
+        assert_eq!(set, 0, "a limit");
+        let body = "x".repeat(10_000);
+        let text = format!("PUB S answer {}\r\n{body}\r\n", body.len());
+        socket.write_all(b"SUB answer 1\r\n").expect("it listens");
+        let (mut got, mut buffer) = (Vec::new(), [0; 4096]);
+        // It goes away in the middle.
+        while socket.write_all(text.as_bytes()).is_ok()
+            && let Ok(n @ 1..) = socket.read(&mut buffer)
+        {
+            got.extend_from_slice(&buffer[..n]);
+        }
+        assert_eq!(server.wait_exit(WAIT), Some(1), "{}", server.log_tail());
+        let why = server.log_tail();
+        assert!(why.contains("what the disk holds is not known any more"), "{why}");
+        server.restart(false).expect("it starts again");
+        let acks = got.windows(8).filter(|part| part == b"\"stream\"").count();
+        let mut socket = connect(server.port());
+        let info = request(&mut socket, "$JS.API.STREAM.INFO.S", "");
+        let messages = info.split("\"messages\":").nth(1).and_then(|t| t.split(',').next());
+        let messages: usize = messages.and_then(|t| t.parse().ok()).expect("a count");
+        assert!(acks > 0 && messages >= acks, "{acks} acknowledged, {info}");
+    }
+}

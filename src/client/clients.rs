@@ -103,6 +103,8 @@ pub struct Connection {
     pub(crate) flags: ConnectFlags,
     pub(crate) connected: bool,
     pub(crate) first_pong_sent: bool,
+    /// The subject of the publish that is being received was refused already.
+    pub(crate) refused: bool,
     pub(crate) permissions: Permissions,
     touched: bool,
     closing: Option<CloseReason>,
@@ -259,6 +261,7 @@ impl Clients {
             flags: ConnectFlags::default(),
             connected: false,
             first_pong_sent: false,
+            refused: false,
             permissions: Permissions,
             touched: false,
             closing: None,

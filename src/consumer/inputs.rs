@@ -249,6 +249,9 @@ impl Consumer {
         if self.wait_until.is_some_and(|at| at <= now.0) {
             self.wait_until = None;
         }
+        if self.waiting.no_wait() > 0 && self.stands_full() && self.waiting.is_due(now.0) {
+            self.close_ended(now, sink);
+        }
         self.expire_requests(now, sink);
         self.beat(now, sink);
         if self.inactive_at().is_some_and(|at| at <= now.0) {
@@ -274,6 +277,21 @@ impl Consumer {
             status::heartbeat(&mut self.scratch, cseq, seq, b"");
             sink.status(&r.inbox, Some(r.origin), &self.scratch, b"");
             self.waiting.beaten(now.0, at);
+        }
+    }
+
+    /// Closes what has expired and, in the same round, what does not wait: while the consumer may
+    /// not deliver, as too much is unacknowledged, such requests stay until the time of some
+    /// request has come, as in nats-server.
+    fn close_ended(&mut self, now: Timestamp, sink: &mut dyn Sink) {
+        for at in self.waiting.all() {
+            let r = self.waiting.get(at);
+            if r.expires_at <= now.0 {
+                self.close(at, Closing::RequestTimeout, sink);
+                self.active_at = now.0;
+            } else if r.ends_dry() {
+                self.close_empty(at, sink);
+            }
         }
     }
 

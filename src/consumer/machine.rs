@@ -326,8 +326,7 @@ impl Consumer {
             self.ledger.change(Op::Dropped { seq });
             sink.max_deliveries(seq, deliveries);
         }
-        let limit = self.settings.max_ack_pending;
-        if limit > 0 && self.ledger.unacked.len() >= limit {
+        if self.is_full() {
             return Want::Nothing;
         }
         if let Some(seq) = self.ledger.start_next() {
@@ -351,13 +350,29 @@ impl Consumer {
         self.settings.max_deliver > 0 && deliveries >= self.settings.max_deliver
     }
 
+    /// True if so much is unacknowledged that nothing new may be delivered.
+    fn is_full(&self) -> bool {
+        let limit = self.settings.max_ack_pending;
+        limit > 0 && self.ledger.unacked.len() >= limit
+    }
+
+    /// True if that is why it does not deliver.
+    pub(super) fn stands_full(&self) -> bool {
+        self.is_full() && self.ledger.unacked.queued() == 0
+    }
+
     fn close_dry(&mut self, sink: &mut dyn Sink) {
         while self.waiting.no_wait() > 0 {
             let Some(at) = self.waiting.find(|r| r.ends_dry()) else { return };
-            let r = self.waiting.get(at);
-            sink.status(&r.inbox, Some(r.origin), status::NO_MESSAGES, b"");
-            self.waiting.remove(at);
+            self.close_empty(at, sink);
         }
+    }
+
+    /// Ends a request that does not wait: there is nothing for it.
+    pub(super) fn close_empty(&mut self, at: u32, sink: &mut dyn Sink) {
+        let r = self.waiting.get(at);
+        sink.status(&r.inbox, Some(r.origin), status::NO_MESSAGES, b"");
+        self.waiting.remove(at);
     }
 
     /// Offers the message that was wanted.

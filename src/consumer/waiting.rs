@@ -200,21 +200,35 @@ impl Waiting {
         self.timers.peek().map_or(NEVER, |Reverse((due, ..))| *due)
     }
 
+    /// True if a request's time has come.
+    pub fn is_due(&mut self, now: i64) -> bool {
+        self.first_due(now).is_some()
+    }
+
     /// The next request whose time has come. The caller removes it or says [`Waiting::beaten`].
     pub fn pop_due(&mut self, now: i64) -> Option<u32> {
+        let at = self.first_due(now)?;
+        self.timers.pop();
+        Some(at)
+    }
+
+    /// The request whose time has come; its timer is on top then.
+    fn first_due(&mut self, now: i64) -> Option<u32> {
         while let Some(&Reverse((due, at, generation))) = self.timers.peek() {
             if due > now {
                 return None;
             }
-            self.timers.pop();
-            if !self.alive(at, generation) {
-                continue;
-            }
-            let real = self.slots[at as usize].due();
+            let real = match self.alive(at, generation) {
+                true => self.slots[at as usize].due(),
+                false => NEVER,
+            };
             if real <= now {
                 return Some(at);
             }
-            self.timers.push(Reverse((real, at, generation)));
+            self.timers.pop();
+            if real != NEVER {
+                self.timers.push(Reverse((real, at, generation)));
+            }
         }
         None
     }

@@ -66,6 +66,9 @@ pub trait Handler {
     fn limits(&self) -> ParseLimits;
     /// PUB or HPUB.
     fn publish(&mut self, publish: &Publish<'_>) -> Flow;
+    /// The control line of a PUB or HPUB is there and its message is not whole; `operation` is what
+    /// came so far. Said at most once before `publish`.
+    fn announced(&mut self, _operation: &[u8]) {}
     /// SUB.
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow;
     /// UNSUB; `max` is absent if it was not a number.
@@ -134,6 +137,9 @@ impl Parser {
                     }
                 }
                 Step::Partial { keep, need } => {
+                    if need > 0 {
+                        handler.announced(&input[at..]);
+                    }
                     let mut buffer = handler.take_buffer(need);
                     buffer.clear();
                     buffer.reserve_exact(need.max(keep));
@@ -166,6 +172,9 @@ impl Parser {
                     return Ok(Step::Done(at, flow));
                 }
                 Ok(Step::Partial { keep, need }) => {
+                    if need > 0 && self.need == 0 {
+                        handler.announced(&self.assembly);
+                    }
                     self.assembly.truncate(keep);
                     self.need = need;
                     if need > self.assembly.capacity() {
@@ -393,6 +402,12 @@ fn publish<H: Handler>(
     let (headers, payload) = input[line..end].split_at(arguments.headers);
     let publish = Publish { subject: arguments.subject, reply: arguments.reply, headers, payload };
     Ok(Step::Done(whole, handler.publish(&publish)))
+}
+
+/// The subject of a PUB or HPUB, of which the control line is there.
+pub fn subject_of(operation: &[u8]) -> &[u8] {
+    let mut words = operation.split(|&b| is_blank(b)).filter(|word| !word.is_empty());
+    words.nth(1).unwrap_or_default()
 }
 
 /// Splits at runs of blanks. Returns up to four arguments and their number, 5 if there are more.

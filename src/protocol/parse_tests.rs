@@ -7,11 +7,12 @@ struct Recorder {
     seen: Vec<String>,
     limits: ParseLimits,
     stop_at_ping: bool,
+    announced: Vec<String>,
 }
 
 impl Recorder {
     fn new(limits: ParseLimits) -> Self {
-        Recorder { seen: Vec::new(), limits, stop_at_ping: false }
+        Recorder { seen: Vec::new(), limits, stop_at_ping: false, announced: Vec::new() }
     }
 
     fn note(&mut self, parts: &[&[u8]]) -> Flow {
@@ -27,6 +28,9 @@ impl Handler for Recorder {
     }
     fn publish(&mut self, p: &Publish<'_>) -> Flow {
         self.note(&[b"pub", p.subject, p.reply, p.headers, p.payload])
+    }
+    fn announced(&mut self, operation: &[u8]) {
+        self.announced.push(subject_of(operation).escape_ascii().to_string());
     }
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow {
         self.note(&[b"sub", subject, queue.unwrap_or(b"-"), sid])
@@ -233,5 +237,26 @@ fn mutated_input_gives_the_same_however_it_is_split() {
         let want = parse_chunks([&input[..]], LIMITS);
         let size = 1 + below(9);
         assert_eq!(parse_chunks(input.chunks(size), LIMITS), want, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
+fn a_publish_that_is_not_whole_is_announced_once() {
+    let input = b"PUB  a.*\tr 3\r\nxyz\r\nPING\r\nhpub b 2 3\r\nhhx\r\n";
+    for size in 1..=input.len() {
+        let mut parser = Parser::default();
+        let mut recorder = Recorder::new(LIMITS);
+        let mut want = Vec::new();
+        // Where the publishes begin, and where their control lines and messages end.
+        for (subject, begin, line, end) in [("a.*", 0, 14usize, 19), ("b", 25, 37, 42)] {
+            if begin / size != (line - 1) / size || line.next_multiple_of(size) < end {
+                want.push(subject);
+            }
+        }
+        for chunk in input.chunks(size) {
+            assert_eq!(parser.parse(chunk, &mut recorder), Ok(chunk.len()));
+        }
+        assert_eq!(recorder.seen, ["pub|a.*|r||xyz", "ping", "pub|b||hh|x"], "{size}");
+        assert_eq!(recorder.announced, want, "{size}");
     }
 }

@@ -5,7 +5,7 @@ use super::jetstream::JetStream;
 use super::net::{Net, STALL_MAX};
 use super::route::{ACCOUNT, Source};
 use crate::client::{CloseReason, InfoKind, parse_connect};
-use crate::protocol::{Flow, Handler, ParseLimits, Publish, Violation, format};
+use crate::protocol::{Flow, Handler, ParseLimits, Publish, Violation, format, subject_of};
 use crate::subject;
 use crate::types::Timestamp;
 
@@ -99,6 +99,13 @@ impl<J: JetStream> Session<'_, J> {
         Flow::Continue
     }
 
+    /// Refuses the subject of a publish, once.
+    fn refuse_subject(&mut self) {
+        if !std::mem::replace(&mut self.net.clients.conn_mut(self.slot).refused, true) {
+            self.net.error(self.slot, b"Invalid Publish Subject");
+        }
+    }
+
     fn close(&mut self, reason: CloseReason) -> Flow {
         self.net.close(self.slot, reason, false);
         Flow::Stop
@@ -129,7 +136,8 @@ impl<J: JetStream> Handler for Session<'_, J> {
         let conn = self.net.clients.count_in(self.slot, bytes);
         let (id, flags, permissions) = (conn.id, conn.flags, conn.permissions);
         if flags.pedantic && !subject::is_valid_literal(publish.subject) {
-            self.refuse(&[b"Invalid Publish Subject"]);
+            self.refuse_subject();
+            self.net.clients.conn_mut(self.slot).refused = false;
         }
         if !permissions.may_publish(publish.subject) {
             let quoted = format::quoted(publish.subject);
@@ -164,6 +172,15 @@ impl<J: JetStream> Handler for Session<'_, J> {
         }
         self.stall = (self.stall + self.net.clients.stall).min(STALL_MAX);
         self.flow()
+    }
+
+    fn announced(&mut self, operation: &[u8]) {
+        // As in NATS, the control line is enough to know.
+        if self.net.clients.conn(self.slot).flags.pedantic
+            && !subject::is_valid_literal(subject_of(operation))
+        {
+            self.refuse_subject();
+        }
     }
 
     fn subscribe(&mut self, filter: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow {

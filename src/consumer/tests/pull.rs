@@ -169,6 +169,47 @@ fn stalled_on_unacknowledged() {
 }
 
 /// Acknowledgements of three delivered messages out of five, as recorded from nats-server 2.15.1.
+/// Recorded from nats-server 2.15.1: while too much is unacknowledged, a request that does not wait
+/// ends when the time of some request has come, and not before.
+#[test]
+fn stalled_requests_that_do_not_wait() {
+    let heartbeat =
+        "{\"batch\":3,\"no_wait\":true,\"expires\":90000000,\"idle_heartbeat\":20000000}";
+    for (first, second, until, want) in [
+        ("{\"batch\":3,\"no_wait\":true}", "", 100 * MS, vec![]),
+        (heartbeat, "", 19 * MS, vec![]),
+        (heartbeat, "", 80 * MS, vec!["first 404 No Messages"]),
+        (
+            "{\"batch\":3,\"expires\":50000000}",
+            "{\"no_wait\":true}",
+            80 * MS,
+            vec!["first 408 Request Timeout|M: 1|B: 0", "second 404 No Messages"],
+        ),
+        (
+            "{\"batch\":3,\"no_wait\":true,\"expires\":90000000}",
+            "{\"expires\":50000000}",
+            80 * MS,
+            vec!["first 404 No Messages", "second 408 Request Timeout|M: 0|B: 0"],
+        ),
+        // It got nothing yet.
+        (
+            "{\"batch\":3,\"expires\":50000000}",
+            "{\"no_wait\":true,\"expires\":90000000}",
+            80 * MS,
+            vec!["first 408 Request Timeout|M: 1|B: 0"],
+        ),
+    ] {
+        let mut b = Bench::new(with(|s| s.max_ack_pending = 2), 5);
+        b.pull_to(first, "first");
+        assert_eq!(b.lines().len(), 2, "{first}");
+        if !second.is_empty() {
+            b.pull_to(second, "second");
+        }
+        b.until(until);
+        assert_eq!(b.lines(), want, "{first} {second}");
+    }
+}
+
 #[test]
 fn acknowledgements() {
     let mut b = Bench::new(pull_settings(), 5);

@@ -55,6 +55,53 @@ fn a_consumer_that_counts_anew_can_be_pulled_from_and_removed() {
     assert!(!names(&mut w).contains("\"C\""));
 }
 
+/// A read for the old filters that ends while the consumer counts its new ones.
+#[test]
+fn a_consumer_that_waits_for_a_read_gets_another_filter() {
+    let mut met = 0;
+    for n in 0..12 {
+        let mut w = World::new(n);
+        w.create("S", "");
+        // Counting visits the subjects, and takes some turns therefore.
+        for at in 0..600 {
+            let subject = format!("s.{}.{}", at / 2, ["a", "b"][at % 2]);
+            w.publish("S", &subject, "", &format!("message {}", "x".repeat(2_000)));
+            w.turn();
+        }
+        w.settle();
+        let create = config("create", r#","filter_subject":"s.*.a""#);
+        assert!(!w.request("CONSUMER.CREATE.S.C", "S", &create).contains("error"));
+        w.settle();
+        // What it reads is not in memory then.
+        w.crash();
+        w.ask("CONSUMER.MSG.NEXT.S.C", "S", r#"{"batch":250,"expires":900000000000}"#);
+        for _ in 0..n {
+            w.turn();
+        }
+        let update = config("update", r#","filter_subject":"s.*.b""#);
+        let update = w.ask("CONSUMER.CREATE.S.C", "S", &update);
+        for _ in 0..5_000 {
+            let before = blocked(&mut w);
+            w.turn();
+            if w.inbox.iter().any(|m| m.to == update) {
+                break;
+            }
+            met += u32::from(before == Some(true) && blocked(&mut w).is_none());
+        }
+        assert!(answer(&mut w, &update).contains("\"s.*.b\""));
+        let pull = w.ask("CONSUMER.MSG.NEXT.S.C", "S", r#"{"batch":1,"expires":1000000000}"#);
+        assert_eq!(answer(&mut w, &pull).split(' ').next(), Some("message"), "{n}");
+    }
+    assert!(met > 0, "no update came while the consumer waited for a read");
+}
+
+/// Whether the consumer C of the only stream waits for a read, unless it counts.
+fn blocked(w: &mut World) -> Option<bool> {
+    let slot = w.slots()[0];
+    let consumers = &w.shard().cells[slot].consumers;
+    consumers.find("C").map(|at| consumers.cells[at].blocked.is_some())
+}
+
 #[test]
 fn an_update_behind_a_removal_finds_nothing() {
     let mut w = world(2);

@@ -168,7 +168,6 @@ fn stalled_on_unacknowledged() {
     assert_eq!(b.lines(), ["ar ack", "q .1.2.2.2000000.3"]);
 }
 
-/// Acknowledgements of three delivered messages out of five, as recorded from nats-server 2.15.1.
 /// Recorded from nats-server 2.15.1: while too much is unacknowledged, a request that does not wait
 /// ends when the time of some request has come, and not before.
 #[test]
@@ -210,6 +209,7 @@ fn stalled_requests_that_do_not_wait() {
     }
 }
 
+/// Acknowledgements of three delivered messages out of five, as recorded from nats-server 2.15.1.
 #[test]
 fn acknowledgements() {
     let mut b = Bench::new(pull_settings(), 5);

@@ -490,6 +490,8 @@ impl Runner {
     pub fn stream_is_gone(&mut self, at: usize) {
         self.model.buried(at);
         self.model.streams[at].exists = Exists::No;
+        // Its consumers went with it: an answer that is on its way counted them.
+        self.model.streams[at].consumer_removed = self.world.now;
         self.consumers.iter_mut().filter(|c| c.stream == at).for_each(|c| {
             c.exists = Exists::No;
         });

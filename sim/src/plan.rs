@@ -13,6 +13,9 @@ pub const MORE: u64 = 0x8_2090_0000;
 /// Sets the choices of what was added still later apart, likewise.
 pub const KINDS: u64 = 0xdda7_5e10_0000;
 
+/// Sets the choices of what was added last apart, likewise.
+pub const LARGE: u64 = 0x11_3c00_0000;
+
 /// Jobs of many steps, of a few, and as in production.
 const VISITS: [u32; 3] = [12, 50, JOB_VISITS];
 
@@ -75,13 +78,20 @@ pub struct Plan {
     pub kinds: bool,
     /// A flush fails now and then, which stops the node.
     pub failing_flush: bool,
+    /// Large messages that are read while they are removed, and a look at last message ids.
+    pub large: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn new(rng: &mut SimRng, more: &mut SimRng, kinds: &mut SimRng) -> Plan {
+    pub fn new(
+        rng: &mut SimRng,
+        more: &mut SimRng,
+        kinds: &mut SimRng,
+        large: &mut SimRng,
+    ) -> Plan {
         let late = kinds.chance(550_000);
         let job_visits = if late { VISITS[kinds.below(3) as usize] } else { JOB_VISITS };
         let thorough = more.chance(800_000);
@@ -146,6 +156,7 @@ impl Plan {
             stalls,
             kinds: late && thorough && kinds.chance(800_000),
             failing_flush: late && kinds.chance(300_000),
+            large: large.chance(400_000),
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
         plan.sort = plan.sorting();

@@ -86,12 +86,7 @@ pub struct Plan {
 
 impl Plan {
     /// The plan of a seed.
-    pub fn new(
-        rng: &mut SimRng,
-        more: &mut SimRng,
-        kinds: &mut SimRng,
-        large: &mut SimRng,
-    ) -> Plan {
+    pub fn new(rng: &mut SimRng, more: &mut SimRng, kinds: &mut SimRng) -> Plan {
         let late = kinds.chance(550_000);
         let job_visits = if late { VISITS[kinds.below(3) as usize] } else { JOB_VISITS };
         let thorough = more.chance(800_000);
@@ -114,7 +109,7 @@ impl Plan {
             slow_read_ppm,
             ..SimFaults::default()
         };
-        let mut plan = Plan {
+        let plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
             lane_control: 1 << of(1, 6).min(if stalls { 3 } else { 6 }),
@@ -156,11 +151,10 @@ impl Plan {
             stalls,
             kinds: late && thorough && kinds.chance(800_000),
             failing_flush: late && kinds.chance(300_000),
-            large: large.chance(400_000),
+            large: false,
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
-        plan.sort = plan.sorting();
-        plan
+        Plan { sort: plan.sorting(), ..plan }
     }
 
     fn sorting(&self) -> SortOptions {

@@ -157,7 +157,8 @@ impl Runner {
         let mut more = SimRng::new(seed ^ MORE);
         let mut kinds = SimRng::new(seed ^ KINDS);
         let mut large = SimRng::new(seed ^ LARGE);
-        let plan = Plan::new(&mut rng, &mut more, &mut kinds, &mut large);
+        let mut plan = Plan::new(&mut rng, &mut more, &mut kinds);
+        plan.large = large.chance(400_000);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),

@@ -18,11 +18,21 @@ const DRAIN_ROUNDS: usize = 400;
 impl Runner {
     /// Asks, and waits for the answer.
     pub fn ask(&mut self, subject: &str, payload: &str) -> Result<Value, String> {
+        self.ask_with(subject, &[], payload)
+    }
+
+    /// Asks with headers, and waits for the answer.
+    pub fn ask_with(
+        &mut self,
+        subject: &str,
+        fields: &[(&str, String)],
+        payload: &str,
+    ) -> Result<Value, String> {
         let begun = self.world.now;
         let Some((id, reply)) = self.begin(0, What::Probe) else {
             return Err("the first client is not connected".into());
         };
-        self.publish(0, subject, &reply, &[], payload.as_bytes());
+        self.publish(0, subject, &reply, &wire::headers(fields), payload.as_bytes());
         if !self.pump_until(|r| r.answers.contains_key(&id))? {
             return Err(format!("no answer to {subject} {payload}"));
         }

@@ -76,7 +76,14 @@ impl Runner {
     ) -> Result<BTreeMap<u64, Uid>, String> {
         let keep = 1 + self.more.below(found.len() as u64 + 1);
         let mut settings = self.model.streams[at].settings.clone();
-        settings.max_msgs = Some(settings.max_msgs.unwrap_or(u64::MAX).min(keep));
+        let kept = found.values().rev().take(keep as usize);
+        let bytes: u64 = kept.map(|uid| self.model.publishes[uid].size).sum();
+        // As many bytes as they have hold them exactly.
+        if bytes > 0 && self.world.plan.large && self.large.chance(600_000) {
+            settings.max_bytes = Some(settings.max_bytes.unwrap_or(u64::MAX).min(bytes));
+        } else {
+            settings.max_msgs = Some(settings.max_msgs.unwrap_or(u64::MAX).min(keep));
+        }
         let api = format!("$JS.API.STREAM.UPDATE.{name}");
         let answer = self.ask(&api, &stream_config(name, at, &settings))?;
         if answer.get("error").is_some() {

@@ -191,6 +191,8 @@ impl Runner {
     pub fn tuning_answer(&mut self, consumer: usize, code: Option<u64>) -> bool {
         let now = self.world.now;
         let c = &mut self.consumers[consumer];
+        // With its stream it goes before the word of either's end comes.
+        let stream_goes = self.model.streams[c.stream].exists != Exists::Yes;
         match code {
             None => {
                 c.updated(true);
@@ -198,7 +200,9 @@ impl Runner {
             }
             Some(10023) => c.updated(false),
             // It is gone, or going.
-            Some(10149) if c.exists != Exists::Yes || c.may_be_gone(now) => c.updated(false),
+            Some(10149) if c.exists != Exists::Yes || stream_goes || c.may_be_gone(now) => {
+                c.updated(false);
+            }
             _ => return false,
         }
         true

@@ -24,6 +24,7 @@ mod effort;
 mod exact;
 mod fuse;
 mod kinds;
+mod large;
 mod model;
 mod plan;
 mod rot;

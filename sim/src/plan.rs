@@ -13,6 +13,9 @@ pub const MORE: u64 = 0x8_2090_0000;
 /// Sets the choices of what was added still later apart, likewise.
 pub const KINDS: u64 = 0xdda7_5e10_0000;
 
+/// Sets the choices of what was added last apart, likewise.
+pub const LARGE: u64 = 0x11_3c00_0000;
+
 /// Jobs of many steps, of a few, and as in production.
 const VISITS: [u32; 3] = [12, 50, JOB_VISITS];
 
@@ -75,6 +78,8 @@ pub struct Plan {
     pub kinds: bool,
     /// A flush fails now and then, which stops the node.
     pub failing_flush: bool,
+    /// Large messages that are read while they are removed, and a look at last message ids.
+    pub large: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
 }
@@ -104,7 +109,7 @@ impl Plan {
             slow_read_ppm,
             ..SimFaults::default()
         };
-        let mut plan = Plan {
+        let plan = Plan {
             reactors: of(1, 4) as u16,
             shards,
             lane_control: 1 << of(1, 6).min(if stalls { 3 } else { 6 }),
@@ -146,10 +151,10 @@ impl Plan {
             stalls,
             kinds: late && thorough && kinds.chance(800_000),
             failing_flush: late && kinds.chance(300_000),
+            large: false,
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
         };
-        plan.sort = plan.sorting();
-        plan
+        Plan { sort: plan.sorting(), ..plan }
     }
 
     fn sorting(&self) -> SortOptions {

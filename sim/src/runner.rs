@@ -9,7 +9,7 @@ use corelane_storage::device::sim::SimRng;
 use crate::closer::Progress;
 use crate::consumers::Consumer;
 use crate::model::{Exists, Fate, Model, Settings, Uid};
-use crate::plan::{KINDS, MORE, Plan};
+use crate::plan::{KINDS, LARGE, MORE, Plan};
 use crate::tally::{Rare, Tally};
 use crate::topics::Topics;
 use crate::wire::{self, Incoming};
@@ -141,6 +141,8 @@ pub struct Runner {
     pub more: SimRng,
     /// Choices of what was added still later.
     pub kinds: SimRng,
+    /// Choices about large messages.
+    pub large: SimRng,
     pub topics: Topics,
     /// Times of messages as first told: by stream, incarnation and sequence.
     pub times: BTreeMap<(usize, u32, u64), String>,
@@ -154,7 +156,9 @@ impl Runner {
         let mut rng = SimRng::new(seed);
         let mut more = SimRng::new(seed ^ MORE);
         let mut kinds = SimRng::new(seed ^ KINDS);
-        let plan = Plan::new(&mut rng, &mut more, &mut kinds);
+        let mut large = SimRng::new(seed ^ LARGE);
+        let mut plan = Plan::new(&mut rng, &mut more, &mut kinds);
+        plan.large = large.chance(400_000);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),
@@ -173,6 +177,7 @@ impl Runner {
             print_bytes: 700,
             more,
             kinds,
+            large,
             topics: Topics::default(),
             times: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -260,6 +265,7 @@ impl Runner {
         self.audit_all()?;
         self.pump(self.world.now + 300_000_000)?;
         let before = self.snapshot(clean)?;
+        self.check_last_ids()?;
         let progress = std::mem::take(&mut self.progress);
         if clean {
             self.stop()?;
@@ -268,6 +274,7 @@ impl Runner {
         self.recover()?;
         self.rest()?;
         let after = self.snapshot(clean)?;
+        self.check_last_ids()?;
         self.compare_progress(&progress)?;
         for (what, was) in &before {
             match after.get(what) {
@@ -490,6 +497,8 @@ impl Runner {
     pub fn stream_is_gone(&mut self, at: usize) {
         self.model.buried(at);
         self.model.streams[at].exists = Exists::No;
+        // Its consumers went with it: an answer that is on its way counted them.
+        self.model.streams[at].consumer_removed = self.world.now;
         self.consumers.iter_mut().filter(|c| c.stream == at).for_each(|c| {
             c.exists = Exists::No;
         });

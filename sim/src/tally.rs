@@ -52,10 +52,12 @@ pub enum Rare {
     FlushFailed,
     ConsumerRefused,
     Crowd,
+    ReadAndRemoved,
+    LastId,
 }
 
 /// All of them.
-pub const ALL: [Rare; 46] = [
+pub const ALL: [Rare; 48] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -102,6 +104,8 @@ pub const ALL: [Rare; 46] = [
     Rare::FlushFailed,
     Rare::ConsumerRefused,
     Rare::Crowd,
+    Rare::ReadAndRemoved,
+    Rare::LastId,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

@@ -84,6 +84,9 @@ impl Runner {
         if self.world.plan.kinds && self.kinds.chance(60_000) {
             return self.kind_operation(client);
         }
+        if self.world.plan.large && self.large.chance(20_000) {
+            return self.large_operation(client);
+        }
         let stream = self.rng.below(self.model.streams.len() as u64) as usize;
         match self.model.streams[stream].exists {
             Exists::No => return self.create_stream(client, stream),
@@ -232,8 +235,6 @@ impl Runner {
     // ---- Messages ----
 
     pub fn publish_new(&mut self, client: usize, stream: usize) {
-        let uid = self.next_uid;
-        self.next_uid += 1;
         let subject = format!("s{stream}.{}", self.rng.below(SUBJECTS));
         let most = self.world.plan.payload_max;
         let len = if self.rng.chance(2_000) {
@@ -244,15 +245,31 @@ impl Runner {
         let with_id = self.rng.chance(400_000);
         let mut fields = Vec::new();
         if with_id {
-            fields.push(("Nats-Msg-Id", format!("m{uid}")));
+            fields.push(("Nats-Msg-Id", format!("m{}", self.next_uid)));
         }
         let floor = self.model.streams[stream].floor;
         if self.rng.chance(20_000) {
             fields.push(("Nats-Expected-Last-Sequence", floor.to_string()));
         }
-        let headers = wire::headers(&fields);
+        self.send_new(client, stream, subject, &fields, len);
+    }
+
+    /// Publishes a message that was not there before.
+    pub fn send_new(
+        &mut self,
+        client: usize,
+        stream: usize,
+        subject: String,
+        fields: &[(&str, String)],
+        len: usize,
+    ) {
+        let uid = self.next_uid;
+        self.next_uid += 1;
+        let headers = wire::headers(fields);
+        let with_id = fields.iter().any(|(name, _)| *name == "Nats-Msg-Id");
         let len = model::body(uid, len).len();
         let s = &self.model.streams[stream];
+        let floor = s.floor;
         let overhead = match (s.settings.memory, headers.is_empty()) {
             (true, _) => 16,
             (false, true) => 30,
@@ -317,6 +334,11 @@ impl Runner {
 
     fn get(&mut self, client: usize, stream: usize) {
         let Some(seq) = self.some_seq(stream) else { return };
+        self.get_seq(client, stream, seq);
+    }
+
+    /// Gets a message.
+    pub fn get_seq(&mut self, client: usize, stream: usize, seq: u64) {
         let name = self.model.streams[stream].name.clone();
         let Some((_, reply)) = self.begin(client, What::Get { stream, seq }) else { return };
         let body = format!("{{\"seq\":{seq}}}");
@@ -326,6 +348,11 @@ impl Runner {
 
     fn delete(&mut self, client: usize, stream: usize) {
         let Some(seq) = self.some_seq(stream) else { return };
+        self.delete_seq(client, stream, seq);
+    }
+
+    /// Removes a message.
+    pub fn delete_seq(&mut self, client: usize, stream: usize, seq: u64) {
         let name = self.model.streams[stream].name.clone();
         let Some((op, reply)) = self.begin(client, What::Remove { stream, seq }) else { return };
         let s = &mut self.model.streams[stream];

@@ -66,8 +66,9 @@ pub trait Handler {
     fn limits(&self) -> ParseLimits;
     /// PUB or HPUB.
     fn publish(&mut self, publish: &Publish<'_>) -> Flow;
-    /// The control line of a PUB or HPUB is there and its message is not whole; `operation` is what
-    /// came so far. Said at most once before `publish`.
+    /// The control line of a PUB or HPUB is there and its message is not whole, or does not end as
+    /// it must; `operation` is what came so far. Said once before `publish`, and perhaps again
+    /// before a violation.
     fn announced(&mut self, _operation: &[u8]) {}
     /// SUB.
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow;
@@ -392,11 +393,13 @@ fn publish<H: Handler>(
     let whole = end + 2;
     if input.len() < whole {
         if input.len() > end && input[end] != b'\r' {
+            handler.announced(input);
             return Err(Violation::UnknownOperation);
         }
         return Ok(Step::Partial { keep: input.len(), need: whole });
     }
     if input[end..whole] != *b"\r\n" {
+        handler.announced(input);
         return Err(Violation::UnknownOperation);
     }
     let (headers, payload) = input[line..end].split_at(arguments.headers);

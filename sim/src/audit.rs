@@ -326,7 +326,7 @@ impl Runner {
                 }
             }
         }
-        self.check_ordered(&self.consumers[at])
+        self.ordered_catches_up(at)
     }
 
     fn drain(&mut self, at: usize) -> Result<(), String> {

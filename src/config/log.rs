@@ -213,8 +213,17 @@ fn zone(options: &LogOptions) -> Option<TimeZone> {
     match (options.time, options.time_utc) {
         (false, _) => None,
         (true, true) => Some(TimeZone::UTC),
-        (true, false) => Some(TimeZone::system()),
+        (true, false) => Some(local()),
     }
+}
+
+/// The system's zone. Where no `TZ` names another, it is read from its file: finding out its name
+/// would take a walk through all zones that there are.
+fn local() -> TimeZone {
+    let named = std::env::var_os("TZ").is_some();
+    let file = if named { None } else { std::fs::read("/etc/localtime").ok() };
+    let zone = file.and_then(|bytes| TimeZone::tzif("Local", &bytes).ok());
+    zone.unwrap_or_else(TimeZone::system)
 }
 
 fn now(zone: &TimeZone) -> DateTime {

@@ -67,12 +67,17 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let id = u128::from_le_bytes(random().map_err(failed)?);
                 let text = format!("{FIRST_LINE}\n{id:032x} {shards}\n");
-                let new = directory.join("store.new");
+                let store = Store { directory, id, lock, shards };
+                // Made here, they become durable with the rest.
+                for shard in 0..shards {
+                    make(&store.shard_directory(ShardId(shard)))?;
+                }
+                let new = store.directory.join("store.new");
                 fs::write(&new, text).map_err(failed)?;
                 fs::File::open(&new).and_then(|f| f.sync_all()).map_err(failed)?;
                 fs::rename(&new, &file).map_err(failed)?;
-                sync_directories(&directory, &entries).map_err(failed)?;
-                Ok(Store { directory, id, lock, shards })
+                sync_directories(&store.directory, &entries).map_err(failed)?;
+                Ok(store)
             }
             Err(e) => Err(failed(e)),
         }

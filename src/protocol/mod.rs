@@ -6,8 +6,7 @@
 //!
 //! Invariants: an operation is handed over whole or not at all, but a publish may be announced when
 //! its control line is there; the same bytes give the same operations however they were split over
-//! reads; a message split over several reads is copied
-//! once, into an assembly buffer sized for it.
+//! reads; a message split over several reads is copied once, into an assembly buffer sized for it.
 
 pub mod format;
 pub mod parse;

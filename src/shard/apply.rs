@@ -9,8 +9,8 @@ use super::queue::{AnswerItem, Item, StoreItem};
 use super::{NO_SEGMENT, Shard};
 use crate::types::{Origin, ShardId, Timestamp};
 
-/// Things that became durable and take effect in one go: two or three milliseconds of work. Less
-/// would cut acknowledgements of small messages into more sends than they need.
+/// Things that became durable and take effect in one go, so that a turn has an end. Much less would
+/// cut the acknowledgements of small messages into more sends than they need.
 pub const APPLY_ITEMS: u32 = 16_384;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;

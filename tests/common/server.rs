@@ -55,6 +55,8 @@ pub struct Setup {
     pub core_only: bool,
     /// Reactors and shards of corelane; 0 leaves both to it.
     pub reactors: u16,
+    /// An archive whose directory `store` it begins with, instead of an empty store.
+    pub archive: Option<PathBuf>,
 }
 
 /// A running server.
@@ -74,6 +76,13 @@ impl Server {
         let name = format!("server-{}-{count}", std::process::id());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        if let Some(archive) = &setup.archive {
+            let unpacked =
+                Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&dir).status();
+            if !unpacked.is_ok_and(|status| status.success()) {
+                return Err(format!("{} cannot be unpacked", archive.display()));
+            }
+        }
         let (child, port) = spawn(kind, &setup, &dir)?;
         Ok(Server { kind, setup, dir, child, port })
     }

@@ -192,7 +192,6 @@ pub fn check(
         let limit = format!("{}KB", metadata::BYTES_MAX / 1024);
         return Err(kinds::CONSUMER_METADATA_LENGTH.with(limit));
     }
-    check_supported(&config)?;
     Ok(config)
 }
 
@@ -403,7 +402,8 @@ fn check_sampling(frequency: &str) -> Result<(), ApiError> {
     Err(kinds::CONSUMER_INVALID_SAMPLING.with(problem))
 }
 
-/// Refuses what is not built, by the name of its field.
+/// Refuses what is not built, by the name of its field. The last check of all: what nats-server
+/// finds wrong with a request is said first.
 fn check_supported(config: &ConsumerConfig) -> Result<(), ApiError> {
     for (set, field) in [
         (config.ack_policy == AckPolicy::FlowControl, "ack_policy"),
@@ -452,6 +452,7 @@ fn try_decide(
             return Err(kinds::MAXIMUM_CONSUMERS_LIMIT.error());
         }
         check_name_length(&config)?;
+        check_supported(&config)?;
         if config.inactive_threshold <= 0 && config.durable_name.is_empty() {
             config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
         }
@@ -467,6 +468,7 @@ fn try_decide(
     if existing.active && config.deliver_subject != existing.config.deliver_subject {
         return Err(kinds::CONSUMER_NAME_EXIST.error());
     }
+    check_supported(&config)?;
     // What was created ephemeral has a threshold and keeps one.
     let ephemeral =
         existing.config.durable_name.is_empty() && existing.config.inactive_threshold > 0;

@@ -9,7 +9,7 @@ use super::json::to_json;
 use super::metadata;
 use super::subject::{ApiRequest, parse as parse_subject};
 use super::types::*;
-use crate::stream::config::{StreamLimits, check_create};
+use crate::stream::config::{StreamLimits, check_create, check_supported};
 
 fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
     let subject = format!("$JS.API.{verb}");
@@ -346,7 +346,8 @@ fn stream_infos() {
 
 fn stream_error(body: &str, limits: &StreamLimits) -> Option<String> {
     let request = StreamConfigRequest::decode(body.as_bytes(), true).expect(body);
-    let refused = check_create(request, "S", limits).err()?;
+    let checked = check_create(request, "S", limits);
+    let refused = checked.and_then(|config| check_supported(&config)).err()?;
     assert_eq!(refused.err_code, 10_052, "{body}");
     Some(refused.description.into_owned())
 }
@@ -410,8 +411,17 @@ fn consumer_fields_that_are_not_supported() {
         ("priority_timeout", "5"),
     ] {
         let config = format!(r#"{{"{field}":{value}}}"#);
-        let error = consumer(&config, &ConsumerServerLimits::default()).expect_err(field);
-        assert_eq!(error, ApiError::field_not_supported(field));
+        let body = format!(r#"{{"stream_name":"S","config":{config}}}"#);
+        let request = CreateConsumerRequest::decode(body.as_bytes(), true).expect(field);
+        let create = consumer_config::ConsumerCreate {
+            name: None,
+            config: request.config,
+            action: ConsumerAction::CreateOrUpdate,
+            pedantic: false,
+        };
+        let (stream, limits) = (StreamConfig::default(), ConsumerServerLimits::default());
+        let got = consumer_config::decide(&create, None, 0, &stream, &limits);
+        assert_eq!(got, ConsumerDecision::Refuse(ApiError::field_not_supported(field)));
     }
 }
 

@@ -200,6 +200,7 @@ impl Catalogue {
         }
         self.check_bytes(account, &config, None, limits)?;
         self.check_overlap(account, &config, None)?;
+        config::check_supported(&config)?;
         let entry = StreamEntry {
             id: StreamId(self.next_id),
             shard: self.least_loaded(),
@@ -236,6 +237,7 @@ impl Catalogue {
         let config = config::check_update(&entry.config, config)?;
         self.check_bytes(account, &config, Some(&entry.config), limits)?;
         self.check_overlap(account, &config, Some(entry.id))?;
+        config::check_supported(&config)?;
         let record = Record::Update { account: account.to_owned(), id: entry.id, config };
         Ok(UpdateDecision::Update { shard: entry.shard, record: Box::new(record) })
     }

@@ -148,12 +148,12 @@ fn check(
     let level = required_level(&config);
     metadata::store_level(&mut config.metadata, level);
     check_texts(&config)?;
-    check_supported(&config)?;
     check_replicas(&mut config)?;
     fill_limits(&mut config, pedantic)?;
     check_times(&mut config, pedantic, limits)?;
     check_discard(&config)?;
-    if config.subjects.is_empty() {
+    // Where messages come from another stream, nats-server makes up no subject.
+    if config.subjects.is_empty() && config.mirror.is_none() && config.sources.is_empty() {
         config.subjects.push(config.name.clone());
     }
     check_persist_mode(&config)?;
@@ -249,8 +249,9 @@ fn check_texts(config: &StreamConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses what is not built, by the name of its field.
-fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
+/// Refuses what is not built, by the name of its field. The last check of all: what nats-server
+/// finds wrong with a request is said first.
+pub fn check_supported(config: &StreamConfig) -> Result<(), ApiError> {
     for (set, field) in [
         (config.retention != RetentionPolicy::Limits, "retention"),
         (config.mirror.is_some(), "mirror"),

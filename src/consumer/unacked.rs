@@ -4,7 +4,10 @@
 //! Deliveries come in ascending stream sequence, so a ring of slots is sorted by itself: an
 //! acknowledgement is a binary search and marks its slot dead, and dead slots leave at the front or
 //! when they outnumber the living. Timers are a heap whose stale entries are skipped, and dropped
-//! when they outnumber the living. Nothing allocates in steady state.
+//! when they outnumber the living. A message that is queued for redelivery holds the ticket of its
+//! place in the queue: a place it has left does not count when it is queued again, so that one
+//! message that is refused again and again cannot keep the others from their turn. Nothing
+//! allocates in steady state.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,8 +21,15 @@ pub const EXPIRE_MAX: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Queued,
+    /// In the redelivery queue, with the ticket of its place there.
+    Queued(u32),
     Dead,
+}
+
+impl State {
+    fn is_queued(self) -> bool {
+        matches!(self, State::Queued(_))
+    }
 }
 
 /// One unacknowledged message.
@@ -43,8 +53,11 @@ pub struct Unacked {
     live: usize,
     redelivered: usize,
     timers: BinaryHeap<Reverse<(i64, u64)>>,
-    ready: VecDeque<u64>,
+    /// Places of the redelivery queue: stream sequence and ticket.
+    ready: VecDeque<(u64, u32)>,
     queued: usize,
+    /// The ticket of the next place. It wraps: stale places are swept long before.
+    ticket: u32,
 }
 
 impl Unacked {
@@ -96,7 +109,7 @@ impl Unacked {
 
     /// True if the message is in the redelivery queue.
     pub fn is_queued(&self, seq: u64) -> bool {
-        self.get(seq).is_some_and(|s| s.state == State::Queued)
+        self.get(seq).is_some_and(|s| s.state.is_queued())
     }
 
     /// Adds a message that was just delivered. One that is there already keeps its consumer
@@ -121,9 +134,7 @@ impl Unacked {
     pub fn redeliver(&mut self, seq: u64, due: i64) {
         let Some(i) = self.index(seq) else { return };
         let slot = &mut self.slots[i];
-        if slot.state == State::Queued {
-            self.queued -= 1;
-        }
+        self.queued -= usize::from(slot.state.is_queued());
         slot.state = State::Waiting;
         slot.deliveries = slot.deliveries.saturating_add(1);
         slot.due = due;
@@ -135,9 +146,7 @@ impl Unacked {
     pub fn set_due(&mut self, seq: u64, due: i64) {
         let Some(i) = self.index(seq) else { return };
         let slot = &mut self.slots[i];
-        if slot.state == State::Queued {
-            self.queued -= 1;
-        }
+        self.queued -= usize::from(slot.state.is_queued());
         slot.state = State::Waiting;
         slot.due = due;
         self.arm(due, seq);
@@ -146,13 +155,20 @@ impl Unacked {
     /// Appends a message to the redelivery queue, unless it is there.
     pub fn queue(&mut self, seq: u64) {
         let Some(i) = self.index(seq) else { return };
-        if self.slots[i].state == State::Waiting {
-            self.slots[i].state = State::Queued;
+        self.enqueue(i);
+        if self.ready.len() > 2 * self.queued + SWEEP_SLACK {
+            self.sweep_ready();
+        }
+    }
+
+    /// Gives the message in slot `i` the last place of the redelivery queue, unless it has one.
+    fn enqueue(&mut self, i: usize) {
+        let slot = &mut self.slots[i];
+        if slot.state == State::Waiting {
+            slot.state = State::Queued(self.ticket);
+            self.ready.push_back((slot.seq, self.ticket));
+            self.ticket = self.ticket.wrapping_add(1);
             self.queued += 1;
-            self.ready.push_back(seq);
-            if self.ready.len() > 2 * self.queued + SWEEP_SLACK {
-                self.sweep_ready();
-            }
         }
     }
 
@@ -163,7 +179,7 @@ impl Unacked {
         self.slots[i].state = State::Dead;
         self.live -= 1;
         self.redelivered -= usize::from(slot.deliveries > 1);
-        self.queued -= usize::from(slot.state == State::Queued);
+        self.queued -= usize::from(slot.state.is_queued());
         self.sweep();
         Some(slot)
     }
@@ -177,7 +193,7 @@ impl Unacked {
                 highest = highest.max(Some(slot.consumer_seq));
                 self.live -= 1;
                 self.redelivered -= usize::from(slot.deliveries > 1);
-                self.queued -= usize::from(slot.state == State::Queued);
+                self.queued -= usize::from(slot.state.is_queued());
             }
         }
         self.sweep();
@@ -187,13 +203,18 @@ impl Unacked {
     /// The next message of the redelivery queue, which stays there until it is delivered or
     /// removed.
     pub fn next_ready(&mut self) -> Option<u64> {
-        while let Some(&seq) = self.ready.front() {
-            if self.is_queued(seq) {
+        while let Some(&(seq, ticket)) = self.ready.front() {
+            if self.holds(seq, ticket) {
                 return Some(seq);
             }
             self.ready.pop_front();
         }
         None
+    }
+
+    /// True if a place of the redelivery queue is still this message's.
+    fn holds(&self, seq: u64, ticket: u32) -> bool {
+        self.get(seq).is_some_and(|s| s.state == State::Queued(ticket))
     }
 
     /// When the next timer fires; a lower bound, as the message may have been acknowledged
@@ -230,11 +251,7 @@ impl Unacked {
     /// Queues every message that is not queued yet, in order of sequence.
     pub fn queue_all(&mut self) {
         for i in 0..self.slots.len() {
-            if self.slots[i].state == State::Waiting {
-                self.slots[i].state = State::Queued;
-                self.queued += 1;
-                self.ready.push_back(self.slots[i].seq);
-            }
+            self.enqueue(i);
         }
     }
 
@@ -255,10 +272,7 @@ impl Unacked {
 
     fn sweep_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
-        // A message may stand there twice, when it was delivered and queued again; its first place
-        // counts.
-        let mut kept = std::collections::BTreeSet::new();
-        ready.retain(|&seq| self.is_queued(seq) && kept.insert(seq));
+        ready.retain(|&(seq, ticket)| self.holds(seq, ticket));
         self.ready = ready;
     }
 
@@ -295,6 +309,36 @@ mod tests {
         }
         assert_eq!((u.len(), u.queued(), u.redelivered()), (1, 0, 0));
         assert!(u.slots.len() < 200 && u.timers.len() < 200 && u.ready.len() < 200);
+    }
+
+    /// A message that leaves its place, however it does, and is queued again goes to the end.
+    #[test]
+    fn a_place_that_was_left_does_not_count_again() {
+        let leave: [fn(&mut Unacked); 3] = [
+            |u| u.redeliver(1, 50),
+            |u| u.set_due(1, 50),
+            |u| {
+                u.remove(1);
+                u.insert(1, 9, 50, 2);
+            },
+        ];
+        for leave in leave {
+            let mut u = Unacked::default();
+            (1..=3).for_each(|seq| u.insert(seq, seq, 10, 1));
+            u.queue_all();
+            for round in 0..100 {
+                assert_eq!(u.next_ready(), Some(1), "{round}");
+                leave(&mut u);
+                u.queue(1);
+                for seq in [2, 3] {
+                    assert_eq!(u.next_ready(), Some(seq), "{round}");
+                    u.redeliver(seq, 50);
+                    u.queue(seq);
+                }
+            }
+            assert_eq!((u.queued(), u.len()), (3, 3));
+            assert!(u.ready.len() < 100);
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ const BUCKET_MAX: usize = 128;
 /// Subjects remembered with their groups; beyond that the memo starts anew.
 const MEMO_SUBJECTS_MAX: usize = 65_536;
 
+/// Groups remembered for all of these subjects together, those of subjects that are gone included.
+/// It bounds what unique subjects cost, and the ranges of the memo fit 32 bits.
+pub(super) const MEMO_GROUPS_MAX: usize = 262_144;
+
 /// A consumer's place in [`FilterGroups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u32);
@@ -328,6 +332,12 @@ impl FilterGroups {
         self.memo_lists.clear();
     }
 
+    /// What the memo takes, in groups.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.memo_lists.capacity()
+    }
+
     /// Removes a consumer.
     pub fn remove(&mut self, handle: Handle) {
         let Some(member) = self.member(handle) else { return };
@@ -397,7 +407,7 @@ impl FilterGroups {
         if let Some(&(from, to)) = self.memo.get(&subject_id) {
             return from as usize..to as usize;
         }
-        if self.memo.len() >= MEMO_SUBJECTS_MAX {
+        if self.memo.len() >= MEMO_SUBJECTS_MAX || self.memo_lists.len() >= MEMO_GROUPS_MAX {
             self.forget_memo();
         }
         let from = self.memo_lists.len();

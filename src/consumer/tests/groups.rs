@@ -1,6 +1,6 @@
 use super::drive::subject_id;
 use crate::consumer::Progress;
-use crate::consumer::pending::{FilterGroups, Handle};
+use crate::consumer::pending::{FilterGroups, Handle, MEMO_GROUPS_MAX};
 use crate::subject;
 use std::collections::BTreeMap;
 
@@ -19,6 +19,23 @@ struct Place {
     handle: Handle,
     filters: Vec<Vec<u8>>,
     position: u64,
+}
+
+/// Unique subjects that come and go leave nothing behind, and count for the right groups.
+#[test]
+fn what_is_remembered_of_subjects_is_bounded() {
+    let mut groups = FilterGroups::new();
+    let filters = ["u.*", "u.>", "*.*", "u.x"].map(|f| vec![f.as_bytes().to_vec()]);
+    let handles = filters.each_ref().map(|f| groups.add(f, 1, 0, 0));
+    for seq in 1..=1_000_000u64 {
+        let subject = format!("u.{seq}");
+        groups.appended(seq as u32 % 1_000, subject.as_bytes(), seq, |_| {});
+        groups.removed(seq as u32 % 1_000, subject.as_bytes(), seq);
+        groups.forget_subject(seq as u32 % 1_000);
+    }
+    assert!(groups.remembered() <= 2 * MEMO_GROUPS_MAX, "{}", groups.remembered());
+    groups.appended(7, b"u.x", 1_000_001, |_| {});
+    assert_eq!(handles.map(|h| groups.pending(h)), [1; 4]);
 }
 
 #[derive(Default)]

@@ -14,6 +14,9 @@ use crate::types::Timestamp;
 /// A request that expires sooner has expired before it is looked at.
 const EXPIRES_NS_MIN: i64 = 100;
 
+/// Inboxes that are looked at, whether somebody still listens there, in one go.
+pub const GONE_CHECKS_MAX: usize = 1_024;
+
 impl Consumer {
     /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with
     /// `origin`.
@@ -51,8 +54,14 @@ impl Consumer {
                 return sink.status(inbox, Some(origin), status::NO_MESSAGES, b"");
             }
             if there > 0 && (there as i64) < self.waiting.owed() {
+                self.drop_gone(&mut { GONE_CHECKS_MAX }, sink);
+            }
+            if there > 0 && (there as i64) < self.waiting.owed() {
                 return sink.status(inbox, Some(origin), status::REQUESTS_PENDING, b"");
             }
+        }
+        if self.waiting.len() >= max_waiting {
+            self.drop_gone(&mut { GONE_CHECKS_MAX }, sink);
         }
         if self.waiting.len() >= max_waiting {
             if request.idle_heartbeat <= 0 {
@@ -80,6 +89,8 @@ impl Consumer {
         if self.settings.ack_policy == AckPolicy::None || self.deleted {
             return false;
         }
+        // Whoever acknowledges is at work, whatever it says and of which message.
+        self.active_at = self.active_at.max(now.0);
         let answered = match AckKind::parse(payload) {
             AckKind::Ack | AckKind::Term => self.done(now, ack),
             AckKind::Next(rest) => {
@@ -158,11 +169,10 @@ impl Consumer {
         }
         match delay {
             Some(delay) => {
-                let due = now.0.saturating_add(delay);
-                self.ledger.change(Op::Due { seq: ack.seq, due });
+                self.due_at(ack.seq, now.0.saturating_add(delay));
             }
             None if !self.ledger.unacked.is_queued(ack.seq) => {
-                self.ledger.change(Op::Due { seq: ack.seq, due: now.0 });
+                self.due_at(ack.seq, now.0);
                 self.ledger.unacked.queue(ack.seq);
             }
             None => {}
@@ -174,9 +184,14 @@ impl Consumer {
             return;
         }
         if let Some(slot) = self.ledger.unacked.get(seq) {
-            let due = now.0.saturating_add(self.settings.wait_after(slot.deliveries));
-            self.ledger.change(Op::Due { seq, due });
+            self.due_at(seq, now.0.saturating_add(self.settings.wait_after(slot.deliveries)));
         }
+    }
+
+    /// A message is to be delivered again at this time. Somebody may work on it until then.
+    fn due_at(&mut self, seq: u64, due: i64) {
+        self.wait_end = self.wait_end.max(due);
+        self.ledger.change(Op::Due { seq, due });
     }
 
     /// A message to a `$JS.FC.` subject. True if the window moved.
@@ -192,9 +207,12 @@ impl Consumer {
         self.push.active = active;
     }
 
-    /// Ends the requests on whose inbox nobody listens any more.
-    pub fn drop_gone(&mut self, _now: Timestamp, sink: &mut dyn Sink) {
-        for at in self.waiting.all() {
+    /// Ends requests on whose inbox nobody listens any more: they neither count as waiting nor
+    /// speak for messages. Looks at so many at most, which it takes off, from the one on that is
+    /// served next.
+    pub fn drop_gone(&mut self, checks: &mut usize, sink: &mut dyn Sink) {
+        for at in self.waiting.first(*checks) {
+            *checks -= 1;
             if !sink.listens(&self.waiting.get(at).inbox) {
                 self.close(at, Closing::InterestExpired, sink);
             }
@@ -255,7 +273,7 @@ impl Consumer {
         self.expire_requests(now, sink);
         self.beat(now, sink);
         if self.inactive_at().is_some_and(|at| at <= now.0) {
-            self.drop_gone(now, sink);
+            self.drop_gone(&mut { GONE_CHECKS_MAX }, sink);
             if !self.waiting.is_empty() {
                 self.active_at = now.0;
                 return;
@@ -273,7 +291,7 @@ impl Consumer {
                 self.active_at = now.0;
                 continue;
             }
-            let (cseq, seq) = (self.ledger.next_cseq - 1, self.ledger.next_seq - 1);
+            let (cseq, seq) = (self.ledger.last_cseq(), self.ledger.next_seq - 1);
             status::heartbeat(&mut self.scratch, cseq, seq, b"");
             sink.status(&r.inbox, Some(r.origin), &self.scratch, b"");
             self.waiting.beaten(now.0, at);
@@ -284,7 +302,7 @@ impl Consumer {
     /// not deliver, as too much is unacknowledged, such requests stay until the time of some
     /// request has come, as in nats-server.
     fn close_ended(&mut self, now: Timestamp, sink: &mut dyn Sink) {
-        for at in self.waiting.all() {
+        for at in self.waiting.first(usize::MAX) {
             let r = self.waiting.get(at);
             if r.expires_at <= now.0 {
                 self.close(at, Closing::RequestTimeout, sink);
@@ -301,7 +319,7 @@ impl Consumer {
             return;
         }
         if self.push.active {
-            let (cseq, seq) = (self.ledger.next_cseq - 1, self.ledger.next_seq - 1);
+            let (cseq, seq) = (self.ledger.last_cseq(), self.ledger.next_seq - 1);
             status::heartbeat(&mut self.scratch, cseq, seq, self.push.request());
             sink.status(&push.deliver_subject, None, &self.scratch, b"");
         }

@@ -28,6 +28,7 @@
 //! | 10 | acknowledged ahead of the position | step |
 //! | 11 | all acknowledged ahead of the position up to | step |
 //! | 13 | after a purge: what was looked at is delivered, and done if nothing is owed | step |
+//! | 14 | consumer sequences that nothing recorded uses | the next consumer sequence |
 //! | 12 | start | next sequence, stream's last, bytes of the start set, a 64-bit Roaring bitmap |
 
 use super::codec::{Corrupt, Reader, put, put_step};
@@ -105,6 +106,11 @@ pub enum Op {
         /// Next consumer sequence.
         next_cseq: u64,
     },
+    /// After a crash: an earlier life may have used the consumer sequences up to here.
+    Jump {
+        /// Next consumer sequence.
+        next_cseq: u64,
+    },
     /// A message is done whose delivery was not recorded.
     Ahead {
         /// Stream sequence.
@@ -133,6 +139,9 @@ pub struct Ledger {
     pub floor_cseq: u64,
     /// The stream's last sequence when the consumer was made.
     pub created_last_seq: u64,
+    /// The last jump over consumer sequences: what was recorded as delivered before it, and the
+    /// last sequence that it passed.
+    pub(super) jump: (u64, u64),
     /// What is delivered and not done.
     pub unacked: Unacked,
     policy: AckPolicy,
@@ -148,7 +157,7 @@ impl PartialEq for Ledger {
     fn eq(&self, other: &Self) -> bool {
         let key = |l: &Ledger| {
             let positions = (l.next_seq, l.next_cseq, l.delivered_seq);
-            (positions, l.floor_seq, l.floor_cseq, l.created_last_seq, l.ahead_all)
+            (positions, l.floor_seq, l.floor_cseq, l.created_last_seq, l.ahead_all, l.jump)
         };
         let slots = |l: &Ledger| -> Vec<_> {
             l.unacked.iter().map(|s| (s.seq, s.consumer_seq, s.due, s.deliveries)).collect()
@@ -198,6 +207,18 @@ impl Ledger {
     /// Where counting by filter begins: the position, or what comes after the start set.
     pub fn resume_seq(&self) -> u64 {
         if self.start.next().is_some() { self.start.resume() } else { self.next_seq }
+    }
+
+    /// The consumer sequence of the last delivery that is known: of a sequence that a jump passed
+    /// nobody knows whether it was used, and clients compare this one with what they got.
+    pub fn last_cseq(&self) -> u64 {
+        self.delivered_cseq(self.next_cseq - 1)
+    }
+
+    /// The last known delivery at or below a consumer sequence.
+    pub fn delivered_cseq(&self, cseq: u64) -> u64 {
+        let (from, to) = self.jump;
+        if (from..=to).contains(&cseq) { from } else { cseq }
     }
 
     /// Messages delivered more than once, also those that were dropped.
@@ -301,6 +322,11 @@ impl Ledger {
                 self.move_to(next_seq);
                 self.next_cseq = self.next_cseq.max(next_cseq);
             }
+            Op::Jump { next_cseq } if next_cseq > self.next_cseq => {
+                self.jump = (self.last_cseq(), next_cseq - 1);
+                self.next_cseq = next_cseq;
+            }
+            Op::Jump { .. } => {}
             Op::Ahead { seq } => {
                 self.ahead.insert(seq);
             }
@@ -392,6 +418,14 @@ impl Ledger {
                 }
                 self.delivered_seq = self.delivered_seq.max(delivered_seq);
                 self.perform(Op::Position { next_seq, next_cseq });
+                continue;
+            }
+            if tag == 14 {
+                let next_cseq = r.take()?;
+                if next_cseq == u64::MAX {
+                    return Err(Corrupt("a position is too large"));
+                }
+                self.perform(Op::Jump { next_cseq });
                 continue;
             }
             seq = r.step(seq)?;
@@ -496,13 +530,22 @@ impl Delta {
         self.run = Some(Run { tag, first: seq, count: 1, due });
     }
 
-    fn position(&mut self, at: (u64, u64, u64)) {
+    fn tag(&mut self, tag: u8) {
         self.close_run();
         if self.body.is_empty() {
             self.body.push(DELTA_VERSION);
             (self.seq, self.due) = (0, 0);
         }
-        self.body.push(9);
+        self.body.push(tag);
+    }
+
+    fn jump(&mut self, next_cseq: u64) {
+        self.tag(14);
+        put(&mut self.body, next_cseq);
+    }
+
+    fn position(&mut self, at: (u64, u64, u64)) {
+        self.tag(9);
         put(&mut self.body, at.0);
         put(&mut self.body, at.1);
         put(&mut self.body, at.2);
@@ -526,6 +569,7 @@ impl Delta {
             Op::Acked { seq } => return self.extend_run(2, seq, 0),
             // Noted as a move; the numbers follow when it matters.
             Op::Position { .. } => return,
+            Op::Jump { next_cseq } => return self.jump(next_cseq),
             Op::AckedAll { seq, .. } => (3, seq),
             Op::Redelivered { seq, .. } => (4, seq),
             Op::Due { seq, .. } => (5, seq),

@@ -229,12 +229,13 @@ impl Consumer {
     /// it durable; until then nothing is delivered.
     pub fn recovered(&mut self, now: Timestamp, stream_last: u64, clean: bool) {
         self.active_at = now.0;
+        self.wait_end = self.ledger.unacked.iter().map(|s| s.due).max().unwrap_or(0);
         self.durable_cseq = self.ledger.next_cseq - 1;
         if clean {
             return;
         }
         let next_cseq = self.ledger.next_cseq.saturating_add(SEQ_AHEAD_MAX);
-        self.ledger.change(Op::Position { next_seq: self.ledger.next_seq, next_cseq });
+        self.ledger.change(Op::Jump { next_cseq });
         self.earlier = (next_cseq - 1, stream_last);
     }
 
@@ -283,18 +284,24 @@ impl Consumer {
     /// What `CONSUMER.INFO` shows.
     pub fn info(&self) -> Info {
         Info {
-            delivered_consumer_seq: self.ledger.next_cseq - 1,
+            delivered_consumer_seq: self.ledger.last_cseq(),
             delivered_stream_seq: self.ledger.delivered_seq,
             delivered_at: self.delivered_at,
-            floor_consumer_seq: self.ledger.floor_cseq,
+            floor_consumer_seq: self.ledger.delivered_cseq(self.ledger.floor_cseq),
             floor_stream_seq: self.ledger.floor_seq,
             acked_at: self.acked_at,
             ack_pending: self.ledger.unacked.len(),
-            redelivered: self.ledger.redelivered(),
+            redelivered: self.redelivered(),
             waiting: self.waiting.len(),
             pending: self.pending(),
             push_bound: self.push.active,
         }
+    }
+
+    /// Messages delivered more than once. Those that were dropped after their only delivery were
+    /// not.
+    fn redelivered(&self) -> usize {
+        if self.settings.max_deliver == 1 { 0 } else { self.ledger.redelivered() }
     }
 
     /// The settings it follows.

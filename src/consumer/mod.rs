@@ -43,6 +43,7 @@ mod waiting;
 mod tests;
 
 pub use codec::Corrupt;
+pub use inputs::GONE_CHECKS_MAX;
 pub use machine::{Consumer, DeltaMark, Info, Meta, Outcome, Progress, Want};
 pub use request::{AckKind, AckSubject, duration_text, parse_duration};
 pub use settings::{

@@ -1,14 +1,15 @@
 //! A ledger as one blob, for checkpoints.
 //!
-//! # Layout (type 0x43, version 1)
+//! # Layout (type 0x43, version 2)
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | type: 0x43 |
-//! | 1 | version: 1 |
+//! | 1 | version: 2 |
 //! | LEB128 × 3 | next stream sequence, next consumer sequence, last delivered stream sequence |
 //! | LEB128 × 2 | floors: stream sequence, consumer sequence |
 //! | LEB128 × 3 | last sequence at creation, acknowledged ahead up to, resume position |
+//! | LEB128 × 2 | the last jump over consumer sequences: after, up to; not in version 1 |
 //! | LEB128 | count of unacknowledged messages; each as below |
 //! | LEB128 × 4 | step of stream sequence, of consumer sequence, of due time; deliveries |
 //! | LEB128 | count of dropped messages; each: step of stream sequence, deliveries |
@@ -23,7 +24,8 @@ use super::settings::AckPolicy;
 use super::start_set::{self, StartSet};
 
 const TYPE: u8 = 0x43;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_JUMP: u8 = 1;
 
 impl Ledger {
     /// Appends the whole state. What was not taken as a delta yet is part of it.
@@ -38,6 +40,8 @@ impl Ledger {
             self.created_last_seq,
             self.ahead_all,
             self.resume_seq(),
+            self.jump.0,
+            self.jump.1,
         ] {
             put(out, n);
         }
@@ -64,7 +68,8 @@ impl Ledger {
     /// Reads what [`Ledger::encode`] wrote.
     pub fn decode(policy: AckPolicy, bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut r = Reader(bytes);
-        if (r.byte()?, r.byte()?) != (TYPE, VERSION) {
+        let (of_type, version) = (r.byte()?, r.byte()?);
+        if of_type != TYPE || !(VERSION_WITHOUT_JUMP..=VERSION).contains(&version) {
             return Err(Corrupt("unknown type or version of a snapshot"));
         }
         let mut l = Ledger::blank(policy);
@@ -76,10 +81,16 @@ impl Ledger {
         l.created_last_seq = r.take()?;
         l.ahead_all = r.take()?;
         let resume = r.take()?;
+        if version > VERSION_WITHOUT_JUMP {
+            l.jump = (r.take()?, r.take()?);
+        }
         let positions = [l.next_seq, l.next_cseq, l.delivered_seq, l.floor_seq];
         let zero = l.next_seq == 0 || l.next_cseq == 0;
         if zero || l.floor_cseq >= l.next_cseq || positions.contains(&u64::MAX) {
             return Err(Corrupt("a floor lies above its position"));
+        }
+        if l.jump.0 > l.jump.1 || l.jump.1 >= l.next_cseq {
+            return Err(Corrupt("a jump leads above its position"));
         }
         l.decode_unacked(&mut r)?;
         let mut seq = 0;

@@ -137,10 +137,10 @@ impl Waiting {
         None
     }
 
-    /// All requests, in their order.
-    pub fn all(&self) -> Vec<u32> {
+    /// The first requests in their order, `max` of them at most.
+    pub fn first(&self, max: usize) -> Vec<u32> {
         let alive = self.round.iter().filter(|&&(at, g)| self.alive(at, g));
-        alive.map(|&(at, _)| at).collect()
+        alive.map(|&(at, _)| at).take(max).collect()
     }
 
     /// Somebody was seen to listen on a request's inbox.

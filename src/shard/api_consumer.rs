@@ -24,7 +24,7 @@ use crate::api::types::{
     SequenceInfo, Success, is_empty_request, write_response,
 };
 use crate::consumer::pending::Handle;
-use crate::consumer::{Consumer, ConsumerSettings, StartPosition};
+use crate::consumer::{Consumer, ConsumerSettings, GONE_CHECKS_MAX, StartPosition};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.
@@ -381,7 +381,11 @@ impl Shard {
         now: Timestamp,
         slot: usize,
         at: usize,
+        checks: &mut usize,
+        out: &mut impl Outlet,
     ) -> ConsumerInfo {
+        // Requests of clients that went away do not count as waiting.
+        self.with_consumer(slot, at, out, |c, sink| c.drop_gone(checks, sink));
         let cell = &mut self.cells[slot];
         let stream_name = cell.config.name.clone();
         let counted = cell.consumers.groups.pending(cell.consumers.cells[at].handle);
@@ -424,8 +428,7 @@ impl Shard {
         asker: &Asker,
         out: &mut impl Outlet,
     ) {
-        self.with_consumer(slot, at, out, |c, sink| c.drop_gone(now, sink));
-        let mut info = self.info_of_consumer(now, slot, at);
+        let mut info = self.info_of_consumer(now, slot, at, &mut { GONE_CHECKS_MAX }, out);
         if let Some(config) = &mut info.config {
             show_server(&mut config.metadata);
         }
@@ -502,8 +505,11 @@ impl Shard {
                 let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
                 let page: Vec<usize> =
                     names.values().skip(offset).take(LIST_LIMIT).copied().collect();
-                let consumers =
-                    page.into_iter().map(|at| self.info_of_consumer(now, slot, at)).collect();
+                let mut checks = GONE_CHECKS_MAX;
+                let infos = page
+                    .into_iter()
+                    .map(|at| self.info_of_consumer(now, slot, at, &mut checks, out));
+                let consumers = infos.collect();
                 let body = ConsumerListResponse {
                     total: total as u64,
                     offset: offset as u64,

@@ -442,7 +442,7 @@ fn closing_a_consumer() {
     b.pull_to("", "b");
     b.pull_to("", "c");
     b.sink.gone.push(b"c".to_vec());
-    b.consumer.drop_gone(b.now, &mut b.sink);
+    b.consumer.drop_gone(&mut 9, &mut b.sink);
     assert_eq!(b.lines(), ["c 408 Interest Expired|M: 1|B: 0"]);
     let mut other = b.consumer.clone();
     b.consumer.shutdown(&mut b.sink);
@@ -486,6 +486,82 @@ fn inactivity() {
     // Until it is gone for good, whoever asks is told.
     b.pull("{\"batch\":1,\"expires\":1000000000}");
     assert_eq!(b.lines(), ["inbox 409 Consumer Deleted"]);
+}
+
+#[test]
+fn whoever_acknowledges_is_active() {
+    for payload in ["", "+TERM", "-NAK 60s", "+WPI", "nonsense"] {
+        let s = with(|s| {
+            s.inactive_threshold = 500 * MS;
+            s.ack_wait = 100 * MS;
+        });
+        let mut b = Bench::new(s, 9);
+        b.pull("{\"batch\":9}");
+        for round in 1..=9u32 {
+            b.until(i64::from(round) * 400 * MS);
+            b.ack(u64::from(round), u64::from(round), payload);
+        }
+        b.until(3_700 * MS);
+        assert!(!b.lines().contains(&"auto delete".to_owned()), "{payload}");
+    }
+}
+
+/// Progress and a delayed refusal move the time until which somebody may be at work.
+#[test]
+fn work_in_progress_is_waited_for() {
+    let s = with(|s| {
+        s.inactive_threshold = 500 * MS;
+        s.ack_wait = 1000 * MS;
+    });
+    for (payload, gone) in [("+WPI", 2_400), ("-NAK 3s", 4_400)] {
+        let mut b = Bench::new(s.clone(), 1);
+        b.pull("1");
+        b.until(900 * MS);
+        b.ack(1, 1, payload);
+        b.lines();
+        b.until((gone - 1) * MS);
+        assert!(b.lines().is_empty(), "{payload}");
+        b.until(gone * MS);
+        assert_eq!(b.lines(), ["auto delete"], "{payload}");
+    }
+}
+
+#[test]
+fn requests_of_clients_that_went_away_are_not_counted() {
+    let s = with(|s| {
+        s.mode = Mode::Pull(PullSettings { max_waiting: 2, ..Default::default() });
+        s.max_ack_pending = 1;
+    });
+    let mut b = Bench::new(s, 3);
+    b.pull_to("1", "a");
+    b.lines();
+    b.pull_to("2", "b");
+    b.pull_to("9", "c");
+    b.pull_to("1", "d");
+    assert_eq!(b.lines(), ["d 409 Exceeded MaxWaiting"]);
+    // They leave room in the queue.
+    b.sink.gone.push(b"b".to_vec());
+    b.pull_to("1", "d");
+    assert_eq!(b.lines(), ["b 408 Interest Expired|M: 2|B: 0"]);
+    // Neither do they speak for messages.
+    b.pull_to("{\"no_wait\":true}", "e");
+    assert_eq!(b.lines(), ["e 408 Requests Pending"]);
+    b.sink.gone.push(b"c".to_vec());
+    b.pull_to("{\"no_wait\":true}", "e");
+    assert_eq!(b.lines(), ["c 408 Interest Expired|M: 9|B: 0"]);
+    assert_eq!(b.numbers()[6], 2);
+}
+
+#[test]
+fn nothing_was_delivered_twice_with_one_delivery() {
+    let s = with(|s| {
+        s.max_deliver = 1;
+        s.ack_wait = 10 * MS;
+    });
+    let mut b = Bench::new(s, 3);
+    b.pull("{\"batch\":3}");
+    b.until(20 * MS);
+    assert_eq!(b.numbers()[4..6], [0, 0]);
 }
 
 #[test]

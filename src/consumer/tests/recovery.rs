@@ -61,6 +61,7 @@ fn a_crash_reuses_no_consumer_sequence_and_takes_late_acknowledgements() {
     let seqs: Vec<_> = b.lines().iter().map(|l| l.split('.').nth(2).map(str::to_owned)).collect();
     let want: Vec<_> = ["3", "5", "6", "7", "8", "9", "10"].map(|s| Some(s.to_owned())).to_vec();
     assert_eq!(seqs[..7], want[..]);
+    // What it says of itself is what it knows to be delivered.
     let first_new = 2 + SEQ_AHEAD_MAX + 1;
     assert_eq!(b.numbers()[0], first_new + 6);
     // The answered acknowledgement survives the next crash too.
@@ -68,6 +69,60 @@ fn a_crash_reuses_no_consumer_sequence_and_takes_late_acknowledgements() {
     restart(&mut b, durable, false);
     assert!(b.consumer.ledger.unacked.get(4).is_none());
     assert_eq!(b.numbers()[4], 9);
+}
+
+/// Clients compare what heartbeats say with the last consumer sequence that they got.
+#[test]
+fn nothing_says_that_the_jump_was_delivered() {
+    let push = PushSettings {
+        deliver_subject: b"dlv".to_vec(),
+        idle_heartbeat: SECOND,
+        ..Default::default()
+    };
+    let mut b = Bench::new(ConsumerSettings { mode: Mode::Push(push), ..push_settings() }, 3);
+    b.consumer.interest(b.now, true);
+    b.drive();
+    (1..=3).for_each(|seq| assert!(b.ack(seq, seq, "")));
+    // Two crashes in a row, and a stop in between.
+    for (life, clean) in [false, false, true].into_iter().enumerate() {
+        let durable = b.log.len();
+        restart(&mut b, durable, clean);
+        b.flush();
+        assert_eq!(b.numbers()[..4], [3, 3, 3, 3], "{life}");
+        let mut snapshot = Vec::new();
+        b.consumer.encode_snapshot(&mut snapshot);
+        let settings = b.consumer.settings().clone();
+        let copy = Consumer::restore(settings, b.now, Some(&snapshot), 1).expect("a snapshot");
+        assert!(copy.same_state(&b.consumer));
+        b.consumer.interest(b.now, true);
+        b.until(b.now.0 + SECOND);
+        let want = "dlv 100 Idle Heartbeat|Nats-Last-Consumer: 3|Nats-Last-Stream: 3";
+        assert_eq!(b.lines(), [want], "{life}");
+    }
+    // The next delivery has a sequence that was not used, and so has what is said from then on.
+    b.append(b"s.a");
+    b.drive();
+    let cseq = 3 + 2 * SEQ_AHEAD_MAX + 1;
+    assert_eq!(b.lines(), [format!("dlv .1.4.{cseq}.4000000.0")]);
+    assert_eq!(b.numbers()[..4], [cseq, 4, 3, 3]);
+    b.until(b.now.0 + SECOND);
+    let want = format!("dlv 100 Idle Heartbeat|Nats-Last-Consumer: {cseq}|Nats-Last-Stream: 4");
+    assert_eq!(b.lines(), [want]);
+    b.ack(4, cseq, "");
+    assert_eq!(b.numbers()[..4], [cseq, 4, cseq, 4]);
+}
+
+#[test]
+fn a_message_in_work_keeps_the_consumer_after_a_restart() {
+    let s = ConsumerSettings { inactive_threshold: 100 * MS, ..pull_settings() };
+    let mut b = Bench::new(s, 1);
+    b.pull("1");
+    let durable = b.log.len();
+    restart(&mut b, durable, true);
+    b.until(30 * SECOND + 99 * MS);
+    assert!(b.lines().is_empty());
+    b.until(30 * SECOND + 100 * MS);
+    assert_eq!(b.lines(), ["auto delete"]);
 }
 
 #[test]

@@ -13,10 +13,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const ZERO_BYTES: usize = 1 << 20;
+/// Files that a directory keeps open at most.
+pub const OPEN_FILES_MAX: usize = 16;
 
 /// The files of one shard.
 pub struct Directory {
     path: PathBuf,
+    /// The directory itself, to make what was created or removed last.
+    handle: fs::File,
     open: BTreeMap<File, fs::File>,
 }
 
@@ -45,8 +49,9 @@ impl Directory {
             sync_directory(parent)?;
         }
         // A process that was killed may have left files that are not in the directory for good.
-        sync_directory(path)?;
-        Ok(Directory { path: path.to_path_buf(), open: BTreeMap::new() })
+        let handle = fs::File::open(path).map_err(|e| failed(&e, "open", path))?;
+        handle.sync_all().map_err(|e| failed(&e, "flush the directory", path))?;
+        Ok(Directory { path: path.to_path_buf(), handle, open: BTreeMap::new() })
     }
 
     /// Where it is.
@@ -54,8 +59,15 @@ impl Directory {
         &self.path
     }
 
+    fn sync(&self) -> Result<(), DeviceError> {
+        self.handle.sync_all().map_err(|e| failed(&e, "flush the directory", &self.path))
+    }
+
     fn file(&mut self, file: File) -> Result<&fs::File, DeviceError> {
         if !self.open.contains_key(&file) {
+            if self.open.len() >= OPEN_FILES_MAX {
+                self.open.clear();
+            }
             let path = file_path(&self.path, file);
             let opened = open_file(&self.path, file).map_err(|e| failed(&e, "open", &path))?;
             self.open.insert(file, opened);
@@ -174,6 +186,9 @@ impl Blocking for Directory {
                 .mode(0o600)
                 .open(&path)
                 .map_err(|e| failed(&e, "create", &path))?;
+            if self.open.len() >= OPEN_FILES_MAX {
+                self.open.clear();
+            }
             self.open.insert(file, handle);
         }
         let filled = self.fill(file, bytes, fill);
@@ -183,14 +198,14 @@ impl Blocking for Directory {
             let _ = fs::remove_file(&path);
         }
         filled?;
-        sync_directory(&self.path)
+        self.sync()
     }
 
     fn remove(&mut self, file: File) -> Result<(), DeviceError> {
         let path = file_path(&self.path, file);
         self.open.remove(&file);
         fs::remove_file(&path).map_err(|e| failed(&e, "remove", &path))?;
-        sync_directory(&self.path)
+        self.sync()
     }
 
     fn free_bytes(&mut self) -> Result<u64, DeviceError> {

@@ -94,6 +94,7 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         logger: logger.clone(),
         reactors,
         store,
+        descriptors_elsewhere: control.as_ref().map_or(0, |_| control::DESCRIPTORS_MAX),
         options: options.clone(),
     };
     let node = Node::start(plan, listener).map_err(|e| start_error(&e))?;
@@ -285,6 +286,7 @@ fn serve(
         }
     }
     logger.info(format_args!("{}", banner::SHUTDOWN));
+    node.stop_accepting();
     if options.jetstream.is_some() {
         logger.info(format_args!("{}", banner::JETSTREAM_SHUTDOWN_BEGIN));
         shut_down_jetstream(&node);

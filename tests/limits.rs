@@ -317,3 +317,68 @@ fn a_write_that_fails_stops_the_node_and_loses_nothing() {
         assert!(acks > 0 && messages >= acks, "{acks} acknowledged, {info}");
     }
 }
+
+#[test]
+fn a_port_refuses_from_the_moment_its_process_is_gone() {
+    let _alone = alone();
+    for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+        let mut server = start("");
+        let clients: Vec<TcpStream> = (0..20).map(|_| connect(server.port())).collect();
+        server.signal(signal);
+        server.wait_exit(WAIT).expect("an end");
+        for _ in 0..200 {
+            let kind = TcpStream::connect(("127.0.0.1", server.port())).map_err(|e| e.kind());
+            assert_eq!(kind.err(), Some(ErrorKind::ConnectionRefused), "after signal {signal}");
+        }
+        drop(clients);
+    }
+}
+
+/// True if a PONG comes, false if the connection ends before.
+fn answered(socket: &mut TcpStream) -> bool {
+    let mut got = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n) = socket.read(&mut buffer)
+        && n > 0
+    {
+        got.extend_from_slice(&buffer[..n]);
+        if String::from_utf8_lossy(&got).contains("PONG") {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn connections_take_no_descriptor_from_the_log() {
+    let _alone = alone();
+    raise_files();
+    for (reactors, clients) in [(1, 150), (2, 100)] {
+        let setup = Setup { reactors, descriptors: 300, ..Setup::default() };
+        let server = Server::start(Kind::Corelane, setup).expect("a server");
+        let mut first = connect(server.port());
+        // More than there are descriptors for, while the log is to open many files.
+        let mut held: Vec<TcpStream> = (0..500)
+            .map(|_| TcpStream::connect(("127.0.0.1", server.port())).expect("a connection"))
+            .collect();
+        request(&mut first, "$JS.API.STREAM.CREATE.D", "{\"name\":\"D\",\"subjects\":[\"d\"]}");
+        let body = "x".repeat(900_000);
+        for n in 1..=200 {
+            let answer = request(&mut first, "d", &body);
+            assert!(answer.contains(&format!("\"seq\":{n}")), "{answer}");
+        }
+        let served = held.iter_mut().filter_map(|socket| {
+            socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+            socket.write_all(&[CONNECT, b"PING\r\n"].concat()).ok()?;
+            answered(socket).then_some(())
+        });
+        assert!(served.count() >= clients, "{reactors} reactors");
+        drop(held);
+        eventually("connections are accepted again", || {
+            let mut socket = TcpStream::connect(("127.0.0.1", server.port())).expect("connected");
+            socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+            let sent = socket.write_all(&[CONNECT, b"PING\r\n"].concat());
+            sent.is_ok() && answered(&mut socket)
+        });
+    }
+}

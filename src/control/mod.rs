@@ -19,7 +19,7 @@ mod server;
 mod status;
 mod varz;
 
-pub use server::{Control, start};
+pub use server::{Control, DESCRIPTORS_MAX, start};
 pub use status::{
     Health, JetStreamStatus, ReactorStatus, ShardStatus, Site, Snapshot, StatusSource,
 };

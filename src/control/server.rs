@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 
 /// Connections served at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 64;
+/// Descriptors that it opens at most once it runs: its connections, and `/proc` files.
+pub const DESCRIPTORS_MAX: usize = CONNECTIONS_MAX + 4;
 /// How long one connection may last.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the reactors have to answer.

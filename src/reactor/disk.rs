@@ -3,22 +3,31 @@
 //!
 //! A write with a flush is one write and one linked data flush; both report as one. Creating and
 //! removing files goes to a thread, because reserving and zeroing space blocks.
+//!
+//! A shard has a share of the process's descriptors. Files that were not used for longest are closed
+//! for others; an operation whose file cannot be opened for want of a descriptor waits for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use corelane_storage::device::blocking::{Directory, open_file};
 use corelane_storage::device::{Blocking, DeviceError, Done, File, IoBuf, Op, Token, WriteView};
 use corelane_storage::log::EXTENSION_BYTES_MAX;
 use io_uring::{opcode, squeue, types};
 
+use super::descriptors;
 use super::driver::Driver;
 use super::run::Mailbox;
 use super::tag::{self, Kind};
 use crate::turn::Command;
 use crate::turn::report::DiskReport;
+use crate::types::Timestamp;
+
+/// When an operation that waits for a descriptor is tried again, if no other has ended before.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// The disks of one reactor, by position among its shards.
 pub struct Disks {
@@ -29,17 +38,41 @@ pub struct Disks {
     thread: Option<std::thread::JoinHandle<()>>,
     /// What follows a write that is to have zeroes behind it.
     zeroes: IoBuf,
+    /// Files that a shard has open at most.
+    files_max: usize,
+    /// Uses of files so far.
+    uses: u64,
+    /// Operations that wait for a descriptor. The log bounds how many it has under way.
+    waiting: VecDeque<(usize, Op)>,
+    /// Operations whose file could not be opened.
+    failed: Vec<(usize, Done)>,
 }
 
 struct Disk {
     directory: PathBuf,
-    files: BTreeMap<File, std::fs::File>,
+    files: BTreeMap<File, OpenFile>,
     counted: DiskReport,
+}
+
+struct OpenFile {
+    handle: std::fs::File,
+    /// Operations under way. None of them is in the kernel for sure, so the descriptor stays.
+    busy: u32,
+    /// The number of its last use.
+    used: u64,
+}
+
+/// Why there is no descriptor of a file.
+enum NotOpen {
+    /// All that may be open are, and in use.
+    Wait,
+    Failed(DeviceError),
 }
 
 /// An operation in the ring.
 struct Running {
     shard: usize,
+    file: File,
     token: Token,
     what: What,
     /// What it reports when its last part is over and nothing failed.
@@ -49,14 +82,19 @@ struct Running {
 }
 
 enum What {
-    Write { file: File, offset: u64, data: WriteView, zeroes: u32 },
+    Write { offset: u64, data: WriteView, zeroes: u32 },
     Flush,
     Read { buf: Option<IoBuf> },
 }
 
 impl Disks {
-    /// The disks in `directories`. Their thread wakes the reactor through `mailbox`.
-    pub fn new(directories: Vec<PathBuf>, mailbox: Mailbox) -> std::io::Result<Self> {
+    /// The disks in `directories`, each with up to `files_max` open files. Their thread wakes the
+    /// reactor through `mailbox`.
+    pub fn new(
+        directories: Vec<PathBuf>,
+        files_max: usize,
+        mailbox: Mailbox,
+    ) -> std::io::Result<Self> {
         let mut disks = Disks {
             shards: Vec::new(),
             running: slab::Slab::new(),
@@ -64,6 +102,10 @@ impl Disks {
             worker: None,
             thread: None,
             zeroes: IoBuf::zeroed(EXTENSION_BYTES_MAX as usize),
+            files_max,
+            uses: 0,
+            waiting: VecDeque::new(),
+            failed: Vec::new(),
         };
         if directories.is_empty() {
             return Ok(disks);
@@ -90,8 +132,7 @@ impl Disks {
 
     /// Starts an operation of the shard at position `shard`.
     pub fn submit(&mut self, shard: usize, op: Op, driver: &mut Driver) {
-        let token = op.token();
-        match op {
+        let file = match &op {
             Op::Create { .. } | Op::Remove { .. } => {
                 if let Op::Remove { slot, .. } = &op {
                     self.shards[shard].files.remove(&File::Segment(*slot));
@@ -99,38 +140,81 @@ impl Disks {
                 if let Some(worker) = &self.worker {
                     let _ = worker.send((shard, op));
                 }
+                return;
             }
-            Op::Write { file, offset, data, zeroes, flush, .. } => {
-                let what = What::Write { file, offset, data, zeroes };
-                self.write(Running::new(shard, token, what), flush, driver);
+            Op::Write { file, .. } | Op::Flush { file, .. } | Op::Read { file, .. } => *file,
+        };
+        match self.fd(shard, file) {
+            Ok(fd) => self.begin(shard, file, fd, op, driver),
+            Err(NotOpen::Wait) => self.waiting.push_back((shard, op)),
+            Err(NotOpen::Failed(error)) => {
+                let token = op.token();
+                let buf = match op {
+                    Op::Read { buf, .. } => Some(buf),
+                    _ => None,
+                };
+                self.failed.push((shard, Done { token, result: Err(error), buf }));
             }
-            Op::Flush { file, .. } => {
+        }
+    }
+
+    /// Tries again what waited for a descriptor, and hands over what failed for want of its file.
+    pub fn settle(&mut self, driver: &mut Driver, mut done: impl FnMut(usize, Done)) {
+        for _ in 0..self.waiting.len() {
+            let Some((shard, op)) = self.waiting.pop_front() else { break };
+            self.submit(shard, op, driver);
+        }
+        for (shard, d) in self.failed.drain(..) {
+            done(shard, d);
+        }
+    }
+
+    /// When `settle` must be called at the latest.
+    pub fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.failed.is_empty() {
+            return Some(now);
+        }
+        let retry = RETRY.as_nanos() as i64;
+        (!self.waiting.is_empty()).then(|| now.plus(retry))
+    }
+
+    /// True if the kernel works on anything.
+    pub fn any_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    fn begin(&mut self, shard: usize, file: File, fd: types::Fd, op: Op, driver: &mut Driver) {
+        let token = op.token();
+        match op {
+            Op::Write { offset, data, zeroes, flush, .. } => {
+                let what = What::Write { offset, data, zeroes };
+                self.write(Running::new(shard, file, token, what), fd, flush, driver);
+            }
+            Op::Flush { .. } => {
                 self.shards[shard].counted.flushes += 1;
-                let fd = self.fd(shard, file);
-                let slot = self.running.insert(Running::new(shard, token, What::Flush));
+                let slot = self.running.insert(Running::new(shard, file, token, What::Flush));
                 let entry = opcode::Fsync::new(fd)
                     .flags(types::FsyncFlags::DATASYNC)
                     .build()
                     .user_data(tag::pack(Kind::Disk, slot << 1 | 1));
                 driver.push(&entry);
             }
-            Op::Read { file, offset, len, mut buf, .. } => {
-                let fd = self.fd(shard, file);
+            Op::Read { offset, len, mut buf, .. } => {
                 let pointer = buf.as_mut_ptr();
                 let what = What::Read { buf: Some(buf) };
-                let slot = self.running.insert(Running::new(shard, token, what));
+                let slot = self.running.insert(Running::new(shard, file, token, what));
                 let entry = opcode::Read::new(fd, pointer, len as u32)
                     .offset(offset)
                     .build()
                     .user_data(tag::pack(Kind::Disk, slot << 1));
                 driver.push(&entry);
             }
+            Op::Create { .. } | Op::Remove { .. } => {}
         }
     }
 
-    fn write(&mut self, mut running: Running, flush: bool, driver: &mut Driver) {
-        let What::Write { file, offset, data, zeroes } = &running.what else { return };
-        let fd = self.fd(running.shard, *file);
+    fn write(&mut self, mut running: Running, fd: types::Fd, flush: bool, driver: &mut Driver) {
+        let What::Write { offset, data, zeroes } = &running.what else { return };
         let zeroes = *zeroes as usize;
         // What a write with a flush reports when the flush is through.
         running.result = Ok(data.len() + zeroes);
@@ -168,20 +252,44 @@ impl Disks {
         driver.push(&sync);
     }
 
-    fn fd(&mut self, shard: usize, file: File) -> types::Fd {
-        let disk = &mut self.shards[shard];
-        let handle = disk.files.entry(file).or_insert_with(|| {
-            open_file(&disk.directory, file).unwrap_or_else(|e| {
-                panic!("cannot open {file:?} in {}: {e}", disk.directory.display())
-            })
-        });
-        types::Fd(handle.as_raw_fd())
+    /// The descriptor of a file, for one more operation.
+    fn fd(&mut self, shard: usize, file: File) -> Result<types::Fd, NotOpen> {
+        self.uses += 1;
+        let (disk, used) = (&mut self.shards[shard], self.uses);
+        if let Some(open) = disk.files.get_mut(&file) {
+            open.busy += 1;
+            open.used = used;
+            return Ok(types::Fd(open.handle.as_raw_fd()));
+        }
+        if disk.files.len() >= self.files_max && !disk.close_one() {
+            return Err(NotOpen::Wait);
+        }
+        let handle = loop {
+            match open_file(&disk.directory, file) {
+                Ok(handle) => break handle,
+                Err(e) if descriptors::ran_out(&e) => {
+                    if !disk.close_one() {
+                        return Err(NotOpen::Wait);
+                    }
+                }
+                Err(e) => {
+                    let what = format!("cannot open {file:?} in {}", disk.directory.display());
+                    return Err(NotOpen::Failed(DeviceError::from_io(&e, &what)));
+                }
+            }
+        };
+        let fd = types::Fd(handle.as_raw_fd());
+        disk.files.insert(file, OpenFile { handle, busy: 1, used });
+        Ok(fd)
     }
 
     /// A completion of the ring: part `tagged & 1` (1 is the flush) of operation `tagged >> 1`.
     pub fn complete(&mut self, tagged: usize, result: i32, mut done: impl FnMut(usize, Done)) {
         let (slot, is_flush) = (tagged >> 1, tagged & 1 == 1);
         let Some(mut running) = self.running.try_remove(slot) else { return };
+        if let Some(open) = self.shards[running.shard].files.get_mut(&running.file) {
+            open.busy -= 1;
+        }
         running.note(result, is_flush);
         let buf = match running.what {
             What::Read { buf } => buf,
@@ -212,9 +320,18 @@ impl Disks {
     }
 }
 
+impl Disk {
+    /// Closes the file that was not used for longest. False if all are in use.
+    fn close_one(&mut self) -> bool {
+        let idle = self.files.iter().filter(|(_, open)| open.busy == 0);
+        let oldest = idle.min_by_key(|(_, open)| open.used).map(|(file, _)| *file);
+        oldest.is_some_and(|file| self.files.remove(&file).is_some())
+    }
+}
+
 impl Running {
-    fn new(shard: usize, token: Token, what: What) -> Self {
-        Running { shard, token, what, result: Ok(0), pieces: None }
+    fn new(shard: usize, file: File, token: Token, what: What) -> Self {
+        Running { shard, file, token, what, result: Ok(0), pieces: None }
     }
 
     fn note(&mut self, result: i32, is_flush: bool) {
@@ -244,22 +361,39 @@ fn files_thread(
     results: &mpsc::Sender<(usize, Done)>,
     mailbox: &Mailbox,
 ) {
-    let mut directories: Vec<_> = paths.iter().map(|p| Directory::open(p)).collect();
+    let mut directories: Vec<Option<Directory>> = paths.iter().map(|_| None).collect();
     while let Ok((shard, op)) = jobs.recv() {
         let token = op.token();
-        let result = match &mut directories[shard] {
-            Err(e) => Err(e.clone()),
-            Ok(directory) => match op {
-                Op::Create { slot, bytes, fill, .. } => {
-                    directory.create(File::Segment(slot), bytes, fill)
-                }
-                Op::Remove { slot, .. } => directory.remove(File::Segment(slot)),
-                _ => Ok(()),
-            },
-        };
+        let result = carry_out(&paths[shard], &mut directories[shard], &op);
         let done = Done { token, result: result.map(|()| 0), buf: None };
         if results.send((shard, done)).is_err() || !mailbox.send(Command::Nothing) {
             return;
         }
+    }
+}
+
+/// Creates or removes a file, as soon as there are descriptors for it.
+fn carry_out(path: &Path, place: &mut Option<Directory>, op: &Op) -> Result<(), DeviceError> {
+    loop {
+        match try_once(path, place, op) {
+            Err(DeviceError::Io { errno: libc::EMFILE | libc::ENFILE, .. }) => {
+                std::thread::sleep(RETRY);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_once(path: &Path, place: &mut Option<Directory>, op: &Op) -> Result<(), DeviceError> {
+    let directory = match place {
+        Some(directory) => directory,
+        None => place.insert(Directory::open(path)?),
+    };
+    match op {
+        Op::Create { slot, bytes, fill, .. } => {
+            directory.create(File::Segment(*slot), *bytes, *fill)
+        }
+        Op::Remove { slot, .. } => directory.remove(File::Segment(*slot)),
+        _ => Ok(()),
     }
 }

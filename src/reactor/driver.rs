@@ -72,6 +72,14 @@ impl Driver {
         }
     }
 
+    /// Cancels whatever can be: each operation ends with a completion of its own.
+    pub fn cancel_all(&mut self) {
+        let entry = io_uring::opcode::AsyncCancel2::new(types::CancelBuilder::any())
+            .build()
+            .user_data(super::tag::pack(super::tag::Kind::Ignore, 0));
+        self.push(&entry);
+    }
+
     /// Makes sure that `count` entries fit without a submit in between: linked entries must go in
     /// together.
     pub fn reserve(&mut self, count: usize) {
@@ -87,7 +95,10 @@ impl Driver {
         match self.ring.submit() {
             Ok(_) => {}
             Err(e)
-                if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)) => {}
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
+                ) => {}
             Err(e) => panic!("io_uring submit failed: {e}"),
         }
     }
@@ -108,7 +119,7 @@ impl Driver {
             Err(e)
                 if matches!(
                     e.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
                 ) => {}
             Err(e) => panic!("io_uring wait failed: {e}"),
         }

@@ -8,8 +8,17 @@ use super::driver::Driver;
 use super::tag::{self, Kind};
 use crate::types::ConnId;
 
-/// A connected socket, the connection it is to be, and the peer's address.
-pub type NewSocket = (OwnedFd, ConnId, String);
+/// A connected socket for the reactor that is to carry it.
+pub struct NewSocket {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// The connection it is to be.
+    pub conn: ConnId,
+    /// The peer's address.
+    pub peer: String,
+    /// Whether the node serves it, or has as many connections as it may have.
+    pub served: bool,
+}
 
 /// The links of one reactor to all others.
 pub type Links = crate::turn::links::Links<NewSocket>;

@@ -1,39 +1,30 @@
 //! The one plain listener: an address in use must be an error, so it is bound before any reactor
 //! starts.
+//!
+//! A port must refuse from the moment its process is gone, however that ended. So the ring never
+//! holds the listener: what a ring holds outlives the process until the kernel has taken the ring
+//! down in the background, and an armed accept or poll holds its file. The ring polls an epoll
+//! instance instead, which watches the listener without holding it, and connections are accepted by
+//! plain system calls.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// How long an address in use is asked for again. A process that was killed may hold its sockets a
-/// little longer than it lives: the kernel takes its rings down in the background.
-const IN_USE_MAX: Duration = Duration::from_secs(1);
-/// Time between two attempts.
-const IN_USE_PAUSE: Duration = Duration::from_millis(5);
-
 /// Binds and listens on `host:port`; port -1 is asked for as 0.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let begun = Instant::now();
-    loop {
-        match bind_once(host, port) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < IN_USE_MAX => {
-                std::thread::sleep(IN_USE_PAUSE);
-            }
-            other => return other,
-        }
-    }
-}
-
-fn bind_once(host: &str, port: u16) -> io::Result<TcpListener> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let mut last = io::Error::other("no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpListener::bind(address) {
             Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                // Sockets inherit these from the listener they come from.
+                option(&listener, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+                option(&listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
                 // SAFETY: listening again on a listening socket only changes its backlog.
                 unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
                 return Ok(listener);
@@ -44,22 +35,73 @@ fn bind_once(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// Prepares an accepted socket: no delay, keep-alive. Returns it with its peer's address.
-pub fn adopt(fd: RawFd) -> (OwnedFd, Option<SocketAddr>) {
-    // SAFETY: the kernel has just handed this descriptor out to us alone.
-    let stream = unsafe { std::net::TcpStream::from_raw_fd(fd) };
-    let _ = stream.set_nodelay(true);
+/// Switches a socket's option on.
+fn option(socket: &TcpListener, level: i32, name: i32) -> io::Result<()> {
     let one: libc::c_int = 1;
     // SAFETY: a plain integer socket option.
-    unsafe {
+    let done = unsafe {
         libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_KEEPALIVE,
+            socket.as_raw_fd(),
+            level,
+            name,
             (&raw const one).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
-        );
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What reactor 0 has beside the others: the listener, and a watch on it.
+pub struct Acceptor {
+    /// The listening socket; gone once the node no longer accepts.
+    listener: Option<TcpListener>,
+    watch: OwnedFd,
+    next_conn: u64,
+}
+
+impl Acceptor {
+    /// Watches `listener`, which must not block.
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        // SAFETY: no preconditions; the descriptor is checked and owned at once.
+        let watch = unsafe {
+            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        let (epoll, add) = (watch.as_raw_fd(), libc::EPOLL_CTL_ADD);
+        // SAFETY: both descriptors are open, and `event` is read only.
+        if unsafe { libc::epoll_ctl(epoll, add, listener.as_raw_fd(), &mut event) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Acceptor { listener: Some(listener), watch, next_conn: 1 })
     }
-    let peer = stream.peer_addr().ok();
-    (stream.into(), peer)
+
+    /// What to poll for connections that wait, as long as any are accepted.
+    pub fn watch(&self) -> Option<RawFd> {
+        self.listener.as_ref().map(|_| self.watch.as_raw_fd())
+    }
+
+    /// The next connection that waits, if one does.
+    pub fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let Some(listener) = &self.listener else { return Ok(None) };
+        match listener.accept() {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The id of the next connection.
+    pub fn next_conn(&mut self) -> u64 {
+        self.next_conn += 1;
+        self.next_conn - 1
+    }
+
+    /// Lets nobody connect any more.
+    pub fn stop(&mut self) {
+        self.listener = None;
+    }
 }

@@ -10,6 +10,7 @@
 
 mod affinity;
 mod clock;
+mod descriptors;
 mod disk;
 mod driver;
 mod idle;

@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::JoinHandle;
 
@@ -11,12 +10,13 @@ use corelane_ringbuf::{Endpoint, LaneCapacity, mesh};
 
 use super::affinity;
 use super::clock::Clock;
+use super::descriptors::{self, Connections, Demand, Shares};
 use super::disk::Disks;
 use super::driver::Driver;
 use super::idle::IdleHold;
 use super::links::{Lane, Links};
-use super::listener;
-use super::run::{Acceptor, Mailbox, Parts, Reactor};
+use super::listener::{self, Acceptor};
+use super::run::{Mailbox, Parts, Reactor};
 use super::store::Store;
 use super::tails::Tails;
 use crate::config::Options;
@@ -52,6 +52,8 @@ pub struct Plan {
     pub pin: bool,
     /// The store, if JetStream is on.
     pub store: Option<Store>,
+    /// Descriptors that others than reactors may still open.
+    pub descriptors_elsewhere: usize,
 }
 
 /// Why a node did not start.
@@ -79,7 +81,7 @@ pub struct Node {
     address: SocketAddr,
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
-    loads: Arc<[AtomicUsize]>,
+    connections: Arc<Connections>,
 }
 
 /// What the reactors' threads share while they start.
@@ -87,8 +89,9 @@ struct Start {
     plan: Plan,
     rings: Mutex<Vec<RawFd>>,
     made: Barrier,
+    shares: Shares,
     mailboxes: Vec<Mailbox>,
-    loads: Arc<[AtomicUsize]>,
+    connections: Arc<Connections>,
     tails: Tails,
     ready: mpsc::Sender<Result<(), NodeError>>,
 }
@@ -121,14 +124,16 @@ impl Node {
             receivers.push(receiver);
         }
         let (ready, readiness) = mpsc::channel();
+        let shares = share_descriptors(&plan).map_err(NodeError::Reactor)?;
         let shards = plan.store.as_ref().map_or(1, |store| store.shards);
         let tails = Tails::new(shards, plan.options.engine.tail_cache_bytes);
         let start = Arc::new(Start {
             plan,
             rings: Mutex::new(vec![-1; n]),
             made: Barrier::new(n),
+            shares,
             mailboxes: mailboxes.clone(),
-            loads: (0..n).map(|_| AtomicUsize::new(0)).collect(),
+            connections: Arc::new(Connections::new(n)),
             ready,
             tails,
         });
@@ -143,7 +148,7 @@ impl Node {
                 .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
             threads.push(thread);
         }
-        let loads = start.loads.clone();
+        let connections = start.connections.clone();
         drop(start);
         for _ in 0..n {
             match readiness.recv() {
@@ -152,7 +157,7 @@ impl Node {
                 Err(_) => return Err(NodeError::Reactor("a reactor ended at its start".into())),
             }
         }
-        Ok(Node { address, mailboxes, threads, loads })
+        Ok(Node { address, mailboxes, threads, connections })
     }
 
     /// Where clients connect.
@@ -162,12 +167,19 @@ impl Node {
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum()
+        self.connections.open()
     }
 
     /// The reactors' mailboxes, by id.
     pub fn mailboxes(&self) -> &[Mailbox] {
         &self.mailboxes
+    }
+
+    /// Lets nobody connect any more.
+    pub fn stop_accepting(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::StopAccepting);
+        }
     }
 
     /// Tells every reactor to stop, and waits for them.
@@ -179,6 +191,17 @@ impl Node {
             let _ = thread.join();
         }
     }
+}
+
+fn share_descriptors(plan: &Plan) -> Result<Shares, String> {
+    let demand = Demand {
+        limit: descriptors::limit(),
+        open: descriptors::open(),
+        others: plan.descriptors_elsewhere,
+        reactors: plan.reactors,
+        shards: plan.store.as_ref().map_or(0, |store| usize::from(store.shards)),
+    };
+    demand.share()
 }
 
 fn reactor_thread(own: Own, start: &Start) {
@@ -228,8 +251,10 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
     start.made.wait();
     let rings = start.rings.lock().map(|r| r.clone()).unwrap_or_default();
     let mailbox = start.mailboxes[own.id].clone();
-    let disks = Disks::new(directories, mailbox.clone())
+    let disks = Disks::new(directories, start.shares.shard_files, mailbox.clone())
         .map_err(|e| NodeError::Reactor(format!("thread: {e}")))?;
+    let acceptor = own.listener.map(Acceptor::new).transpose();
+    let acceptor = acceptor.map_err(|e| NodeError::Reactor(format!("epoll: {e}")))?;
     Ok(Reactor::new(Parts {
         core,
         id: ReactorId(own.id as u16),
@@ -240,8 +265,9 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         disks,
         commands: own.commands,
         mailbox,
-        acceptor: own.listener.map(|l| Acceptor { listener: Some(l), next_conn: 1 }),
-        loads: start.loads.clone(),
+        acceptor,
+        connections: start.connections.clone(),
+        shares: start.shares,
         connections_max: plan.options.limits.connections_max,
         logger: plan.logger.clone(),
         tails: start.tails.clone(),

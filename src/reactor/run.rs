@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,11 +9,12 @@ use corelane_storage::device::Op;
 use io_uring::{opcode, types};
 
 use super::clock::Clock;
+use super::descriptors::{self, Connections, Shares};
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
 use super::idle::IdleHold;
 use super::links::{self, Links, NewSocket};
-use super::listener;
+use super::listener::Acceptor;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
 use super::tails::Tails;
@@ -27,7 +27,9 @@ use crate::types::{ConnId, ReactorId, Timestamp};
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
 const STALL: i64 = 5_000_000;
 /// How long nobody is accepted after descriptors ran out, in nanoseconds.
-const ACCEPT_PAUSE: i64 = 100_000_000;
+const ACCEPT_PAUSE: i64 = 10_000_000;
+/// Connections accepted in one turn.
+const ACCEPTS_MAX: usize = 64;
 
 /// Turns after a stop at least.
 const STOP_TURNS: u32 = 2;
@@ -35,6 +37,9 @@ const STOP_TURNS: u32 = 2;
 const STOP_MAX: i64 = 500_000_000;
 /// How long a stopping reactor waits for one more completion.
 const STOP_LOOK: Duration = Duration::from_millis(1);
+/// How many such waits what the kernel still works on may take: what it does not give back by then
+/// is left to it.
+const STOP_LOOKS_MAX: u32 = 5_000;
 
 /// How other threads reach a reactor: a queue and a descriptor that wakes it.
 #[derive(Clone)]
@@ -68,25 +73,6 @@ impl Mailbox {
     }
 }
 
-/// What reactor 0 has beside the others: the listener, and whom it hands sockets to.
-pub struct Acceptor {
-    /// The listening socket; gone once the node no longer accepts.
-    pub listener: Option<std::net::TcpListener>,
-    /// The next connection's id.
-    pub next_conn: u64,
-}
-
-impl Acceptor {
-    /// Lets nobody connect any more. The accept that is armed keeps the socket open by itself, so
-    /// it is ended.
-    fn stop(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            // SAFETY: the descriptor is open until the end of this block.
-            unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
-        }
-    }
-}
-
 /// One reactor with all it owns.
 pub struct Reactor {
     core: Core,
@@ -109,12 +95,18 @@ struct Kernel {
     commands: mpsc::Receiver<Command>,
     mailbox: Mailbox,
     acceptor: Option<Acceptor>,
-    loads: Arc<[AtomicUsize]>,
+    connections: Arc<Connections>,
+    shares: Shares,
     connections_max: Option<u32>,
     logger: Logger,
     sockets: Sockets,
     completions: Vec<Completion>,
     event_count: Box<u64>,
+    /// A read of the event, and a poll for connections, are in the ring.
+    event_armed: bool,
+    accept_armed: bool,
+    /// The operator knows that descriptors do not suffice.
+    accept_warned: bool,
     counted: ShellReport,
     /// Descriptors ran out: accepting goes on then.
     accept_at: Option<Timestamp>,
@@ -145,8 +137,10 @@ pub struct Parts {
     pub mailbox: Mailbox,
     /// Reactor 0's listener.
     pub acceptor: Option<Acceptor>,
-    /// Open connections by reactor.
-    pub loads: Arc<[AtomicUsize]>,
+    /// The node's connections.
+    pub connections: Arc<Connections>,
+    /// What the process's descriptors are for.
+    pub shares: Shares,
     /// Connections of the node at most.
     pub connections_max: Option<u32>,
     /// Where lines go.
@@ -172,12 +166,16 @@ impl Reactor {
                 commands: parts.commands,
                 mailbox: parts.mailbox,
                 acceptor: parts.acceptor,
-                loads: parts.loads,
+                sockets: Sockets::new(usize::from(parts.id.0), parts.connections.clone()),
+                connections: parts.connections,
+                shares: parts.shares,
                 connections_max: parts.connections_max,
                 logger: parts.logger,
-                sockets: Sockets::default(),
                 completions: Vec::with_capacity(1024),
                 event_count: Box::new(0),
+                event_armed: false,
+                accept_armed: false,
+                accept_warned: false,
                 counted: ShellReport::default(),
                 accept_at: None,
                 idle: parts.idle,
@@ -213,20 +211,25 @@ impl Reactor {
             self.wait(end);
         }
         self.kernel.disks.finish();
+        if !self.kernel.quiesce() {
+            // The kernel may still read and write what this owns: it is left to the process's end.
+            std::mem::forget(self);
+        }
     }
 
     fn wait(&mut self, now: Timestamp) {
         if self.kernel.stopping.is_some() {
             return self.kernel.driver.submit_and_wait(1, Some(STOP_LOOK));
         }
-        let Kernel { driver, sockets, accept_at, idle, .. } = &mut self.kernel;
+        let Kernel { driver, sockets, accept_at, idle, disks, .. } = &mut self.kernel;
         idle.look(now);
         let busy = self.core.has_work() || sockets.has_parked() || self.effects.is_pending();
         if busy || !self.links.try_sleep() {
             driver.submit_and_wait(0, None);
             return;
         }
-        let deadlines = [self.core.deadline(), *accept_at, idle.deadline()];
+        let disks = disks.deadline(now);
+        let deadlines = [self.core.deadline(), *accept_at, idle.deadline(), disks];
         let deadline = deadlines.into_iter().flatten().min();
         let timeout = deadline
             .map(|d| Duration::from_nanos(u64::try_from(d.since(now)).unwrap_or(0).max(1_000)));
@@ -242,10 +245,10 @@ impl Edge for Kernel {
         links::ring(&mut self.driver, self.rings[reactor]);
     }
 
-    fn adopt(&mut self, now: Timestamp, core: &mut Core, (fd, conn, peer): NewSocket) {
-        let open: usize = self.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum();
-        core.set_full(self.connections_max.is_some_and(|max| open > max as usize));
-        self.sockets.insert(fd, conn, &mut self.driver);
+    fn adopt(&mut self, now: Timestamp, core: &mut Core, socket: NewSocket) {
+        core.set_full(!socket.served);
+        let (conn, peer) = (socket.conn, socket.peer.clone());
+        self.sockets.insert(socket, &mut self.driver);
         core.accept(now, conn, &peer);
     }
 
@@ -259,6 +262,7 @@ impl Edge for Kernel {
             self.complete(now, core, links, c);
         }
         self.completions = completions;
+        self.disks.settle(&mut self.driver, |shard, done| core.disk_done(shard, done));
         self.buffers.publish();
         self.sockets.rearm(&mut self.driver);
     }
@@ -287,7 +291,6 @@ impl Edge for Kernel {
         let kept = core.closed(now, conn);
         self.sockets.keep(conn, kept);
         self.sockets.close(conn);
-        self.loads[usize::from(self.id.0)].fetch_sub(1, Ordering::Relaxed);
     }
 
     fn submit(&mut self, shard: usize, op: Op) {
@@ -329,7 +332,10 @@ impl Kernel {
                 core.disk_done(shard, done);
             }),
             Kind::Event => self.event(now, core, links),
-            Kind::Accept => self.accepted(now, core, links, c),
+            Kind::Accept => {
+                self.accept_armed = false;
+                self.accept(now, core, links);
+            }
             Kind::Wake | Kind::Ignore => {}
         }
     }
@@ -353,40 +359,67 @@ impl Kernel {
         }
     }
 
-    fn accepted(&mut self, now: Timestamp, core: &mut Core, links: &mut Links, c: Completion) {
-        if matches!(-c.result, libc::EMFILE | libc::ENFILE) {
-            self.accept_at = Some(Timestamp(now.0 + ACCEPT_PAUSE));
-            return;
+    /// Accepts connections that wait, as far as there are descriptors for them.
+    fn accept(&mut self, now: Timestamp, core: &mut Core, links: &mut Links) {
+        for _ in 0..ACCEPTS_MAX {
+            if self.connections.open() >= self.shares.accepted {
+                return self.pause_accepting(now);
+            }
+            let Some(acceptor) = &mut self.acceptor else { return };
+            match acceptor.accept() {
+                Ok(None) => break,
+                Ok(Some((stream, peer))) => {
+                    let conn = ConnId(acceptor.next_conn());
+                    let (fd, peer) = (OwnedFd::from(stream), peer.to_string());
+                    let served = self.may_serve();
+                    let to = self.connections.least_loaded();
+                    self.connections.opened(to, served);
+                    let socket = NewSocket { fd, conn, peer, served };
+                    if to == usize::from(self.id.0) {
+                        self.adopt(now, core, socket);
+                    } else {
+                        links.hand_over(to, socket);
+                    }
+                }
+                Err(e) if descriptors::ran_out(&e) => {
+                    self.warn_of_descriptors(&e.to_string());
+                    return self.pause_accepting(now);
+                }
+                // The peer has given up, most likely.
+                Err(_) => {}
+            }
         }
-        if !driver::more(c.flags) {
-            self.arm_accept();
+        self.arm_accept();
+    }
+
+    /// Whether one more connection is served.
+    fn may_serve(&mut self) -> bool {
+        let served = self.connections.served();
+        if self.connections_max.is_some_and(|max| served >= max as usize) {
+            return false;
         }
-        if c.result < 0 {
-            return;
+        let may = served < self.shares.connections;
+        if !may {
+            let limit = descriptors::limit();
+            let why = format!("RLIMIT_NOFILE of {limit} leaves descriptors for {served}");
+            self.warn_of_descriptors(&why);
         }
-        let (fd, peer) = listener::adopt(c.result);
-        let Some(acceptor) = &mut self.acceptor else { return };
-        if acceptor.listener.is_none() {
-            return;
-        }
-        let conn = ConnId(acceptor.next_conn);
-        acceptor.next_conn += 1;
-        let to = self.least_loaded();
-        self.loads[to].fetch_add(1, Ordering::Relaxed);
-        let peer = peer.map(|p| p.to_string()).unwrap_or_default();
-        if to == usize::from(self.id.0) {
-            self.adopt(now, core, (fd, conn, peer));
-        } else {
-            links.hand_over(to, (fd, conn, peer));
+        may
+    }
+
+    /// Once.
+    fn warn_of_descriptors(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.accept_warned, true) {
+            self.logger.warn(format_args!("Not all connections can be accepted: {why}"));
         }
     }
 
-    fn least_loaded(&self) -> usize {
-        let load = |i: &usize| self.loads[*i].load(Ordering::Relaxed);
-        (0..self.loads.len()).min_by_key(load).unwrap_or(0)
+    fn pause_accepting(&mut self, now: Timestamp) {
+        self.accept_at = Some(now.plus(ACCEPT_PAUSE));
     }
 
     fn event(&mut self, now: Timestamp, core: &mut Core, links: &Links) {
+        self.event_armed = false;
         self.disks.worker_done(|shard, done| core.disk_done(shard, done));
         while let Ok(command) = self.commands.try_recv() {
             match command {
@@ -417,16 +450,48 @@ impl Kernel {
             .build()
             .user_data(tag::pack(Kind::Event, 0));
         self.driver.push(&entry);
+        self.event_armed = true;
     }
 
     fn arm_accept(&mut self) {
-        let Some(listener) = self.acceptor.as_ref().and_then(|a| a.listener.as_ref()) else {
+        let Some(watch) = self.acceptor.as_ref().and_then(Acceptor::watch) else { return };
+        if self.accept_armed {
             return;
-        };
-        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
+        }
+        let entry = opcode::PollAdd::new(types::Fd(watch), libc::POLLIN as u32)
             .build()
             .user_data(tag::pack(Kind::Accept, 0));
         self.driver.push(&entry);
+        self.accept_armed = true;
+    }
+
+    /// Cancels what the kernel still works on, and waits until it is over: until then, buffers
+    /// belong to the kernel. False if that takes too long.
+    fn quiesce(&mut self) -> bool {
+        for _ in 0..STOP_LOOKS_MAX {
+            if !self.is_busy() {
+                return true;
+            }
+            self.driver.cancel_all();
+            self.driver.submit_and_wait(1, Some(STOP_LOOK));
+            self.driver.completions(&mut self.completions);
+            for c in self.completions.drain(..) {
+                let (kind, slot) = tag::unpack(c.user_data);
+                match kind {
+                    Kind::Receive => self.sockets.receive_over(slot, driver::more(c.flags)),
+                    Kind::Send => _ = self.sockets.sent(slot),
+                    Kind::Disk => self.disks.complete(slot, c.result, |_, _| {}),
+                    Kind::Event => self.event_armed = false,
+                    Kind::Accept => self.accept_armed = false,
+                    Kind::Wake | Kind::Ignore => {}
+                }
+            }
+        }
+        false
+    }
+
+    fn is_busy(&self) -> bool {
+        let armed = self.event_armed || self.accept_armed;
+        armed || self.sockets.any_busy() || self.disks.any_busy()
     }
 }

@@ -4,10 +4,13 @@
 //! socket it belongs to. `Net` decides; here descriptors and pending operations are kept.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use io_uring::{opcode, types};
 
+use super::descriptors::Connections;
 use super::driver::{Driver, RECEIVE_GROUP};
+use super::links::NewSocket;
 use super::tag::{self, Kind};
 use crate::types::ConnId;
 
@@ -16,6 +19,8 @@ pub struct Socket {
     fd: OwnedFd,
     /// The connection it carries.
     pub conn: ConnId,
+    /// It counts among the connections that are served.
+    served: bool,
     receiving: bool,
     sending: bool,
     paused: bool,
@@ -31,8 +36,10 @@ pub struct Socket {
 }
 
 /// All sockets of a reactor.
-#[derive(Default)]
 pub struct Sockets {
+    /// The reactor's number.
+    own: usize,
+    counted: Arc<Connections>,
     slots: slab::Slab<Socket>,
     by_conn: hashbrown::HashMap<ConnId, usize, foldhash::fast::FixedState>,
     rearm: Vec<usize>,
@@ -45,11 +52,25 @@ pub struct Sockets {
 const PIECE: usize = 128 << 10;
 
 impl Sockets {
+    /// None yet on reactor `own`. They were counted when they were accepted.
+    pub fn new(own: usize, counted: Arc<Connections>) -> Self {
+        Sockets {
+            own,
+            counted,
+            slots: slab::Slab::new(),
+            by_conn: hashbrown::HashMap::default(),
+            rearm: Vec::new(),
+            unparking: Vec::new(),
+        }
+    }
+
     /// Takes over a connected socket and starts receiving.
-    pub fn insert(&mut self, fd: OwnedFd, conn: ConnId, driver: &mut Driver) {
+    pub fn insert(&mut self, socket: NewSocket, driver: &mut Driver) {
+        let conn = socket.conn;
         let slot = self.slots.insert(Socket {
-            fd,
+            fd: socket.fd,
             conn,
+            served: socket.served,
             receiving: false,
             sending: false,
             paused: false,
@@ -72,6 +93,11 @@ impl Sockets {
     /// True if the kernel has something to send still.
     pub fn any_sending(&self) -> bool {
         self.slots.iter().any(|(_, s)| s.sending && !s.closing)
+    }
+
+    /// True if the kernel works on any of them.
+    pub fn any_busy(&self) -> bool {
+        self.slots.iter().any(|(_, s)| s.sending || s.receiving)
     }
 
     /// True if the connection is open and not closing.
@@ -127,7 +153,18 @@ impl Sockets {
             s.ended = true;
             return false;
         }
-        !s.closing
+        if s.closing {
+            self.release_if_done(slot);
+            return false;
+        }
+        true
+    }
+
+    /// Notes a receive completion whose bytes nobody wants any more.
+    pub fn receive_over(&mut self, slot: usize, more: bool) {
+        if let Some(s) = self.slots.get_mut(slot) {
+            s.receiving &= more;
+        }
     }
 
     /// Arms again the receives that ended, once their buffers are back.
@@ -235,6 +272,9 @@ impl Sockets {
             return;
         }
         s.closing = true;
+        if s.served {
+            self.counted.ended();
+        }
         if !s.shut {
             s.shut = true;
             // SAFETY: the descriptor is open; shutting it down ends its pending operations.
@@ -248,6 +288,8 @@ impl Sockets {
         if s.closing && !s.receiving && !s.sending {
             let s = self.slots.remove(slot);
             self.by_conn.remove(&s.conn);
+            drop(s.fd);
+            self.counted.closed(self.own);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A server process under test: started on a random port over a store of its own, killed on drop.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +58,8 @@ pub struct Setup {
     pub reactors: u16,
     /// An archive whose directory `store` it begins with, instead of an empty store.
     pub archive: Option<PathBuf>,
+    /// Descriptors that it may open; 0 leaves the limit as it is.
+    pub descriptors: u64,
 }
 
 /// A running server.
@@ -176,6 +179,18 @@ fn spawn(kind: Kind, setup: &Setup, dir: &Path) -> Result<(Child, u16), String> 
         let file = dir.join("server.conf");
         fs::write(&file, config + "\n").map_err(|e| e.to_string())?;
         command.arg("-c").arg(file);
+    }
+    if setup.descriptors > 0 {
+        let files = libc::rlimit { rlim_cur: setup.descriptors, rlim_max: setup.descriptors };
+        let lower = move || {
+            // SAFETY: it only reads `files`, and may be called between fork and exec.
+            match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &files) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: `lower` neither allocates nor takes locks.
+        unsafe { command.pre_exec(lower) };
     }
     let mut child = command
         .args(&setup.args)

@@ -2,7 +2,7 @@
 //! how many steps a turn took. The bounds are stated here once more, so that nobody changes one by
 //! accident. No time is measured.
 
-use corelane::shard::effort::{Effort, HANDLERS, Handler, Work};
+use corelane::shard::budget::{Effort, HANDLERS, Handler, Work};
 use corelane::turn::Core;
 
 /// Steps that a shard makes in one turn at most: rounds of a turn, after the inputs and after each

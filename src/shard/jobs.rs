@@ -9,17 +9,17 @@ use corelane_storage::index::{
 use corelane_storage::log::ReadId;
 
 use super::Shard;
-use super::bodies::{PurgeBody, kind};
-use super::consumers::ConsumerCell;
-use super::effort::Handler;
-use super::message::Asker;
-use super::outlet::Outlet;
-use super::queue::Rare;
-use super::read::{ANY_READ, Fetched, Unread};
-use super::requests::{Request, Wait};
-use super::tell::{Tell, Told};
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
+use crate::shard::api::replies::{Tell, Told};
+use crate::shard::api::requests::{Request, Wait};
+use crate::shard::apply::pending::Rare;
+use crate::shard::budget::Handler;
+use crate::shard::consumers::ConsumerCell;
+use crate::shard::effects::Outlet;
+use crate::shard::mailbox::Asker;
+use crate::shard::records::{PurgeBody, kind};
+use crate::shard::streams::read::{ANY_READ, Fetched, Unread};
 use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.

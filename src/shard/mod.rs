@@ -10,40 +10,22 @@
 //! all is applied in the order of the log; sequences are assigned at admission; a request that must
 //! wait for a read is run again from its beginning, so it changes nothing before its last step.
 
-mod ahead;
 mod api;
-mod api_consumer;
 mod apply;
-mod bodies;
-mod bytes;
-mod capture;
-mod cell;
+pub mod budget;
+mod catalogue;
 mod checkpoint;
+mod compaction;
 mod consumers;
-mod decided;
-mod deliver;
-pub mod effort;
-mod evict;
+pub mod effects;
 mod jobs;
-mod load;
-mod memory;
-pub mod message;
-mod meta;
-pub mod outlet;
-mod queue;
-mod rare;
-mod read;
-mod reclaim;
-mod recover;
+pub mod mailbox;
+mod records;
+mod recovery;
 pub mod report;
-mod requests;
-mod root;
-mod sort;
-mod stored;
-mod tell;
+mod streams;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,16 +37,16 @@ use hashbrown::HashMap;
 use crate::interest::{Captured, Target, WatchId};
 use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
+use api::requests::Request;
 pub use apply::APPLY_ITEMS;
-use cell::StreamCell;
+use apply::pending::Queue;
 pub use checkpoint::CheckpointOptions;
+pub use compaction::sort::SortOptions;
+pub use effects::{Outgoing, Outlet, Placed};
 pub use jobs::STEP_VISITS as JOB_VISITS;
-pub use message::ShardMessage;
-pub use outlet::{Outgoing, Outlet, Placed};
-use queue::Queue;
-pub use recover::{Opened, ShardOptions};
-use requests::Request;
-pub use sort::SortOptions;
+pub use mailbox::ShardMessage;
+pub use recovery::{Opened, ShardOptions};
+use streams::stream::StreamCell;
 
 const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 
@@ -100,13 +82,13 @@ pub struct Shard {
     blocked_apply: Option<ReadId>,
     ops: Vec<Op>,
     jobs: jobs::Jobs,
-    meta: Option<meta::Meta>,
-    decisions: decided::Decisions,
+    meta: Option<catalogue::leader::Meta>,
+    decisions: catalogue::follow::Decisions,
     checkpoint: checkpoint::Checkpointer,
-    reclaim: reclaim::Reclaim,
-    sort: sort::Sort,
+    reclaim: compaction::relocate::Reclaim,
+    sort: compaction::sort::Sort,
     /// What is damaged and not served.
-    isolated: load::Isolated,
+    isolated: recovery::load::Isolated,
     reads_over: Vec<ReadId>,
     failure: Option<String>,
     api_total: u64,
@@ -126,7 +108,7 @@ pub struct Shard {
     /// Consumers that recovery found; they join at the start.
     recovered: Vec<(StreamId, consumers::ConsumerCell)>,
     lines: Vec<String>,
-    effort: effort::Effort,
+    effort: budget::Effort,
     random: u64,
     /// The time of this step.
     now: Timestamp,
@@ -309,7 +291,7 @@ impl Shard {
             // Without room for it, or for what consumers owe, the next start takes this for a
             // crash, which is safe.
             if self.dirty_consumers.is_empty() {
-                let _ = self.append_meta(bodies::kind::STOPPED, 0, 0, b"");
+                let _ = self.append_meta(records::kind::STOPPED, 0, 0, b"");
             }
             self.log.request_flush();
             self.stopping = Some(true);
@@ -319,8 +301,8 @@ impl Shard {
     /// After a start from a log that ended in order: what is delivered from now on may be more than
     /// the log knows, and must not be taken for nothing after a crash.
     fn record_begin(&mut self) {
-        let begun = bodies::BEGUN;
-        if self.stopped_clean && self.append_meta(bodies::kind::STOPPED, 0, begun, b"").is_ok() {
+        let begun = records::BEGUN;
+        if self.stopped_clean && self.append_meta(records::kind::STOPPED, 0, begun, b"").is_ok() {
             self.begun = self.log.appended();
             self.log.request_flush();
         }
@@ -335,15 +317,17 @@ impl Shard {
     }
 
     /// What its handlers did.
-    pub fn effort(&self) -> &effort::Effort {
+    pub fn effort(&self) -> &budget::Effort {
         &self.effort
     }
 
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
         let (segments, live_bytes) = self.log.usage();
-        let reserved =
-            self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(meta::ACCOUNT));
+        let reserved = self
+            .meta
+            .as_ref()
+            .map_or((0, 0), |m| m.catalogue.reserved_bytes(catalogue::leader::ACCOUNT));
         report::ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),

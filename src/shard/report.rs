@@ -1,6 +1,6 @@
 //! What a shard tells monitoring.
 
-use super::message::Usage;
+use crate::shard::mailbox::Usage;
 
 impl super::Shard {
     /// Bytes of the tail cache that are its own part, and those that it uses.

@@ -352,7 +352,7 @@ impl Core {
     }
 
     /// What the shards' handlers did.
-    pub fn efforts(&self) -> impl Iterator<Item = &crate::shard::effort::Effort> {
+    pub fn efforts(&self) -> impl Iterator<Item = &crate::shard::budget::Effort> {
         self.shards.0.iter().map(Shard::effort)
     }
 

@@ -5,7 +5,7 @@ use corelane_storage::device::sim::SimFaults;
 
 use super::world::{World, options};
 use crate::shard::ShardMessage;
-use crate::shard::message::Asker;
+use crate::shard::mailbox::Asker;
 use crate::types::Origin;
 
 /// A world whose disk takes nothing any more, with a stream A and its consumer c, to which a

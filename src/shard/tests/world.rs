@@ -6,12 +6,12 @@ use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::index::{Location, Lookup};
 use corelane_storage::log::LogOptions;
 
-use super::super::checkpoint::CheckpointOptions;
-use super::super::read::Fetched;
 use super::super::{Outgoing, Outlet, Placed, Shard, ShardMessage, ShardOptions, SortOptions};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
+use crate::shard::checkpoint::CheckpointOptions;
+use crate::shard::streams::read::Fetched;
 use crate::turn::Captured;
 use crate::types::{Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
 

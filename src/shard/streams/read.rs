@@ -4,9 +4,9 @@ use corelane_storage::index::{Lookup, PageKey};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
-use super::Shard;
-use super::cell::StreamCell;
-use super::requests::Wait;
+use crate::shard::Shard;
+use crate::shard::api::requests::Wait;
+use crate::shard::streams::stream::StreamCell;
 
 /// What became of a page that was wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const TIMES_MAX: usize = 64;
 
 impl Shard {
     /// Loads a page of a stream's index.
-    pub(super) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
+    pub(in crate::shard) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
         let index = &mut self.cells[slot].index;
         let Some(location) = index.location(key) else {
             return Fetched::Failed(format!("index page {key:?} has no place"));
@@ -63,7 +63,7 @@ impl Shard {
     }
 
     /// Asks for a page that will be needed soon, unless it would push out what is in use.
-    pub(super) fn fetch_page_early(&mut self, slot: usize, key: PageKey) {
+    pub(in crate::shard) fn fetch_page_early(&mut self, slot: usize, key: PageKey) {
         if self.checkpoint.resident + 4 * PAGE_BYTES <= self.options.index_cache_bytes {
             // Whether it comes is seen when it is needed.
             let _ = self.fetch_page(slot, key);
@@ -71,7 +71,7 @@ impl Shard {
     }
 
     /// As `fetch_page`, for a request: `Ok` if the page is there now.
-    pub(super) fn want_page(
+    pub(in crate::shard) fn want_page(
         &mut self,
         slot: usize,
         key: PageKey,
@@ -118,7 +118,7 @@ pub struct StoredRef<'a> {
 
 impl Shard {
     /// Reads one message.
-    pub(super) fn with_message<R>(
+    pub(in crate::shard) fn with_message<R>(
         &mut self,
         slot: usize,
         seq: u64,
@@ -162,13 +162,13 @@ impl Shard {
     }
 
     /// When a message was stored.
-    pub(super) fn time_of(&mut self, slot: usize, seq: u64) -> Result<i64, Unread> {
+    pub(in crate::shard) fn time_of(&mut self, slot: usize, seq: u64) -> Result<i64, Unread> {
         self.with_message(slot, seq, ReadHint::One, |m| m.ts)
     }
 
     /// The first live message stored at or after `time`; one past the last sequence if there is
     /// none.
-    pub(super) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
+    pub(in crate::shard) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
         let StreamCell { index, times, .. } = &self.cells[slot];
         let (mut low, mut high) = (index.first_seq(), index.last_seq() + 1);
         // What was read before a wait is known: the search goes on, and does not depend on what

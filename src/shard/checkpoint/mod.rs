@@ -8,7 +8,9 @@
 //! last, so it is durable after everything that it names; what it supersedes is dead when the
 //! superblock names it.
 
-mod parts;
+pub(in crate::shard) mod codec;
+pub(in crate::shard) mod locations;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -17,15 +19,15 @@ use corelane_storage::log::{AppendError, Commit, SpaceState};
 use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::superblock::{CheckpointRef, ReplayPoint};
 
-use super::Shard;
-use super::bodies::{ConfigBody, kind, put_counted};
-use super::consumers::ConsumerCell;
-use super::effort::Handler;
-use super::root::{ConsumerState, DedupePage, Root, StreamState};
-pub use super::stored::Stored;
 use crate::api::json::to_json;
 use crate::api::types::StorageType;
 use crate::meta::Record;
+use crate::shard::Shard;
+use crate::shard::budget::Handler;
+use crate::shard::checkpoint::codec::{ConsumerState, DedupePage, Root, StreamState};
+pub use crate::shard::checkpoint::locations::Stored;
+use crate::shard::consumers::ConsumerCell;
+use crate::shard::records::{ConfigBody, kind, put_counted};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
 /// Bytes that one step writes.
@@ -255,7 +257,7 @@ impl Checkpointer {
 impl Shard {
     /// To be called before a stream changes: freezes it if a checkpoint still has to.
     #[inline]
-    pub(super) fn before_change(&mut self, slot: usize) {
+    pub(in crate::shard) fn before_change(&mut self, slot: usize) {
         if self.cells[slot].stored.epoch != self.checkpoint.epoch {
             self.freeze_stream(slot);
         }
@@ -273,17 +275,17 @@ impl Shard {
     }
 
     /// To be called before a stream's configuration changes.
-    pub(super) fn before_update(&mut self, slot: usize) {
+    pub(in crate::shard) fn before_update(&mut self, slot: usize) {
         self.before_change(slot);
         let needed = self.checkpoint.still_needs(slot);
         let cell = &mut self.cells[slot];
         let frozen = cell.stored.born != self.checkpoint.epoch && !cell.is_memory();
         if needed && frozen && cell.stored.config_before.is_none() {
-            cell.stored.config_before = Some(parts::config_body(cell));
+            cell.stored.config_before = Some(write::config_body(cell));
         }
     }
 
-    pub(super) fn checkpoint_deadline(&self) -> Option<Timestamp> {
+    pub(in crate::shard) fn checkpoint_deadline(&self) -> Option<Timestamp> {
         let c = &self.checkpoint;
         if c.run.is_some() {
             return c.retry_at;
@@ -295,7 +297,7 @@ impl Shard {
         Some(c.changed_at.plus(options.idle_ns).max(c.begun_at.plus(options.gap_ns)))
     }
 
-    pub(super) fn checkpoint_is_ready(&self) -> bool {
+    pub(in crate::shard) fn checkpoint_is_ready(&self) -> bool {
         let c = &self.checkpoint;
         let writing =
             c.run.is_some() && c.retry_at.is_none() && self.log.unflushed_bytes() < UNFLUSHED_MAX;
@@ -308,7 +310,7 @@ impl Shard {
     }
 
     /// Makes or continues a checkpoint: once a step, when what is durable is applied.
-    pub(super) fn step_checkpoint(&mut self, now: Timestamp) {
+    pub(in crate::shard) fn step_checkpoint(&mut self, now: Timestamp) {
         if self.checkpoint.seen != self.checkpoint.appended {
             self.checkpoint.seen = self.checkpoint.appended;
             self.checkpoint.changed_at = now;
@@ -524,6 +526,6 @@ impl Shard {
 }
 
 /// What the id of a page's record says: the kind in the top byte, the number below.
-pub(super) fn page_id(key: PageKey) -> u64 {
+pub(in crate::shard) fn page_id(key: PageKey) -> u64 {
     u64::from(key.kind.code()) << 56 | key.number
 }

@@ -2,15 +2,6 @@
 
 use corelane_storage::log::ReadHint;
 
-use super::Shard;
-use super::bodies::kind;
-use super::cell::StreamCell;
-use super::message::Usage;
-use super::outlet::{Outgoing, Outlet};
-use super::queue::Rare;
-use super::read::Unread;
-use super::requests::{Handled, Request, Wait};
-use super::walk::{Details, Walk};
 use crate::api::consumer_config::check_request;
 use crate::api::error::{ApiError, kinds};
 use crate::api::metadata::show_server;
@@ -23,6 +14,15 @@ use crate::api::types::{
     write_msg_get, write_response,
 };
 use crate::api::{API_LEVEL, NATS_API_LEVEL};
+use crate::shard::Shard;
+use crate::shard::api::requests::{Handled, Request, Wait};
+use crate::shard::api::search::{Details, Walk};
+use crate::shard::apply::pending::Rare;
+use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::mailbox::Usage;
+use crate::shard::records::kind;
+use crate::shard::streams::read::Unread;
+use crate::shard::streams::stream::StreamCell;
 use crate::types::{StreamId, Timestamp};
 
 /// Subjects of one page of STREAM.INFO.
@@ -39,7 +39,7 @@ fn level_for(request: &ApiRequest<'_>) -> u32 {
 }
 
 impl Shard {
-    pub(super) fn api(
+    pub(in crate::shard) fn api(
         &mut self,
         now: Timestamp,
         request: &ApiRequest<'_>,
@@ -213,19 +213,27 @@ impl Shard {
     }
 
     /// As create and update answer.
-    pub(super) fn created_info(&mut self, now: Timestamp, slot: usize) -> Result<StreamInfo, Wait> {
+    pub(in crate::shard) fn created_info(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+    ) -> Result<StreamInfo, Wait> {
         let mut info = self.list_info(now, slot)?;
         show_server(&mut info.config.metadata);
         Ok(info)
     }
 
     /// As STREAM.LIST shows it.
-    pub(super) fn list_info(&mut self, now: Timestamp, slot: usize) -> Result<StreamInfo, Wait> {
+    pub(in crate::shard) fn list_info(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+    ) -> Result<StreamInfo, Wait> {
         let state = self.state_of(slot)?;
         Ok(self.info_of(now, slot, state))
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(in crate::shard) fn usage(&self) -> Usage {
         let mut usage =
             Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };
         for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
@@ -509,7 +517,7 @@ impl Shard {
     }
 
     /// Forgets a stream of which nothing is left.
-    pub(super) fn forget_cell(&mut self, slot: usize) {
+    pub(in crate::shard) fn forget_cell(&mut self, slot: usize) {
         let cell = self.cells.remove(slot);
         let orphans = &mut self.checkpoint.orphans;
         orphans.extend(cell.index.locations().map(|(_, location)| location));
@@ -522,7 +530,7 @@ impl Shard {
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.
-    pub(super) fn detach(&mut self, slot: usize, out: &mut impl Outlet) {
+    pub(in crate::shard) fn detach(&mut self, slot: usize, out: &mut impl Outlet) {
         let cell: &mut StreamCell = &mut self.cells[slot];
         cell.removing = true;
         let name = cell.config.name.clone();

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use corelane_storage::index::Location;
 
-use super::root::DedupePage;
+use crate::shard::checkpoint::codec::DedupePage;
 use crate::types::Position;
 
 /// What checkpoints have of one stream.
 #[derive(Debug, Default)]
 pub struct Stored {
     /// The last checkpoint for which it was frozen, or in which it appeared.
-    pub(super) epoch: u32,
+    pub(in crate::shard) epoch: u32,
     /// The checkpoint during which it appeared: it is not part of that one.
-    pub(super) born: u32,
+    pub(in crate::shard) born: u32,
     /// Its last sequence when it was frozen.
-    pub(super) last_seq: u64,
+    pub(in crate::shard) last_seq: u64,
     /// Something was stored or removed before the freeze.
-    pub(super) moved: bool,
+    pub(in crate::shard) moved: bool,
     /// The configuration at the freeze, encoded, if it changed since.
-    pub(super) config_before: Option<Vec<u8>>,
+    pub(in crate::shard) config_before: Option<Vec<u8>>,
     /// The configuration is newer than the stored one.
     pub config_changed: bool,
     /// Where its configuration lies.

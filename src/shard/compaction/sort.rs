@@ -19,9 +19,9 @@ use corelane_storage::log::{ReadId, Scan, ScanStep, SpaceState};
 use corelane_storage::record::{MessageIn, RecordIn, RecordView};
 use corelane_storage::types::Position;
 
-use super::Shard;
-use super::read::{ANY_READ, Fetched};
-use super::reclaim::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
+use crate::shard::Shard;
+use crate::shard::compaction::relocate::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
+use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::types::{SegmentId, StreamId, Timestamp};
 
 /// A byte that is only read counts for the pace as one part in so many.
@@ -218,11 +218,11 @@ impl Sort {
 impl Shard {
     /// Something is asked of the shard, or delivered.
     #[inline]
-    pub(super) fn disturbed(&mut self, now: Timestamp) {
+    pub(in crate::shard) fn disturbed(&mut self, now: Timestamp) {
         self.sort.load.add(now, self.options.sort.idle_ns);
     }
 
-    pub(super) fn sort_deadline(&self) -> Option<Timestamp> {
+    pub(in crate::shard) fn sort_deadline(&self) -> Option<Timestamp> {
         let s = &self.sort;
         let ready = (s.round || s.work.is_some())
             && s.reading.is_none()
@@ -236,7 +236,7 @@ impl Shard {
     }
 
     /// Sorts a little.
-    pub(super) fn step_sort(&mut self, now: Timestamp) {
+    pub(in crate::shard) fn step_sort(&mut self, now: Timestamp) {
         if self.sort_deadline().is_none_or(|at| at > now) {
             return;
         }

@@ -2,8 +2,8 @@
 
 use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
 
-use super::memory::MemoryStore;
 use crate::api::types::{StorageType, StreamConfig};
+use crate::shard::streams::memory::MemoryStore;
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::{Admission, StreamView, SubjectState};
 use crate::stream::retention::Retention;
@@ -37,7 +37,7 @@ pub struct StreamCell {
     /// Times of some messages, by sequence, as searches by time came upon them.
     pub times: Vec<(u64, i64)>,
     /// Its consumers.
-    pub consumers: super::consumers::Consumers,
+    pub consumers: crate::shard::consumers::Consumers,
     /// When the first message may have reached its age, as the shard's timers have it.
     pub age_due: Option<Timestamp>,
     /// It stands in the shard's list of streams to be served.
@@ -45,9 +45,9 @@ pub struct StreamCell {
     /// Removal was decided: nothing more is captured.
     pub removing: bool,
     /// What limits still have to remove.
-    pub eviction: super::evict::Eviction,
+    pub eviction: crate::shard::apply::limits::Eviction,
     /// What checkpoints have of it.
-    pub stored: super::checkpoint::Stored,
+    pub stored: crate::shard::checkpoint::Stored,
 }
 
 impl StreamCell {

@@ -3,17 +3,17 @@
 use corelane_storage::index::{FilterSet, RangeRemoval, Removed};
 use corelane_storage::log::ReadId;
 
-use super::Shard;
-use super::cell::StreamCell;
-use super::decided::Decided;
-use super::message::{Asker, ShardMessage};
-use super::outlet::{Outlet, Placed};
-use super::queue::Rare;
-use super::read::Fetched;
-use super::tell::Tell;
 use crate::api::error::kinds;
 use crate::api::types::{ResponseType, StreamConfig, Success, write_response};
 use crate::meta::StreamEntry;
+use crate::shard::Shard;
+use crate::shard::api::replies::Tell;
+use crate::shard::apply::pending::Rare;
+use crate::shard::catalogue::follow::Decided;
+use crate::shard::effects::{Outlet, Placed};
+use crate::shard::mailbox::{Asker, ShardMessage};
+use crate::shard::streams::read::Fetched;
+use crate::shard::streams::stream::StreamCell;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// Entries that a purge step may visit: it was cut to fit when it was decided.
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Lets something take effect. What must wait for a read comes back, to be put in front again.
-    pub(super) fn apply_rare(
+    pub(in crate::shard) fn apply_rare(
         &mut self,
         now: Timestamp,
         rare: Rare,
@@ -103,13 +103,13 @@ impl Shard {
     }
 
     /// A stream exists from now on; every reactor is told before anything else is.
-    pub(super) fn insert_stream(&mut self, entry: StreamEntry, out: &mut impl Outlet) {
+    pub(in crate::shard) fn insert_stream(&mut self, entry: StreamEntry, out: &mut impl Outlet) {
         let cell = StreamCell::new(entry.id, entry.config, entry.created, self.options.seed);
         self.insert_cell(cell);
         self.place(entry.id, false, out);
     }
 
-    pub(super) fn insert_cell(&mut self, cell: StreamCell) -> usize {
+    pub(in crate::shard) fn insert_cell(&mut self, cell: StreamCell) -> usize {
         let (id, name) = (cell.id, cell.config.name.as_bytes().into());
         let slot = self.cells.insert(cell);
         self.checkpoint.born(&mut self.cells[slot].stored);
@@ -119,7 +119,7 @@ impl Shard {
     }
 
     /// Tells all reactors where a stream lives.
-    pub(super) fn place(&mut self, id: StreamId, update: bool, out: &mut impl Outlet) {
+    pub(in crate::shard) fn place(&mut self, id: StreamId, update: bool, out: &mut impl Outlet) {
         let Some(&slot) = self.slots.get(&id) else { return };
         let config = &self.cells[slot].config;
         out.place(Placed::Here {

@@ -276,7 +276,7 @@ impl Shard {
     }
 }
 
-pub(super) fn config_body(cell: &crate::shard::cell::StreamCell) -> Vec<u8> {
+pub(super) fn config_body(cell: &crate::shard::streams::stream::StreamCell) -> Vec<u8> {
     let mut body = Vec::new();
     let json = to_json(&cell.config);
     ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);
@@ -292,7 +292,7 @@ fn encode_consumer(
     let mut snapshot = Vec::new();
     consumer.encode_snapshot(&mut snapshot);
     let config = cell.next_config.as_deref().unwrap_or(&cell.config);
-    let json = to_json(&crate::shard::api_consumer::stored_config(&cell.name, config));
+    let json = to_json(&crate::shard::api::consumer::stored_config(&cell.name, config));
     let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
     state.encode(out);
 }

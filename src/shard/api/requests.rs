@@ -6,17 +6,17 @@ use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
 
-use super::Shard;
-use super::effort::Handler;
-use super::jobs::Job;
-use super::message::Asker;
-use super::outlet::{Outgoing, Outlet};
-use super::queue::Rare;
-use super::walk::Walk;
 use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
+use crate::shard::Shard;
+use crate::shard::api::search::Walk;
+use crate::shard::apply::pending::Rare;
+use crate::shard::budget::Handler;
+use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::jobs::Job;
+use crate::shard::mailbox::Asker;
 use crate::stream::headers::header;
 use crate::types::{Origin, Timestamp};
 
@@ -89,7 +89,7 @@ impl Request {
 impl Shard {
     /// Takes a request in. What it asks about must show what was published before it, so it waits
     /// for what is appended.
-    pub(super) fn request(&mut self, m: &Captured<'_>) {
+    pub(in crate::shard) fn request(&mut self, m: &Captured<'_>) {
         let request = Request::new(m);
         if matches!(request.target, Target::Api { .. }) {
             self.behind_appended(request);
@@ -109,7 +109,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(in crate::shard) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
         let before = self.effort.work;
         if std::mem::take(&mut self.consumer_changed) {
             for request in std::mem::take(&mut self.held_back).into_iter().rev() {
@@ -125,7 +125,12 @@ impl Shard {
     }
 
     /// Runs a request as far as it goes.
-    pub(super) fn run_request(&mut self, now: Timestamp, r: Request, out: &mut impl Outlet) {
+    pub(in crate::shard) fn run_request(
+        &mut self,
+        now: Timestamp,
+        r: Request,
+        out: &mut impl Outlet,
+    ) {
         match self.handle(now, &r, out) {
             Ok(()) => {}
             Err(Wait::Read(read)) => self.waiting.push((read, r)),
@@ -153,18 +158,21 @@ impl Shard {
     }
 
     /// Reads are over: whoever waited for them goes on.
-    pub(super) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
+    pub(in crate::shard) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
         if self.log.take_stalled_reads() {
-            self.reads_over.push(super::read::ANY_READ);
+            self.reads_over.push(crate::shard::streams::read::ANY_READ);
         }
         for read in std::mem::take(&mut self.reads_over) {
-            if self.blocked_apply == Some(read) || self.blocked_apply == Some(super::read::ANY_READ)
+            if self.blocked_apply == Some(read)
+                || self.blocked_apply == Some(crate::shard::streams::read::ANY_READ)
             {
                 self.blocked_apply = None;
             }
             let mut i = 0;
             while i < self.waiting.len() {
-                if self.waiting[i].0 == read || self.waiting[i].0 == super::read::ANY_READ {
+                if self.waiting[i].0 == read
+                    || self.waiting[i].0 == crate::shard::streams::read::ANY_READ
+                {
                     let (_, request) = self.waiting.swap_remove(i);
                     self.inbox.push_back(request);
                 } else {
@@ -179,7 +187,7 @@ impl Shard {
     }
 
     /// Answers a request at once.
-    pub(super) fn answer(&mut self, asker: &Asker, body: &[u8], out: &mut impl Outlet) {
+    pub(in crate::shard) fn answer(&mut self, asker: &Asker, body: &[u8], out: &mut impl Outlet) {
         if asker.reply.is_empty() {
             return;
         }
@@ -194,7 +202,7 @@ impl Shard {
     }
 
     /// The stream that a request was about went away before it was answered.
-    pub(super) fn stream_is_gone(
+    pub(in crate::shard) fn stream_is_gone(
         &mut self,
         asker: Option<&Asker>,
         kind: ResponseType,
@@ -206,7 +214,7 @@ impl Shard {
     }
 
     /// Refuses a request.
-    pub(super) fn refuse_request(
+    pub(in crate::shard) fn refuse_request(
         &mut self,
         asker: &Asker,
         kind: ResponseType,

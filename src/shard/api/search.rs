@@ -9,10 +9,10 @@ use corelane_storage::index::{
 };
 use roaring::RoaringTreemap;
 
-use super::Shard;
-use super::read::Unread;
-use super::requests::{Request, Wait};
 use crate::consumer::StartPosition;
+use crate::shard::Shard;
+use crate::shard::api::requests::{Request, Wait};
+use crate::shard::streams::read::Unread;
 
 /// Sequences that one step looks at to tell the deleted ones.
 const DELETED_VISITS: u64 = 16_384;
@@ -184,7 +184,7 @@ impl Details {
 
 impl Shard {
     /// The last message that matches one of the filters.
-    pub(super) fn last_of<F: AsRef<[u8]>>(
+    pub(in crate::shard) fn last_of<F: AsRef<[u8]>>(
         &mut self,
         slot: usize,
         filters: &[F],
@@ -213,7 +213,7 @@ impl Shard {
     }
 
     /// The first message at or above `from` that matches.
-    pub(super) fn next_of(
+    pub(in crate::shard) fn next_of(
         &mut self,
         slot: usize,
         filter: &[u8],
@@ -247,7 +247,7 @@ impl Shard {
     }
 
     /// Where a consumer begins that wants the last message of every subject.
-    pub(super) fn last_of_each(
+    pub(in crate::shard) fn last_of_each(
         &mut self,
         slot: usize,
         filters: &[String],

@@ -8,15 +8,15 @@ use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::recovery::Recovery;
 use corelane_storage::superblock::CheckpointRef;
 
-use super::api_consumer::{consumer_cell, settings_of};
-use super::bodies::{ConfigBody, Fields, kind};
-use super::cell::{StreamCell, index_config};
-use super::checkpoint::Loaded;
-use super::recover::{Replay, parse_config};
-use super::root::{ConsumerState, Root, StreamState};
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::Consumer;
 use crate::meta::Record;
+use crate::shard::api::consumer::{consumer_cell, settings_of};
+use crate::shard::checkpoint::Loaded;
+use crate::shard::checkpoint::codec::{ConsumerState, Root, StreamState};
+use crate::shard::records::{ConfigBody, Fields, kind};
+use crate::shard::recovery::{Replay, parse_config};
+use crate::shard::streams::stream::{StreamCell, index_config};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// What a checkpoint names and could not be read. It is not served, its place is told by every
@@ -70,7 +70,7 @@ fn read<D: Blocking, T>(
 
 impl Replay<'_> {
     /// Loads the checkpoint that replay begins behind.
-    pub(super) fn load<D: Blocking>(
+    pub(in crate::shard) fn load<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
@@ -206,12 +206,13 @@ impl Replay<'_> {
         })?;
         self.upto.insert((stream, id), upto);
         let stored = Some(location);
-        self.consumers.insert((stream, id), super::consumers::ConsumerCell { stored, ..cell });
+        self.consumers
+            .insert((stream, id), crate::shard::consumers::ConsumerCell { stored, ..cell });
         Ok(())
     }
 
     /// Brings a page that a removal needs.
-    pub(super) fn bring<D: Blocking>(
+    pub(in crate::shard) fn bring<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
@@ -260,8 +261,8 @@ fn load_index<D: Blocking>(
 }
 
 /// The consumers of a removed stream are gone, and so is what checkpoints have of them.
-pub(super) fn forget_removed(
-    consumers: &mut BTreeMap<(StreamId, ConsumerId), super::consumers::ConsumerCell>,
+pub(in crate::shard) fn forget_removed(
+    consumers: &mut BTreeMap<(StreamId, ConsumerId), crate::shard::consumers::ConsumerCell>,
     stream: StreamId,
     orphans: &mut Vec<Location>,
 ) {

@@ -1,12 +1,17 @@
 //! What became durable takes effect: index, limits, answers, consumers.
 
+pub(in crate::shard) mod byte_queue;
+pub(in crate::shard) mod changes;
+pub(in crate::shard) mod limits;
+pub(in crate::shard) mod pending;
+
 use corelane_storage::index::RemovedMessage;
 
-use super::effort::Handler;
-use super::message::ShardMessage;
-use super::outlet::{Outgoing, Outlet};
-use super::queue::{AnswerItem, Item, StoreItem};
-use super::{NO_SEGMENT, Shard};
+use crate::shard::apply::pending::{AnswerItem, Item, StoreItem};
+use crate::shard::budget::Handler;
+use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::mailbox::ShardMessage;
+use crate::shard::{NO_SEGMENT, Shard};
 use crate::types::{Origin, ShardId, Timestamp};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
@@ -18,7 +23,7 @@ const HELD_SHARE: u64 = 256;
 impl Shard {
     /// Applies what may be acknowledged, in order; what is more than a turn has time for, in the
     /// next step.
-    pub(super) fn apply(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl Outlet) {
         let frontier = self.log.acknowledgeable();
         for _ in 0..self.options.apply_items {
             if self.blocked_apply.is_some() {
@@ -140,7 +145,7 @@ impl Shard {
     }
 
     /// A message left a stream: its bytes are dead, and consumers no longer count it.
-    pub(super) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
+    pub(in crate::shard) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
         self.count_held(slot, -i64::from(gone.size));
         self.effort.work.removed += 1;
         let cell = &mut self.cells[slot];
@@ -165,7 +170,7 @@ impl Shard {
     }
 
     /// True if the server's room for streams of this kind is used up.
-    pub(super) fn is_full(&self, memory: bool) -> bool {
+    pub(in crate::shard) fn is_full(&self, memory: bool) -> bool {
         let limits = &self.options.meta_limits;
         let limit = if memory { limits.server_memory } else { limits.server_storage };
         let at = usize::from(!memory);
@@ -174,7 +179,7 @@ impl Shard {
     }
 
     /// Tells the other shards what this one holds, when that has changed by a good part.
-    pub(super) fn tell_held(&mut self, out: &mut impl Outlet) {
+    pub(in crate::shard) fn tell_held(&mut self, out: &mut impl Outlet) {
         let limits = &self.options.meta_limits;
         let shares = [limits.server_memory, limits.server_storage]
             .map(|limit| u64::try_from(limit).map_or(u64::MAX, |limit| limit / HELD_SHARE));
@@ -188,7 +193,7 @@ impl Shard {
     }
 
     /// Tells the log of the live bytes gathered so far.
-    pub(super) fn settle_live(&mut self) {
+    pub(in crate::shard) fn settle_live(&mut self) {
         if self.live.1 > 0 {
             self.log.add_live(self.live.0, self.live.1);
         }
@@ -196,7 +201,7 @@ impl Shard {
     }
 
     /// Notes publish credit that goes home at the end of the turn.
-    pub(super) fn owe_credit(&mut self, origin: Origin, bytes: u32) {
+    pub(in crate::shard) fn owe_credit(&mut self, origin: Origin, bytes: u32) {
         if bytes == 0 {
             return;
         }

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::bytes::ByteQueue;
-use super::consumers::ConsumerCell;
-use super::message::Asker;
-use super::meta::CatalogueStep;
-use super::requests::Request;
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::DeltaMark;
 use crate::meta::StreamEntry;
+use crate::shard::api::requests::Request;
+use crate::shard::apply::byte_queue::ByteQueue;
+use crate::shard::catalogue::leader::CatalogueStep;
+use crate::shard::consumers::ConsumerCell;
+use crate::shard::mailbox::Asker;
 use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
 
 /// A message that was admitted and appended.

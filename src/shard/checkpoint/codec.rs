@@ -6,7 +6,7 @@
 
 use corelane_storage::index::Location;
 
-use super::bodies::{Fields, put_counted};
+use crate::shard::records::{Fields, put_counted};
 use crate::types::{ConsumerId, Position, SegmentId, StreamId};
 
 const MAGIC: [u8; 4] = *b"clrt";

@@ -2,12 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Shard;
-use super::bodies::kind;
-use super::message::{Asker, ShardMessage, Usage};
-use super::outlet::Outlet;
-use super::queue::Rare;
-use super::requests::{Handled, Request};
 use crate::api::error::{ApiError, kinds};
 use crate::api::subject::{self as api_subject, ApiRequest};
 use crate::api::types::{
@@ -17,6 +11,12 @@ use crate::api::types::{
 use crate::meta::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
 };
+use crate::shard::Shard;
+use crate::shard::api::requests::{Handled, Request};
+use crate::shard::apply::pending::Rare;
+use crate::shard::effects::Outlet;
+use crate::shard::mailbox::{Asker, ShardMessage, Usage};
+use crate::shard::records::kind;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// The one account there is so far.
@@ -72,7 +72,7 @@ impl Meta {
 }
 
 impl Shard {
-    pub(super) fn create_stream(
+    pub(in crate::shard) fn create_stream(
         &mut self,
         now: Timestamp,
         name: &str,
@@ -109,7 +109,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn update_stream(
+    pub(in crate::shard) fn update_stream(
         &mut self,
         name: &str,
         r: &Request,
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// Consumers of a stream that are over limits which it is to get.
-    pub(super) fn violators(&self, id: StreamId, limits: &ConsumerLimits) -> Vec<String> {
+    pub(in crate::shard) fn violators(&self, id: StreamId, limits: &ConsumerLimits) -> Vec<String> {
         let Some(&slot) = self.slots.get(&id) else { return Vec::new() };
         let consumers = &self.cells[slot].consumers;
         let over = |limit: i64, value: i64| limit > 0 && value > limit;
@@ -172,7 +172,7 @@ impl Shard {
     }
 
     /// A shard told which consumers new limits would hurt.
-    pub(super) fn limits_checked(
+    pub(in crate::shard) fn limits_checked(
         &mut self,
         question: u64,
         violators: &[String],
@@ -189,7 +189,7 @@ impl Shard {
         self.refuse_request(&r.asker(), ResponseType::StreamUpdate, &error, out);
     }
 
-    pub(super) fn delete_stream(
+    pub(in crate::shard) fn delete_stream(
         &mut self,
         name: &str,
         r: &Request,
@@ -250,7 +250,7 @@ impl Shard {
     }
 
     /// A shard has removed a stream for good.
-    pub(super) fn stream_deleted(&mut self, id: StreamId) {
+    pub(in crate::shard) fn stream_deleted(&mut self, id: StreamId) {
         let record = Record::Forget { id };
         let Some(meta) = &mut self.meta else { return };
         meta.catalogue.apply(&record);
@@ -261,7 +261,7 @@ impl Shard {
         self.checkpoint.catalogue_changed = true;
     }
 
-    pub(super) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+    pub(in crate::shard) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
         let kind = ResponseType::StreamNames;
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_names(&r.payload, self.options.strict) {
@@ -275,7 +275,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn stream_list(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+    pub(in crate::shard) fn stream_list(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => {
@@ -292,7 +292,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn account_info(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+    pub(in crate::shard) fn account_info(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
         self.ask_all(r.asker(), Asked::Info, &[], out);
         Ok(())
     }
@@ -319,7 +319,7 @@ impl Shard {
     }
 
     /// One shard's answer to a question.
-    pub(super) fn told_about(
+    pub(in crate::shard) fn told_about(
         &mut self,
         question: u64,
         mut streams: Vec<StreamInfo>,

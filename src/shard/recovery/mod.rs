@@ -1,5 +1,7 @@
 //! Opening a shard: the checkpoint is loaded, what follows it is replayed.
 
+pub(in crate::shard) mod load;
+
 use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
@@ -11,23 +13,23 @@ use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::{Damage, Recovery, Replayed, Report};
 use corelane_storage::types::Position;
 
-use super::api_consumer::{consumer_cell, settings_of};
-use super::bodies::{BEGUN, ConfigBody, PurgeBody, kind};
-use super::cell::{StreamCell, subject_state};
-use super::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
-use super::consumers::ConsumerCell;
-use super::load::{Isolated, forget_removed};
-use super::message::ShardMessage;
-use super::meta::Meta;
-use super::outlet::Outlet;
-use super::sort::{Sort, SortOptions};
-use super::{NO_SEGMENT, Shard};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::Consumer;
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
+use crate::shard::api::consumer::{consumer_cell, settings_of};
+use crate::shard::catalogue::leader::Meta;
+use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
+use crate::shard::compaction::sort::{Sort, SortOptions};
+use crate::shard::consumers::ConsumerCell;
+use crate::shard::effects::Outlet;
+use crate::shard::mailbox::ShardMessage;
+use crate::shard::records::{BEGUN, ConfigBody, PurgeBody, kind};
+use crate::shard::recovery::load::{Isolated, forget_removed};
+use crate::shard::streams::stream::{StreamCell, subject_state};
+use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
 use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
@@ -74,7 +76,7 @@ pub struct Opened {
 }
 
 /// The state that replay builds.
-pub(super) struct Replay<'a> {
+pub(in crate::shard) struct Replay<'a> {
     pub options: &'a ShardOptions,
     pub cells: slab::Slab<StreamCell>,
     pub slots: BTreeMap<StreamId, usize>,
@@ -250,7 +252,7 @@ impl Shard {
     }
 
     /// Once what was removed before a restart is buried: what is still missing is lost.
-    pub(super) fn report_missing(&mut self, out: &mut impl Outlet) {
+    pub(in crate::shard) fn report_missing(&mut self, out: &mut impl Outlet) {
         if self.judge_missing && self.cells.iter().all(|(_, c)| !c.removing) {
             self.judge_missing = false;
             for (segment, live) in self.log.missing() {
@@ -297,7 +299,7 @@ impl Shard {
     }
 
     /// What the catalogue says this shard has, against what it has.
-    pub(super) fn reconcile(
+    pub(in crate::shard) fn reconcile(
         &mut self,
         entries: Vec<StreamEntry>,
         deleted: &[StreamId],
@@ -390,7 +392,7 @@ struct Parts {
 }
 
 /// Reads a configuration as it was written.
-pub(super) fn parse_config<T: Object + Default>(
+pub(in crate::shard) fn parse_config<T: Object + Default>(
     text: &[u8],
     root: &'static str,
 ) -> Result<T, String> {
@@ -749,7 +751,7 @@ impl Replay<'_> {
         let settings = settings_of(&self.cells[slot].config, &name, &config, false, self.options);
         if let Some(c) = self.consumers.get_mut(&(stream, id)) {
             c.consumer.update(self.now, settings);
-            c.filter = super::api_consumer::filters_of(&config);
+            c.filter = crate::shard::api::consumer::filters_of(&config);
             c.config = config;
             return Ok(());
         }

@@ -13,11 +13,11 @@
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
 //! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
-//! | 10 | consumer state | stream | consumer | see `root` |
+//! | 10 | consumer state | stream | consumer | see `checkpoint::codec` |
 //! | 11 | dedupe | stream | page | the stream's own encoding |
 //! | 12 | catalogue state | 0 | page | counted records of the catalogue |
-//! | 13 | checkpoint root | 0 | checkpoint | see `root` |
-//! | 14 | stream state | stream | 0 | see `root` |
+//! | 13 | checkpoint root | 0 | checkpoint | see `checkpoint::codec` |
+//! | 14 | stream state | stream | 0 | see `checkpoint::codec` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
 //! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
 //!

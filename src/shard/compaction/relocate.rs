@@ -15,18 +15,18 @@ use corelane_storage::index::{Lookup, PageKey, PageKind, Relocated};
 use corelane_storage::log::{ReadId, Scan, ScanStep};
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 
-use super::Shard;
-use super::bodies::kind;
-use super::effort::Handler;
-use super::read::{ANY_READ, Fetched};
+use crate::shard::Shard;
+use crate::shard::budget::Handler;
+use crate::shard::records::kind;
+use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
 /// A small piece of copying: what it cost, in bytes, or `Err` to stop for now, perhaps for so many
 /// nanoseconds.
-pub(super) type CopyStep = Result<usize, Option<i64>>;
+pub(in crate::shard) type CopyStep = Result<usize, Option<i64>>;
 
 /// A segment of which at most so many percent live is worth copying.
-pub(super) const LIVE_PERCENT: u64 = 50;
+pub(in crate::shard) const LIVE_PERCENT: u64 = 50;
 /// Records that one step looks at.
 const STEP_RECORDS: usize = 128;
 /// Bytes that one step copies.
@@ -38,7 +38,7 @@ const RATE: i64 = 64 << 20;
 /// Nothing is copied while more than this waits for the disk.
 const UNFLUSHED_MAX: usize = 6 << 20;
 /// How soon to try again without space, in nanoseconds.
-pub(super) const RETRY: i64 = 1_000_000_000;
+pub(in crate::shard) const RETRY: i64 = 1_000_000_000;
 
 /// What is being reclaimed.
 #[derive(Default)]
@@ -67,7 +67,7 @@ pub struct Reclaim {
 }
 
 /// A copied record.
-pub(super) struct Copy {
+pub(in crate::shard) struct Copy {
     pub lsn: Lsn,
     pub what: What,
     pub from: Position,
@@ -76,7 +76,7 @@ pub(super) struct Copy {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum What {
+pub(in crate::shard) enum What {
     Message(StreamId, u64),
     Page(StreamId, PageKey),
 }
@@ -141,14 +141,14 @@ impl Reclaim {
 }
 
 impl Shard {
-    pub(super) fn reclaim_deadline(&self) -> Option<Timestamp> {
+    pub(in crate::shard) fn reclaim_deadline(&self) -> Option<Timestamp> {
         let r = &self.reclaim;
         let waits = r.reading.is_some() || r.is_full();
         (r.round && !waits && self.log.unflushed_bytes() < UNFLUSHED_MAX).then_some(r.not_before)
     }
 
     /// Whether there are copies that the index could point to.
-    pub(super) fn can_swap(&self) -> bool {
+    pub(in crate::shard) fn can_swap(&self) -> bool {
         let durable = self.log.cold_durable();
         self.reclaim.copies.front().is_some_and(|c| c.lsn <= durable)
             && self.reclaim.reading.is_none()
@@ -156,7 +156,7 @@ impl Shard {
     }
 
     /// Copies a little, and lets the index point to what is durable.
-    pub(super) fn step_reclaim(&mut self, now: Timestamp) {
+    pub(in crate::shard) fn step_reclaim(&mut self, now: Timestamp) {
         if self.can_swap() {
             self.swap_durable();
         }
@@ -169,7 +169,7 @@ impl Shard {
 
     /// Copies in small pieces until that is enough for one turn. Answers when it may go on, so that
     /// no more than `RATE` is copied.
-    pub(super) fn paced(
+    pub(in crate::shard) fn paced(
         &mut self,
         now: Timestamp,
         one: impl Fn(&mut Self) -> CopyStep,

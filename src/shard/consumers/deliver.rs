@@ -4,17 +4,18 @@ use corelane_storage::index::{Lookup, Scan};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
-use super::bodies::kind;
-use super::consumers::{ConsumerCell, Unwritten};
-use super::effort::Handler;
-use super::memory::MemoryStore;
-use super::message::Asker;
-use super::outlet::{Outgoing, Outlet};
-use super::queue::Rare;
-use super::read::{ANY_READ, Fetched};
-use super::requests::{Handled, Request};
-use super::{Shard, cell::StreamCell};
 use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
+use crate::shard::Shard;
+use crate::shard::api::requests::{Handled, Request};
+use crate::shard::apply::pending::Rare;
+use crate::shard::budget::Handler;
+use crate::shard::consumers::{ConsumerCell, Unwritten};
+use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::mailbox::Asker;
+use crate::shard::records::kind;
+use crate::shard::streams::memory::MemoryStore;
+use crate::shard::streams::read::{ANY_READ, Fetched};
+use crate::shard::streams::stream::StreamCell;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
@@ -82,7 +83,7 @@ impl<O: Outlet> Sink for Emit<'_, O> {
 
 impl Shard {
     /// Calls into a consumer with a sink.
-    pub(super) fn with_consumer<R>(
+    pub(in crate::shard) fn with_consumer<R>(
         &mut self,
         slot: usize,
         at: usize,
@@ -135,12 +136,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn consumers_deadline(&self) -> Option<Timestamp> {
+    pub(in crate::shard) fn consumers_deadline(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, ..)| *at)
     }
 
     /// Ticks those whose time has come, and drives those that can go on.
-    pub(super) fn serve_consumers(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(in crate::shard) fn serve_consumers(&mut self, now: Timestamp, out: &mut impl Outlet) {
         while let Some(&(at, stream, id)) = self.timers.first() {
             if at > now {
                 break;
@@ -168,12 +169,16 @@ impl Shard {
     }
 
     /// Puts a consumer into the list of those to be driven.
-    pub(super) fn wake_consumer(&mut self, slot: usize, at: usize) {
+    pub(in crate::shard) fn wake_consumer(&mut self, slot: usize, at: usize) {
         self.cells[slot].consumers.queue(at);
         self.mark_active(slot);
     }
 
-    pub(super) fn locate(&self, stream: StreamId, id: ConsumerId) -> Option<(usize, usize)> {
+    pub(in crate::shard) fn locate(
+        &self,
+        stream: StreamId,
+        id: ConsumerId,
+    ) -> Option<(usize, usize)> {
         let slot = *self.slots.get(&stream)?;
         Some((slot, *self.cells[slot].consumers.by_id.get(&id)?))
     }
@@ -238,7 +243,7 @@ impl Shard {
     }
 
     /// A read is over: consumers that waited for it go on.
-    pub(super) fn read_is_over(&mut self, read: ReadId) {
+    pub(in crate::shard) fn read_is_over(&mut self, read: ReadId) {
         let mut i = 0;
         while i < self.blocked_consumers.len() {
             let (waits, stream, id) = self.blocked_consumers[i];
@@ -322,7 +327,7 @@ impl Shard {
     }
 
     /// An acknowledgement.
-    pub(super) fn acknowledge(
+    pub(in crate::shard) fn acknowledge(
         &mut self,
         now: Timestamp,
         stream: StreamId,
@@ -346,7 +351,7 @@ impl Shard {
     }
 
     /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
-    pub(super) fn flow_response(&mut self, stream: StreamId, r: &Request) -> Handled {
+    pub(in crate::shard) fn flow_response(&mut self, stream: StreamId, r: &Request) -> Handled {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name = r.subject.split(|&b| b == b'.').nth(3).unwrap_or_default();
         let name = std::str::from_utf8(name).ok();
@@ -359,7 +364,7 @@ impl Shard {
     }
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
-    pub(super) fn record_acknowledgements(&mut self) {
+    pub(in crate::shard) fn record_acknowledgements(&mut self) {
         let busy = self.deltas_in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
         if self.dirty_consumers.is_empty() || busy {
             return;
@@ -375,7 +380,7 @@ impl Shard {
 
     /// Logs what changed in one consumer. Without room for it (false) it is kept, and the
     /// acknowledgements in it stay unanswered until there is.
-    pub(super) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
+    pub(in crate::shard) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
         loop {
             let stream = self.cells[slot].id;
             let c = &mut self.cells[slot].consumers.cells[at];
@@ -412,7 +417,7 @@ impl Shard {
     }
 
     /// A delta is durable.
-    pub(super) fn delta_durable(
+    pub(in crate::shard) fn delta_durable(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,

@@ -1,5 +1,8 @@
 //! A stream's consumers: who there is, what they count, whose turn it is.
 
+pub(in crate::shard) mod deliver;
+pub(in crate::shard) mod read_ahead;
+
 use std::collections::BTreeMap;
 
 use corelane_storage::index::{FilterSet, Location, StreamIndex, SubjectId};
@@ -7,19 +10,19 @@ use corelane_storage::log::ReadId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::ahead::Ahead;
-use super::message::Asker;
-use super::requests::Wait;
 use crate::api::types::ConsumerConfig;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{Consumer, DeltaMark};
 use crate::interest::WatchId;
+use crate::shard::api::requests::Wait;
+use crate::shard::consumers::read_ahead::Ahead;
+use crate::shard::mailbox::Asker;
 use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
 
 /// What is watched for a push consumer.
 #[derive(Clone, Debug)]
-pub(super) struct Watch {
+pub(in crate::shard) struct Watch {
     pub id: WatchId,
     pub subject: String,
     pub group: String,

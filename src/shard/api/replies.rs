@@ -3,12 +3,12 @@
 
 use corelane_storage::log::ReadId;
 
-use super::Shard;
-use super::jobs::Job;
-use super::message::{Asker, ShardMessage};
-use super::outlet::Outlet;
-use super::requests::Wait;
 use crate::api::types::{ResponseType, StreamCreated, StreamInfo, write_response};
+use crate::shard::Shard;
+use crate::shard::api::requests::Wait;
+use crate::shard::effects::Outlet;
+use crate::shard::jobs::Job;
+use crate::shard::mailbox::{Asker, ShardMessage};
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// Streams that one step tells of.
@@ -45,7 +45,7 @@ pub enum Told {
 
 impl Shard {
     /// Tells at once what can be told at once.
-    pub(super) fn tell(&mut self, now: Timestamp, tell: Tell, out: &mut impl Outlet) {
+    pub(in crate::shard) fn tell(&mut self, now: Timestamp, tell: Tell, out: &mut impl Outlet) {
         match self.step_tell(now, tell, out) {
             Told::Done => {}
             Told::More(tell) => self.jobs.add(Job::Tell(tell)),
@@ -53,7 +53,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn step_tell(&mut self, now: Timestamp, tell: Tell, out: &mut impl Outlet) -> Told {
+    pub(in crate::shard) fn step_tell(
+        &mut self,
+        now: Timestamp,
+        tell: Tell,
+        out: &mut impl Outlet,
+    ) -> Told {
         match tell {
             Tell::Created(stream, asker) => {
                 let Some(&slot) = self.slots.get(&stream) else {

@@ -6,17 +6,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::Shard;
-use super::bodies::{ConfigBody, kind};
-use super::message::Asker;
-use super::queue::Rare;
 use crate::api::json::to_json;
 use crate::api::types::{StorageType, StreamConfig};
 use crate::meta::StreamEntry;
+use crate::shard::Shard;
+use crate::shard::apply::pending::Rare;
+use crate::shard::mailbox::Asker;
+use crate::shard::records::{ConfigBody, kind};
 use crate::types::{StreamId, Timestamp};
 
 /// One decision.
-pub(super) enum Decided {
+pub(in crate::shard) enum Decided {
     /// There is a new stream.
     Create { entry: Box<StreamEntry>, asker: Option<Asker> },
     /// A stream was asked for again.
@@ -40,7 +40,7 @@ impl Decided {
 
 /// Decisions that were not begun yet.
 #[derive(Default)]
-pub(super) struct Decisions {
+pub(in crate::shard) struct Decisions {
     waiting: VecDeque<Decided>,
     /// Streams whose creation was begun and has not taken effect: what follows about them waits.
     creating: BTreeSet<StreamId>,
@@ -48,19 +48,19 @@ pub(super) struct Decisions {
 
 impl Shard {
     /// Takes a decision of the catalogue in.
-    pub(super) fn decided(&mut self, decided: Decided) {
+    pub(in crate::shard) fn decided(&mut self, decided: Decided) {
         self.decisions.waiting.push_back(decided);
         self.run_decisions();
     }
 
     /// A stream's creation took effect.
-    pub(super) fn created(&mut self, id: StreamId) {
+    pub(in crate::shard) fn created(&mut self, id: StreamId) {
         self.decisions.creating.remove(&id);
         self.run_decisions();
     }
 
     /// Begins what was decided, in order, as far as there is room for it.
-    pub(super) fn run_decisions(&mut self) {
+    pub(in crate::shard) fn run_decisions(&mut self) {
         while let Some(first) = self.decisions.waiting.pop_front() {
             let early = self.decisions.creating.contains(&first.stream());
             if early || !self.record_decision(&first) {

@@ -2,14 +2,6 @@
 
 use corelane_storage::index::FilterSet;
 
-use super::Shard;
-use super::bodies::{ConfigBody, kind};
-use super::consumers::{ConsumerCell, Watch};
-use super::message::Asker;
-use super::outlet::Outlet;
-use super::queue::Rare;
-use super::read::Unread;
-use super::requests::{Handled, Request, Wait};
 use crate::api::consumer_config::{
     self, ConsumerCreate, ConsumerDecision, ConsumerServerLimits, ExistingConsumer,
 };
@@ -25,6 +17,14 @@ use crate::api::types::{
 };
 use crate::consumer::pending::Handle;
 use crate::consumer::{Consumer, ConsumerSettings, GONE_CHECKS_MAX, StartPosition};
+use crate::shard::Shard;
+use crate::shard::api::requests::{Handled, Request, Wait};
+use crate::shard::apply::pending::Rare;
+use crate::shard::consumers::{ConsumerCell, Watch};
+use crate::shard::effects::Outlet;
+use crate::shard::mailbox::Asker;
+use crate::shard::records::{ConfigBody, kind};
+use crate::shard::streams::read::Unread;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.
@@ -37,7 +37,7 @@ impl Shard {
         self.options.consumer_limits
     }
 
-    pub(super) fn consumer_create(
+    pub(in crate::shard) fn consumer_create(
         &mut self,
         now: Timestamp,
         slot: usize,
@@ -204,7 +204,7 @@ impl Shard {
     }
 
     /// A new consumer's record is durable: it counts what is pending, then joins.
-    pub(super) fn consumer_created(
+    pub(in crate::shard) fn consumer_created(
         &mut self,
         now: Timestamp,
         stream: StreamId,
@@ -220,7 +220,7 @@ impl Shard {
     }
 
     /// A consumer has counted what is pending and is among the others.
-    pub(super) fn consumer_joined(
+    pub(in crate::shard) fn consumer_joined(
         &mut self,
         now: Timestamp,
         stream: StreamId,
@@ -320,7 +320,7 @@ impl Shard {
         self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
     }
 
-    pub(super) fn consumer_updated(
+    pub(in crate::shard) fn consumer_updated(
         &mut self,
         now: Timestamp,
         stream: StreamId,
@@ -376,7 +376,7 @@ impl Shard {
         self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
     }
 
-    pub(super) fn info_of_consumer(
+    pub(in crate::shard) fn info_of_consumer(
         &mut self,
         now: Timestamp,
         slot: usize,
@@ -437,7 +437,7 @@ impl Shard {
         self.answer(asker, &body, out);
     }
 
-    pub(super) fn consumer_info(
+    pub(in crate::shard) fn consumer_info(
         &mut self,
         now: Timestamp,
         slot: usize,
@@ -461,7 +461,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn consumer_names(
+    pub(in crate::shard) fn consumer_names(
         &mut self,
         slot: usize,
         r: &Request,
@@ -489,7 +489,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn consumer_list(
+    pub(in crate::shard) fn consumer_list(
         &mut self,
         now: Timestamp,
         slot: usize,
@@ -524,7 +524,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn consumer_delete(
+    pub(in crate::shard) fn consumer_delete(
         &mut self,
         slot: usize,
         name: &str,
@@ -552,7 +552,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn begin_delete_consumer(
+    pub(in crate::shard) fn begin_delete_consumer(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
@@ -590,7 +590,7 @@ impl Shard {
         self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
     }
 
-    pub(super) fn consumer_deleted(
+    pub(in crate::shard) fn consumer_deleted(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
@@ -625,7 +625,7 @@ impl Shard {
         self.checkpoint.orphans.extend(gone.stored);
     }
 
-    pub(super) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
+    pub(in crate::shard) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
         let all: Vec<usize> = self.cells[slot].consumers.by_name.values().copied().collect();
         for at in all {
             self.drop_consumer(slot, at, out);
@@ -633,14 +633,14 @@ impl Shard {
     }
 
     /// After a purge: consumers of what was purged that stood in what is gone move on.
-    pub(super) fn consumers_after_purge(&mut self, slot: usize, filter: &[u8]) {
+    pub(in crate::shard) fn consumers_after_purge(&mut self, slot: usize, filter: &[u8]) {
         let cell = &mut self.cells[slot];
         let first = cell.index.first_seq();
         cell.consumers.purged_below(first, filter);
         self.mark_active(slot);
     }
 
-    pub(super) fn consumer_next(
+    pub(in crate::shard) fn consumer_next(
         &mut self,
         now: Timestamp,
         slot: usize,
@@ -663,12 +663,12 @@ impl Shard {
 /// A consumer's configuration as the log keeps it: a name that the server made up is not shown
 /// until
 /// a restart, as in nats-server, but must be known after it.
-pub(super) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
+pub(in crate::shard) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
     ConsumerConfig { name: name.to_owned(), ..config.clone() }
 }
 
 /// What a consumer wants of its stream.
-pub(super) fn filters_of(config: &ConsumerConfig) -> FilterSet {
+pub(in crate::shard) fn filters_of(config: &ConsumerConfig) -> FilterSet {
     match config.filters() {
         [] => FilterSet::all(),
         filters => FilterSet::new(filters),
@@ -676,7 +676,7 @@ pub(super) fn filters_of(config: &ConsumerConfig) -> FilterSet {
 }
 
 /// A consumer that has not joined its stream yet.
-pub(super) fn consumer_cell(
+pub(in crate::shard) fn consumer_cell(
     id: ConsumerId,
     name: String,
     config: ConsumerConfig,
@@ -707,12 +707,12 @@ pub(super) fn consumer_cell(
 }
 
 /// A configuration by its meaning.
-pub(super) fn settings_of(
+pub(in crate::shard) fn settings_of(
     stream: &api::StreamConfig,
     name: &str,
     config: &ConsumerConfig,
     memory: bool,
-    options: &super::ShardOptions,
+    options: &crate::shard::ShardOptions,
 ) -> ConsumerSettings {
     let burst = match stream.max_msg_size {
         n if n > 0 => n as u64,

@@ -1,7 +1,7 @@
 //! What a shard says to the rest of the node, in order. Implemented by the turn over its net layer.
 
-use super::message::ShardMessage;
 use crate::interest::WatchId;
+use crate::shard::mailbox::ShardMessage;
 use crate::types::{Origin, ReactorId, ShardId, StreamId};
 
 /// A message that leaves a stream.

@@ -3,18 +3,18 @@
 use corelane_storage::log::AppendError;
 use corelane_storage::record::{MessageIn, RecordIn};
 
-use super::Shard;
-use super::memory::Message;
-use super::queue::StoreItem;
 use crate::api::error::{ApiError, kinds};
 use crate::interest::Captured;
+use crate::shard::Shard;
+use crate::shard::apply::pending::StoreItem;
+use crate::shard::streams::memory::Message;
 use crate::stream::admission::{Admitted, Publish, stored_size};
 use crate::stream::headers::without_request_info;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
-    pub(super) fn publish(&mut self, now: Timestamp, stream: StreamId, m: &Captured<'_>) {
+    pub(in crate::shard) fn publish(&mut self, now: Timestamp, stream: StreamId, m: &Captured<'_>) {
         let stripped = match m.headers.is_empty() {
             true => None,
             false => without_request_info(m.headers),

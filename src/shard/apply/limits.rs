@@ -3,10 +3,10 @@
 
 use corelane_storage::index::{PageKey, Removed, Resolved, SubjectCursor, SubjectId};
 
-use super::Shard;
-use super::cell::subject_state;
-use super::outlet::Outlet;
-use super::read::Fetched;
+use crate::shard::Shard;
+use crate::shard::effects::Outlet;
+use crate::shard::streams::read::Fetched;
+use crate::shard::streams::stream::subject_state;
 use crate::stream::admission::SubjectState;
 use crate::stream::retention::Evict;
 
@@ -40,7 +40,7 @@ pub enum Evicted {
 
 impl Shard {
     /// Evicts what the limits no longer allow, after a message of `subject` was applied.
-    pub(super) fn evict_after(&mut self, slot: usize, subject: SubjectId) {
+    pub(in crate::shard) fn evict_after(&mut self, slot: usize, subject: SubjectId) {
         let cell = &mut self.cells[slot];
         let over = cell.retention.limits_subjects()
             && cell.retention.of_subject(subject_state(&cell.index, subject)) > 0;
@@ -59,7 +59,7 @@ impl Shard {
     }
 
     /// The limits have changed: evicts some at once, the rest as a job.
-    pub(super) fn enforce_limits(&mut self, slot: usize) {
+    pub(in crate::shard) fn enforce_limits(&mut self, slot: usize) {
         let cell = &mut self.cells[slot];
         if !cell.retention.is_limited() {
             return;
@@ -81,7 +81,7 @@ impl Shard {
     }
 
     /// One step of what is left to be evicted.
-    pub(super) fn evict_some(&mut self, slot: usize) -> Evicted {
+    pub(in crate::shard) fn evict_some(&mut self, slot: usize) -> Evicted {
         self.before_change(slot);
         let mut budget = STEP_VISITS;
         loop {
@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// A step of the job; `Err` with the read that it waits for, `Ok(true)` once it is done.
-    pub(super) fn evict_step(
+    pub(in crate::shard) fn evict_step(
         &mut self,
         slot: usize,
         out: &mut impl Outlet,

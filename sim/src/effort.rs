@@ -2,7 +2,7 @@
 //! how many steps a turn took. The bounds are stated here once more, so that nobody changes one by
 //! accident. No time is measured.
 
-use corelane::shard::budget::{Effort, HANDLERS, Handler, Work};
+use corelane::shard::budget::{HANDLERS, Handler, Work, WorkTally};
 use corelane::turn::Core;
 
 /// Steps that a shard makes in one turn at most: rounds of a turn, after the inputs and after each
@@ -21,7 +21,7 @@ fn bound(handler: Handler) -> Work {
         Handler::Jobs => Work { jobs: 4, removed: 2_000, ..NONE },
         // A record of a purge, a deleted message, the first step of an eviction, the jobs that
         // follow a new consumer.
-        Handler::Rare => Work { jobs: 4, removed: 2_500, ..NONE },
+        Handler::Change => Work { jobs: 4, removed: 2_500, ..NONE },
         Handler::Limits => Work { removed: 250, ..NONE },
         Handler::Requests => Work { requests: 256, ..NONE },
         // A step ends behind the record that spends its last byte.
@@ -81,7 +81,7 @@ impl Worst {
         Ok(())
     }
 
-    fn look_at(&mut self, effort: &Effort) -> Result<(), String> {
+    fn look_at(&mut self, effort: &WorkTally) -> Result<(), String> {
         for handler in HANDLERS {
             let did = effort.most(handler);
             let worst = &mut self.handlers[handler as usize];

@@ -27,8 +27,8 @@ pub enum Handler {
     Job,
     /// The jobs' part of a step of the shard.
     Jobs,
-    /// Something rare that became durable.
-    Rare,
+    /// Something change that became durable.
+    Change,
     /// Limits, after a message.
     Limits,
     /// Requests' part of a step.
@@ -44,7 +44,7 @@ pub const HANDLERS: [Handler; 8] = [
     Handler::Drive,
     Handler::Job,
     Handler::Jobs,
-    Handler::Rare,
+    Handler::Change,
     Handler::Limits,
     Handler::Requests,
     Handler::Checkpoint,
@@ -53,7 +53,7 @@ pub const HANDLERS: [Handler; 8] = [
 
 /// What a shard did since its start.
 #[derive(Clone, Debug, Default)]
-pub struct Effort {
+pub struct WorkTally {
     /// Altogether.
     pub work: Work,
     /// Steps of the shard.
@@ -61,7 +61,7 @@ pub struct Effort {
     most: [Work; HANDLERS.len()],
 }
 
-impl Effort {
+impl WorkTally {
     /// The most that a handler did in one go.
     pub fn most(&self, handler: Handler) -> Work {
         self.most[handler as usize]

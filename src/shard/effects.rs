@@ -23,7 +23,7 @@ pub struct Outgoing<'a> {
 
 /// A change of what the node's reactors know of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placed {
+pub enum StreamPlacement {
     /// A stream exists, or captures other subjects.
     Here {
         /// The stream.
@@ -42,27 +42,27 @@ pub enum Placed {
 }
 
 /// The outlet of a shard during one turn.
-pub trait Outlet {
+pub trait ShardEffects {
     /// Sends a message.
     fn send(&mut self, message: &Outgoing<'_>);
     /// Gives publish credit back.
     fn credit(&mut self, reactor: ReactorId, shard: ShardId, bytes: u64);
     /// Tells all reactors of a stream, before anything that is sent later.
-    fn place(&mut self, placed: Placed);
+    fn place(&mut self, placed: StreamPlacement);
     /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.
     fn has_interest(&mut self, subject: &[u8], group: &[u8]) -> bool;
     /// True if somebody on the node subscribes to just this subject; with `group`, in that queue
     /// group. Wildcards do not count.
     fn has_listener(&mut self, subject: &[u8], group: &[u8]) -> bool;
     /// Tells who published to `subject` that nobody takes it, if it wants to know.
-    fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]);
+    fn no_responders(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]);
     /// Asks to be told when interest in `subject` (of the queue group, if one is named) comes or
     /// goes.
     fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId;
     /// Gives up a watch.
     fn unwatch(&mut self, watch: WatchId);
     /// Sends a message to a shard of this node.
-    fn tell(&mut self, to: ShardId, message: ShardMessage);
+    fn send_to_shard(&mut self, to: ShardId, message: ShardMessage);
     /// The node must stop; the text is for the operator.
     fn fatal(&mut self, text: &str);
     /// A line for the log.

@@ -11,13 +11,13 @@ use corelane_storage::log::ReadId;
 use super::Shard;
 use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
-use crate::shard::api::replies::{Tell, Told};
+use crate::shard::api::replies::{Answered, Reply};
 use crate::shard::api::requests::{Request, Wait};
-use crate::shard::apply::pending::Rare;
+use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::consumers::ConsumerCell;
-use crate::shard::effects::Outlet;
-use crate::shard::mailbox::Asker;
+use crate::shard::consumers::ShardConsumer;
+use crate::shard::effects::ShardEffects;
+use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
 use crate::shard::streams::read::{ANY_READ, Fetched, Unread};
 use crate::types::{StreamId, Timestamp};
@@ -51,10 +51,10 @@ pub struct Jobs {
 pub(super) enum Job {
     Purge(Purge),
     Count(Count),
-    Bury { slot: usize },
+    RemoveStream { slot: usize },
     Age { stream: StreamId },
     Evict { stream: StreamId },
-    Tell(Tell),
+    Reply(Reply),
     Request(Box<Request>),
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Purge {
     stream: StreamId,
     job: Option<PurgeJob>,
     filter: Box<[u8]>,
-    asker: Option<Asker>,
+    requester: Option<Requester>,
     purged: u64,
     /// An emptied stream goes on from this sequence.
     skip_to: Option<u64>,
@@ -91,8 +91,8 @@ pub(super) struct Purge {
 /// A consumer that counts what is pending before it joins the others.
 pub(super) struct Count {
     stream: StreamId,
-    cell: Box<ConsumerCell>,
-    asker: Option<Asker>,
+    cell: Box<ShardConsumer>,
+    requester: Option<Requester>,
     count: Option<CountId>,
     /// Members of its start set below this were looked up, and removals are told to it.
     checked: u64,
@@ -124,7 +124,7 @@ impl Shard {
         filter: &[u8],
         below: Option<u64>,
         keep: u64,
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     ) {
         self.jobs.next += 1;
         let filters = if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
@@ -139,7 +139,7 @@ impl Shard {
             stream,
             job,
             filter,
-            asker,
+            requester,
             purged: 0,
             skip_to,
             whole,
@@ -154,21 +154,21 @@ impl Shard {
     pub(super) fn start_count(
         &mut self,
         stream: StreamId,
-        cell: Box<ConsumerCell>,
-        asker: Option<Asker>,
+        cell: Box<ShardConsumer>,
+        requester: Option<Requester>,
     ) {
         self.jobs.ready.push_front(Job::Count(Count {
             stream,
             cell,
-            asker,
+            requester,
             count: None,
             checked: 0,
         }));
     }
 
     /// Removes what is left of a stream that is gone.
-    pub(super) fn start_burial(&mut self, slot: usize) {
-        self.jobs.ready.push_back(Job::Bury { slot });
+    pub(super) fn start_stream_removal(&mut self, slot: usize) {
+        self.jobs.ready.push_back(Job::RemoveStream { slot });
     }
 
     /// Goes on with what limits have to remove.
@@ -178,7 +178,7 @@ impl Shard {
 
     /// Looks at the age of a stream's first message when it may be due.
     pub(super) fn watch_age(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let (seq, at) = cell.first_time;
         let known = seq == cell.index.first_seq();
         let Some(due) = cell.retention.deadline(if known { at } else { Timestamp(0) }) else {
@@ -198,31 +198,31 @@ impl Shard {
         self.jobs.ready.push_back(Job::Age { stream });
     }
 
-    pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         while let Some(&(at, stream)) = self.jobs.ages.first() {
             if at > now {
                 break;
             }
             self.jobs.ages.pop_first();
             if let Some(&slot) = self.slots.get(&stream) {
-                self.cells[slot].age_due = None;
+                self.streams[slot].age_due = None;
                 self.jobs.ready.push_back(Job::Age { stream });
             }
         }
-        let begun = self.effort.work;
+        let begun = self.tally.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
             let Some(job) = self.jobs.ready.pop_front() else { break };
             self.run_job(now, job, out);
         }
-        self.effort.note(Handler::Jobs, begun);
+        self.tally.note(Handler::Jobs, begun);
     }
 
     /// Makes one step of a job, and keeps it if there is more to do.
-    fn run_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) {
-        let before = self.effort.work;
-        self.effort.work.jobs += 1;
+    fn run_job(&mut self, now: Timestamp, job: Job, out: &mut impl ShardEffects) {
+        let before = self.tally.work;
+        self.tally.work.jobs += 1;
         let stepped = self.step_job(now, job, out);
-        self.effort.note(Handler::Job, before);
+        self.tally.note(Handler::Job, before);
         match stepped {
             Stepped::Finished | Stepped::Moved => {}
             Stepped::Again(job) => self.jobs.add(job),
@@ -243,27 +243,33 @@ impl Shard {
         }
     }
 
-    fn step_job(&mut self, now: Timestamp, job: Job, out: &mut impl Outlet) -> Stepped {
+    fn step_job(&mut self, now: Timestamp, job: Job, out: &mut impl ShardEffects) -> Stepped {
         match job {
             Job::Purge(purge) => self.step_purge(purge, out),
             Job::Count(count) => self.step_count(now, count, out),
-            Job::Bury { slot } => self.step_burial(slot, out),
+            Job::RemoveStream { slot } => self.step_stream_removal(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Evict { stream } => self.step_eviction(stream, out),
             Job::Request(request) => {
                 self.run_request(now, *request, out);
                 Stepped::Moved
             }
-            Job::Tell(tell) => match self.step_tell(now, tell, out) {
-                Told::Done => Stepped::Finished,
-                Told::More(tell) => Stepped::Again(Job::Tell(tell)),
-                Told::Reading(read, tell) => Stepped::Reading(read, Job::Tell(tell)),
+            Job::Reply(reply) => match self.step_reply(now, reply, out) {
+                Answered::Done => Stepped::Finished,
+                Answered::More(reply) => Stepped::Again(Job::Reply(reply)),
+                Answered::Reading(read, reply) => Stepped::Reading(read, Job::Reply(reply)),
             },
         }
     }
 
     /// A page that a job needs: goes on, waits, or gives up.
-    fn page_for(&mut self, slot: usize, key: PageKey, job: Job, out: &mut impl Outlet) -> Stepped {
+    fn page_for(
+        &mut self,
+        slot: usize,
+        key: PageKey,
+        job: Job,
+        out: &mut impl ShardEffects,
+    ) -> Stepped {
         match self.fetch_page(slot, key) {
             Fetched::Loaded => Stepped::Again(job),
             Fetched::Pending(read) => Stepped::Reading(read, job),
@@ -274,9 +280,9 @@ impl Shard {
         }
     }
 
-    fn step_purge(&mut self, mut purge: Purge, out: &mut impl Outlet) -> Stepped {
+    fn step_purge(&mut self, mut purge: Purge, out: &mut impl ShardEffects) -> Stepped {
         let Some(&slot) = self.slots.get(&purge.stream) else {
-            self.stream_is_gone(purge.asker.as_ref(), ResponseType::StreamPurge, out);
+            self.stream_is_gone(purge.requester.as_ref(), ResponseType::StreamPurge, out);
             return Stepped::Finished;
         };
         let Some(job) = &mut purge.job else { return Stepped::Finished };
@@ -285,7 +291,7 @@ impl Shard {
             return Stepped::Moved;
         }
         let mut budget = self.options.job_visits;
-        match job.step(&mut self.cells[slot].index, PURGE_MESSAGES, &mut budget) {
+        match job.step(&mut self.streams[slot].index, PURGE_MESSAGES, &mut budget) {
             PurgeStep::Remove { from, to, .. } => {
                 if self.append_purge(&mut purge, slot, from, to) {
                     return Stepped::Again(Job::Purge(purge));
@@ -300,7 +306,7 @@ impl Shard {
     }
 
     /// No more records of a purge will be appended.
-    fn purge_is_through(&mut self, mut purge: Purge, out: &mut impl Outlet) -> Stepped {
+    fn purge_is_through(&mut self, mut purge: Purge, out: &mut impl ShardEffects) -> Stepped {
         purge.done = true;
         if purge.ahead == 0 {
             self.purge_finished(purge, out);
@@ -312,7 +318,7 @@ impl Shard {
 
     /// Appends one record of a purge. False if there is no room for it, not even in the reserve.
     fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) -> bool {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let stream = cell.id;
         if !cell.is_memory() {
             let mut body = Vec::new();
@@ -324,7 +330,7 @@ impl Shard {
         purge.ahead += 1;
         let lsn = self.log.appended();
         let filter = purge.filter.clone();
-        self.queue.push(lsn, Rare::Purge { stream, from, to, filter, job: purge.id });
+        self.queue.push(lsn, Change::Purge { stream, from, to, filter, job: purge.id });
         true
     }
 
@@ -348,7 +354,7 @@ impl Shard {
     }
 
     /// A step of a purge was applied.
-    pub(super) fn purge_step_done(&mut self, job: u64, out: &mut impl Outlet) {
+    pub(super) fn purge_step_done(&mut self, job: u64, out: &mut impl ShardEffects) {
         for purge in self.purges() {
             if purge.id == job {
                 purge.ahead -= 1;
@@ -373,7 +379,7 @@ impl Shard {
     fn skip_ahead(&mut self, purge: &mut Purge) -> bool {
         let Some(&slot) = self.slots.get(&purge.stream) else { return false };
         let (skip_to, whole) = (purge.skip_to.take(), std::mem::take(&mut purge.whole));
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if cell.index.messages() > 0 || cell.admission.in_flight() > 0 {
             return false;
         }
@@ -387,42 +393,47 @@ impl Shard {
             purge.refused = skip_to.is_some();
             return false;
         }
-        self.cells[slot].admission.skip_to(to);
+        self.streams[slot].admission.skip_to(to);
         true
     }
 
-    fn purge_finished(&mut self, mut purge: Purge, out: &mut impl Outlet) {
+    fn purge_finished(&mut self, mut purge: Purge, out: &mut impl ShardEffects) {
         if !purge.refused && self.skip_ahead(&mut purge) {
             self.jobs.draining.push(purge);
             return;
         }
         if let Some(&slot) = self.slots.get(&purge.stream) {
             self.consumers_after_purge(slot, &purge.filter);
-            for at in self.cells[slot].consumers.settle(&purge.filter) {
+            for at in self.streams[slot].consumers.settle(&purge.filter) {
                 self.with_consumer(slot, at, out, |_, _| ());
             }
             self.watch_age(slot);
         }
-        if let Some(asker) = purge.asker {
+        if let Some(requester) = purge.requester {
             let kind = ResponseType::StreamPurge;
             if purge.refused {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
-                return self.refuse_request(&asker, kind, &error, out);
+                return self.refuse_request(&requester, kind, &error, out);
             }
             let mut body = Vec::new();
             let answer = PurgeResponse { success: true, purged: purge.purged };
             write_response(&mut body, kind, &answer);
-            self.answer(&asker, &body, out);
+            self.answer(&requester, &body, out);
         }
     }
 
-    fn step_count(&mut self, now: Timestamp, mut count: Count, out: &mut impl Outlet) -> Stepped {
+    fn step_count(
+        &mut self,
+        now: Timestamp,
+        mut count: Count,
+        out: &mut impl ShardEffects,
+    ) -> Stepped {
         let Some(&slot) = self.slots.get(&count.stream) else {
             self.checkpoint.orphans.extend(count.cell.stored);
-            self.stream_is_gone(count.asker.as_ref(), ResponseType::ConsumerCreate, out);
+            self.stream_is_gone(count.requester.as_ref(), ResponseType::ConsumerCreate, out);
             return Stepped::Finished;
         };
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let looked_up =
             count.cell.check_start_set(now, &cell.index, count.checked, self.options.job_visits);
         if let Some(next) = looked_up {
@@ -442,7 +453,7 @@ impl Shard {
                 count.cell.catch_up(now, &cell.index);
                 let stream = count.stream;
                 let at = cell.consumers.insert(*count.cell, position, pending, last);
-                self.consumer_joined(now, stream, slot, at, count.asker.as_ref(), out);
+                self.consumer_joined(now, stream, slot, at, count.requester.as_ref(), out);
                 Stepped::Finished
             }
             CountStep::Budget => Stepped::Again(Job::Count(count)),
@@ -451,7 +462,10 @@ impl Shard {
     }
 
     /// The consumers of a stream that still count.
-    pub(super) fn counting(&mut self, stream: StreamId) -> impl Iterator<Item = &mut ConsumerCell> {
+    pub(super) fn counting(
+        &mut self,
+        stream: StreamId,
+    ) -> impl Iterator<Item = &mut ShardConsumer> {
         let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
         self.jobs.ready.iter_mut().chain(waiting).filter_map(move |j| match j {
             Job::Count(c) if c.stream == stream => Some(&mut *c.cell),
@@ -478,11 +492,11 @@ impl Shard {
         }
     }
 
-    fn step_burial(&mut self, slot: usize, out: &mut impl Outlet) -> Stepped {
+    fn step_stream_removal(&mut self, slot: usize, out: &mut impl ShardEffects) -> Stepped {
         if self.checkpoint.still_needs(slot) {
-            return Stepped::Again(Job::Bury { slot });
+            return Stepped::Again(Job::RemoveStream { slot });
         }
-        let Some(cell) = self.cells.get_mut(slot) else { return Stepped::Finished };
+        let Some(cell) = self.streams.get_mut(slot) else { return Stepped::Finished };
         let mut gone = std::mem::take(&mut self.gone);
         let mut budget = self.options.job_visits;
         let mut all = FilterSet::all();
@@ -497,28 +511,35 @@ impl Shard {
                 self.report_missing(out);
                 Stepped::Finished
             }
-            RangeRemoval::Budget { .. } => Stepped::Again(Job::Bury { slot }),
-            RangeRemoval::NeedPage { key, .. } => self.page_for(slot, key, Job::Bury { slot }, out),
+            RangeRemoval::Budget { .. } => Stepped::Again(Job::RemoveStream { slot }),
+            RangeRemoval::NeedPage { key, .. } => {
+                self.page_for(slot, key, Job::RemoveStream { slot }, out)
+            }
         }
     }
 
     /// Removes what is older than the stream allows, by records of the log: a restart must not
     /// depend on its clock.
-    fn step_age(&mut self, now: Timestamp, stream: StreamId, out: &mut impl Outlet) -> Stepped {
+    fn step_age(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        out: &mut impl ShardEffects,
+    ) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
-        let Some(limit) = self.cells[slot].retention.expired_at_or_before(now) else {
+        let Some(limit) = self.streams[slot].retention.expired_at_or_before(now) else {
             return Stepped::Finished;
         };
-        let first = self.cells[slot].index.first_seq();
+        let first = self.streams[slot].index.first_seq();
         match self.first_since(slot, limit.0 + 1) {
             Ok(keep) => {
-                let busy = self.purges().any(|p| p.stream == stream && p.asker.is_none());
+                let busy = self.purges().any(|p| p.stream == stream && p.requester.is_none());
                 if keep > first && !busy {
                     self.start_purge(stream, b"", Some(keep), 0, None);
                 }
                 match self.time_of(slot, keep) {
                     Ok(ts) => {
-                        self.cells[slot].first_time = (keep, Timestamp(ts));
+                        self.streams[slot].first_time = (keep, Timestamp(ts));
                         self.age_at(slot, Timestamp(ts));
                     }
                     Err(Unread::NotThere) => {}
@@ -538,7 +559,7 @@ impl Shard {
     }
 
     fn age_at(&mut self, slot: usize, stored: Timestamp) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if let Some(due) = cell.retention.deadline(stored) {
             if let Some(old) = cell.age_due.replace(due) {
                 self.jobs.ages.remove(&(old, cell.id));
@@ -552,13 +573,13 @@ impl Shard {
     }
 
     fn age_again(&mut self, slot: usize, now: Timestamp) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let due = now.plus(AGE_AGAIN);
         cell.age_due = Some(due);
         self.jobs.ages.insert((due, cell.id));
     }
 
-    fn step_eviction(&mut self, stream: StreamId, out: &mut impl Outlet) -> Stepped {
+    fn step_eviction(&mut self, stream: StreamId, out: &mut impl ShardEffects) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
         match self.evict_step(slot, out) {
             Ok(true) => Stepped::Finished,

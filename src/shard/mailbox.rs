@@ -7,7 +7,7 @@ use crate::types::{Origin, ShardId, StreamId};
 
 /// Who waits for an answer, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct Requester {
     /// The requester.
     pub origin: Origin,
     /// Its reply subject; empty if it wants no answer.
@@ -39,14 +39,14 @@ pub enum ShardMessage {
         /// The stream.
         entry: Box<StreamEntry>,
         /// Who asked; nobody at recovery.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
-    /// A stream that exists was asked for again: tell the asker of it.
+    /// A stream that exists was asked for again: tell the requester of it.
     Existing {
         /// The stream.
         id: StreamId,
         /// Who asked.
-        asker: Asker,
+        requester: Requester,
     },
     /// A stream has another configuration.
     Update {
@@ -55,14 +55,14 @@ pub enum ShardMessage {
         /// The configuration.
         config: Box<StreamConfig>,
         /// Who asked; nobody at recovery.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// A stream is to be removed.
     Delete {
         /// The stream.
         id: StreamId,
         /// Who asked; nobody at recovery.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// To shard 0: a stream was removed for good.
     Deleted {
@@ -70,7 +70,7 @@ pub enum ShardMessage {
         id: StreamId,
     },
     /// What do these streams (none: no stream) hold, and the shard in all?
-    Ask {
+    Query {
         /// The question.
         question: u64,
         /// Shard that asks.
@@ -79,7 +79,7 @@ pub enum ShardMessage {
         streams: Vec<StreamId>,
     },
     /// The answer.
-    Tell {
+    QueryAnswer {
         /// The question.
         question: u64,
         /// What the streams hold, as STREAM.LIST shows it.

@@ -1,9 +1,9 @@
 //! The shard: the actor that owns streams, consumers and one log.
 //!
 //! Purpose: everything that happens to the streams of one core, decided synchronously. Messages
-//! come in by `capture`, device completions by `disk_done`, other shards' words by `told`; `step`,
-//! once a turn, lets things take effect and says what follows through an [`Outlet`]. It must not
-//! know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
+//! come in by `capture`, device completions by `disk_done`, other shards' messages by `receive`;
+//! `step`, once a turn, lets things take effect and gives what follows to [`ShardEffects`]. It must
+//! not know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
 //! several.
 //!
 //! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
@@ -42,11 +42,11 @@ pub use apply::APPLY_ITEMS;
 use apply::pending::Queue;
 pub use checkpoint::CheckpointOptions;
 pub use compaction::sort::SortOptions;
-pub use effects::{Outgoing, Outlet, Placed};
+pub use effects::{Outgoing, ShardEffects, StreamPlacement};
 pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use mailbox::ShardMessage;
 pub use recovery::{Opened, ShardOptions};
-use streams::stream::StreamCell;
+use streams::stream::ShardStream;
 
 const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 
@@ -57,7 +57,7 @@ pub struct Shard {
     log: Log,
     /// The group of the shard's single-replica file streams.
     group: Group,
-    cells: slab::Slab<StreamCell>,
+    streams: slab::Slab<ShardStream>,
     slots: HashMap<StreamId, usize, FixedState>,
     names: HashMap<Box<[u8]>, usize, FixedState>,
     queue: Queue,
@@ -106,18 +106,18 @@ pub struct Shard {
     watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
     next_consumer: u64,
     /// Consumers that recovery found; they join at the start.
-    recovered: Vec<(StreamId, consumers::ConsumerCell)>,
+    recovered: Vec<(StreamId, consumers::ShardConsumer)>,
     lines: Vec<String>,
-    effort: budget::Effort,
+    tally: budget::WorkTally,
     random: u64,
     /// The time of this step.
     now: Timestamp,
     /// Bytes held by memory streams and by file streams.
-    held: [u64; 2],
+    used: [u64; 2],
     /// As the other shards know it.
-    held_told: [u64; 2],
+    usage_reported: [u64; 2],
     /// What the other shards hold, by shard.
-    held_elsewhere: Vec<[u64; 2]>,
+    used_elsewhere: Vec<[u64; 2]>,
     /// The server goes away: whether the record that says so was appended.
     stopping: Option<bool>,
     /// The log ended with that record when it was opened.
@@ -136,7 +136,7 @@ impl Shard {
 
     /// A message for one of the shard's streams, or a request.
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
-        self.disturbed(now);
+        self.note_load(now);
         match m.target {
             _ if self.stopping.is_some() => self.owe_credit(m.origin, m.credit_bytes),
             Target::Stream { stream, .. } => self.publish(now, stream, m),
@@ -160,13 +160,13 @@ impl Shard {
     }
 
     /// Lets things take effect: once a turn, after its inputs.
-    pub fn step(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub fn step(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         if let Some(failure) = self.failure.take() {
             out.fatal(&failure);
             return;
         }
         self.now = now;
-        self.effort.steps += 1;
+        self.tally.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.run_decisions();
@@ -179,7 +179,7 @@ impl Shard {
         if self.delivers() {
             self.serve_consumers(now, out);
         }
-        self.tell_held(out);
+        self.report_usage(out);
         self.record_acknowledgements();
         if self.stopping != Some(true) {
             self.step_checkpoint(now);
@@ -233,7 +233,7 @@ impl Shard {
     }
 
     fn mark_active(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if !cell.active {
             cell.active = true;
             self.active.push(slot);
@@ -267,10 +267,10 @@ impl Shard {
     }
 
     /// The server goes away: waiting pulls are told to ask elsewhere.
-    pub fn shut_down(&mut self, out: &mut impl Outlet) {
+    pub fn shut_down(&mut self, out: &mut impl ShardEffects) {
         let slots: Vec<usize> = self.slots.values().copied().collect();
         for slot in slots {
-            let all: Vec<usize> = self.cells[slot].consumers.by_name.values().copied().collect();
+            let all: Vec<usize> = self.streams[slot].consumers.by_name.values().copied().collect();
             for at in all {
                 self.with_consumer(slot, at, out, |c, sink| c.shutdown(sink));
             }
@@ -317,8 +317,8 @@ impl Shard {
     }
 
     /// What its handlers did.
-    pub fn effort(&self) -> &budget::Effort {
-        &self.effort
+    pub fn tally(&self) -> &budget::WorkTally {
+        &self.tally
     }
 
     /// Counters for monitoring.
@@ -331,7 +331,7 @@ impl Shard {
         report::ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),
-            messages: self.cells.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            messages: self.streams.iter().map(|(_, cell)| cell.index.messages()).sum(),
             reserved,
             records: self.log.appended().0,
             segments: segments as u64,

@@ -7,7 +7,7 @@ use super::jetstream::{Captured, JetStream};
 use super::net::{Delivery, Net};
 use super::{Control, Target};
 use crate::interest::{AccountId, StreamPlace, WatchId};
-use crate::shard::{Outgoing, Outlet, Placed, Shard, ShardMessage};
+use crate::shard::{Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement};
 use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
 
 /// Rounds of a turn at most: what is left goes on in the next.
@@ -123,7 +123,7 @@ struct Speaker<'a> {
     fatal: &'a mut Option<String>,
 }
 
-impl Outlet for Speaker<'_> {
+impl ShardEffects for Speaker<'_> {
     #[inline]
     fn send(&mut self, m: &Outgoing<'_>) {
         let message = Message {
@@ -149,15 +149,15 @@ impl Outlet for Speaker<'_> {
         self.net.credit_return(reactor, shard, bytes);
     }
 
-    fn place(&mut self, placed: Placed) {
+    fn place(&mut self, placed: StreamPlacement) {
         match placed {
-            Placed::Here { id, name, shard, subjects, .. } => {
+            StreamPlacement::Here { id, name, shard, subjects, .. } => {
                 let account = AccountId::default();
                 let reactor = self.net.reactor();
                 let place = StreamPlace { account, id, name, shard, reactor, subjects };
                 self.net.announce_stream(&place);
             }
-            Placed::Gone(id) => self.net.announce_stream_removed(id),
+            StreamPlacement::Gone(id) => self.net.announce_stream_removed(id),
         }
     }
 
@@ -171,7 +171,7 @@ impl Outlet for Speaker<'_> {
         self.net.has_listener(AccountId::default(), subject, group)
     }
 
-    fn nobody(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
+    fn no_responders(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]) {
         self.net.nobody(publisher, subject, reply);
     }
 
@@ -187,7 +187,7 @@ impl Outlet for Speaker<'_> {
         self.net.unwatch(watch);
     }
 
-    fn tell(&mut self, to: ShardId, message: ShardMessage) {
+    fn send_to_shard(&mut self, to: ShardId, message: ShardMessage) {
         self.words.push_back((to, message));
     }
 
@@ -352,8 +352,8 @@ impl Core {
     }
 
     /// What the shards' handlers did.
-    pub fn efforts(&self) -> impl Iterator<Item = &crate::shard::budget::Effort> {
-        self.shards.0.iter().map(Shard::effort)
+    pub fn efforts(&self) -> impl Iterator<Item = &crate::shard::budget::WorkTally> {
+        self.shards.0.iter().map(Shard::tally)
     }
 
     // ---- The turn ----
@@ -388,7 +388,7 @@ impl Core {
     fn carry(&mut self, now: Timestamp, to: ShardId, message: ShardMessage) {
         let host = Self::host_of(to, self.reactors);
         if host == self.net.reactor() {
-            self.speak_to(now, to, |shard, out| shard.told(now, message, out));
+            self.speak_to(now, to, |shard, out| shard.receive(now, message, out));
         } else {
             self.outgoing[usize::from(host.0)].push_back(Ctl::Shard(to, Box::new(message)));
         }

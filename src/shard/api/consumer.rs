@@ -19,10 +19,10 @@ use crate::consumer::pending::Handle;
 use crate::consumer::{Consumer, ConsumerSettings, GONE_CHECKS_MAX, StartPosition};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request, Wait};
-use crate::shard::apply::pending::Rare;
-use crate::shard::consumers::{ConsumerCell, Watch};
-use crate::shard::effects::Outlet;
-use crate::shard::mailbox::Asker;
+use crate::shard::apply::pending::Change;
+use crate::shard::consumers::{ShardConsumer, Watch};
+use crate::shard::effects::ShardEffects;
+use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
 use crate::shard::streams::read::Unread;
 use crate::types::{ConsumerId, StreamId, Timestamp};
@@ -43,7 +43,7 @@ impl Shard {
         slot: usize,
         subject: &ConsumerCreateSubject<'_>,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
         let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
@@ -52,7 +52,7 @@ impl Shard {
         let create = match checked {
             Ok(create) => create,
             Err(error) => {
-                self.refuse_request(&r.asker(), response, &error, out);
+                self.refuse_request(&r.requester(), response, &error, out);
                 return Ok(());
             }
         };
@@ -60,17 +60,17 @@ impl Shard {
             Some(name) => name.clone(),
             None => self.make_name(slot),
         };
-        let consumers = &self.cells[slot].consumers;
+        let consumers = &self.streams[slot].consumers;
         if consumers.is_changing(&name) {
             return Err(Wait::Changed);
         }
         match self.decide_consumer(slot, &name, &create) {
             ConsumerDecision::Refuse(error) => {
-                self.refuse_request(&r.asker(), response, &error, out);
+                self.refuse_request(&r.requester(), response, &error, out);
             }
             ConsumerDecision::Existing => {
-                if let Some(at) = self.cells[slot].consumers.find(&name) {
-                    self.answer_consumer(now, slot, at, response, &r.asker(), out);
+                if let Some(at) = self.streams[slot].consumers.find(&name) {
+                    self.answer_consumer(now, slot, at, response, &r.requester(), out);
                 }
             }
             ConsumerDecision::Create(config) => {
@@ -87,9 +87,9 @@ impl Shard {
         name: &str,
         create: &ConsumerCreate,
     ) -> ConsumerDecision {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let existing = cell.consumers.find(name).map(|at| {
-            let c = &cell.consumers.cells[at];
+            let c = &cell.consumers.slab[at];
             ExistingConsumer { config: &c.config, active: c.consumer.info().push_bound }
         });
         let count = cell.consumers.count();
@@ -104,7 +104,7 @@ impl Shard {
                 name.push(char::from(NAME_CHARS[(n % 62) as usize]));
                 n /= 62;
             }
-            if self.cells[slot].consumers.find(&name).is_none() {
+            if self.streams[slot].consumers.find(&name).is_none() {
                 return name;
             }
         }
@@ -117,20 +117,20 @@ impl Shard {
         name: String,
         config: ConsumerConfig,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         match self.start_of(slot, &config, r) {
-            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.asker(), out),
+            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.requester(), out),
             Err(Unread::Wait(wait)) => return Err(wait),
-            Err(_) => self.refuse_consumer(&r.asker(), out),
+            Err(_) => self.refuse_consumer(&r.requester(), out),
         }
         Ok(())
     }
 
     /// What a consumer's creation needs cannot be read, or there is no room for its record.
-    fn refuse_consumer(&mut self, asker: &Asker, out: &mut impl Outlet) {
+    fn refuse_consumer(&mut self, requester: &Requester, out: &mut impl ShardEffects) {
         let error = kinds::INSUFFICIENT_RESOURCES.error();
-        self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+        self.refuse_request(requester, ResponseType::ConsumerCreate, &error, out);
     }
 
     /// Appends the record of a new consumer, of which is known where it begins.
@@ -142,12 +142,12 @@ impl Shard {
         name: String,
         config: ConsumerConfig,
         start: StartPosition,
-        asker: &Asker,
-        out: &mut impl Outlet,
+        requester: &Requester,
+        out: &mut impl ShardEffects,
     ) {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let (stream, memory) = (cell.id, cell.is_memory());
         let settings = settings_of(&cell.config, &name, &config, memory, &self.options);
         let seed = self.next_random();
@@ -159,16 +159,16 @@ impl Shard {
             let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                return self.refuse_consumer(asker, out);
+                return self.refuse_consumer(requester, out);
             }
         }
         if let Some(mark) = mark {
             consumer.delta_durable(mark);
         }
-        self.cells[slot].consumers.in_flight.push(name.clone().into());
+        self.streams[slot].consumers.in_flight.push(name.clone().into());
         let cell = Box::new(consumer_cell(id, name, config, now, consumer));
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::CreateConsumer { stream, cell, asker: asker.clone() });
+        self.queue.push(lsn, Change::CreateConsumer { stream, cell, requester: requester.clone() });
     }
 
     /// Where a new consumer begins.
@@ -178,7 +178,7 @@ impl Shard {
         config: &ConsumerConfig,
         r: &Request,
     ) -> Result<StartPosition, Unread> {
-        let index = &self.cells[slot].index;
+        let index = &self.streams[slot].index;
         let (first, last) = (index.first_seq(), index.last_seq());
         let mut start =
             StartPosition { next_seq: first, last_seq: last, start_set: Default::default() };
@@ -208,14 +208,14 @@ impl Shard {
         &mut self,
         now: Timestamp,
         stream: StreamId,
-        cell: ConsumerCell,
-        asker: &Asker,
-        out: &mut impl Outlet,
+        cell: ShardConsumer,
+        requester: &Requester,
+        out: &mut impl ShardEffects,
     ) {
         if !self.slots.contains_key(&stream) {
-            return self.stream_is_gone(Some(asker), ResponseType::ConsumerCreate, out);
+            return self.stream_is_gone(Some(requester), ResponseType::ConsumerCreate, out);
         }
-        self.start_count(stream, Box::new(cell), Some(asker.clone()));
+        self.start_count(stream, Box::new(cell), Some(requester.clone()));
         self.run_jobs(now, out);
     }
 
@@ -226,19 +226,19 @@ impl Shard {
         stream: StreamId,
         slot: usize,
         at: usize,
-        asker: Option<&Asker>,
-        out: &mut impl Outlet,
+        requester: Option<&Requester>,
+        out: &mut impl ShardEffects,
     ) {
-        let cell = &mut self.cells[slot];
-        let name = cell.consumers.cells[at].name.clone();
+        let cell = &mut self.streams[slot];
+        let name = cell.consumers.slab[at].name.clone();
         cell.consumers.changed(&name);
         self.consumer_changed = true;
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
-        debug_assert_eq!(self.cells[slot].id, stream);
-        if let Some(asker) = asker {
-            self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
+        debug_assert_eq!(self.streams[slot].id, stream);
+        if let Some(requester) = requester {
+            self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, requester, out);
         }
     }
 
@@ -250,10 +250,10 @@ impl Shard {
         now: Timestamp,
         slot: usize,
         at: usize,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
-        let stream = self.cells[slot].id;
-        let c = &mut self.cells[slot].consumers.cells[at];
+        let stream = self.streams[slot].id;
+        let c = &mut self.streams[slot].consumers.slab[at];
         if !c.config.is_push() {
             return;
         }
@@ -282,7 +282,7 @@ impl Shard {
         now: Timestamp,
         watch: crate::interest::WatchId,
         interested: bool,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let Some(&(stream, id)) = self.watches.get(&watch) else { return };
         let Some((slot, at)) = self.locate(stream, id) else { return };
@@ -296,11 +296,11 @@ impl Shard {
         name: &str,
         config: Box<ConsumerConfig>,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let Some(at) = cell.consumers.find(name) else { return };
-        let (stream, c) = (cell.id, &cell.consumers.cells[at]);
+        let (stream, c) = (cell.id, &cell.consumers.slab[at]);
         let (id, created) = (c.id, c.created);
         if !cell.is_memory() && !config.mem_storage {
             let mut body = Vec::new();
@@ -308,16 +308,16 @@ impl Shard {
             ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.asker(), ResponseType::ConsumerCreate, &error, out);
+                self.refuse_request(&r.requester(), ResponseType::ConsumerCreate, &error, out);
                 return;
             }
         }
-        let consumers = &mut self.cells[slot].consumers;
-        consumers.cells[at].next_config = Some(config.clone());
+        let consumers = &mut self.streams[slot].consumers;
+        consumers.slab[at].next_config = Some(config.clone());
         consumers.in_flight.push(name.into());
         let lsn = self.log.appended();
-        let asker = r.asker();
-        self.queue.push(lsn, Rare::UpdateConsumer { stream, consumer: id, config, asker });
+        let requester = r.requester();
+        self.queue.push(lsn, Change::UpdateConsumer { stream, consumer: id, config, requester });
     }
 
     pub(in crate::shard) fn consumer_updated(
@@ -326,16 +326,16 @@ impl Shard {
         stream: StreamId,
         consumer: ConsumerId,
         config: ConsumerConfig,
-        asker: &Asker,
-        out: &mut impl Outlet,
+        requester: &Requester,
+        out: &mut impl ShardEffects,
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else {
             let error = kinds::CONSUMER_DOES_NOT_EXIST.error();
-            return self.refuse_request(asker, ResponseType::ConsumerCreate, &error, out);
+            return self.refuse_request(requester, ResponseType::ConsumerCreate, &error, out);
         };
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let memory = cell.is_memory();
-        let c = &mut cell.consumers.cells[at];
+        let c = &mut cell.consumers.slab[at];
         let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
         let refilter = c.config.filters() != config.filters();
         c.consumer.update(now, settings);
@@ -352,7 +352,7 @@ impl Shard {
             // It leaves the counts of its old filters and counts anew. What changed in it is logged
             // first, since checkpoints write it as it is meanwhile.
             self.record_delta(slot, at);
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.streams[slot];
             let mut gone = cell.consumers.remove(at);
             if let Some(timer) = gone.timer.take() {
                 self.timers.remove(&(timer, stream, consumer));
@@ -366,14 +366,14 @@ impl Shard {
             gone.ahead = Default::default();
             self.blocked_consumers.retain(|&(_, of, id)| (of, id) != (stream, consumer));
             gone.consumer.arrived();
-            self.cells[slot].consumers.in_flight.push(gone.name.clone());
-            self.start_count(stream, Box::new(gone), Some(asker.clone()));
+            self.streams[slot].consumers.in_flight.push(gone.name.clone());
+            self.start_count(stream, Box::new(gone), Some(requester.clone()));
             return;
         }
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
-        self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, asker, out);
+        self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, requester, out);
     }
 
     pub(in crate::shard) fn info_of_consumer(
@@ -382,14 +382,14 @@ impl Shard {
         slot: usize,
         at: usize,
         checks: &mut usize,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> ConsumerInfo {
         // Requests of clients that went away do not count as waiting.
         self.with_consumer(slot, at, out, |c, sink| c.drop_gone(checks, sink));
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let stream_name = cell.config.name.clone();
-        let counted = cell.consumers.groups.pending(cell.consumers.cells[at].handle);
-        let c = &mut cell.consumers.cells[at];
+        let counted = cell.consumers.groups.pending(cell.consumers.slab[at].handle);
+        let c = &mut cell.consumers.slab[at];
         c.consumer.set_counted(counted);
         let info = c.consumer.info();
         ConsumerInfo {
@@ -425,8 +425,8 @@ impl Shard {
         slot: usize,
         at: usize,
         kind: ResponseType,
-        asker: &Asker,
-        out: &mut impl Outlet,
+        requester: &Requester,
+        out: &mut impl ShardEffects,
     ) {
         let mut info = self.info_of_consumer(now, slot, at, &mut { GONE_CHECKS_MAX }, out);
         if let Some(config) = &mut info.config {
@@ -434,7 +434,7 @@ impl Shard {
         }
         let mut body = Vec::new();
         write_response(&mut body, kind, &info);
-        self.answer(asker, &body, out);
+        self.answer(requester, &body, out);
     }
 
     pub(in crate::shard) fn consumer_info(
@@ -443,19 +443,19 @@ impl Shard {
         slot: usize,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::ConsumerInfo;
         if !is_empty_request(&r.payload) {
-            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            self.refuse_request(&r.requester(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
             return Ok(());
         }
-        let consumers = &self.cells[slot].consumers;
+        let consumers = &self.streams[slot].consumers;
         match consumers.find(name) {
-            Some(at) => self.answer_consumer(now, slot, at, kind, &r.asker(), out),
+            Some(at) => self.answer_consumer(now, slot, at, kind, &r.requester(), out),
             None if consumers.is_changing(name) => return Err(Wait::Changed),
             None => {
-                self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
+                self.refuse_request(&r.requester(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
         }
         Ok(())
@@ -465,13 +465,13 @@ impl Shard {
         &mut self,
         slot: usize,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::ConsumerNames;
         match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
-            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(request) => {
-                let names = &self.cells[slot].consumers.by_name;
+                let names = &self.streams[slot].consumers.by_name;
                 let total = names.len();
                 let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
                 let page = names.keys().skip(offset).take(NAMES_LIMIT);
@@ -483,7 +483,7 @@ impl Shard {
                 };
                 let mut bytes = Vec::new();
                 write_response(&mut bytes, kind, &body);
-                self.answer(&r.asker(), &bytes, out);
+                self.answer(&r.requester(), &bytes, out);
             }
         }
         Ok(())
@@ -494,13 +494,13 @@ impl Shard {
         now: Timestamp,
         slot: usize,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::ConsumerList;
         match ConsumersRequest::decode_list(&r.payload, self.options.strict) {
-            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(request) => {
-                let names = &self.cells[slot].consumers.by_name;
+                let names = &self.streams[slot].consumers.by_name;
                 let total = names.len();
                 let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
                 let page: Vec<usize> =
@@ -518,7 +518,7 @@ impl Shard {
                 };
                 let mut bytes = Vec::new();
                 write_response(&mut bytes, kind, &body);
-                self.answer(&r.asker(), &bytes, out);
+                self.answer(&r.requester(), &bytes, out);
             }
         }
         Ok(())
@@ -529,24 +529,24 @@ impl Shard {
         slot: usize,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::ConsumerDelete;
         if !is_empty_request(&r.payload) {
-            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            self.refuse_request(&r.requester(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
             return Ok(());
         }
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         if cell.consumers.is_changing(name) {
             return Err(Wait::Changed);
         }
         match cell.consumers.find(name) {
             Some(at) => {
-                let (stream, id) = (cell.id, cell.consumers.cells[at].id);
-                self.begin_delete_consumer(stream, id, Some(r.asker()), out);
+                let (stream, id) = (cell.id, cell.consumers.slab[at].id);
+                self.begin_delete_consumer(stream, id, Some(r.requester()), out);
             }
             None => {
-                self.refuse_request(&r.asker(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
+                self.refuse_request(&r.requester(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
         }
         Ok(())
@@ -556,8 +556,8 @@ impl Shard {
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
-        asker: Option<Asker>,
-        out: &mut impl Outlet,
+        requester: Option<Requester>,
+        out: &mut impl ShardEffects,
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else {
             if self.counting(stream).any(|c| c.id == consumer) {
@@ -565,51 +565,51 @@ impl Shard {
             }
             return;
         };
-        let cell = &self.cells[slot];
-        let name = cell.consumers.cells[at].name.clone();
+        let cell = &self.streams[slot];
+        let name = cell.consumers.slab[at].name.clone();
         if cell.consumers.is_changing(&name) {
             // One that is inactive goes once its update took effect; requests waited for that.
             self.expired.push((stream, consumer));
             return;
         }
-        let recorded = !cell.is_memory() && !cell.consumers.cells[at].config.mem_storage;
+        let recorded = !cell.is_memory() && !cell.consumers.slab[at].config.mem_storage;
         if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
-            match asker {
-                Some(asker) => {
+            match requester {
+                Some(requester) => {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
-                    self.refuse_request(&asker, ResponseType::ConsumerDelete, &error, out);
+                    self.refuse_request(&requester, ResponseType::ConsumerDelete, &error, out);
                 }
                 // It goes when there is room.
                 None => self.expired.push((stream, consumer)),
             }
             return;
         }
-        self.cells[slot].consumers.in_flight.push(name);
+        self.streams[slot].consumers.in_flight.push(name);
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::DeleteConsumer { stream, consumer, asker });
+        self.queue.push(lsn, Change::DeleteConsumer { stream, consumer, requester });
     }
 
     pub(in crate::shard) fn consumer_deleted(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
-        asker: Option<&Asker>,
-        out: &mut impl Outlet,
+        requester: Option<&Requester>,
+        out: &mut impl ShardEffects,
     ) {
         if let Some((slot, at)) = self.locate(stream, consumer) {
             self.drop_consumer(slot, at, out);
         }
-        if let Some(asker) = asker {
+        if let Some(requester) = requester {
             let mut body = Vec::new();
             write_response(&mut body, ResponseType::ConsumerDelete, &Success::YES);
-            self.answer(asker, &body, out);
+            self.answer(requester, &body, out);
         }
     }
 
-    fn drop_consumer(&mut self, slot: usize, at: usize, out: &mut impl Outlet) {
+    fn drop_consumer(&mut self, slot: usize, at: usize, out: &mut impl ShardEffects) {
         self.with_consumer(slot, at, out, |c, sink| c.delete(sink));
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let stream = cell.id;
         let gone = cell.consumers.remove(at);
         cell.consumers.changed(&gone.name);
@@ -625,8 +625,12 @@ impl Shard {
         self.checkpoint.orphans.extend(gone.stored);
     }
 
-    pub(in crate::shard) fn delete_all_consumers(&mut self, slot: usize, out: &mut impl Outlet) {
-        let all: Vec<usize> = self.cells[slot].consumers.by_name.values().copied().collect();
+    pub(in crate::shard) fn delete_all_consumers(
+        &mut self,
+        slot: usize,
+        out: &mut impl ShardEffects,
+    ) {
+        let all: Vec<usize> = self.streams[slot].consumers.by_name.values().copied().collect();
         for at in all {
             self.drop_consumer(slot, at, out);
         }
@@ -634,7 +638,7 @@ impl Shard {
 
     /// After a purge: consumers of what was purged that stood in what is gone move on.
     pub(in crate::shard) fn consumers_after_purge(&mut self, slot: usize, filter: &[u8]) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let first = cell.index.first_seq();
         cell.consumers.purged_below(first, filter);
         self.mark_active(slot);
@@ -646,10 +650,10 @@ impl Shard {
         slot: usize,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
-        let Some(at) = self.cells[slot].consumers.find_joined(name)? else {
-            out.nobody(r.origin, &r.subject, &r.reply);
+        let Some(at) = self.streams[slot].consumers.find_joined(name)? else {
+            out.no_responders(r.origin, &r.subject, &r.reply);
             return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
@@ -682,8 +686,8 @@ pub(in crate::shard) fn consumer_cell(
     config: ConsumerConfig,
     created: Timestamp,
     consumer: Consumer,
-) -> ConsumerCell {
-    ConsumerCell {
+) -> ShardConsumer {
+    ShardConsumer {
         id,
         name: name.into(),
         filter: filters_of(&config),

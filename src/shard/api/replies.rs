@@ -6,119 +6,127 @@ use corelane_storage::log::ReadId;
 use crate::api::types::{ResponseType, StreamCreated, StreamInfo, write_response};
 use crate::shard::Shard;
 use crate::shard::api::requests::Wait;
-use crate::shard::effects::Outlet;
+use crate::shard::effects::ShardEffects;
 use crate::shard::jobs::Job;
-use crate::shard::mailbox::{Asker, ShardMessage};
+use crate::shard::mailbox::{Requester, ShardMessage};
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// Streams that one step tells of.
 const STEP_STREAMS: usize = 32;
 
-/// What is to be told, and to whom.
-pub enum Tell {
+/// What is to be listed, and to whom.
+pub enum Reply {
     /// A stream was created, or was there.
-    Created(StreamId, Asker),
+    Created(StreamId, Requester),
     /// A stream was updated: once the new limits hold.
-    Updated(StreamId, Asker),
+    Updated(StreamId, Requester),
     /// What streams hold, to the shard that asked.
     List {
         /// The question.
         question: u64,
         /// Who asks.
         from: ShardId,
-        /// Those still to be told of, the next last.
+        /// Those still to be listed of, the next last.
         left: Vec<StreamId>,
-        /// What is to be told of the others.
-        told: Vec<StreamInfo>,
+        /// What is to be listed of the others.
+        listed: Vec<StreamInfo>,
     },
 }
 
 /// Why a step ended.
-pub enum Told {
-    /// It was told.
+pub enum Answered {
+    /// It was listed.
     Done,
     /// There is more to do.
-    More(Tell),
+    More(Reply),
     /// It waits for a read.
-    Reading(ReadId, Tell),
+    Reading(ReadId, Reply),
 }
 
 impl Shard {
-    /// Tells at once what can be told at once.
-    pub(in crate::shard) fn tell(&mut self, now: Timestamp, tell: Tell, out: &mut impl Outlet) {
-        match self.step_tell(now, tell, out) {
-            Told::Done => {}
-            Told::More(tell) => self.jobs.add(Job::Tell(tell)),
-            Told::Reading(read, tell) => self.jobs.wait(read, Job::Tell(tell)),
+    /// Tells at once what can be listed at once.
+    pub(in crate::shard) fn reply(
+        &mut self,
+        now: Timestamp,
+        reply: Reply,
+        out: &mut impl ShardEffects,
+    ) {
+        match self.step_reply(now, reply, out) {
+            Answered::Done => {}
+            Answered::More(reply) => self.jobs.add(Job::Reply(reply)),
+            Answered::Reading(read, reply) => self.jobs.wait(read, Job::Reply(reply)),
         }
     }
 
-    pub(in crate::shard) fn step_tell(
+    pub(in crate::shard) fn step_reply(
         &mut self,
         now: Timestamp,
-        tell: Tell,
-        out: &mut impl Outlet,
-    ) -> Told {
-        match tell {
-            Tell::Created(stream, asker) => {
+        reply: Reply,
+        out: &mut impl ShardEffects,
+    ) -> Answered {
+        match reply {
+            Reply::Created(stream, requester) => {
                 let Some(&slot) = self.slots.get(&stream) else {
-                    self.stream_is_gone(Some(&asker), ResponseType::StreamCreate, out);
-                    return Told::Done;
+                    self.stream_is_gone(Some(&requester), ResponseType::StreamCreate, out);
+                    return Answered::Done;
                 };
                 let info = match self.created_info(now, slot) {
                     Ok(info) => info,
-                    Err(wait) => return waits(wait, Tell::Created(stream, asker)),
+                    Err(wait) => return waits(wait, Reply::Created(stream, requester)),
                 };
                 let mut body = Vec::new();
                 let created = StreamCreated { info: &info, did_create: true };
                 write_response(&mut body, ResponseType::StreamCreate, &created);
-                self.answer(&asker, &body, out);
+                self.answer(&requester, &body, out);
             }
-            Tell::Updated(stream, asker) => {
+            Reply::Updated(stream, requester) => {
                 let Some(&slot) = self.slots.get(&stream) else {
-                    self.stream_is_gone(Some(&asker), ResponseType::StreamUpdate, out);
-                    return Told::Done;
+                    self.stream_is_gone(Some(&requester), ResponseType::StreamUpdate, out);
+                    return Answered::Done;
                 };
                 match self.evict_step(slot, out) {
                     Ok(true) => {}
-                    Ok(false) => return Told::More(Tell::Updated(stream, asker)),
-                    Err(read) => return Told::Reading(read, Tell::Updated(stream, asker)),
+                    Ok(false) => return Answered::More(Reply::Updated(stream, requester)),
+                    Err(read) => return Answered::Reading(read, Reply::Updated(stream, requester)),
                 }
                 let info = match self.created_info(now, slot) {
                     Ok(info) => info,
-                    Err(wait) => return waits(wait, Tell::Updated(stream, asker)),
+                    Err(wait) => return waits(wait, Reply::Updated(stream, requester)),
                 };
                 let mut body = Vec::new();
                 write_response(&mut body, ResponseType::StreamUpdate, &info);
-                self.answer(&asker, &body, out);
+                self.answer(&requester, &body, out);
             }
-            Tell::List { question, from, mut left, mut told } => {
+            Reply::List { question, from, mut left, mut listed } => {
                 for _ in 0..STEP_STREAMS {
                     let Some(&stream) = left.last() else {
-                        let (streams, usage) = (told, self.usage());
-                        out.tell(from, ShardMessage::Tell { question, streams, usage });
-                        return Told::Done;
+                        let (streams, usage) = (listed, self.usage());
+                        out.send_to_shard(
+                            from,
+                            ShardMessage::QueryAnswer { question, streams, usage },
+                        );
+                        return Answered::Done;
                     };
                     if let Some(&slot) = self.slots.get(&stream) {
                         match self.list_info(now, slot) {
-                            Ok(info) => told.push(info),
+                            Ok(info) => listed.push(info),
                             Err(wait) => {
-                                return waits(wait, Tell::List { question, from, left, told });
+                                return waits(wait, Reply::List { question, from, left, listed });
                             }
                         }
                     }
                     left.pop();
                 }
-                return Told::More(Tell::List { question, from, left, told });
+                return Answered::More(Reply::List { question, from, left, listed });
             }
         }
-        Told::Done
+        Answered::Done
     }
 }
 
-fn waits(wait: Wait, tell: Tell) -> Told {
+fn waits(wait: Wait, reply: Reply) -> Answered {
     match wait {
-        Wait::Read(read) => Told::Reading(read, tell),
-        Wait::Changed | Wait::Turn => Told::More(tell),
+        Wait::Read(read) => Answered::Reading(read, reply),
+        Wait::Changed | Wait::Turn => Answered::More(reply),
     }
 }

@@ -12,11 +12,11 @@ use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
 use crate::shard::Shard;
 use crate::shard::api::search::Walk;
-use crate::shard::apply::pending::Rare;
+use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::jobs::Job;
-use crate::shard::mailbox::Asker;
+use crate::shard::mailbox::Requester;
 use crate::stream::headers::header;
 use crate::types::{Origin, Timestamp};
 
@@ -81,8 +81,8 @@ impl Request {
     }
 
     /// Who waits for the answer.
-    pub fn asker(&self) -> Asker {
-        Asker { origin: self.origin, reply: self.reply.clone() }
+    pub fn requester(&self) -> Requester {
+        Requester { origin: self.origin, reply: self.reply.clone() }
     }
 }
 
@@ -102,15 +102,15 @@ impl Shard {
         if self.queue.is_empty() && self.at_once.is_empty() {
             self.inbox.push_back(request);
         } else if self.queue.is_empty() {
-            self.at_once.push(Default::default(), Rare::Request(Box::new(request)));
+            self.at_once.push(Default::default(), Change::Request(Box::new(request)));
         } else {
             let lsn = self.log.appended();
-            self.queue.push(lsn, Rare::Request(Box::new(request)));
+            self.queue.push(lsn, Change::Request(Box::new(request)));
         }
     }
 
-    pub(in crate::shard) fn run_requests(&mut self, now: Timestamp, out: &mut impl Outlet) {
-        let before = self.effort.work;
+    pub(in crate::shard) fn run_requests(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
+        let before = self.tally.work;
         if std::mem::take(&mut self.consumer_changed) {
             for request in std::mem::take(&mut self.held_back).into_iter().rev() {
                 self.inbox.push_front(request);
@@ -118,10 +118,10 @@ impl Shard {
         }
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
             let Some(request) = self.inbox.pop_front() else { break };
-            self.effort.work.requests += 1;
+            self.tally.work.requests += 1;
             self.run_request(now, request, out);
         }
-        self.effort.note(Handler::Requests, before);
+        self.tally.note(Handler::Requests, before);
     }
 
     /// Runs a request as far as it goes.
@@ -129,7 +129,7 @@ impl Shard {
         &mut self,
         now: Timestamp,
         r: Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         match self.handle(now, &r, out) {
             Ok(()) => {}
@@ -139,7 +139,7 @@ impl Shard {
         }
     }
 
-    fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl Outlet) -> Handled {
+    fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl ShardEffects) -> Handled {
         match r.target {
             Target::Stream { .. } => Ok(()),
             Target::Ack { stream, .. } => self.acknowledge(now, stream, r, out),
@@ -148,7 +148,7 @@ impl Shard {
                 let subject = r.subject.clone();
                 let Some(request) = api_subject::parse(&subject) else {
                     if api_subject::is_served_by_assets(&subject) {
-                        out.nobody(r.origin, &r.subject, &r.reply);
+                        out.no_responders(r.origin, &r.subject, &r.reply);
                     }
                     return Ok(());
                 };
@@ -158,7 +158,7 @@ impl Shard {
     }
 
     /// Reads are over: whoever waited for them goes on.
-    pub(in crate::shard) fn reads_are_over(&mut self, _out: &mut impl Outlet) {
+    pub(in crate::shard) fn reads_are_over(&mut self, _out: &mut impl ShardEffects) {
         if self.log.take_stalled_reads() {
             self.reads_over.push(crate::shard::streams::read::ANY_READ);
         }
@@ -187,13 +187,18 @@ impl Shard {
     }
 
     /// Answers a request at once.
-    pub(in crate::shard) fn answer(&mut self, asker: &Asker, body: &[u8], out: &mut impl Outlet) {
-        if asker.reply.is_empty() {
+    pub(in crate::shard) fn answer(
+        &mut self,
+        requester: &Requester,
+        body: &[u8],
+        out: &mut impl ShardEffects,
+    ) {
+        if requester.reply.is_empty() {
             return;
         }
         out.send(&Outgoing {
-            origin: Some(asker.origin),
-            to: &asker.reply,
+            origin: Some(requester.origin),
+            to: &requester.reply,
             shown: &[],
             reply: &[],
             headers: &[],
@@ -204,26 +209,26 @@ impl Shard {
     /// The stream that a request was about went away before it was answered.
     pub(in crate::shard) fn stream_is_gone(
         &mut self,
-        asker: Option<&Asker>,
+        requester: Option<&Requester>,
         kind: ResponseType,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
-        if let Some(asker) = asker {
-            self.refuse_request(asker, kind, &kinds::STREAM_NOT_FOUND.error(), out);
+        if let Some(requester) = requester {
+            self.refuse_request(requester, kind, &kinds::STREAM_NOT_FOUND.error(), out);
         }
     }
 
     /// Refuses a request.
     pub(in crate::shard) fn refuse_request(
         &mut self,
-        asker: &Asker,
+        requester: &Requester,
         kind: ResponseType,
         error: &ApiError,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         self.api_errors += 1;
         let mut body = Vec::new();
         write_error(&mut body, kind, error);
-        self.answer(asker, &body, out);
+        self.answer(requester, &body, out);
     }
 }

@@ -196,7 +196,7 @@ impl Shard {
         };
         let mut budget = self.options.job_visits;
         loop {
-            let wait = match job.step(&mut self.cells[slot].index, &mut budget) {
+            let wait = match job.step(&mut self.streams[slot].index, &mut budget) {
                 LastStep::Done(seq) => return Ok(seq),
                 LastStep::Budget => Wait::Turn,
                 LastStep::NeedPage(key) => match self.want_page(slot, key) {
@@ -226,7 +226,8 @@ impl Shard {
         };
         let mut budget = self.options.job_visits;
         loop {
-            let wait = match self.cells[slot].index.next_matching(&mut filters, from, &mut budget) {
+            let wait = match self.streams[slot].index.next_matching(&mut filters, from, &mut budget)
+            {
                 Scan::Found(seq, _) => return Ok(Some(seq)),
                 Scan::End => return Ok(None),
                 Scan::Budget { resume } => {
@@ -253,15 +254,15 @@ impl Shard {
         filters: &[String],
         r: &Request,
     ) -> Result<StartPosition, Unread> {
-        let index = &self.cells[slot].index;
+        let index = &self.streams[slot].index;
         let mut each = match r.walk.take() {
             Walk::Each(each) => each,
             _ => Box::new(Each::new(filters, index)),
         };
         let mut budget = self.options.job_visits;
         let wait = loop {
-            match each.step(&mut self.cells[slot].index, &mut budget) {
-                Stepped::All => return Ok(each.position(self.cells[slot].index.last_seq())),
+            match each.step(&mut self.streams[slot].index, &mut budget) {
+                Stepped::All => return Ok(each.position(self.streams[slot].index.last_seq())),
                 Stepped::Budget => break Wait::Turn,
                 Stepped::NeedPage(key) => match self.want_page(slot, key) {
                     Ok(loaded) => loaded.map_err(Unread::Failed)?,

@@ -17,12 +17,12 @@ use crate::api::{API_LEVEL, NATS_API_LEVEL};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request, Wait};
 use crate::shard::api::search::{Details, Walk};
-use crate::shard::apply::pending::Rare;
-use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::apply::pending::Change;
+use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
 use crate::shard::streams::read::Unread;
-use crate::shard::streams::stream::StreamCell;
+use crate::shard::streams::stream::ShardStream;
 use crate::types::{StreamId, Timestamp};
 
 /// Subjects of one page of STREAM.INFO.
@@ -45,7 +45,7 @@ impl Shard {
         request: &ApiRequest<'_>,
         stream: Option<StreamId>,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         use ApiRequest as A;
         let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
@@ -64,25 +64,25 @@ impl Shard {
             A::StreamList => self.stream_list(r, out),
             A::NotSupported { verb, response } => {
                 let error = ApiError::api_not_supported(verb);
-                self.refuse_request(&r.asker(), response, &error, out);
+                self.refuse_request(&r.requester(), response, &error, out);
                 Ok(())
             }
             A::ClusterOnly(response) => {
                 let error = kinds::CLUSTER_REQUIRED.error();
-                self.refuse_request(&r.asker(), response, &error, out);
+                self.refuse_request(&r.requester(), response, &error, out);
                 Ok(())
             }
             A::DirectGet { subject, .. } => match slot {
                 Some(slot) => self.direct_get(slot, subject, r, out),
                 None => {
-                    out.nobody(r.origin, &r.subject, &r.reply);
+                    out.no_responders(r.origin, &r.subject, &r.reply);
                     Ok(())
                 }
             },
             A::ConsumerNext(names) => match slot {
                 Some(slot) => self.consumer_next(now, slot, names.consumer, r, out),
                 None => {
-                    out.nobody(r.origin, &r.subject, &r.reply);
+                    out.no_responders(r.origin, &r.subject, &r.reply);
                     Ok(())
                 }
             },
@@ -91,7 +91,7 @@ impl Shard {
                 None => {
                     let found = body_error(request, &r.payload, self.options.strict);
                     let error = found.unwrap_or(kinds::STREAM_NOT_FOUND.error());
-                    self.refuse_request(&r.asker(), response_of(request), &error, out);
+                    self.refuse_request(&r.requester(), response_of(request), &error, out);
                     Ok(())
                 }
             },
@@ -104,7 +104,7 @@ impl Shard {
         request: &ApiRequest<'_>,
         slot: usize,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         use ApiRequest as A;
         match *request {
@@ -131,9 +131,9 @@ impl Shard {
         use ApiRequest as A;
         match *request {
             A::ClusterOnly(_) => false,
-            A::DirectGet { .. } => slot.is_some_and(|s| self.cells[s].config.allow_direct),
+            A::DirectGet { .. } => slot.is_some_and(|s| self.streams[s].config.allow_direct),
             A::ConsumerNext(names) => {
-                slot.is_some_and(|s| self.cells[s].consumers.find(names.consumer).is_some())
+                slot.is_some_and(|s| self.streams[s].consumers.find(names.consumer).is_some())
             }
             A::ConsumerInfo(_) => is_empty_request(&r.payload),
             A::ConsumerCreate(_) => {
@@ -144,12 +144,12 @@ impl Shard {
     }
 
     /// A request that needs a level of the API which this server does not have.
-    fn refuse_level(&mut self, request: &ApiRequest<'_>, r: &Request, out: &mut impl Outlet) {
+    fn refuse_level(&mut self, request: &ApiRequest<'_>, r: &Request, out: &mut impl ShardEffects) {
         match request.response() {
             None => self.status(r, b"NATS/1.0 412 Required Api Level\r\n\r\n", out),
             Some(kind) => {
                 let error = kinds::REQUIRED_API_LEVEL.error();
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
             }
         }
     }
@@ -159,20 +159,20 @@ impl Shard {
         r: &Request,
         kind: ResponseType,
         body: &impl serde::Serialize,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let mut bytes = Vec::new();
         write_response(&mut bytes, kind, body);
-        self.answer(&r.asker(), &bytes, out);
+        self.answer(&r.requester(), &bytes, out);
     }
 
     /// What a stream holds. The time of the first message may need a read.
     fn state_of(&mut self, slot: usize) -> Result<StreamState, Wait> {
-        let index = &self.cells[slot].index;
+        let index = &self.streams[slot].index;
         let first = index.first_seq();
-        if index.messages() > 0 && self.cells[slot].first_time.0 != first {
+        if index.messages() > 0 && self.streams[slot].first_time.0 != first {
             match self.time_of(slot, first) {
-                Ok(ts) => self.cells[slot].first_time = (first, Timestamp(ts)),
+                Ok(ts) => self.streams[slot].first_time = (first, Timestamp(ts)),
                 Err(Unread::Wait(wait)) => return Err(wait),
                 Err(_) => {}
             }
@@ -181,7 +181,7 @@ impl Shard {
     }
 
     fn known_state(&self, slot: usize) -> StreamState {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let index = &cell.index;
         let first = index.first_seq();
         let time = |t: Timestamp| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
@@ -195,13 +195,13 @@ impl Shard {
             last_ts: time(cell.last_time),
             num_subjects: index.subjects().len() as u64,
             num_deleted: if index.messages() == 0 { 0 } else { index.num_deleted() },
-            consumer_count: cell.consumers.cells.len() as u64,
+            consumer_count: cell.consumers.slab.len() as u64,
             ..StreamState::default()
         }
     }
 
     fn info_of(&self, now: Timestamp, slot: usize, state: StreamState) -> StreamInfo {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         StreamInfo {
             config: cell.config.clone(),
             created: GoTime::utc(cell.created),
@@ -236,7 +236,7 @@ impl Shard {
     pub(in crate::shard) fn usage(&self) -> Usage {
         let mut usage =
             Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };
-        for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
+        for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
             let bytes = cell.index.bytes();
             if cell.is_memory() {
                 usage.memory += bytes;
@@ -244,7 +244,7 @@ impl Shard {
                 usage.storage += bytes;
             }
             usage.streams += 1;
-            usage.consumers += cell.consumers.cells.len() as u64;
+            usage.consumers += cell.consumers.slab.len() as u64;
         }
         usage
     }
@@ -254,13 +254,13 @@ impl Shard {
         now: Timestamp,
         slot: usize,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::StreamInfo;
         let request = match StreamInfoRequest::decode_info(&r.payload, self.options.strict) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
                 return Ok(());
             }
         };
@@ -276,7 +276,7 @@ impl Shard {
         }
         let Details { deleted, total, subjects, .. } = *details;
         (state.deleted, state.subjects) = (deleted, subjects);
-        if request.deleted_details && state.first_seq == 0 && !self.cells[slot].is_memory() {
+        if request.deleted_details && state.first_seq == 0 && !self.streams[slot].is_memory() {
             // nats-server counts sequence 0 of a file that was never used.
             (state.num_deleted, state.deleted) = (1, vec![0]);
         }
@@ -299,16 +299,16 @@ impl Shard {
         offset: u64,
         details: &mut Details,
     ) -> bool {
-        let index = &self.cells[slot].index;
+        let index = &self.streams[slot].index;
         let filter = request.subjects_filter.as_bytes();
         let budget = self.options.job_visits;
         (filter.is_empty() || details.walk_subjects(index, filter, offset, SUBJECTS_LIMIT, budget))
             && (!request.deleted_details || details.walk_deleted(index))
     }
 
-    fn purge_request(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+    fn purge_request(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamPurge;
-        let config = &self.cells[slot].config;
+        let config = &self.streams[slot].config;
         let error = if config.sealed {
             Some(kinds::STREAM_SEALED.error())
         } else if config.deny_purge {
@@ -319,21 +319,21 @@ impl Shard {
         let decoded = PurgeRequest::decode_purge(&r.payload, self.options.strict);
         let request = match (error, decoded) {
             (_, Err(error)) | (Some(error), _) => {
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
                 return Ok(());
             }
             (None, Ok(request)) => request,
         };
-        let stream = self.cells[slot].id;
+        let stream = self.streams[slot].id;
         let below = (request.seq > 0).then_some(request.seq);
         let filter = request.filter.as_bytes();
-        self.start_purge(stream, filter, below, request.keep, Some(r.asker()));
+        self.start_purge(stream, filter, below, request.keep, Some(r.requester()));
         Ok(())
     }
 
-    fn msg_delete(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+    fn msg_delete(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamMsgDelete;
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let failed = |text: &str| kinds::STREAM_MSG_DELETE_FAILED.with(text);
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
@@ -358,16 +358,17 @@ impl Shard {
             }
         });
         match checked {
-            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(seq) => {
                 let (stream, memory) = (cell.id, cell.is_memory());
                 if !memory && self.append_meta(kind::DELETE, stream.0, seq, b"").is_err() {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
-                    self.refuse_request(&r.asker(), kind, &error, out);
+                    self.refuse_request(&r.requester(), kind, &error, out);
                     return Ok(());
                 }
                 let lsn = self.log.appended();
-                self.queue.push(lsn, Rare::DeleteMessage { stream, seq, asker: r.asker() });
+                self.queue
+                    .push(lsn, Change::DeleteMessage { stream, seq, requester: r.requester() });
             }
         }
         Ok(())
@@ -381,7 +382,7 @@ impl Shard {
         r: &Request,
     ) -> Result<Option<u64>, Unread> {
         if let Walk::Found(seq) = *r.walk.borrow()
-            && self.cells[slot].index.is_live(seq)
+            && self.streams[slot].index.is_live(seq)
         {
             return Ok(Some(seq));
         }
@@ -394,7 +395,7 @@ impl Shard {
             Lookup::Since { time, subject } => {
                 let from = self.first_since(slot, time.timestamp().0)?;
                 match subject.is_empty() {
-                    true => self.cells[slot].index.next_live(from),
+                    true => self.streams[slot].index.next_live(from),
                     false => self.next_of(slot, subject.as_bytes(), from, &r.walk)?,
                 }
             }
@@ -405,7 +406,7 @@ impl Shard {
         Ok(found)
     }
 
-    fn msg_get(&mut self, slot: usize, r: &Request, out: &mut impl Outlet) -> Handled {
+    fn msg_get(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamMsgGet;
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
@@ -416,7 +417,7 @@ impl Shard {
         let lookup = match decoded.and_then(|request| request.lookup()) {
             Ok(lookup) => lookup,
             Err(error) => {
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
                 return Ok(());
             }
         };
@@ -436,13 +437,13 @@ impl Shard {
             })
         });
         match found {
-            Ok(body) => self.answer(&r.asker(), &body, out),
+            Ok(body) => self.answer(&r.requester(), &body, out),
             Err(Unread::Wait(wait)) => return Err(wait),
             Err(Unread::NotThere) => {
-                self.refuse_request(&r.asker(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
+                self.refuse_request(&r.requester(), kind, &kinds::NO_MESSAGE_FOUND.error(), out);
             }
             Err(Unread::Failed(text)) => {
-                self.refuse_request(&r.asker(), kind, &kinds::STREAM_GENERAL.with(&text), out);
+                self.refuse_request(&r.requester(), kind, &kinds::STREAM_GENERAL.with(&text), out);
                 out.log(text);
             }
         }
@@ -450,7 +451,7 @@ impl Shard {
     }
 
     /// Answers with a header block alone.
-    fn status(&mut self, r: &Request, head: &[u8], out: &mut impl Outlet) {
+    fn status(&mut self, r: &Request, head: &[u8], out: &mut impl ShardEffects) {
         if !r.reply.is_empty() {
             out.send(&Outgoing {
                 origin: Some(r.origin),
@@ -468,10 +469,10 @@ impl Shard {
         slot: usize,
         subject: Option<&str>,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
-        if !self.cells[slot].config.allow_direct {
-            out.nobody(r.origin, &r.subject, &r.reply);
+        if !self.streams[slot].config.allow_direct {
+            out.no_responders(r.origin, &r.subject, &r.reply);
             return Ok(());
         }
         let decoded = MsgGetRequest::decode_direct(subject, &r.payload);
@@ -487,7 +488,7 @@ impl Shard {
         };
         let found = self.sequence_of(slot, &lookup, r).and_then(|seq| {
             let seq = seq.ok_or(Unread::NotThere)?;
-            let name = self.cells[slot].config.name.clone();
+            let name = self.streams[slot].config.name.clone();
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut head = Vec::new();
                 if !no_hdr {
@@ -518,7 +519,7 @@ impl Shard {
 
     /// Forgets a stream of which nothing is left.
     pub(in crate::shard) fn forget_cell(&mut self, slot: usize) {
-        let cell = self.cells.remove(slot);
+        let cell = self.streams.remove(slot);
         let orphans = &mut self.checkpoint.orphans;
         orphans.extend(cell.index.locations().map(|(_, location)| location));
         orphans.extend(cell.stored.locations());
@@ -530,18 +531,18 @@ impl Shard {
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.
-    pub(in crate::shard) fn detach(&mut self, slot: usize, out: &mut impl Outlet) {
-        let cell: &mut StreamCell = &mut self.cells[slot];
+    pub(in crate::shard) fn detach(&mut self, slot: usize, out: &mut impl ShardEffects) {
+        let cell: &mut ShardStream = &mut self.streams[slot];
         cell.removing = true;
         let name = cell.config.name.clone();
         self.names.remove(name.as_bytes());
         self.delete_all_consumers(slot, out);
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if let Some(due) = cell.age_due.take() {
             let id = cell.id;
             self.forget_age(due, id);
         }
-        self.start_burial(slot);
+        self.start_stream_removal(slot);
     }
 }
 

@@ -7,13 +7,13 @@ use crate::api::error::kinds;
 use crate::api::types::{ResponseType, StreamConfig, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::shard::Shard;
-use crate::shard::api::replies::Tell;
-use crate::shard::apply::pending::Rare;
+use crate::shard::api::replies::Reply;
+use crate::shard::apply::pending::Change;
 use crate::shard::catalogue::follow::Decided;
-use crate::shard::effects::{Outlet, Placed};
-use crate::shard::mailbox::{Asker, ShardMessage};
+use crate::shard::effects::{ShardEffects, StreamPlacement};
+use crate::shard::mailbox::{Requester, ShardMessage};
 use crate::shard::streams::read::Fetched;
-use crate::shard::streams::stream::StreamCell;
+use crate::shard::streams::stream::ShardStream;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// Entries that a purge step may visit: it was cut to fit when it was decided.
@@ -21,34 +21,38 @@ const PURGE_VISITS_MAX: u32 = 10_000;
 
 impl Shard {
     /// Another shard's word.
-    pub fn told(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl Outlet) {
+    pub fn receive(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl ShardEffects) {
         match message {
-            ShardMessage::Create { entry, asker } => {
-                self.decided(Decided::Create { entry, asker });
+            ShardMessage::Create { entry, requester } => {
+                self.decided(Decided::Create { entry, requester });
             }
-            ShardMessage::Existing { id, asker } => self.decided(Decided::Existing { id, asker }),
-            ShardMessage::Update { id, config, asker } => {
-                self.decided(Decided::Update { id, config, asker });
+            ShardMessage::Existing { id, requester } => {
+                self.decided(Decided::Existing { id, requester })
             }
-            ShardMessage::Delete { id, asker } => self.decided(Decided::Delete { id, asker }),
+            ShardMessage::Update { id, config, requester } => {
+                self.decided(Decided::Update { id, config, requester });
+            }
+            ShardMessage::Delete { id, requester } => {
+                self.decided(Decided::Delete { id, requester })
+            }
             ShardMessage::Deleted { id } => self.stream_deleted(id),
-            ShardMessage::Ask { question, from, streams } => {
-                let (left, told) = (streams, Vec::new());
-                self.tell(now, Tell::List { question, from, left, told }, out);
+            ShardMessage::Query { question, from, streams } => {
+                let (left, listed) = (streams, Vec::new());
+                self.reply(now, Reply::List { question, from, left, listed }, out);
             }
-            ShardMessage::Tell { question, streams, usage } => {
-                self.told_about(question, streams, &usage, out);
+            ShardMessage::QueryAnswer { question, streams, usage } => {
+                self.query_answered(question, streams, &usage, out);
             }
             ShardMessage::Held { from, bytes } => {
                 let at = usize::from(from.0);
-                if self.held_elsewhere.len() <= at {
-                    self.held_elsewhere.resize(at + 1, [0; 2]);
+                if self.used_elsewhere.len() <= at {
+                    self.used_elsewhere.resize(at + 1, [0; 2]);
                 }
-                self.held_elsewhere[at] = bytes;
+                self.used_elsewhere[at] = bytes;
             }
             ShardMessage::CheckLimits { question, from, id, limits } => {
                 let violators = self.violators(id, &limits);
-                out.tell(from, ShardMessage::Checked { question, violators });
+                out.send_to_shard(from, ShardMessage::Checked { question, violators });
             }
             ShardMessage::Checked { question, violators } => {
                 self.limits_checked(question, &violators, out);
@@ -60,42 +64,46 @@ impl Shard {
     }
 
     /// Lets something take effect. What must wait for a read comes back, to be put in front again.
-    pub(in crate::shard) fn apply_rare(
+    pub(in crate::shard) fn apply_change(
         &mut self,
         now: Timestamp,
-        rare: Rare,
-        out: &mut impl Outlet,
-    ) -> Option<(Rare, ReadId)> {
-        match rare {
-            Rare::Request(request) => self.inbox.push_back(*request),
-            Rare::Catalogue(step) => out.tell(step.to, step.message),
-            Rare::Create { entry, asker } => {
+        change: Change,
+        out: &mut impl ShardEffects,
+    ) -> Option<(Change, ReadId)> {
+        match change {
+            Change::Request(request) => self.inbox.push_back(*request),
+            Change::Catalogue(step) => out.send_to_shard(step.to, step.message),
+            Change::Create { entry, requester } => {
                 let id = entry.id;
                 self.insert_stream(*entry, out);
                 self.created(id);
-                if let Some(asker) = asker {
-                    self.tell(now, Tell::Created(id, asker), out);
+                if let Some(requester) = requester {
+                    self.reply(now, Reply::Created(id, requester), out);
                 }
             }
-            Rare::Existing { id, asker } => self.tell(now, Tell::Created(id, asker), out),
-            Rare::Update { id, config, asker } => self.updated(now, id, *config, asker, out),
-            Rare::Delete { id, asker } => self.deleted(id, asker, out),
-            Rare::DeleteMessage { stream, seq, asker } => {
-                return self.message_deleted(stream, seq, asker, out);
+            Change::Existing { id, requester } => {
+                self.reply(now, Reply::Created(id, requester), out)
             }
-            Rare::Purge { stream, from, to, filter, job } => {
+            Change::Update { id, config, requester } => {
+                self.updated(now, id, *config, requester, out)
+            }
+            Change::Delete { id, requester } => self.deleted(id, requester, out),
+            Change::DeleteMessage { stream, seq, requester } => {
+                return self.message_deleted(stream, seq, requester, out);
+            }
+            Change::Purge { stream, from, to, filter, job } => {
                 return self.purged(stream, from, to, filter, job, out);
             }
-            Rare::CreateConsumer { stream, cell, asker } => {
-                self.consumer_created(now, stream, *cell, &asker, out);
+            Change::CreateConsumer { stream, cell, requester } => {
+                self.consumer_created(now, stream, *cell, &requester, out);
             }
-            Rare::UpdateConsumer { stream, consumer, config, asker } => {
-                self.consumer_updated(now, stream, consumer, *config, &asker, out);
+            Change::UpdateConsumer { stream, consumer, config, requester } => {
+                self.consumer_updated(now, stream, consumer, *config, &requester, out);
             }
-            Rare::DeleteConsumer { stream, consumer, asker } => {
-                self.consumer_deleted(stream, consumer, asker.as_ref(), out);
+            Change::DeleteConsumer { stream, consumer, requester } => {
+                self.consumer_deleted(stream, consumer, requester.as_ref(), out);
             }
-            Rare::Delta { stream, consumer, mark, answers } => {
+            Change::Delta { stream, consumer, mark, answers } => {
                 self.delta_durable(stream, consumer, mark, &answers, out);
             }
         }
@@ -103,26 +111,35 @@ impl Shard {
     }
 
     /// A stream exists from now on; every reactor is told before anything else is.
-    pub(in crate::shard) fn insert_stream(&mut self, entry: StreamEntry, out: &mut impl Outlet) {
-        let cell = StreamCell::new(entry.id, entry.config, entry.created, self.options.seed);
+    pub(in crate::shard) fn insert_stream(
+        &mut self,
+        entry: StreamEntry,
+        out: &mut impl ShardEffects,
+    ) {
+        let cell = ShardStream::new(entry.id, entry.config, entry.created, self.options.seed);
         self.insert_cell(cell);
         self.place(entry.id, false, out);
     }
 
-    pub(in crate::shard) fn insert_cell(&mut self, cell: StreamCell) -> usize {
+    pub(in crate::shard) fn insert_cell(&mut self, cell: ShardStream) -> usize {
         let (id, name) = (cell.id, cell.config.name.as_bytes().into());
-        let slot = self.cells.insert(cell);
-        self.checkpoint.born(&mut self.cells[slot].stored);
+        let slot = self.streams.insert(cell);
+        self.checkpoint.born(&mut self.streams[slot].stored);
         self.slots.insert(id, slot);
         self.names.insert(name, slot);
         slot
     }
 
     /// Tells all reactors where a stream lives.
-    pub(in crate::shard) fn place(&mut self, id: StreamId, update: bool, out: &mut impl Outlet) {
+    pub(in crate::shard) fn place(
+        &mut self,
+        id: StreamId,
+        update: bool,
+        out: &mut impl ShardEffects,
+    ) {
         let Some(&slot) = self.slots.get(&id) else { return };
-        let config = &self.cells[slot].config;
-        out.place(Placed::Here {
+        let config = &self.streams[slot].config;
+        out.place(StreamPlacement::Here {
             id,
             name: config.name.as_bytes().into(),
             shard: self.id,
@@ -136,31 +153,31 @@ impl Shard {
         now: Timestamp,
         id: StreamId,
         config: StreamConfig,
-        asker: Option<Asker>,
-        out: &mut impl Outlet,
+        requester: Option<Requester>,
+        out: &mut impl ShardEffects,
     ) {
         let Some(&slot) = self.slots.get(&id) else { return };
         self.before_update(slot);
-        self.cells[slot].update(config);
+        self.streams[slot].update(config);
         self.enforce_limits(slot);
         self.look_at_age(id);
         self.place(id, true, out);
-        if let Some(asker) = asker {
-            self.tell(now, Tell::Updated(id, asker), out);
+        if let Some(requester) = requester {
+            self.reply(now, Reply::Updated(id, requester), out);
         }
     }
 
-    fn deleted(&mut self, id: StreamId, asker: Option<Asker>, out: &mut impl Outlet) {
+    fn deleted(&mut self, id: StreamId, requester: Option<Requester>, out: &mut impl ShardEffects) {
         if let Some(slot) = self.slots.remove(&id) {
-            out.place(Placed::Gone(id));
+            out.place(StreamPlacement::Gone(id));
             self.detach(slot, out);
             self.consumer_changed = true;
         }
-        out.tell(ShardId(0), ShardMessage::Deleted { id });
-        if let Some(asker) = asker {
+        out.send_to_shard(ShardId(0), ShardMessage::Deleted { id });
+        if let Some(requester) = requester {
             let mut body = Vec::new();
             write_response(&mut body, ResponseType::StreamDelete, &Success::YES);
-            self.answer(&asker, &body, out);
+            self.answer(&requester, &body, out);
         }
     }
 
@@ -168,27 +185,27 @@ impl Shard {
         &mut self,
         stream: StreamId,
         seq: u64,
-        asker: Asker,
-        out: &mut impl Outlet,
-    ) -> Option<(Rare, ReadId)> {
+        requester: Requester,
+        out: &mut impl ShardEffects,
+    ) -> Option<(Change, ReadId)> {
         let kind = ResponseType::StreamMsgDelete;
         let Some(&slot) = self.slots.get(&stream) else {
-            self.stream_is_gone(Some(&asker), kind, out);
+            self.stream_is_gone(Some(&requester), kind, out);
             return None;
         };
         self.before_change(slot);
         let gone = loop {
-            match self.cells[slot].index.remove(seq) {
+            match self.streams[slot].index.remove(seq) {
                 Removed::Done(gone) => break Some(gone),
                 Removed::NotThere => break None,
                 Removed::NeedPage(key) => match self.fetch_page(slot, key) {
                     Fetched::Loaded => {}
                     Fetched::Pending(read) => {
-                        return Some((Rare::DeleteMessage { stream, seq, asker }, read));
+                        return Some((Change::DeleteMessage { stream, seq, requester }, read));
                     }
                     Fetched::Failed(text) => {
                         let error = kinds::STREAM_MSG_DELETE_FAILED.with(text);
-                        self.refuse_request(&asker, kind, &error, out);
+                        self.refuse_request(&requester, kind, &error, out);
                         return None;
                     }
                 },
@@ -199,11 +216,11 @@ impl Shard {
                 self.removed(slot, &gone);
                 let mut body = Vec::new();
                 write_response(&mut body, kind, &Success::YES);
-                self.answer(&asker, &body, out);
+                self.answer(&requester, &body, out);
             }
             None => {
                 let error = kinds::SEQUENCE_NOT_FOUND.with(seq);
-                self.refuse_request(&asker, kind, &error, out);
+                self.refuse_request(&requester, kind, &error, out);
             }
         }
         None
@@ -217,8 +234,8 @@ impl Shard {
         to: u64,
         filter: Box<[u8]>,
         job: u64,
-        out: &mut impl Outlet,
-    ) -> Option<(Rare, ReadId)> {
+        out: &mut impl ShardEffects,
+    ) -> Option<(Change, ReadId)> {
         let Some(&slot) = self.slots.get(&stream) else {
             self.purge_step_done(job, out);
             return None;
@@ -226,8 +243,8 @@ impl Shard {
         self.before_change(slot);
         if from == to {
             // Nothing was there and nothing was under way when this was decided.
-            self.cells[slot].index.skip_to(to);
-            self.cells[slot].first_shown = true;
+            self.streams[slot].index.skip_to(to);
+            self.streams[slot].first_shown = true;
         }
         let mut filters =
             if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };
@@ -235,7 +252,7 @@ impl Shard {
         loop {
             let mut budget = PURGE_VISITS_MAX;
             let mut gone = std::mem::take(&mut self.gone);
-            let index = &mut self.cells[slot].index;
+            let index = &mut self.streams[slot].index;
             let end = index.remove_matching(&mut filters, from..to, &mut budget, |m| gone.push(m));
             count += gone.len() as u64;
             for m in gone.drain(..) {
@@ -251,7 +268,7 @@ impl Shard {
                         Fetched::Loaded => {}
                         Fetched::Pending(read) => {
                             self.purge_progress(job, count);
-                            return Some((Rare::Purge { stream, from, to, filter, job }, read));
+                            return Some((Change::Purge { stream, from, to, filter, job }, read));
                         }
                         Fetched::Failed(_) => break,
                     }

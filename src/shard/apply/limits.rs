@@ -4,7 +4,7 @@
 use corelane_storage::index::{PageKey, Removed, Resolved, SubjectCursor, SubjectId};
 
 use crate::shard::Shard;
-use crate::shard::effects::Outlet;
+use crate::shard::effects::ShardEffects;
 use crate::shard::streams::read::Fetched;
 use crate::shard::streams::stream::subject_state;
 use crate::stream::admission::SubjectState;
@@ -41,7 +41,7 @@ pub enum Evicted {
 impl Shard {
     /// Evicts what the limits no longer allow, after a message of `subject` was applied.
     pub(in crate::shard) fn evict_after(&mut self, slot: usize, subject: SubjectId) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let over = cell.retention.limits_subjects()
             && cell.retention.of_subject(subject_state(&cell.index, subject)) > 0;
         if cell.eviction.queued {
@@ -50,7 +50,7 @@ impl Shard {
         }
         let mut budget = STORE_VISITS;
         if over && !matches!(self.evict_of_subject(slot, subject, &mut budget), Evicted::Done) {
-            self.cells[slot].eviction.over.push(subject);
+            self.streams[slot].eviction.over.push(subject);
             return self.owe_eviction(slot);
         }
         if !matches!(self.evict_by_limits(slot, &mut budget), Evicted::Done) {
@@ -60,7 +60,7 @@ impl Shard {
 
     /// The limits have changed: evicts some at once, the rest as a job.
     pub(in crate::shard) fn enforce_limits(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if !cell.retention.is_limited() {
             return;
         }
@@ -73,7 +73,7 @@ impl Shard {
     }
 
     fn owe_eviction(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if !std::mem::replace(&mut cell.eviction.queued, true) {
             let stream = cell.id;
             self.start_eviction(stream);
@@ -85,13 +85,13 @@ impl Shard {
         self.before_change(slot);
         let mut budget = STEP_VISITS;
         loop {
-            while let Some(&subject) = self.cells[slot].eviction.over.last() {
+            while let Some(&subject) = self.streams[slot].eviction.over.last() {
                 match self.evict_of_subject(slot, subject, &mut budget) {
-                    Evicted::Done => self.cells[slot].eviction.over.pop(),
+                    Evicted::Done => self.streams[slot].eviction.over.pop(),
                     more => return more,
                 };
             }
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.streams[slot];
             let Some(mut cursor) = cell.eviction.walk.take() else { break };
             if budget == 0 {
                 cell.eviction.walk = Some(cursor);
@@ -114,7 +114,7 @@ impl Shard {
     pub(in crate::shard) fn evict_step(
         &mut self,
         slot: usize,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Result<bool, corelane_storage::log::ReadId> {
         match self.evict_some(slot) {
             Evicted::Done => {}
@@ -124,19 +124,19 @@ impl Shard {
                 Fetched::Pending(read) => return Err(read),
                 Fetched::Failed(text) => {
                     out.log(format!("limits cannot remove what they should: {text}"));
-                    self.cells[slot].eviction = Eviction::default();
+                    self.streams[slot].eviction = Eviction::default();
                     return Ok(true);
                 }
             },
         }
-        self.cells[slot].eviction.queued = false;
+        self.streams[slot].eviction.queued = false;
         Ok(true)
     }
 
     /// Removes first messages while there are too many.
     fn evict_by_limits(&mut self, slot: usize, budget: &mut u32) -> Evicted {
         loop {
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.streams[slot];
             if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
                 return Evicted::Done;
             }
@@ -155,7 +155,7 @@ impl Shard {
     /// Removes the oldest messages of a subject while it holds too much.
     fn evict_of_subject(&mut self, slot: usize, subject: SubjectId, budget: &mut u32) -> Evicted {
         loop {
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.streams[slot];
             if cell.retention.of_subject(subject_state(&cell.index, subject)) == 0 {
                 return Evicted::Done;
             }

@@ -9,7 +9,7 @@ use corelane_storage::index::RemovedMessage;
 
 use crate::shard::apply::pending::{AnswerItem, Item, StoreItem};
 use crate::shard::budget::Handler;
-use crate::shard::effects::{Outgoing, Outlet};
+use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::types::{Origin, ShardId, Timestamp};
@@ -23,7 +23,7 @@ const HELD_SHARE: u64 = 256;
 impl Shard {
     /// Applies what may be acknowledged, in order; what is more than a turn has time for, in the
     /// next step.
-    pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         let frontier = self.log.acknowledgeable();
         for _ in 0..self.options.apply_items {
             if self.blocked_apply.is_some() {
@@ -41,11 +41,11 @@ impl Shard {
                     self.queue.pop();
                     self.apply_answer(&a, false, out);
                 }
-                Item::Rare(_) => {
-                    let Some(Item::Rare(rare)) = self.queue.pop() else { break };
-                    let before = self.effort.work;
-                    let rest = self.apply_rare(now, *rare, out);
-                    self.effort.note(Handler::Rare, before);
+                Item::Change(_) => {
+                    let Some(Item::Change(change)) = self.queue.pop() else { break };
+                    let before = self.tally.work;
+                    let rest = self.apply_change(now, *change, out);
+                    self.tally.note(Handler::Change, before);
                     if let Some((rest, read)) = rest {
                         self.queue.push_front(rest);
                         self.blocked_apply = Some(read);
@@ -65,9 +65,9 @@ impl Shard {
                     self.at_once.pop();
                     self.apply_answer(&a, true, out);
                 }
-                Item::Rare(_) => {
-                    let Some(Item::Rare(rare)) = self.at_once.pop() else { break };
-                    let _ = self.apply_rare(now, *rare, out);
+                Item::Change(_) => {
+                    let Some(Item::Change(change)) = self.at_once.pop() else { break };
+                    let _ = self.apply_change(now, *change, out);
                 }
             }
         }
@@ -75,12 +75,12 @@ impl Shard {
         self.return_credit(out);
     }
 
-    fn apply_store(&mut self, s: &StoreItem, at_once: bool, out: &mut impl Outlet) {
+    fn apply_store(&mut self, s: &StoreItem, at_once: bool, out: &mut impl ShardEffects) {
         self.before_change(s.slot as usize);
         let queue = if at_once { &mut self.at_once } else { &mut self.queue };
         let len = (s.subject_len + s.reply_len) as usize;
         let (subject, reply) = queue.bytes(len).split_at(s.subject_len as usize);
-        let cell = &mut self.cells[s.slot as usize];
+        let cell = &mut self.streams[s.slot as usize];
         let id = cell.index.append(s.seq, s.position, s.size, subject);
         cell.last_time = Timestamp(s.ts);
         let is_first = cell.index.messages() == 1;
@@ -111,22 +111,22 @@ impl Shard {
         }
         self.owe_credit(s.origin, s.credit);
         let slot = s.slot as usize;
-        if self.cells[slot].retention.is_limited() {
-            let before = self.effort.work;
+        if self.streams[slot].retention.is_limited() {
+            let before = self.tally.work;
             self.evict_after(slot, id);
             // Most messages evict nothing.
-            if self.effort.work.removed != before.removed {
-                self.effort.note(Handler::Limits, before);
+            if self.tally.work.removed != before.removed {
+                self.tally.note(Handler::Limits, before);
             }
         }
         if is_first {
             self.watch_age(slot);
         }
-        self.count_held(slot, i64::from(s.size));
+        self.count_used(slot, i64::from(s.size));
         self.mark_active(slot);
     }
 
-    fn apply_answer(&mut self, a: &AnswerItem, at_once: bool, out: &mut impl Outlet) {
+    fn apply_answer(&mut self, a: &AnswerItem, at_once: bool, out: &mut impl ShardEffects) {
         let queue = if at_once { &mut self.at_once } else { &mut self.queue };
         let len = (a.reply_len + a.body_len) as usize;
         if a.reply_len > 0 {
@@ -146,9 +146,9 @@ impl Shard {
 
     /// A message left a stream: its bytes are dead, and consumers no longer count it.
     pub(in crate::shard) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
-        self.count_held(slot, -i64::from(gone.size));
-        self.effort.work.removed += 1;
-        let cell = &mut self.cells[slot];
+        self.count_used(slot, -i64::from(gone.size));
+        self.tally.work.removed += 1;
+        let cell = &mut self.streams[slot];
         cell.consumers.removed(self.now, &cell.index, gone.subject, gone.seq);
         match &mut cell.memory {
             Some(memory) => memory.remove(gone.seq),
@@ -159,13 +159,13 @@ impl Shard {
                 self.log.mark_dead(gone.segment, gone.size);
             }
         }
-        let stream = self.cells[slot].id;
+        let stream = self.streams[slot].id;
         self.removed_while_counting(stream, gone.seq);
     }
 
     /// Counts bytes that streams hold now, or hold no more.
-    fn count_held(&mut self, slot: usize, bytes: i64) {
-        let held = &mut self.held[usize::from(!self.cells[slot].is_memory())];
+    fn count_used(&mut self, slot: usize, bytes: i64) {
+        let held = &mut self.used[usize::from(!self.streams[slot].is_memory())];
         *held = held.saturating_add_signed(bytes);
     }
 
@@ -174,20 +174,20 @@ impl Shard {
         let limits = &self.options.meta_limits;
         let limit = if memory { limits.server_memory } else { limits.server_storage };
         let at = usize::from(!memory);
-        let others: u64 = self.held_elsewhere.iter().map(|held| held[at]).sum();
-        u64::try_from(limit).is_ok_and(|limit| self.held[at] + others > limit)
+        let others: u64 = self.used_elsewhere.iter().map(|held| held[at]).sum();
+        u64::try_from(limit).is_ok_and(|limit| self.used[at] + others > limit)
     }
 
     /// Tells the other shards what this one holds, when that has changed by a good part.
-    pub(in crate::shard) fn tell_held(&mut self, out: &mut impl Outlet) {
+    pub(in crate::shard) fn report_usage(&mut self, out: &mut impl ShardEffects) {
         let limits = &self.options.meta_limits;
         let shares = [limits.server_memory, limits.server_storage]
             .map(|limit| u64::try_from(limit).map_or(u64::MAX, |limit| limit / HELD_SHARE));
-        let changed = |at: usize| self.held[at].abs_diff(self.held_told[at]) > shares[at];
+        let changed = |at: usize| self.used[at].abs_diff(self.usage_reported[at]) > shares[at];
         if self.options.shards > 1 && (changed(0) || changed(1)) {
-            self.held_told = self.held;
+            self.usage_reported = self.used;
             for to in (0..self.options.shards).map(ShardId).filter(|&s| s != self.id) {
-                out.tell(to, ShardMessage::Held { from: self.id, bytes: self.held });
+                out.send_to_shard(to, ShardMessage::Held { from: self.id, bytes: self.used });
             }
         }
     }
@@ -212,7 +212,7 @@ impl Shard {
         self.credit[at] += u64::from(bytes);
     }
 
-    fn return_credit(&mut self, out: &mut impl Outlet) {
+    fn return_credit(&mut self, out: &mut impl ShardEffects) {
         for (reactor, bytes) in self.credit.iter_mut().enumerate() {
             if *bytes > 0 {
                 out.credit(crate::types::ReactorId(reactor as u16), self.id, *bytes);

@@ -8,8 +8,8 @@ use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
 use crate::shard::catalogue::leader::CatalogueStep;
-use crate::shard::consumers::ConsumerCell;
-use crate::shard::mailbox::Asker;
+use crate::shard::consumers::ShardConsumer;
+use crate::shard::mailbox::Requester;
 use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
 
 /// A message that was admitted and appended.
@@ -51,7 +51,7 @@ pub struct AnswerItem {
 }
 
 /// Something rarer.
-pub enum Rare {
+pub enum Change {
     /// A request that must see what was appended before it.
     Request(Box<Request>),
     /// A catalogue record is durable: a shard is told.
@@ -61,14 +61,14 @@ pub enum Rare {
         /// The stream.
         entry: Box<StreamEntry>,
         /// Who asked.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// A stream that is there was asked for again.
     Existing {
         /// The stream.
         id: StreamId,
         /// Who asked.
-        asker: Asker,
+        requester: Requester,
     },
     /// A stream's new configuration is durable.
     Update {
@@ -77,14 +77,14 @@ pub enum Rare {
         /// Its configuration.
         config: Box<StreamConfig>,
         /// Who asked.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// A stream's removal is durable.
     Delete {
         /// The stream.
         id: StreamId,
         /// Who asked.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// A message's removal is durable.
     DeleteMessage {
@@ -93,7 +93,7 @@ pub enum Rare {
         /// The message.
         seq: u64,
         /// Who asked.
-        asker: Asker,
+        requester: Requester,
     },
     /// A range of sequences is to be removed.
     Purge {
@@ -113,9 +113,9 @@ pub enum Rare {
         /// The stream.
         stream: StreamId,
         /// The consumer.
-        cell: Box<ConsumerCell>,
+        cell: Box<ShardConsumer>,
         /// Who asked.
-        asker: Asker,
+        requester: Requester,
     },
     /// A consumer's new configuration is durable.
     UpdateConsumer {
@@ -126,7 +126,7 @@ pub enum Rare {
         /// Its configuration.
         config: Box<ConsumerConfig>,
         /// Who asked.
-        asker: Asker,
+        requester: Requester,
     },
     /// A consumer's removal is durable.
     DeleteConsumer {
@@ -135,7 +135,7 @@ pub enum Rare {
         /// The consumer.
         consumer: ConsumerId,
         /// Who asked, if anybody did.
-        asker: Option<Asker>,
+        requester: Option<Requester>,
     },
     /// A consumer's delta is durable: its acknowledgements may be answered.
     Delta {
@@ -146,7 +146,7 @@ pub enum Rare {
         /// What it covers.
         mark: DeltaMark,
         /// Who waits for an empty answer.
-        answers: Vec<Asker>,
+        answers: Vec<Requester>,
     },
 }
 
@@ -157,7 +157,7 @@ pub enum Item {
     /// An answer.
     Answer(AnswerItem),
     /// Anything else.
-    Rare(Box<Rare>),
+    Change(Box<Change>),
 }
 
 /// The queue of one shard. Invariant: `Lsn`s do not fall from front to back.
@@ -198,8 +198,8 @@ impl Queue {
     }
 
     /// Something rarer waits until `lsn` is durable.
-    pub fn push(&mut self, lsn: Lsn, rare: Rare) {
-        self.items.push_back((lsn, Item::Rare(Box::new(rare))));
+    pub fn push(&mut self, lsn: Lsn, change: Change) {
+        self.items.push_back((lsn, Item::Change(Box::new(change))));
     }
 
     /// The first item, if it is durable.
@@ -216,8 +216,8 @@ impl Queue {
     }
 
     /// Puts back what could not be finished; it may go on at once when it is asked for again.
-    pub fn push_front(&mut self, rare: Rare) {
-        self.items.push_front((Lsn(0), Item::Rare(Box::new(rare))));
+    pub fn push_front(&mut self, change: Change) {
+        self.items.push_front((Lsn(0), Item::Change(Box::new(change))));
     }
 
     /// Takes the first item off. Its bytes stay until `pop_bytes`.

@@ -10,21 +10,21 @@ use crate::api::json::to_json;
 use crate::api::types::{StorageType, StreamConfig};
 use crate::meta::StreamEntry;
 use crate::shard::Shard;
-use crate::shard::apply::pending::Rare;
-use crate::shard::mailbox::Asker;
+use crate::shard::apply::pending::Change;
+use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
 use crate::types::{StreamId, Timestamp};
 
 /// One decision.
 pub(in crate::shard) enum Decided {
     /// There is a new stream.
-    Create { entry: Box<StreamEntry>, asker: Option<Asker> },
+    Create { entry: Box<StreamEntry>, requester: Option<Requester> },
     /// A stream was asked for again.
-    Existing { id: StreamId, asker: Asker },
+    Existing { id: StreamId, requester: Requester },
     /// A stream has another configuration.
-    Update { id: StreamId, config: Box<StreamConfig>, asker: Option<Asker> },
+    Update { id: StreamId, config: Box<StreamConfig>, requester: Option<Requester> },
     /// A stream goes away.
-    Delete { id: StreamId, asker: Option<Asker> },
+    Delete { id: StreamId, requester: Option<Requester> },
 }
 
 impl Decided {
@@ -67,21 +67,23 @@ impl Shard {
                 self.decisions.waiting.push_front(first);
                 return;
             }
-            let rare = match first {
-                Decided::Create { entry, asker } => {
+            let change = match first {
+                Decided::Create { entry, requester } => {
                     self.decisions.creating.insert(entry.id);
-                    Rare::Create { entry, asker }
+                    Change::Create { entry, requester }
                 }
-                Decided::Existing { id, asker } => Rare::Existing { id, asker },
-                Decided::Update { id, config, asker } => Rare::Update { id, config, asker },
-                Decided::Delete { id, asker } => {
+                Decided::Existing { id, requester } => Change::Existing { id, requester },
+                Decided::Update { id, config, requester } => {
+                    Change::Update { id, config, requester }
+                }
+                Decided::Delete { id, requester } => {
                     if let Some(&slot) = self.slots.get(&id) {
-                        self.cells[slot].removing = true;
+                        self.streams[slot].removing = true;
                     }
-                    Rare::Delete { id, asker }
+                    Change::Delete { id, requester }
                 }
             };
-            self.queue.push(self.log.appended(), rare);
+            self.queue.push(self.log.appended(), change);
         }
     }
 
@@ -96,13 +98,13 @@ impl Shard {
             Decided::Existing { .. } => true,
             Decided::Update { id, config, .. } => match self.slots.get(id) {
                 Some(&slot) if config.storage == StorageType::File => {
-                    let created = self.cells[slot].created;
+                    let created = self.streams[slot].created;
                     self.append_stream(*id, created, config)
                 }
                 _ => true,
             },
             Decided::Delete { id, .. } => match self.slots.get(id) {
-                Some(&slot) if !self.cells[slot].is_memory() => {
+                Some(&slot) if !self.streams[slot].is_memory() => {
                     self.append_meta(kind::STREAM_REMOVED, id.0, 0, b"").is_ok()
                 }
                 _ => true,

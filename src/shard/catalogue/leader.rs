@@ -13,9 +13,9 @@ use crate::meta::{
 };
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
-use crate::shard::apply::pending::Rare;
-use crate::shard::effects::Outlet;
-use crate::shard::mailbox::{Asker, ShardMessage, Usage};
+use crate::shard::apply::pending::Change;
+use crate::shard::effects::ShardEffects;
+use crate::shard::mailbox::{Requester, ShardMessage, Usage};
 use crate::shard::records::kind;
 use crate::types::{ShardId, StreamId, Timestamp};
 
@@ -45,7 +45,7 @@ pub struct CatalogueStep {
 
 /// A request whose answer needs every shard.
 struct Question {
-    asker: Asker,
+    requester: Requester,
     what: Asked,
     left: usize,
     streams: Vec<StreamInfo>,
@@ -77,7 +77,7 @@ impl Shard {
         now: Timestamp,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::StreamCreate;
         let strict = self.options.strict;
@@ -86,12 +86,12 @@ impl Shard {
             .map(|request| meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now));
         match decided {
             Err(error) | Ok(CreateDecision::Refuse(error)) => {
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
             }
             Ok(CreateDecision::Existing(entry)) => {
                 let (id, to) = (entry.id, entry.shard);
-                let message = ShardMessage::Existing { id, asker: r.asker() };
-                self.tell_behind(CatalogueStep { to, message });
+                let message = ShardMessage::Existing { id, requester: r.requester() };
+                self.send_when_durable(CatalogueStep { to, message });
             }
             Ok(CreateDecision::New(record)) => {
                 let Record::Create { entry, .. } = &*record else { return Ok(()) };
@@ -99,11 +99,11 @@ impl Shard {
                     to: entry.shard,
                     message: ShardMessage::Create {
                         entry: Box::new(entry.clone()),
-                        asker: Some(r.asker()),
+                        requester: Some(r.requester()),
                     },
                 };
                 let durable = entry.config.storage == StorageType::File;
-                self.record(&record, durable, step, kind, &r.asker(), out);
+                self.record(&record, durable, step, kind, &r.requester(), out);
             }
         }
         Ok(())
@@ -113,14 +113,14 @@ impl Shard {
         &mut self,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         self.try_update(name, r, false, out);
         Ok(())
     }
 
     /// Limits of consumers are held against those that are there first, which their shard knows.
-    fn try_update(&mut self, name: &str, r: &Request, checked: bool, out: &mut impl Outlet) {
+    fn try_update(&mut self, name: &str, r: &Request, checked: bool, out: &mut impl ShardEffects) {
         let kind = ResponseType::StreamUpdate;
         let from = self.id;
         let strict = self.options.strict;
@@ -129,7 +129,7 @@ impl Shard {
             .map(|request| meta.catalogue.decide_update(ACCOUNT, name, request, &meta.limits));
         match decided {
             Err(error) | Ok(UpdateDecision::Refuse(error)) => {
-                self.refuse_request(&r.asker(), kind, &error, out);
+                self.refuse_request(&r.requester(), kind, &error, out);
             }
             Ok(UpdateDecision::Update { shard, record }) => {
                 let Record::Update { id, config, .. } = &*record else { return };
@@ -139,17 +139,20 @@ impl Shard {
                     meta.next_question += 1;
                     meta.checks.insert(question, r.clone());
                     let (id, limits) = (*id, config.consumer_limits);
-                    out.tell(shard, ShardMessage::CheckLimits { question, from, id, limits });
+                    out.send_to_shard(
+                        shard,
+                        ShardMessage::CheckLimits { question, from, id, limits },
+                    );
                     return;
                 }
                 let durable = config.storage == StorageType::File;
                 let message = ShardMessage::Update {
                     id: *id,
                     config: Box::new(config.clone()),
-                    asker: Some(r.asker()),
+                    requester: Some(r.requester()),
                 };
                 let step = CatalogueStep { to: shard, message };
-                self.record(&record, durable, step, kind, &r.asker(), out);
+                self.record(&record, durable, step, kind, &r.requester(), out);
             }
         }
     }
@@ -157,11 +160,11 @@ impl Shard {
     /// Consumers of a stream that are over limits which it is to get.
     pub(in crate::shard) fn violators(&self, id: StreamId, limits: &ConsumerLimits) -> Vec<String> {
         let Some(&slot) = self.slots.get(&id) else { return Vec::new() };
-        let consumers = &self.cells[slot].consumers;
+        let consumers = &self.streams[slot].consumers;
         let over = |limit: i64, value: i64| limit > 0 && value > limit;
         let mut names = Vec::new();
         for (name, &at) in &consumers.by_name {
-            let config = &consumers.cells[at].config;
+            let config = &consumers.slab[at].config;
             if over(limits.inactive_threshold, config.inactive_threshold)
                 || over(limits.max_ack_pending, config.max_ack_pending)
             {
@@ -176,7 +179,7 @@ impl Shard {
         &mut self,
         question: u64,
         violators: &[String],
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let Some(r) = self.meta.as_mut().and_then(|m| m.checks.remove(&question)) else { return };
         let subject = r.subject.clone();
@@ -186,32 +189,32 @@ impl Shard {
         }
         let text = format!("change to limits violates consumers: {}", violators.join(", "));
         let error = kinds::STREAM_UPDATE.with(text);
-        self.refuse_request(&r.asker(), ResponseType::StreamUpdate, &error, out);
+        self.refuse_request(&r.requester(), ResponseType::StreamUpdate, &error, out);
     }
 
     pub(in crate::shard) fn delete_stream(
         &mut self,
         name: &str,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let kind = ResponseType::StreamDelete;
         if !is_empty_request(&r.payload) {
-            self.refuse_request(&r.asker(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
+            self.refuse_request(&r.requester(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
             return Ok(());
         }
         let Some(meta) = &self.meta else { return Ok(()) };
         match meta.catalogue.decide_delete(ACCOUNT, name) {
-            DeleteDecision::Refuse(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            DeleteDecision::Refuse(error) => self.refuse_request(&r.requester(), kind, &error, out),
             DeleteDecision::Delete(record) => {
                 let Record::Delete { id, shard } = *record else { return Ok(()) };
                 let durable = meta
                     .catalogue
                     .by_id(id)
                     .is_some_and(|(_, e)| e.config.storage == StorageType::File);
-                let message = ShardMessage::Delete { id, asker: Some(r.asker()) };
+                let message = ShardMessage::Delete { id, requester: Some(r.requester()) };
                 let step = CatalogueStep { to: shard, message };
-                self.record(&record, durable, step, kind, &r.asker(), out);
+                self.record(&record, durable, step, kind, &r.requester(), out);
             }
         }
         Ok(())
@@ -225,15 +228,15 @@ impl Shard {
         durable: bool,
         step: CatalogueStep,
         kind_of: ResponseType,
-        asker: &Asker,
-        out: &mut impl Outlet,
+        requester: &Requester,
+        out: &mut impl ShardEffects,
     ) {
         if durable {
             let mut body = Vec::new();
             record.encode(&mut body);
             if self.append_meta(kind::CATALOGUE, 0, 0, &body).is_err() {
                 let error: ApiError = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(asker, kind_of, &error, out);
+                self.refuse_request(requester, kind_of, &error, out);
                 return;
             }
             self.checkpoint.catalogue_changed = true;
@@ -241,12 +244,12 @@ impl Shard {
         if let Some(meta) = &mut self.meta {
             meta.catalogue.apply(record);
         }
-        self.tell_behind(step);
+        self.send_when_durable(step);
     }
 
-    fn tell_behind(&mut self, step: CatalogueStep) {
+    fn send_when_durable(&mut self, step: CatalogueStep) {
         let lsn = self.log.appended();
-        self.queue.push(lsn, Rare::Catalogue(Box::new(step)));
+        self.queue.push(lsn, Change::Catalogue(Box::new(step)));
     }
 
     /// A shard has removed a stream for good.
@@ -261,48 +264,60 @@ impl Shard {
         self.checkpoint.catalogue_changed = true;
     }
 
-    pub(in crate::shard) fn stream_names(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+    pub(in crate::shard) fn stream_names(
+        &mut self,
+        r: &Request,
+        out: &mut impl ShardEffects,
+    ) -> Handled {
         let kind = ResponseType::StreamNames;
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_names(&r.payload, self.options.strict) {
-            Err(error) => self.refuse_request(&r.asker(), kind, &error, out),
+            Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(request) => {
                 let mut body = Vec::new();
                 write_response(&mut body, kind, &meta.catalogue.names(ACCOUNT, &request));
-                self.answer(&r.asker(), &body, out);
+                self.answer(&r.requester(), &body, out);
             }
         }
         Ok(())
     }
 
-    pub(in crate::shard) fn stream_list(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
+    pub(in crate::shard) fn stream_list(
+        &mut self,
+        r: &Request,
+        out: &mut impl ShardEffects,
+    ) -> Handled {
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => {
-                self.refuse_request(&r.asker(), ResponseType::StreamList, &error, out);
+                self.refuse_request(&r.requester(), ResponseType::StreamList, &error, out);
             }
             Ok(request) => {
                 let page = meta.catalogue.list(ACCOUNT, &request);
                 let what =
                     Asked::List { total: page.total, offset: page.offset, limit: page.limit };
                 let streams: Vec<_> = page.streams.iter().map(|e| (e.shard, e.id)).collect();
-                self.ask_all(r.asker(), what, &streams, out);
+                self.ask_all(r.requester(), what, &streams, out);
             }
         }
         Ok(())
     }
 
-    pub(in crate::shard) fn account_info(&mut self, r: &Request, out: &mut impl Outlet) -> Handled {
-        self.ask_all(r.asker(), Asked::Info, &[], out);
+    pub(in crate::shard) fn account_info(
+        &mut self,
+        r: &Request,
+        out: &mut impl ShardEffects,
+    ) -> Handled {
+        self.ask_all(r.requester(), Asked::Info, &[], out);
         Ok(())
     }
 
     fn ask_all(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         what: Asked,
         streams: &[(ShardId, StreamId)],
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let from = self.id;
         let Some(meta) = &mut self.meta else { return };
@@ -310,21 +325,21 @@ impl Shard {
         meta.next_question += 1;
         let left = usize::from(meta.shards);
         let usage = Usage::default();
-        let q = Question { asker, what, left, streams: Vec::new(), usage };
+        let q = Question { requester, what, left, streams: Vec::new(), usage };
         meta.questions.insert(question, q);
         for shard in (0..meta.shards).map(ShardId) {
             let streams = streams.iter().filter(|(s, _)| *s == shard).map(|(_, id)| *id).collect();
-            out.tell(shard, ShardMessage::Ask { question, from, streams });
+            out.send_to_shard(shard, ShardMessage::Query { question, from, streams });
         }
     }
 
     /// One shard's answer to a question.
-    pub(in crate::shard) fn told_about(
+    pub(in crate::shard) fn query_answered(
         &mut self,
         question: u64,
         mut streams: Vec<StreamInfo>,
         usage: &Usage,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let Some(meta) = &mut self.meta else { return };
         let Some(q) = meta.questions.get_mut(&question) else { return };
@@ -369,6 +384,6 @@ impl Shard {
                 write_response(&mut body, ResponseType::AccountInfo, &info);
             }
         }
-        self.answer(&q.asker, &body, out);
+        self.answer(&q.requester, &body, out);
     }
 }

@@ -26,7 +26,7 @@ use crate::shard::Shard;
 use crate::shard::budget::Handler;
 use crate::shard::checkpoint::codec::{ConsumerState, DedupePage, Root, StreamState};
 pub use crate::shard::checkpoint::locations::Stored;
-use crate::shard::consumers::ConsumerCell;
+use crate::shard::consumers::ShardConsumer;
 use crate::shard::records::{ConfigBody, kind, put_counted};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 
@@ -258,14 +258,14 @@ impl Shard {
     /// To be called before a stream changes: freezes it if a checkpoint still has to.
     #[inline]
     pub(in crate::shard) fn before_change(&mut self, slot: usize) {
-        if self.cells[slot].stored.epoch != self.checkpoint.epoch {
+        if self.streams[slot].stored.epoch != self.checkpoint.epoch {
             self.freeze_stream(slot);
         }
     }
 
     #[cold]
     fn freeze_stream(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         cell.stored.epoch = self.checkpoint.epoch;
         cell.stored.config_before = None;
         if !cell.is_memory() {
@@ -278,7 +278,7 @@ impl Shard {
     pub(in crate::shard) fn before_update(&mut self, slot: usize) {
         self.before_change(slot);
         let needed = self.checkpoint.still_needs(slot);
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let frozen = cell.stored.born != self.checkpoint.epoch && !cell.is_memory();
         if needed && frozen && cell.stored.config_before.is_none() {
             cell.stored.config_before = Some(write::config_body(cell));
@@ -335,9 +335,9 @@ impl Shard {
         }
         let Some(mut run) = self.checkpoint.run.take() else { return };
         (run.left, run.visits) = (STEP_BYTES, STEP_VISITS);
-        let before = self.effort.work;
+        let before = self.tally.work;
         let advanced = self.advance_checkpoint(&mut run);
-        self.effort.note(Handler::Checkpoint, before);
+        self.tally.note(Handler::Checkpoint, before);
         match advanced {
             Ok(()) => {}
             Err(pause) => {
@@ -408,7 +408,7 @@ impl Shard {
     fn advance_checkpoint(&mut self, run: &mut Run) -> Step {
         loop {
             match &mut run.stage {
-                Stage::Stream(slot, _) if *slot >= self.cells.capacity() => {
+                Stage::Stream(slot, _) if *slot >= self.streams.capacity() => {
                     run.stage = Stage::Catalogue(None);
                     self.begin_catalogue(run);
                 }
@@ -448,13 +448,13 @@ impl Shard {
         self.log.add_live(done.position.segment, done.len);
         *run.live.entry(done.position.segment).or_default() += i64::from(done.len);
         run.bytes += u64::from(done.len);
-        self.effort.work.written += u64::from(done.len);
+        self.tally.work.written += u64::from(done.len);
         run.left = run.left.saturating_sub(done.len as usize);
         Ok((Location { position: done.position, len: done.len }, done.lsn))
     }
 
     fn write_stream(&mut self, run: &mut Run, slot: usize) -> Step {
-        let Some(cell) = self.cells.get(slot) else { return Ok(()) };
+        let Some(cell) = self.streams.get(slot) else { return Ok(()) };
         if cell.is_memory() || cell.stored.born == self.checkpoint.epoch {
             return Ok(());
         }
@@ -511,11 +511,13 @@ impl Shard {
     /// Drops stored index pages beyond the cache's size, some streams at a time.
     fn evict_pages(&mut self) {
         let Some(from) = self.checkpoint.evicting else { return };
-        let end = self.cells.capacity();
+        let end = self.streams.capacity();
         let to = end.min(from + EVICT_STREAMS);
         let budget = self.options.index_cache_bytes;
         for slot in from..to {
-            let Some(cell) = self.cells.get_mut(slot).filter(|c| !c.is_memory()) else { continue };
+            let Some(cell) = self.streams.get_mut(slot).filter(|c| !c.is_memory()) else {
+                continue;
+            };
             let bytes = cell.index.sequence_bytes();
             let over = (self.checkpoint.resident + bytes).saturating_sub(budget);
             let freed = if over > 0 { cell.index.evict(over) } else { 0 };

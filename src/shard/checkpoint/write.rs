@@ -5,11 +5,11 @@ use super::*;
 
 impl Shard {
     pub(super) fn write_index(&mut self, run: &mut Run, slot: usize) -> Step {
-        let stream = self.cells[slot].id;
+        let stream = self.streams[slot].id;
         loop {
             let key = match run.page {
                 Some(key) => key,
-                None => match self.cells[slot].index.next_frozen(&mut run.body) {
+                None => match self.streams[slot].index.next_frozen(&mut run.body) {
                     Some(key) => key,
                     None => break,
                 },
@@ -17,15 +17,15 @@ impl Shard {
             run.page = Some(key);
             let (l, _) = self.write_record(run, kind::PAGE, stream, page_id(key))?;
             run.page = None;
-            run.supersede(self.cells[slot].index.stored(key, l.position, l.len));
+            run.supersede(self.streams[slot].index.stored(key, l.position, l.len));
             run.visit()?;
         }
-        run.supersede(self.cells[slot].index.take_released());
+        run.supersede(self.streams[slot].index.take_released());
         Ok(())
     }
 
     pub(super) fn write_config(&mut self, run: &mut Run, slot: usize) -> Step {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if !cell.stored.config_changed && cell.stored.config.is_some() {
             return Ok(());
         }
@@ -36,14 +36,14 @@ impl Shard {
         run.body = before.unwrap_or_else(|| config_body(cell));
         match self.write_record(run, kind::STREAM_CONFIG, stream, 0) {
             Ok((l, _)) => {
-                let stored = &mut self.cells[slot].stored;
+                let stored = &mut self.streams[slot].stored;
                 run.supersede(stored.config.replace(l));
                 stored.config_changed = again;
                 Ok(())
             }
             Err(pause) => {
                 if again {
-                    self.cells[slot].stored.config_before = Some(std::mem::take(&mut run.body));
+                    self.streams[slot].stored.config_before = Some(std::mem::take(&mut run.body));
                 }
                 Err(pause)
             }
@@ -57,7 +57,7 @@ impl Shard {
         slot: usize,
         from: u64,
     ) -> Step<Option<u64>> {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let (stream, table) = (cell.id, cell.admission.dedupe());
         if !cell.stored.moved {
             return Ok(None);
@@ -80,7 +80,7 @@ impl Shard {
             let complete = table.page_is_complete(number, cell.stored.last_seq);
             let (location, _) = self.write_record(run, kind::DEDUPE, stream, number)?;
             let page = DedupePage { number, complete, location };
-            let old = self.cells[slot].stored.dedupe.insert(number, page);
+            let old = self.streams[slot].stored.dedupe.insert(number, page);
             run.supersede(old.map(|p| p.location));
             return Ok(Some(number));
         }
@@ -91,7 +91,7 @@ impl Shard {
     /// Consumers that have not joined their stream yet: their first deltas may not be taken. What
     /// is in those may be replayed twice: a position, and what the stream no longer has.
     pub(super) fn write_counting(&mut self, run: &mut Run, slot: usize) -> Step {
-        let stream = self.cells[slot].id;
+        let stream = self.streams[slot].id;
         let upto = self.group.next().index.0;
         let mut found = Vec::new();
         for c in self.counting(stream).filter(|c| !c.consumer.settings().volatile) {
@@ -126,12 +126,12 @@ impl Shard {
         slot: usize,
         from: usize,
     ) -> Step<Option<usize>> {
-        for at in from..self.cells[slot].consumers.cells.capacity() {
-            let Some(c) = self.cells[slot].consumers.cells.get(at) else { continue };
+        for at in from..self.streams[slot].consumers.slab.capacity() {
+            let Some(c) = self.streams[slot].consumers.slab.get(at) else { continue };
             if c.consumer.settings().volatile {
                 continue;
             }
-            let (id, stream) = (c.id, self.cells[slot].id);
+            let (id, stream) = (c.id, self.streams[slot].id);
             if let Some(l) = c.stored.filter(|_| !c.changed) {
                 run.consumers.insert(id, l);
                 continue;
@@ -141,11 +141,11 @@ impl Shard {
                 return Err(Pause::NoRoom);
             }
             let upto = self.group.next().index.0;
-            let c = &self.cells[slot].consumers.cells[at];
+            let c = &self.streams[slot].consumers.slab[at];
             run.body.clear();
             encode_consumer(c, &c.consumer, upto, &mut run.body);
             let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
-            let c = &mut self.cells[slot].consumers.cells[at];
+            let c = &mut self.streams[slot].consumers.slab[at];
             c.changed = false;
             run.supersede(c.stored.replace(l));
             run.consumers.insert(id, l);
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     pub(super) fn write_state(&mut self, run: &mut Run, slot: usize) -> Step {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let stream = cell.id;
         let state = StreamState {
             buried: !self.slots.contains_key(&stream),
@@ -179,7 +179,7 @@ impl Shard {
             old => {
                 let (l, _) = self.write_record(run, kind::STREAM_STATE, stream, 0)?;
                 run.supersede(old.map(|(l, _)| l));
-                self.cells[slot].stored.state = Some((l, sum));
+                self.streams[slot].stored.state = Some((l, sum));
                 l
             }
         };
@@ -276,7 +276,7 @@ impl Shard {
     }
 }
 
-pub(super) fn config_body(cell: &crate::shard::streams::stream::StreamCell) -> Vec<u8> {
+pub(super) fn config_body(cell: &crate::shard::streams::stream::ShardStream) -> Vec<u8> {
     let mut body = Vec::new();
     let json = to_json(&cell.config);
     ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);
@@ -284,7 +284,7 @@ pub(super) fn config_body(cell: &crate::shard::streams::stream::StreamCell) -> V
 }
 
 fn encode_consumer(
-    cell: &ConsumerCell,
+    cell: &ShardConsumer,
     consumer: &crate::consumer::Consumer,
     upto: u64,
     out: &mut Vec<u8>,

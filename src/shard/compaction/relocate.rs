@@ -175,13 +175,13 @@ impl Shard {
         one: impl Fn(&mut Self) -> CopyStep,
         enough: impl Fn(&Self) -> bool,
     ) -> Timestamp {
-        let before = self.effort.work;
+        let before = self.tally.work;
         let (mut bytes, mut pause) = (0, None);
         for _ in 0..STEP_RECORDS {
             match one(self) {
                 Ok(n) => {
                     bytes += n;
-                    self.effort.work.written += n as u64;
+                    self.tally.work.written += n as u64;
                 }
                 Err(until) => {
                     pause = until;
@@ -192,7 +192,7 @@ impl Shard {
                 break;
             }
         }
-        self.effort.note(Handler::Copy, before);
+        self.tally.note(Handler::Copy, before);
         let pace = bytes as i64 * (1_000_000_000 / RATE).max(1);
         now.plus(pace.max(pause.unwrap_or(0)))
     }
@@ -295,7 +295,7 @@ impl Shard {
             Shape::Message { seq, .. } => {
                 let Some(slot) = slot else { return Found::Leave };
                 loop {
-                    match self.cells[slot].index.get(seq) {
+                    match self.streams[slot].index.get(seq) {
                         Lookup::Found(e) if e.position == at => {
                             return Found::Copy(What::Message(stream, seq), e.size);
                         }
@@ -315,7 +315,7 @@ impl Shard {
                 let key = PageKind::from_code((id >> 56) as u8)
                     .map(|kind| PageKey { kind, number: id & 0x00ff_ffff_ffff_ffff });
                 let (Some(slot), Some(key)) = (slot, key) else { return Found::Leave };
-                match self.cells[slot].index.location(key).filter(|l| l.position == at) {
+                match self.streams[slot].index.location(key).filter(|l| l.position == at) {
                     Some(l) => Found::Copy(What::Page(stream, key), l.len),
                     None => Found::Leave,
                 }
@@ -332,14 +332,14 @@ impl Shard {
         match (kind, slot) {
             (kind::CATALOGUE_STATE, _) => self.checkpoint.rewrite_catalogue(at),
             (kind::CONSUMER_STATE, Some(slot)) => {
-                let consumers = &mut self.cells[slot].consumers;
+                let consumers = &mut self.streams[slot].consumers;
                 let found = consumers.by_id.get(&ConsumerId(id));
-                if let Some(c) = found.and_then(|&c| consumers.cells.get_mut(c)) {
+                if let Some(c) = found.and_then(|&c| consumers.slab.get_mut(c)) {
                     c.changed |= c.stored.is_some_and(|l| l.position == at);
                 }
             }
             (kind::STREAM_STATE | kind::STREAM_CONFIG | kind::DEDUPE, Some(slot)) => {
-                self.cells[slot].stored.rewrite(at);
+                self.streams[slot].stored.rewrite(at);
             }
             _ => {}
         }
@@ -365,7 +365,7 @@ impl Shard {
             let moved = match what {
                 What::Message(stream, seq) => match self.slots.get(&stream).copied() {
                     None => false,
-                    Some(slot) => match self.cells[slot].index.relocate(seq, from, to) {
+                    Some(slot) => match self.streams[slot].index.relocate(seq, from, to) {
                         Relocated::Moved => {
                             self.reclaim.relocated += 1;
                             self.note_changed_page(stream, seq);
@@ -385,7 +385,7 @@ impl Shard {
                 },
                 What::Page(stream, key) => match self.slots.get(&stream).copied() {
                     None => false,
-                    Some(slot) => self.cells[slot].index.page_moved(key, from, to),
+                    Some(slot) => self.streams[slot].index.page_moved(key, from, to),
                 },
             };
             if moved {

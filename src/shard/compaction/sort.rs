@@ -218,7 +218,7 @@ impl Sort {
 impl Shard {
     /// Something is asked of the shard, or delivered.
     #[inline]
-    pub(in crate::shard) fn disturbed(&mut self, now: Timestamp) {
+    pub(in crate::shard) fn note_load(&mut self, now: Timestamp) {
         self.sort.load.add(now, self.options.sort.idle_ns);
     }
 
@@ -425,7 +425,7 @@ impl Shard {
             chosen.at = None;
             return Ok(Some(0));
         };
-        match self.cells[slot].index.get(key.seq) {
+        match self.streams[slot].index.get(key.seq) {
             Lookup::Found(e)
                 if e.position == (Position { segment: *segment, offset: key.offset }) =>
             {

@@ -7,15 +7,15 @@ use corelane_storage::record::RecordIn;
 use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
-use crate::shard::apply::pending::Rare;
+use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::consumers::{ConsumerCell, Unwritten};
-use crate::shard::effects::{Outgoing, Outlet};
-use crate::shard::mailbox::Asker;
+use crate::shard::consumers::{ShardConsumer, Unwritten};
+use crate::shard::effects::{Outgoing, ShardEffects};
+use crate::shard::mailbox::Requester;
 use crate::shard::records::kind;
 use crate::shard::streams::memory::MemoryStore;
 use crate::shard::streams::read::{ANY_READ, Fetched};
-use crate::shard::streams::stream::StreamCell;
+use crate::shard::streams::stream::ShardStream;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
@@ -30,21 +30,21 @@ const DELTAS_IN_FLIGHT: usize = 2;
 /// What a drive sends, straight into the outlet.
 struct Emit<'a, O> {
     out: &'a mut O,
-    held: &'a mut Vec<Asker>,
-    message: Stored<'a>,
+    held: &'a mut Vec<Requester>,
+    message: MessageView<'a>,
     deleted: &'a mut bool,
     head: &'a mut Vec<u8>,
 }
 
 /// The message that is being delivered.
 #[derive(Clone, Copy, Default)]
-struct Stored<'a> {
+struct MessageView<'a> {
     subject: &'a [u8],
     headers: &'a [u8],
     payload: &'a [u8],
 }
 
-impl<O: Outlet> Sink for Emit<'_, O> {
+impl<O: ShardEffects> Sink for Emit<'_, O> {
     fn message(&mut self, d: &Dispatch<'_>) {
         let m = self.message;
         let (headers, payload) = if d.headers_only {
@@ -69,7 +69,7 @@ impl<O: Outlet> Sink for Emit<'_, O> {
     }
 
     fn ack_reply(&mut self, to: &[u8], origin: Origin) {
-        self.held.push(Asker { origin, reply: to.into() });
+        self.held.push(Requester { origin, reply: to.into() });
     }
 
     fn listens(&mut self, inbox: &[u8]) -> bool {
@@ -87,34 +87,34 @@ impl Shard {
         &mut self,
         slot: usize,
         at: usize,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
         act: impl FnOnce(&mut crate::consumer::Consumer, &mut dyn Sink) -> R,
     ) -> R {
-        let StreamCell { consumers, .. } = &mut self.cells[slot];
-        let counted = consumers.groups.pending(consumers.cells[at].handle);
-        let ConsumerCell { consumer, held, .. } = &mut consumers.cells[at];
+        let ShardStream { consumers, .. } = &mut self.streams[slot];
+        let counted = consumers.groups.pending(consumers.slab[at].handle);
+        let ShardConsumer { consumer, held, .. } = &mut consumers.slab[at];
         consumer.set_counted(counted);
         let mut deleted = false;
         let mut sink = Emit {
             out,
             held,
-            message: Stored::default(),
+            message: MessageView::default(),
             deleted: &mut deleted,
             head: &mut self.scratch,
         };
         let result = act(consumer, &mut sink);
         self.after_consumer(slot, at);
         if deleted {
-            self.expired.push((self.cells[slot].id, self.cells[slot].consumers.cells[at].id));
+            self.expired.push((self.streams[slot].id, self.streams[slot].consumers.slab[at].id));
         }
         result
     }
 
     /// After anything that may have changed a consumer.
     fn after_consumer(&mut self, slot: usize, at: usize) {
-        let StreamCell { consumers, id, .. } = &mut self.cells[slot];
+        let ShardStream { consumers, id, .. } = &mut self.streams[slot];
         let stream = *id;
-        let c = &mut consumers.cells[at];
+        let c = &mut consumers.slab[at];
         consumers.groups.moved(c.handle, c.consumer.progress());
         consumers.groups.watch(c.handle, c.consumer.watched());
         if c.consumer.is_caught_up() {
@@ -141,22 +141,26 @@ impl Shard {
     }
 
     /// Ticks those whose time has come, and drives those that can go on.
-    pub(in crate::shard) fn serve_consumers(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub(in crate::shard) fn serve_consumers(
+        &mut self,
+        now: Timestamp,
+        out: &mut impl ShardEffects,
+    ) {
         while let Some(&(at, stream, id)) = self.timers.first() {
             if at > now {
                 break;
             }
             self.timers.pop_first();
             let Some((slot, c)) = self.locate(stream, id) else { continue };
-            self.cells[slot].consumers.cells[c].timer = None;
+            self.streams[slot].consumers.slab[c].timer = None;
             self.with_consumer(slot, c, out, |consumer, sink| consumer.tick(now, sink));
             self.wake_consumer(slot, c);
         }
         for slot in std::mem::take(&mut self.active) {
-            let Some(cell) = self.cells.get_mut(slot) else { continue };
+            let Some(cell) = self.streams.get_mut(slot) else { continue };
             cell.active = false;
             for at in std::mem::take(&mut cell.consumers.ready) {
-                let Some(c) = self.cells[slot].consumers.cells.get_mut(at) else { continue };
+                let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
                 c.queued = false;
                 if c.blocked.is_none() && self.drive(now, slot, at, out) {
                     self.wake_consumer(slot, at);
@@ -170,7 +174,7 @@ impl Shard {
 
     /// Puts a consumer into the list of those to be driven.
     pub(in crate::shard) fn wake_consumer(&mut self, slot: usize, at: usize) {
-        self.cells[slot].consumers.queue(at);
+        self.streams[slot].consumers.queue(at);
         self.mark_active(slot);
     }
 
@@ -180,15 +184,21 @@ impl Shard {
         id: ConsumerId,
     ) -> Option<(usize, usize)> {
         let slot = *self.slots.get(&stream)?;
-        Some((slot, *self.cells[slot].consumers.by_id.get(&id)?))
+        Some((slot, *self.streams[slot].consumers.by_id.get(&id)?))
     }
 
     /// Sends what a consumer wants. True if it would go on at once.
-    fn drive(&mut self, now: Timestamp, slot: usize, at: usize, out: &mut impl Outlet) -> bool {
-        let consumers = &mut self.cells[slot].consumers;
-        let counted = consumers.groups.pending(consumers.cells[at].handle);
-        consumers.cells[at].consumer.set_counted(counted);
-        let before = self.effort.work;
+    fn drive(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+        out: &mut impl ShardEffects,
+    ) -> bool {
+        let consumers = &mut self.streams[slot].consumers;
+        let counted = consumers.groups.pending(consumers.slab[at].handle);
+        consumers.slab[at].consumer.set_counted(counted);
+        let before = self.tally.work;
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
@@ -199,7 +209,7 @@ impl Shard {
             match self.drive_one(now, slot, at, &mut visits, out) {
                 Step::Sent(n) => {
                     bytes += n + 1;
-                    self.effort.work.sent += 1;
+                    self.tally.work.sent += 1;
                 }
                 Step::Again => {}
                 Step::Rest => break,
@@ -224,12 +234,12 @@ impl Shard {
                 }
             }
         }
-        self.effort.work.visited += u64::from(VISITS_MAX - visits);
-        self.effort.note(Handler::Drive, before);
+        self.tally.work.visited += u64::from(VISITS_MAX - visits);
+        self.tally.note(Handler::Drive, before);
         if bytes > 0 {
-            self.disturbed(now);
+            self.note_load(now);
         }
-        if let Some(key) = self.cells[slot].consumers.cells[at].ahead.page.take() {
+        if let Some(key) = self.streams[slot].consumers.slab[at].ahead.page.take() {
             self.fetch_page_early(slot, key);
         }
         self.after_consumer(slot, at);
@@ -237,9 +247,9 @@ impl Shard {
     }
 
     fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {
-        let cell = &mut self.cells[slot];
-        cell.consumers.cells[at].blocked = Some(read);
-        self.blocked_consumers.push((read, cell.id, cell.consumers.cells[at].id));
+        let cell = &mut self.streams[slot];
+        cell.consumers.slab[at].blocked = Some(read);
+        self.blocked_consumers.push((read, cell.id, cell.consumers.slab[at].id));
     }
 
     /// A read is over: consumers that waited for it go on.
@@ -253,7 +263,7 @@ impl Shard {
             }
             self.blocked_consumers.swap_remove(i);
             if let Some((slot, at)) = self.locate(stream, id) {
-                self.cells[slot].consumers.cells[at].blocked = None;
+                self.streams[slot].consumers.slab[at].blocked = None;
                 self.wake_consumer(slot, at);
             }
         }
@@ -265,15 +275,20 @@ impl Shard {
         slot: usize,
         at: usize,
         visits: &mut u32,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Step {
-        let Shard { cells, log, ops, scratch, .. } = self;
-        let StreamCell { consumers, index, memory, .. } = &mut cells[slot];
-        let ConsumerCell { consumer, held, filter, scan_from, ahead, .. } =
-            &mut consumers.cells[at];
+        let Shard { streams, log, ops, scratch, .. } = self;
+        let ShardStream { consumers, index, memory, .. } = &mut streams[slot];
+        let ShardConsumer { consumer, held, filter, scan_from, ahead, .. } =
+            &mut consumers.slab[at];
         let mut deleted = false;
-        let mut sink =
-            Emit { out, held, message: Stored::default(), deleted: &mut deleted, head: scratch };
+        let mut sink = Emit {
+            out,
+            held,
+            message: MessageView::default(),
+            deleted: &mut deleted,
+            head: scratch,
+        };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {
@@ -314,7 +329,7 @@ impl Shard {
                     return Step::Rest;
                 };
                 sink.message =
-                    Stored { subject: m.subject, headers: m.headers, payload: m.payload };
+                    MessageView { subject: m.subject, headers: m.headers, payload: m.payload };
                 offer(now, consumer, seq, m.ts, &mut sink)
             }
             Ok(Read::Pending(read)) => Step::Blocked(read),
@@ -332,12 +347,13 @@ impl Shard {
         now: Timestamp,
         stream: StreamId,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let Some((_, name, ack)) = AckSubject::parse(&r.subject) else { return Ok(()) };
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name = std::str::from_utf8(name).ok();
-        let found = name.map(|n| self.cells[slot].consumers.find_joined(n)).transpose()?.flatten();
+        let found =
+            name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
         let taken = found.is_some_and(|at| {
             self.with_consumer(slot, at, out, |consumer, sink| {
                 consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
@@ -345,7 +361,7 @@ impl Shard {
         });
         match found {
             Some(at) if taken => self.wake_consumer(slot, at),
-            _ => out.nobody(r.origin, &r.subject, &r.reply),
+            _ => out.no_responders(r.origin, &r.subject, &r.reply),
         }
         Ok(())
     }
@@ -355,9 +371,10 @@ impl Shard {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name = r.subject.split(|&b| b == b'.').nth(3).unwrap_or_default();
         let name = std::str::from_utf8(name).ok();
-        let found = name.map(|n| self.cells[slot].consumers.find_joined(n)).transpose()?.flatten();
+        let found =
+            name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
         if let Some(at) = found {
-            self.cells[slot].consumers.cells[at].consumer.flow_response(&r.subject);
+            self.streams[slot].consumers.slab[at].consumer.flow_response(&r.subject);
             self.wake_consumer(slot, at);
         }
         Ok(())
@@ -382,8 +399,8 @@ impl Shard {
     /// acknowledgements in it stay unanswered until there is.
     pub(in crate::shard) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
         loop {
-            let stream = self.cells[slot].id;
-            let c = &mut self.cells[slot].consumers.cells[at];
+            let stream = self.streams[slot].id;
+            let c = &mut self.streams[slot].consumers.slab[at];
             let id = c.id;
             let unwritten = match c.unwritten.take() {
                 Some(unwritten) => unwritten,
@@ -399,20 +416,20 @@ impl Shard {
             };
             let appended = self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &unwritten.body);
             if appended.is_err() {
-                self.cells[slot].consumers.cells[at].unwritten = Some(unwritten);
+                self.streams[slot].consumers.slab[at].unwritten = Some(unwritten);
                 return false;
             }
             self.deltas_in_flight += 1;
             let lsn = self.log.appended();
             let Unwritten { mark, answers, .. } = unwritten;
-            self.queue.push(lsn, Rare::Delta { stream, consumer: id, mark, answers });
+            self.queue.push(lsn, Change::Delta { stream, consumer: id, mark, answers });
         }
     }
 
-    fn answer_when_applied(&mut self, answers: Vec<Asker>) {
+    fn answer_when_applied(&mut self, answers: Vec<Requester>) {
         let lsn = self.log.appended();
-        for asker in answers {
-            self.queue.push_answer(lsn, asker.origin, &asker.reply, b"", 0);
+        for requester in answers {
+            self.queue.push_answer(lsn, requester.origin, &requester.reply, b"", 0);
         }
     }
 
@@ -422,18 +439,18 @@ impl Shard {
         stream: StreamId,
         consumer: ConsumerId,
         mark: DeltaMark,
-        answers: &[Asker],
-        out: &mut impl Outlet,
+        answers: &[Requester],
+        out: &mut impl ShardEffects,
     ) {
         self.deltas_in_flight -= 1;
         if let Some((slot, at)) = self.locate(stream, consumer) {
-            self.cells[slot].consumers.cells[at].consumer.delta_durable(mark);
+            self.streams[slot].consumers.slab[at].consumer.delta_durable(mark);
             self.wake_consumer(slot, at);
         } else if let Some(c) = self.counting(stream).find(|c| c.id == consumer) {
             c.consumer.delta_durable(mark);
         }
-        for asker in answers {
-            self.answer(asker, b"", out);
+        for requester in answers {
+            self.answer(requester, b"", out);
         }
     }
 }
@@ -454,7 +471,7 @@ enum Step {
     Blocked(ReadId),
 }
 
-fn offer_memory<O: Outlet>(
+fn offer_memory<O: ShardEffects>(
     now: Timestamp,
     consumer: &mut crate::consumer::Consumer,
     seq: u64,
@@ -465,14 +482,14 @@ fn offer_memory<O: Outlet>(
     let mut sink = Emit {
         out: &mut *sink.out,
         held: &mut *sink.held,
-        message: Stored { subject: m.subject(), headers: m.headers(), payload: m.payload() },
+        message: MessageView { subject: m.subject(), headers: m.headers(), payload: m.payload() },
         deleted: &mut *sink.deleted,
         head: &mut *sink.head,
     };
     offer(now, consumer, seq, m.ts, &mut sink)
 }
 
-fn offer<O: Outlet>(
+fn offer<O: ShardEffects>(
     now: Timestamp,
     consumer: &mut crate::consumer::Consumer,
     seq: u64,

@@ -15,8 +15,8 @@ use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{Consumer, DeltaMark};
 use crate::interest::WatchId;
 use crate::shard::api::requests::Wait;
-use crate::shard::consumers::read_ahead::Ahead;
-use crate::shard::mailbox::Asker;
+use crate::shard::consumers::read_ahead::ReadAhead;
+use crate::shard::mailbox::Requester;
 use crate::subject;
 use crate::types::{ConsumerId, Timestamp};
 
@@ -29,7 +29,7 @@ pub(in crate::shard) struct Watch {
 }
 
 /// One consumer with all that belongs to it.
-pub struct ConsumerCell {
+pub struct ShardConsumer {
     /// Its id.
     pub id: ConsumerId,
     /// Its name.
@@ -54,9 +54,9 @@ pub struct ConsumerCell {
     /// Where a scan for its next message goes on.
     pub scan_from: u64,
     /// How far what it will want is read already.
-    pub ahead: Ahead,
+    pub ahead: ReadAhead,
     /// Answers that wait for the next delta.
-    pub held: Vec<Asker>,
+    pub held: Vec<Requester>,
     /// A delta that found no room in the log. What changes after it makes another.
     pub unwritten: Option<Unwritten>,
     /// The deadline under which it stands in the shard's timers.
@@ -71,7 +71,7 @@ pub struct ConsumerCell {
     pub stored: Option<Location>,
 }
 
-impl ConsumerCell {
+impl ShardConsumer {
     /// Whether it has something to log, or somebody waits for that.
     pub fn owes(&self) -> bool {
         self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
@@ -115,14 +115,14 @@ pub struct Unwritten {
     /// The body of its record.
     pub body: Vec<u8>,
     /// Who waits for it.
-    pub answers: Vec<Asker>,
+    pub answers: Vec<Requester>,
 }
 
 /// The consumers of one stream.
 #[derive(Default)]
 pub struct Consumers {
     /// By slot.
-    pub cells: slab::Slab<ConsumerCell>,
+    pub slab: slab::Slab<ShardConsumer>,
     /// Slots by name.
     pub by_name: BTreeMap<Box<str>, usize>,
     /// Slots by id.
@@ -142,7 +142,7 @@ impl Consumers {
     /// Adds a consumer that counts `pending` messages from `position` on.
     pub fn insert(
         &mut self,
-        mut cell: ConsumerCell,
+        mut cell: ShardConsumer,
         position: u64,
         pending: u64,
         last: u64,
@@ -152,7 +152,7 @@ impl Consumers {
         cell.handle = self.groups.add(&filters, position, pending, last);
         self.groups.watch(cell.handle, cell.consumer.watched());
         let (name, id, handle) = (cell.name.clone(), cell.id, cell.handle);
-        let slot = self.cells.insert(cell);
+        let slot = self.slab.insert(cell);
         self.by_name.insert(name, slot);
         self.by_id.insert(id, slot);
         self.by_handle.insert(handle.0, slot);
@@ -160,8 +160,8 @@ impl Consumers {
     }
 
     /// Takes a consumer out.
-    pub fn remove(&mut self, slot: usize) -> ConsumerCell {
-        let cell = self.cells.remove(slot);
+    pub fn remove(&mut self, slot: usize) -> ShardConsumer {
+        let cell = self.slab.remove(slot);
         self.groups.remove(cell.handle);
         self.by_name.remove(&cell.name);
         self.by_id.remove(&cell.id);
@@ -173,13 +173,13 @@ impl Consumers {
     /// A message was stored.
     #[inline]
     pub fn appended(&mut self, id: SubjectId, subject: &[u8], seq: u64) {
-        if self.cells.is_empty() {
+        if self.slab.is_empty() {
             return;
         }
-        let Consumers { groups, by_handle, cells, ready, .. } = self;
+        let Consumers { groups, by_handle, slab, ready, .. } = self;
         groups.appended(id.0, subject, seq, |handle| {
             let Some(&slot) = by_handle.get(&handle.0) else { return };
-            let cell = &mut cells[slot];
+            let cell = &mut slab[slot];
             cell.consumer.arrived();
             if !cell.queued {
                 cell.queued = true;
@@ -190,7 +190,7 @@ impl Consumers {
 
     /// A message left the stream.
     pub fn removed(&mut self, now: Timestamp, index: &StreamIndex, id: SubjectId, seq: u64) {
-        if self.cells.is_empty() {
+        if self.slab.is_empty() {
             return;
         }
         let (name, freed) = index.subjects().name_of_removed(id);
@@ -202,7 +202,7 @@ impl Consumers {
         self.groups.watchers(seq, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.slab[slot];
             cell.consumer.removed(now, seq);
             self.groups.watch(handle, cell.consumer.watched());
             self.queue(slot);
@@ -217,7 +217,7 @@ impl Consumers {
         self.groups.concerned_below(first, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.slab[slot];
             if !is_concerned(cell.config.filters(), filter) {
                 continue;
             }
@@ -233,7 +233,7 @@ impl Consumers {
     pub fn settle(&mut self, filter: &[u8]) -> Vec<usize> {
         let mut changed = Vec::new();
         for &slot in self.by_name.values() {
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.slab[slot];
             if is_concerned(cell.config.filters(), filter) {
                 cell.consumer.settle();
                 if cell.consumer.is_dirty() {
@@ -246,7 +246,7 @@ impl Consumers {
 
     /// Puts a consumer into the list of those to be driven.
     pub fn queue(&mut self, slot: usize) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.slab[slot];
         if !cell.queued {
             cell.queued = true;
             self.ready.push(slot);
@@ -266,7 +266,7 @@ impl Consumers {
     /// Consumers with those that are on their way.
     pub fn count(&self) -> usize {
         let new = self.in_flight.iter().filter(|n| !self.by_name.contains_key(&***n));
-        self.cells.len() + new.count()
+        self.slab.len() + new.count()
     }
 
     /// A consumer's slot by its name. One that counts what is pending, for the first time or for

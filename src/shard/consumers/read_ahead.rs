@@ -34,7 +34,7 @@ const AGAIN: usize = 16;
 
 /// How far somebody has looked ahead.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct ReadAhead {
     /// The last look was from this sequence on.
     from: u64,
     /// From this one on it is time to look again.
@@ -47,9 +47,9 @@ pub struct Ahead {
     pub page: Option<PageKey>,
 }
 
-impl Default for Ahead {
+impl Default for ReadAhead {
     fn default() -> Self {
-        Ahead { from: 0, until: 0, straight: true, most: LOOK_MESSAGES, page: None }
+        ReadAhead { from: 0, until: 0, straight: true, most: LOOK_MESSAGES, page: None }
     }
 }
 
@@ -62,7 +62,7 @@ struct Run {
     wanted: u64,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// The message `seq` is about to be read: looks ahead if it is time, and says how to read it.
     #[inline]
     pub fn hint(

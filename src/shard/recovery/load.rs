@@ -16,7 +16,7 @@ use crate::shard::checkpoint::Loaded;
 use crate::shard::checkpoint::codec::{ConsumerState, Root, StreamState};
 use crate::shard::records::{ConfigBody, Fields, kind};
 use crate::shard::recovery::{Replay, parse_config};
-use crate::shard::streams::stream::{StreamCell, index_config};
+use crate::shard::streams::stream::{ShardStream, index_config};
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// What a checkpoint names and could not be read. It is not served, its place is told by every
@@ -139,7 +139,7 @@ impl Replay<'_> {
             Ok((Timestamp(body.created), config))
         })?;
         let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
-        let mut cell = StreamCell::with_index(id, config, created, index);
+        let mut cell = ShardStream::with_index(id, config, created, index);
         cell.first_shown |= state.first_shown;
         cell.last_time = Timestamp(state.last_time);
         cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
@@ -162,9 +162,9 @@ impl Replay<'_> {
         cell.stored.config = Some(state.config);
         cell.stored.state = Some((location, sum));
         cell.stored.dedupe = state.dedupe.iter().map(|&p| (p.number, p)).collect();
-        let slot = self.cells.insert(cell);
+        let slot = self.streams.insert(cell);
         if state.buried {
-            self.cells[slot].removing = true;
+            self.streams[slot].removing = true;
             self.buried.push(slot);
         } else {
             self.slots.insert(id, slot);
@@ -174,7 +174,7 @@ impl Replay<'_> {
                 self.lines.push(format!(
                     "stream '{}': consumer {} cannot be read and is not served; it was not \
                      deleted: {why}",
-                    self.cells[slot].config.name, consumer.0
+                    self.streams[slot].config.name, consumer.0
                 ));
                 self.isolated.consumers.insert((id, consumer), l);
             }
@@ -190,14 +190,14 @@ impl Replay<'_> {
         id: ConsumerId,
         location: Location,
     ) -> Result<(), String> {
-        let stream = self.cells[slot].id;
+        let stream = self.streams[slot].id;
         let (cell, upto) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
             let state = ConsumerState::decode(m.body).ok_or("not a state of this version")?;
             let config: ConsumerConfig = parse_config(state.json, "ConsumerConfig")?;
             let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
             let name = name.clone();
             let settings =
-                settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+                settings_of(&self.streams[slot].config, &name, &config, false, self.options);
             let seed = self.options.seed ^ id.0;
             let consumer = Consumer::restore(settings, self.now, Some(state.snapshot), seed)
                 .map_err(|e| format!("{e:?}"))?;
@@ -207,7 +207,7 @@ impl Replay<'_> {
         self.upto.insert((stream, id), upto);
         let stored = Some(location);
         self.consumers
-            .insert((stream, id), crate::shard::consumers::ConsumerCell { stored, ..cell });
+            .insert((stream, id), crate::shard::consumers::ShardConsumer { stored, ..cell });
         Ok(())
     }
 
@@ -219,7 +219,7 @@ impl Replay<'_> {
         slot: usize,
         key: PageKey,
     ) -> Result<(), String> {
-        let index = &mut self.cells[slot].index;
+        let index = &mut self.streams[slot].index;
         let at = index.location(key).ok_or_else(|| format!("index page {key:?} has no place"))?;
         load_page(dev, recovery, index, key, at)
     }
@@ -262,7 +262,7 @@ fn load_index<D: Blocking>(
 
 /// The consumers of a removed stream are gone, and so is what checkpoints have of them.
 pub(in crate::shard) fn forget_removed(
-    consumers: &mut BTreeMap<(StreamId, ConsumerId), crate::shard::consumers::ConsumerCell>,
+    consumers: &mut BTreeMap<(StreamId, ConsumerId), crate::shard::consumers::ShardConsumer>,
     stream: StreamId,
     orphans: &mut Vec<Location>,
 ) {

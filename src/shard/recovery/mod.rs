@@ -23,12 +23,12 @@ use crate::shard::api::consumer::{consumer_cell, settings_of};
 use crate::shard::catalogue::leader::Meta;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use crate::shard::compaction::sort::{Sort, SortOptions};
-use crate::shard::consumers::ConsumerCell;
-use crate::shard::effects::Outlet;
+use crate::shard::consumers::ShardConsumer;
+use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::{BEGUN, ConfigBody, PurgeBody, kind};
 use crate::shard::recovery::load::{Isolated, forget_removed};
-use crate::shard::streams::stream::{StreamCell, subject_state};
+use crate::shard::streams::stream::{ShardStream, subject_state};
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
@@ -78,9 +78,9 @@ pub struct Opened {
 /// The state that replay builds.
 pub(in crate::shard) struct Replay<'a> {
     pub options: &'a ShardOptions,
-    pub cells: slab::Slab<StreamCell>,
+    pub streams: slab::Slab<ShardStream>,
     pub slots: BTreeMap<StreamId, usize>,
-    pub consumers: BTreeMap<(StreamId, ConsumerId), ConsumerCell>,
+    pub consumers: BTreeMap<(StreamId, ConsumerId), ShardConsumer>,
     pub catalogue: Catalogue,
     pub live: BTreeMap<SegmentId, i64>,
     pub buried: Vec<usize>,
@@ -162,9 +162,9 @@ impl Shard {
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
-        replay.lines.extend(told_by(&report, options.id));
-        let parts = replay.into_parts();
-        let mut shard = Shard::assemble(options, log, parts, now);
+        replay.lines.extend(lines_of(&report, options.id));
+        let outcome = replay.into_outcome();
+        let mut shard = Shard::assemble(options, log, outcome, now);
         if records > 0 {
             let (id, writes) = (shard.id.0, report.writes);
             shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
@@ -176,20 +176,20 @@ impl Shard {
     fn assemble(
         options: ShardOptions,
         mut log: corelane_storage::log::Log,
-        parts: Parts,
+        outcome: Outcome,
         now: Timestamp,
     ) -> Shard {
-        let judge_missing = !parts.buried.is_empty();
-        let lines = restore_live(&mut log, &parts.live, parts.lines, judge_missing);
+        let judge_missing = !outcome.buried.is_empty();
+        let lines = restore_live(&mut log, &outcome.live, outcome.lines, judge_missing);
         let meta = (options.id == ShardId(0))
-            .then(|| Meta::new(parts.catalogue, options.meta_limits, options.shards));
+            .then(|| Meta::new(outcome.catalogue, options.meta_limits, options.shards));
         let mut shard = Shard {
             id: options.id,
             random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
             options,
             log,
-            group: Group::single(FILE_GROUP, Term(1), LogIndex(parts.next_index)),
-            cells: parts.cells,
+            group: Group::single(FILE_GROUP, Term(1), LogIndex(outcome.next_index)),
+            streams: outcome.streams,
             slots: Default::default(),
             names: Default::default(),
             queue: Default::default(),
@@ -208,10 +208,10 @@ impl Shard {
             jobs: Default::default(),
             meta,
             decisions: Default::default(),
-            checkpoint: Checkpointer::recovered(parts.loaded, parts.orphans, parts.replayed),
+            checkpoint: Checkpointer::recovered(outcome.loaded, outcome.orphans, outcome.replayed),
             reclaim: Default::default(),
             sort: Sort::new(now),
-            isolated: parts.isolated,
+            isolated: outcome.isolated,
             reads_over: Vec::new(),
             failure: None,
             api_total: 0,
@@ -222,28 +222,28 @@ impl Shard {
             deltas_in_flight: 0,
             blocked_consumers: Vec::new(),
             watches: Default::default(),
-            next_consumer: parts.next_consumer,
-            recovered: parts.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
+            next_consumer: outcome.next_consumer,
+            recovered: outcome.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
             lines,
-            effort: Default::default(),
+            tally: Default::default(),
             now: Timestamp(0),
-            held: [0; 2],
-            held_told: [0; 2],
-            held_elsewhere: Vec::new(),
+            used: [0; 2],
+            usage_reported: [0; 2],
+            used_elsewhere: Vec::new(),
             stopping: None,
-            stopped_clean: parts.stopped_clean,
+            stopped_clean: outcome.stopped_clean,
             begun: Default::default(),
             judge_missing,
         };
-        shard.register_cells();
-        parts.buried.into_iter().for_each(|slot| shard.start_burial(slot));
+        shard.register_streams();
+        outcome.buried.into_iter().for_each(|slot| shard.start_stream_removal(slot));
         shard
     }
 
     /// What the cells hold, and how they are found.
-    fn register_cells(&mut self) {
-        for (slot, cell) in self.cells.iter() {
-            self.held[usize::from(!cell.is_memory())] += cell.index.bytes();
+    fn register_streams(&mut self) {
+        for (slot, cell) in self.streams.iter() {
+            self.used[usize::from(!cell.is_memory())] += cell.index.bytes();
             if !cell.removing {
                 self.slots.insert(cell.id, slot);
                 self.names.insert(cell.config.name.as_bytes().into(), slot);
@@ -252,8 +252,8 @@ impl Shard {
     }
 
     /// Once what was removed before a restart is buried: what is still missing is lost.
-    pub(in crate::shard) fn report_missing(&mut self, out: &mut impl Outlet) {
-        if self.judge_missing && self.cells.iter().all(|(_, c)| !c.removing) {
+    pub(in crate::shard) fn report_missing(&mut self, out: &mut impl ShardEffects) {
+        if self.judge_missing && self.streams.iter().all(|(_, c)| !c.removing) {
             self.judge_missing = false;
             for (segment, live) in self.log.missing() {
                 out.log(missing(segment, live));
@@ -262,9 +262,9 @@ impl Shard {
     }
 
     /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
-    pub fn start(&mut self, now: Timestamp, out: &mut impl Outlet) {
+    pub fn start(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         let ids: Vec<StreamId> =
-            self.cells.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
+            self.streams.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
@@ -276,12 +276,12 @@ impl Shard {
         }
         for (stream, mut cell) in std::mem::take(&mut self.recovered) {
             let Some(&slot) = self.slots.get(&stream) else { continue };
-            let index = &self.cells[slot].index;
+            let index = &self.streams[slot].index;
             cell.consumer.recovered(now, index.last_seq(), self.stopped_clean);
             cell.consumer.purged_below(index.first_seq());
             cell.catch_up(now, index);
             cell.changed = true;
-            self.cells[slot].consumers.in_flight.push(cell.name.clone());
+            self.streams[slot].consumers.in_flight.push(cell.name.clone());
             self.start_count(stream, Box::new(cell), None);
         }
         self.log.free_dead(&mut self.ops);
@@ -290,10 +290,10 @@ impl Shard {
                 let deleted = meta.catalogue.deleted().filter(|(_, s)| *s == shard);
                 let deleted = deleted.map(|(id, _)| id).collect();
                 let entries = meta.entries_of(shard);
-                out.tell(shard, ShardMessage::Reconcile { entries, deleted });
+                out.send_to_shard(shard, ShardMessage::Reconcile { entries, deleted });
             }
             for (id, shard) in meta.catalogue.deleted() {
-                out.tell(shard, ShardMessage::Delete { id, asker: None });
+                out.send_to_shard(shard, ShardMessage::Delete { id, requester: None });
             }
         }
     }
@@ -303,26 +303,26 @@ impl Shard {
         &mut self,
         entries: Vec<StreamEntry>,
         deleted: &[StreamId],
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) {
         let mut known: Vec<StreamId> = Vec::new();
         for entry in entries {
             known.push(entry.id);
             match self.slots.get(&entry.id) {
                 None => {
-                    let asker = None;
-                    let message = ShardMessage::Create { entry: Box::new(entry), asker };
-                    out.tell(self.id, message);
+                    let requester = None;
+                    let message = ShardMessage::Create { entry: Box::new(entry), requester };
+                    out.send_to_shard(self.id, message);
                 }
-                Some(&slot) if self.cells[slot].config != entry.config => {
+                Some(&slot) if self.streams[slot].config != entry.config => {
                     let config = Box::new(entry.config);
-                    let message = ShardMessage::Update { id: entry.id, config, asker: None };
-                    out.tell(self.id, message);
+                    let message = ShardMessage::Update { id: entry.id, config, requester: None };
+                    out.send_to_shard(self.id, message);
                 }
                 Some(_) => {}
             }
         }
-        for (_, cell) in self.cells.iter().filter(|(_, c)| !c.removing) {
+        for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
             if !known.contains(&cell.id) && !deleted.contains(&cell.id) {
                 out.log(format!(
                     "stream '{}' is on shard {} but not in the catalogue; it is kept",
@@ -334,7 +334,7 @@ impl Shard {
 }
 
 /// What opening the log found and mended, or left alone.
-fn told_by(report: &corelane_storage::recovery::Report, shard: ShardId) -> Vec<String> {
+fn lines_of(report: &corelane_storage::recovery::Report, shard: ShardId) -> Vec<String> {
     let mut lines = Vec::new();
     if report.superblock_repaired {
         let id = shard.0;
@@ -375,9 +375,9 @@ fn restore_live(
 }
 
 /// What replay built.
-struct Parts {
-    cells: slab::Slab<StreamCell>,
-    consumers: BTreeMap<(StreamId, ConsumerId), ConsumerCell>,
+struct Outcome {
+    streams: slab::Slab<ShardStream>,
+    consumers: BTreeMap<(StreamId, ConsumerId), ShardConsumer>,
     catalogue: Catalogue,
     live: BTreeMap<SegmentId, i64>,
     buried: Vec<usize>,
@@ -405,7 +405,7 @@ impl<'a> Replay<'a> {
     fn new(options: &'a ShardOptions, now: Timestamp) -> Self {
         Replay {
             options,
-            cells: slab::Slab::new(),
+            streams: slab::Slab::new(),
             slots: BTreeMap::new(),
             consumers: BTreeMap::new(),
             catalogue: Catalogue::new(options.shards),
@@ -427,9 +427,9 @@ impl<'a> Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn into_parts(self) -> Parts {
-        Parts {
-            cells: self.cells,
+    fn into_outcome(self) -> Outcome {
+        Outcome {
+            streams: self.streams,
             consumers: self.consumers,
             catalogue: self.catalogue,
             live: self.live,
@@ -478,7 +478,7 @@ impl Replay<'_> {
 
     fn message(&mut self, m: &MessageIn<'_>, position: Position) {
         let Some(&slot) = self.slots.get(&m.stream) else { return };
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         if m.seq <= cell.index.last_seq() {
             let name = &cell.config.name;
             self.lines.push(format!("stream '{name}': sequence {} appears again", m.seq));
@@ -557,9 +557,9 @@ impl Replay<'_> {
         if let Some(&slot) = self.slots.get(&stream) {
             if from == to {
                 // The stream was empty, and went on from here.
-                self.cells[slot].first_shown = true;
-                if self.cells[slot].index.messages() == 0 {
-                    self.cells[slot].index.skip_to(to);
+                self.streams[slot].first_shown = true;
+                if self.streams[slot].index.messages() == 0 {
+                    self.streams[slot].index.skip_to(to);
                 }
                 return Ok(());
             }
@@ -580,7 +580,7 @@ impl Replay<'_> {
             }
         };
         if let Err(why) = done {
-            let name = &self.cells[slot].config.name;
+            let name = &self.streams[slot].config.name;
             self.lines.push(format!("stream '{name}': a removal could not be replayed: {why}"));
         }
     }
@@ -592,7 +592,7 @@ impl Replay<'_> {
         recovery: &mut Recovery,
         slot: usize,
     ) -> Result<(), String> {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let mut over = Vec::new();
         if cell.retention.limits_subjects() {
             let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
@@ -626,14 +626,14 @@ impl Replay<'_> {
         slot: usize,
         subject: SubjectId,
     ) -> Result<(), String> {
-        let cell = &self.cells[slot];
+        let cell = &self.streams[slot];
         let excess = match cell.retention.limits_subjects() {
             true => cell.retention.of_subject(subject_state(&cell.index, subject)),
             false => 0,
         };
         for _ in 0..excess {
             loop {
-                let index = &mut self.cells[slot].index;
+                let index = &mut self.streams[slot].index;
                 match index.first_of(subject, &mut { u32::MAX }) {
                     Resolved::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
                     Resolved::None | Resolved::Budget => break,
@@ -658,7 +658,7 @@ impl Replay<'_> {
         slot: usize,
     ) -> Result<(), String> {
         loop {
-            let cell = &mut self.cells[slot];
+            let cell = &mut self.streams[slot];
             if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
                 return Ok(());
             }
@@ -678,7 +678,7 @@ impl Replay<'_> {
         seq: u64,
     ) -> Result<(), String> {
         loop {
-            match self.cells[slot].index.remove(seq) {
+            match self.streams[slot].index.remove(seq) {
                 Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
                 Removed::NotThere => return Ok(()),
                 Removed::Done(gone) => {
@@ -701,7 +701,7 @@ impl Replay<'_> {
             if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
         loop {
             let live = &mut self.live;
-            let index = &mut self.cells[slot].index;
+            let index = &mut self.streams[slot].index;
             let end = index.remove_matching(&mut filter, from..to, &mut { u32::MAX }, |gone| {
                 drop_live(live, &gone);
             });
@@ -721,13 +721,13 @@ impl Replay<'_> {
         let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
         match self.slots.get(&id) {
             Some(&slot) => {
-                self.cells[slot].update(config);
+                self.streams[slot].update(config);
                 self.todo = Todo::AllLimits(slot);
             }
             None => {
                 let created = Timestamp(body.created);
-                let cell = StreamCell::new(id, config, created, self.options.seed);
-                let slot = self.cells.insert(cell);
+                let cell = ShardStream::new(id, config, created, self.options.seed);
+                let slot = self.streams.insert(cell);
                 self.slots.insert(id, slot);
             }
         }
@@ -736,7 +736,7 @@ impl Replay<'_> {
 
     fn stream_removed(&mut self, id: StreamId) {
         let Some(slot) = self.slots.remove(&id) else { return };
-        self.cells[slot].removing = true;
+        self.streams[slot].removing = true;
         self.buried.push(slot);
         forget_removed(&mut self.consumers, id, &mut self.orphans);
     }
@@ -748,7 +748,7 @@ impl Replay<'_> {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name =
             if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
-        let settings = settings_of(&self.cells[slot].config, &name, &config, false, self.options);
+        let settings = settings_of(&self.streams[slot].config, &name, &config, false, self.options);
         if let Some(c) = self.consumers.get_mut(&(stream, id)) {
             c.consumer.update(self.now, settings);
             c.filter = crate::shard::api::consumer::filters_of(&config);

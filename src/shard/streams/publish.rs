@@ -25,14 +25,14 @@ impl Shard {
         };
         let origin = m.origin;
         let slot = match self.slots.get(&stream) {
-            Some(&slot) if !self.cells[slot].removing => slot,
+            Some(&slot) if !self.streams[slot].removing => slot,
             _ => {
                 self.owe_credit(origin, m.credit_bytes);
                 return;
             }
         };
-        let full = self.is_full(self.cells[slot].is_memory());
-        let cell = &mut self.cells[slot];
+        let full = self.is_full(self.streams[slot].is_memory());
+        let cell = &mut self.streams[slot];
         let reply = if cell.config.no_ack { &[][..] } else { m.reply };
         let publish = Publish {
             subject: m.subject,
@@ -43,7 +43,7 @@ impl Shard {
         let (admission, view) = cell.gate();
         match admission.admit(&view, now, &publish) {
             Admitted::Store { seq, .. } if full => {
-                self.cells[slot].admission.withdraw(seq);
+                self.streams[slot].admission.withdraw(seq);
                 self.refuse(slot, &kinds::INSUFFICIENT_RESOURCES.error(), m, reply);
             }
             Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
@@ -58,14 +58,14 @@ impl Shard {
 
     fn refuse(&mut self, slot: usize, error: &ApiError, m: &Captured<'_>, reply: &[u8]) {
         self.scratch.clear();
-        self.cells[slot].ack.write_refused(&mut self.scratch, error);
+        self.streams[slot].ack.write_refused(&mut self.scratch, error);
         self.answer_later(slot, m.origin, reply, m.credit_bytes);
     }
 
     /// Queues `scratch` as an answer behind everything admitted before.
     fn answer_later(&mut self, slot: usize, origin: Origin, reply: &[u8], credit: u32) {
         let body: &[u8] = if reply.is_empty() { &[] } else { &self.scratch };
-        if self.cells[slot].is_memory() {
+        if self.streams[slot].is_memory() {
             self.at_once.push_answer(Default::default(), origin, reply, body, credit);
         } else {
             self.queue.push_answer(self.log.appended(), origin, reply, body, credit);
@@ -73,7 +73,7 @@ impl Shard {
     }
 
     fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
-        let cell = &mut self.cells[slot];
+        let cell = &mut self.streams[slot];
         let size =
             stored_size(cell.config.storage, m.subject.len(), m.headers.len(), m.payload.len())
                 as u32;

@@ -6,7 +6,7 @@ use corelane_storage::record::RecordIn;
 
 use crate::shard::Shard;
 use crate::shard::api::requests::Wait;
-use crate::shard::streams::stream::StreamCell;
+use crate::shard::streams::stream::ShardStream;
 
 /// What became of a page that was wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ const TIMES_MAX: usize = 64;
 impl Shard {
     /// Loads a page of a stream's index.
     pub(in crate::shard) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
-        let index = &mut self.cells[slot].index;
+        let index = &mut self.streams[slot].index;
         let Some(location) = index.location(key) else {
             return Fetched::Failed(format!("index page {key:?} has no place"));
         };
@@ -103,7 +103,7 @@ impl From<Wait> for Unread {
 
 /// A message as stored, borrowed.
 #[derive(Clone, Copy, Debug)]
-pub struct StoredRef<'a> {
+pub struct MessageRef<'a> {
     /// Its sequence.
     pub seq: u64,
     /// When it was stored, in nanoseconds since the epoch.
@@ -123,10 +123,10 @@ impl Shard {
         slot: usize,
         seq: u64,
         hint: ReadHint,
-        act: impl FnOnce(&StoredRef<'_>) -> R,
+        act: impl FnOnce(&MessageRef<'_>) -> R,
     ) -> Result<R, Unread> {
         let entry = loop {
-            match self.cells[slot].index.get(seq) {
+            match self.streams[slot].index.get(seq) {
                 Lookup::Found(entry) => break entry,
                 Lookup::Deleted | Lookup::OutOfRange => return Err(Unread::NotThere),
                 Lookup::NeedPage(key) => {
@@ -134,9 +134,9 @@ impl Shard {
                 }
             }
         };
-        if let Some(memory) = &self.cells[slot].memory {
+        if let Some(memory) = &self.streams[slot].memory {
             let m = memory.get(seq).ok_or(Unread::NotThere)?;
-            return Ok(act(&StoredRef {
+            return Ok(act(&MessageRef {
                 seq,
                 ts: m.ts,
                 subject: m.subject(),
@@ -146,7 +146,7 @@ impl Shard {
         }
         match self.log.read(entry.position, entry.size, hint, &mut self.ops) {
             Ok(Read::Ready(view)) => match view.message() {
-                Some(m) => Ok(act(&StoredRef {
+                Some(m) => Ok(act(&MessageRef {
                     seq,
                     ts: m.ts,
                     subject: m.subject,
@@ -169,7 +169,7 @@ impl Shard {
     /// The first live message stored at or after `time`; one past the last sequence if there is
     /// none.
     pub(in crate::shard) fn first_since(&mut self, slot: usize, time: i64) -> Result<u64, Unread> {
-        let StreamCell { index, times, .. } = &self.cells[slot];
+        let ShardStream { index, times, .. } = &self.streams[slot];
         let (mut low, mut high) = (index.first_seq(), index.last_seq() + 1);
         // What was read before a wait is known: the search goes on, and does not depend on what
         // stays in memory meanwhile.
@@ -183,12 +183,12 @@ impl Shard {
         // Times do not fall within a stream: below `low` all is earlier, from `high` on nothing is.
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(seq) = self.cells[slot].index.next_live(middle).filter(|&s| s < high) else {
+            let Some(seq) = self.streams[slot].index.next_live(middle).filter(|&s| s < high) else {
                 high = middle;
                 continue;
             };
             let ts = self.time_of(slot, seq)?;
-            let times = &mut self.cells[slot].times;
+            let times = &mut self.streams[slot].times;
             if times.len() == TIMES_MAX {
                 times.remove(0);
             }
@@ -199,7 +199,7 @@ impl Shard {
                 high = middle;
             }
         }
-        let last = self.cells[slot].index.last_seq();
-        Ok(self.cells[slot].index.next_live(low).unwrap_or(last + 1))
+        let last = self.streams[slot].index.last_seq();
+        Ok(self.streams[slot].index.next_live(low).unwrap_or(last + 1))
     }
 }

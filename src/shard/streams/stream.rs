@@ -10,7 +10,7 @@ use crate::stream::retention::Retention;
 use crate::types::{StreamId, Timestamp};
 
 /// A stream with all that belongs to it.
-pub struct StreamCell {
+pub struct ShardStream {
     /// Its id.
     pub id: StreamId,
     /// Its configuration, normalised.
@@ -50,7 +50,7 @@ pub struct StreamCell {
     pub stored: crate::shard::checkpoint::Stored,
 }
 
-impl StreamCell {
+impl ShardStream {
     /// A new, empty stream.
     pub fn new(id: StreamId, config: StreamConfig, created: Timestamp, seed: u64) -> Self {
         let index = StreamIndex::new(index_config(&config, seed));
@@ -64,7 +64,7 @@ impl StreamCell {
         created: Timestamp,
         index: StreamIndex,
     ) -> Self {
-        StreamCell {
+        ShardStream {
             id,
             admission: Admission::new(&config),
             memory: (config.storage == StorageType::Memory).then(MemoryStore::default),

@@ -98,8 +98,8 @@ fn a_consumer_that_waits_for_a_read_gets_another_filter() {
 /// Whether the consumer C of the only stream waits for a read, unless it counts.
 fn blocked(w: &mut World) -> Option<bool> {
     let slot = w.slots()[0];
-    let consumers = &w.shard().cells[slot].consumers;
-    consumers.find("C").map(|at| consumers.cells[at].blocked.is_some())
+    let consumers = &w.shard().streams[slot].consumers;
+    consumers.find("C").map(|at| consumers.slab[at].blocked.is_some())
 }
 
 #[test]

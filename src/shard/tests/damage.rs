@@ -51,9 +51,9 @@ fn of_a(world: &mut World, find: impl Fn(&Shard, usize) -> Option<Location>) -> 
 
 #[test]
 fn a_stream_that_is_damaged_is_refused_with_a_clear_word() {
-    let state = |s: &Shard, slot: usize| s.cells[slot].stored.state.map(|(l, _)| l);
-    let config = |s: &Shard, slot: usize| s.cells[slot].stored.config;
-    let head = |s: &Shard, slot: usize| s.cells[slot].index.location(PageKey::HEAD);
+    let state = |s: &Shard, slot: usize| s.streams[slot].stored.state.map(|(l, _)| l);
+    let config = |s: &Shard, slot: usize| s.streams[slot].stored.config;
+    let head = |s: &Shard, slot: usize| s.streams[slot].index.location(PageKey::HEAD);
     let finds: [&Find; 3] = [&state, &config, &head];
     for find in finds {
         let mut world = filled();
@@ -77,7 +77,7 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
     let mut world = filled();
     let before = world.dump();
     let location = of_a(&mut world, |s, slot| {
-        s.cells[slot].consumers.cells.iter().find_map(|(_, c)| c.stored)
+        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored)
     });
     rot(&mut world, location);
     restart(&mut world);
@@ -99,8 +99,9 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
 #[test]
 fn a_damaged_duplicate_window_costs_no_message() {
     let mut world = filled();
-    let location =
-        of_a(&mut world, |s, slot| s.cells[slot].stored.dedupe.values().next().map(|p| p.location));
+    let location = of_a(&mut world, |s, slot| {
+        s.streams[slot].stored.dedupe.values().next().map(|p| p.location)
+    });
     rot(&mut world, location);
     restart(&mut world);
     assert!(world.lines.iter().any(|l| l.contains("duplicate window")), "{:?}", world.lines);

@@ -5,7 +5,7 @@ use super::world::{World, options};
 fn messages(world: &mut World, stream: &str) -> u64 {
     let id = world.stream(stream).expect("a stream");
     let slot = world.shard().slots[&id];
-    world.shard().cells[slot].index.messages()
+    world.shard().streams[slot].index.messages()
 }
 
 /// Many subjects, several messages each, over more pages than stay in memory.

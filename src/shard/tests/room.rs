@@ -5,7 +5,7 @@ use corelane_storage::device::sim::SimFaults;
 
 use super::world::{World, options};
 use crate::shard::ShardMessage;
-use crate::shard::mailbox::Asker;
+use crate::shard::mailbox::Requester;
 use crate::types::Origin;
 
 /// A world whose disk takes nothing any more, with a stream A and its consumer c, to which a
@@ -48,8 +48,8 @@ fn give_room(world: &mut World) {
 fn what_the_catalogue_decided_waits_for_room() {
     let (mut world, _) = without_room(21);
     let id = world.stream("A").expect("it is there");
-    let asker = Some(Asker { origin: Origin::default(), reply: b"told"[..].into() });
-    world.tell(ShardMessage::Delete { id, asker });
+    let requester = Some(Requester { origin: Origin::default(), reply: b"told"[..].into() });
+    world.tell(ShardMessage::Delete { id, requester });
     world.wait(500_000_000);
     assert_eq!(world.answer("told"), None);
     give_room(&mut world);

@@ -6,7 +6,9 @@ use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::index::{Location, Lookup};
 use corelane_storage::log::LogOptions;
 
-use super::super::{Outgoing, Outlet, Placed, Shard, ShardMessage, ShardOptions, SortOptions};
+use super::super::{
+    Outgoing, Shard, ShardEffects, ShardMessage, ShardOptions, SortOptions, StreamPlacement,
+};
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
@@ -38,18 +40,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl Outlet for Recorder {
+impl ShardEffects for Recorder {
     fn send(&mut self, m: &Outgoing<'_>) {
         let (to, reply, payload) = (text(m.to), text(m.reply), text(m.payload));
         self.sent.push(Sent { to, reply, payload });
     }
     fn credit(&mut self, _: ReactorId, _: ShardId, _: u64) {}
-    fn place(&mut self, placed: Placed) {
+    fn place(&mut self, placed: StreamPlacement) {
         match placed {
-            Placed::Here { id, name, .. } => {
+            StreamPlacement::Here { id, name, .. } => {
                 self.streams.insert(text(&name), id);
             }
-            Placed::Gone(id) => self.streams.retain(|_, s| *s != id),
+            StreamPlacement::Gone(id) => self.streams.retain(|_, s| *s != id),
         }
     }
     fn has_interest(&mut self, _: &[u8], _: &[u8]) -> bool {
@@ -58,12 +60,12 @@ impl Outlet for Recorder {
     fn has_listener(&mut self, _: &[u8], _: &[u8]) -> bool {
         true
     }
-    fn nobody(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
+    fn no_responders(&mut self, _: Origin, _: &[u8], _: &[u8]) {}
     fn watch(&mut self, _: ShardId, _: &[u8], _: &[u8]) -> WatchId {
         WatchId(1)
     }
     fn unwatch(&mut self, _: WatchId) {}
-    fn tell(&mut self, _: ShardId, message: ShardMessage) {
+    fn send_to_shard(&mut self, _: ShardId, message: ShardMessage) {
         self.words.push_back(message);
     }
     fn fatal(&mut self, text: &str) {
@@ -176,7 +178,7 @@ impl World {
             shard.disk_done(done);
         }
         while let Some(word) = out.words.pop_front() {
-            shard.told(self.now, word, out);
+            shard.receive(self.now, word, out);
         }
         shard.step(self.now, out);
         let now = self.now.0;
@@ -306,7 +308,7 @@ impl World {
     /// The entry of a message, loading its page.
     fn entry(&mut self, slot: usize, seq: u64) -> Option<corelane_storage::index::Entry> {
         for _ in 0..1_000 {
-            match self.shard().cells[slot].index.get(seq) {
+            match self.shard().streams[slot].index.get(seq) {
                 Lookup::Found(entry) => return Some(entry),
                 Lookup::Deleted | Lookup::OutOfRange => return None,
                 Lookup::NeedPage(key) => match self.shard().fetch_page(slot, key) {
@@ -324,7 +326,7 @@ impl World {
         let id = self.stream(stream).expect("a stream");
         let slot = self.shard().slots[&id];
         let (first, last) = {
-            let index = &self.shard().cells[slot].index;
+            let index = &self.shard().streams[slot].index;
             (index.first_seq(), index.last_seq())
         };
         let mut stretches = 0;
@@ -342,7 +344,7 @@ impl World {
 
     pub fn slots(&mut self) -> Vec<usize> {
         let mut slots: Vec<usize> = self.shard().slots.values().copied().collect();
-        slots.sort_unstable_by_key(|&s| self.shard().cells[s].id);
+        slots.sort_unstable_by_key(|&s| self.shard().streams[s].id);
         slots
     }
 
@@ -350,7 +352,7 @@ impl World {
     pub fn dump(&mut self) -> Dump {
         let mut dump = Dump::new();
         for slot in self.slots() {
-            let cell = &self.shard().cells[slot];
+            let cell = &self.shard().streams[slot];
             let mut lines = Vec::new();
             let index = &cell.index;
             let (first, last) = (index.first_seq(), index.last_seq());
@@ -359,12 +361,12 @@ impl World {
             lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_committed_id()));
             for seq in first..=last {
                 let Some(e) = self.entry(slot, seq) else { continue };
-                let table = self.shard().cells[slot].index.subjects();
+                let table = self.shard().streams[slot].index.subjects();
                 let name = text(table.get(e.subject).expect("in use").name());
                 lines.push(format!("{seq} {name} {}", e.size));
             }
-            let consumers = &self.shard().cells[slot].consumers;
-            for c in consumers.by_name.values().map(|&at| &consumers.cells[at]) {
+            let consumers = &self.shard().streams[slot].consumers;
+            for c in consumers.by_name.values().map(|&at| &consumers.slab[at]) {
                 let info = c.consumer.info();
                 // A restart tells consumers at once that what they stood in is gone.
                 let at = |seq: u64| seq.max(first - 1);
@@ -372,7 +374,7 @@ impl World {
                 let (delivered, floor) = (at(delivered), at(floor));
                 lines.push(format!("consumer {} {:?} {delivered} {floor}", c.name, c.config));
             }
-            let name = self.shard().cells[slot].config.name.clone();
+            let name = self.shard().streams[slot].config.name.clone();
             dump.insert(name, lines);
         }
         dump
@@ -381,11 +383,11 @@ impl World {
     /// Panics unless the live bytes of every segment are those of what lives in it.
     pub fn check_live(&mut self) {
         let mut want: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        let cells = &self.shard().cells;
+        let cells = &self.shard().streams;
         let slots: Vec<usize> =
             cells.iter().filter(|(_, c)| !c.is_memory()).map(|(slot, _)| slot).collect();
         for slot in slots {
-            let index = &self.shard().cells[slot].index;
+            let index = &self.shard().streams[slot].index;
             for seq in index.first_seq()..=index.last_seq() {
                 if let Some(e) = self.entry(slot, seq) {
                     *want.entry(e.position.segment).or_default() += u64::from(e.size);
@@ -395,10 +397,10 @@ impl World {
         let shard = self.shard();
         let (checkpoint, reclaim) = (&shard.checkpoint, &shard.reclaim);
         let mut records: Vec<Location> = checkpoint.locations().collect();
-        for (_, cell) in &shard.cells {
+        for (_, cell) in &shard.streams {
             records.extend(cell.index.locations().map(|(_, l)| l));
             records.extend(cell.stored.locations());
-            records.extend(cell.consumers.cells.iter().filter_map(|(_, c)| c.stored));
+            records.extend(cell.consumers.slab.iter().filter_map(|(_, c)| c.stored));
         }
         for l in records {
             *want.entry(l.position.segment).or_default() += u64::from(l.len);

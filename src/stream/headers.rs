@@ -59,9 +59,28 @@ impl Expected {
     }
 }
 
-/// The header block without `Nats-Request-Info`, which is the server's own; `None` if that is not
-/// in it. Nothing is left of a block that holds nothing else.
-pub fn without_request_info(block: &[u8]) -> Option<Vec<u8>> {
+/// The header block without what is the server's own: a status behind `NATS/1.0`, by which clients
+/// know what the server says itself, and `Nats-Request-Info`. `None` if neither is in it. Nothing
+/// is left of a block that holds nothing else.
+pub fn without_server_fields(block: &[u8]) -> Option<Vec<u8>> {
+    match without_status(block) {
+        Some(block) => Some(without_request_info(&block).unwrap_or(block)),
+        None => without_request_info(block),
+    }
+}
+
+fn without_status(block: &[u8]) -> Option<Vec<u8>> {
+    const LINE: &[u8] = b"NATS/1.0";
+    let behind = block.strip_prefix(LINE).filter(|behind| behind.first() != Some(&b'\r'))?;
+    let end = behind.iter().position(|&b| b == b'\r')?;
+    let mut out = [LINE, &behind[end..]].concat();
+    if out.len() == LINE.len() + 4 {
+        out.clear();
+    }
+    Some(out)
+}
+
+fn without_request_info(block: &[u8]) -> Option<Vec<u8>> {
     const NAME: &[u8] = b"Nats-Request-Info";
     header(block, NAME)?;
     let mut out = Vec::with_capacity(block.len());

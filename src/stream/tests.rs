@@ -487,3 +487,36 @@ fn damaged_headers() {
         stream.lose_uncommitted();
     }
 }
+
+#[test]
+fn what_the_server_says_itself_is_taken_out_of_a_header_block() {
+    use super::headers::without_server_fields;
+    let info = "Nats-Request-Info: x";
+    for (block, want) in [
+        ("NATS/1.0||".to_owned(), None),
+        ("NATS/1.0|A: b||".to_owned(), None),
+        ("NATS/1.0 503||".to_owned(), Some("")),
+        ("NATS/1.0 ||".to_owned(), Some("")),
+        ("NATS/1.0 404 No Messages|A: b||".to_owned(), Some("NATS/1.0|A: b||")),
+        ("NATS/1.0503|A: b||".to_owned(), Some("NATS/1.0|A: b||")),
+        ("NATS/1.0 503|A: b|NATS/1.0 100||".to_owned(), Some("NATS/1.0|A: b|NATS/1.0 100||")),
+        ("NATS/1.0\n503|A: b||".to_owned(), Some("NATS/1.0|A: b||")),
+        ("NATS/1.0 503\nA: b||".to_owned(), Some("")),
+        ("NATS/1.0 503|".to_owned(), Some("NATS/1.0|")),
+        ("NATS/1.0 503||A: b||".to_owned(), Some("NATS/1.0||A: b||")),
+        ("NATS/1.0 503".to_owned(), None),
+        ("NATS/1.0\r503|A: b||".to_owned(), None),
+        ("NATS/1.1 503|A: b||".to_owned(), None),
+        ("nats/1.0 503|A: b||".to_owned(), None),
+        (" NATS/1.0 503|A: b||".to_owned(), None),
+        ("|NATS/1.0 503|A: b||".to_owned(), None),
+        ("x".to_owned(), None),
+        (format!("NATS/1.0|{info}||"), Some("")),
+        (format!("NATS/1.0 503|{info}||"), Some("")),
+        (format!("NATS/1.0 503|{info}|A: b||"), Some("NATS/1.0|A: b||")),
+    ] {
+        let got = without_server_fields(block.replace('|', "\r\n").as_bytes());
+        let want = want.map(|w| w.replace('|', "\r\n").into_bytes());
+        assert_eq!(got, want, "{block:?}");
+    }
+}

@@ -9,7 +9,7 @@ use crate::shard::Shard;
 use crate::shard::apply::pending::StoreItem;
 use crate::shard::streams::memory::Message;
 use crate::stream::admission::{Admitted, Publish, stored_size};
-use crate::stream::headers::without_request_info;
+use crate::stream::headers::without_server_fields;
 use crate::types::{Origin, Position, StreamId, Timestamp};
 
 impl Shard {
@@ -17,7 +17,7 @@ impl Shard {
     pub(in crate::shard) fn publish(&mut self, now: Timestamp, stream: StreamId, m: &Captured<'_>) {
         let stripped = match m.headers.is_empty() {
             true => None,
-            false => without_request_info(m.headers),
+            false => without_server_fields(m.headers),
         };
         let m = &match &stripped {
             Some(headers) => Captured { headers, ..*m },

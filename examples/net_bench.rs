@@ -28,6 +28,7 @@ fn client(net: &mut Net, id: u64, then: &str) -> ConnId {
 
 /// Takes what is to be sent, as a reactor would.
 fn flush(net: &mut Net, touched: &mut Vec<ConnId>) {
+    net.begin_turn();
     net.take_touched(touched);
     while let Some(conn) = touched.pop() {
         if let Some(out) = net.start_send(NOW, conn) {
@@ -84,6 +85,7 @@ fn remote() {
     let mut touched = Vec::new();
     let mut batch = Vec::new();
     report("publish, hop, deliver 128 B (both cores)", BATCH, || {
+        a.begin_turn();
         a.received(NOW, publisher, &input, &mut NoJetStream);
         batch.clear();
         batch = a.take_messages(ReactorId(1), std::mem::take(&mut batch));

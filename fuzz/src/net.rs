@@ -57,7 +57,12 @@ impl Driven {
 
     /// Bytes of one read.
     pub fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.net.begin_turn();
         self.net.received(self.now, conn, bytes, &mut self.shards);
+        while self.net.is_runnable() {
+            self.net.begin_turn();
+            self.net.run(self.now, &mut self.shards);
+        }
         self.effects();
     }
 

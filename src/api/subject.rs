@@ -97,10 +97,9 @@ pub fn parse(subject: &[u8]) -> Option<ApiRequest<'_>> {
 }
 
 /// True for subjects that streams and consumers subscribe to themselves: where there is none,
-/// nobody
-/// takes the request, while other subjects of the API are taken and not answered.
+/// nobody takes the request, while other subjects of the API are taken and not answered.
 pub fn is_served_by_assets(subject: &[u8]) -> bool {
-    [&b"$JS.API.CONSUMER.MSG.NEXT"[..], b"$JS.API.DIRECT.GET"]
+    [&b"$JS.API.CONSUMER.MSG.NEXT."[..], b"$JS.API.DIRECT.GET"]
         .iter()
         .any(|p| subject.starts_with(p))
 }

@@ -11,6 +11,7 @@ use crate::types::{ConnId, Origin, Timestamp};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 /// No subscription, no slot.
@@ -33,6 +34,32 @@ pub enum PauseReason {
     Credit = 4,
     /// It waits for a barrier and sent too much meanwhile.
     Held = 8,
+}
+
+/// Why what a connection sent is held, and not parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// It is not.
+    #[default]
+    No,
+    /// The barrier of this count has to be confirmed.
+    Barrier(u64),
+    /// The turn has done enough.
+    NextTurn,
+    /// Its subscriptions are being removed, because it connects anew.
+    Unsubscribing,
+}
+
+/// How far the removal of all subscriptions of a connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// It was not asked for.
+    #[default]
+    No,
+    /// It is under way.
+    Queued,
+    /// It is over.
+    Done,
 }
 
 /// Whether a connection is to be read.
@@ -109,16 +136,24 @@ pub struct Connection {
     touched: bool,
     closing: Option<CloseReason>,
     close_told: bool,
+    /// How far the removal of its subscriptions is.
+    leaving: Leaving,
+    /// What its subscriptions match is dropped.
+    deaf: bool,
+    /// Its socket is gone.
+    gone: bool,
+    /// All that it sent was handled, and its socket is gone.
+    pub(crate) ended: bool,
     pauses: u8,
     pub(crate) out: Outbound,
     traffic: Traffic,
     pub(crate) parser: Parser,
     subs: u32,
     sub_count: u32,
-    /// Input that waits for a barrier.
+    /// Input that waits.
     pub(crate) held: Vec<u8>,
-    /// The barrier it waits for, or 0.
-    pub(crate) hold: u64,
+    /// What it waits for.
+    pub(crate) hold: Hold,
     /// The last barrier count at which it changed the interest.
     pub(crate) last_change: u64,
     started: Timestamp,
@@ -140,6 +175,11 @@ impl Connection {
     /// True until the connection is about to be closed.
     pub(crate) fn is_open(&self) -> bool {
         self.closing.is_none()
+    }
+
+    /// True if its socket is gone, and the rest of it follows.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// True if it is not read for some reason.
@@ -178,20 +218,27 @@ impl Sid {
 #[derive(Debug)]
 pub(crate) struct Sub {
     pub(crate) conn: u32,
-    /// Where it hangs in the interest table.
-    pub(crate) at: u32,
     delivered: u64,
+    /// Messages it gets at most.
     max: u64,
     sid: Sid,
     next: u32,
     previous: u32,
 }
 
+impl Sub {
+    /// True if it had its last message.
+    #[inline]
+    pub(crate) fn is_expired(&self) -> bool {
+        self.delivered >= self.max
+    }
+}
+
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivered {
     Yes,
-    /// It is the publisher's own, and it wants no echo.
+    /// It is the publisher's own and it wants no echo, or the subscription had its last message.
     No,
 }
 
@@ -199,6 +246,8 @@ pub(crate) enum Delivered {
 #[derive(Debug)]
 pub struct Clients {
     conns: Slab<Connection>,
+    /// Of them, those whose sockets are gone.
+    gone: usize,
     ids: HashMap<ConnId, u32, FixedState>,
     subs: Slab<Sub>,
     by_sid: HashTable<u32>,
@@ -210,7 +259,7 @@ pub struct Clients {
     closing: Vec<Closing>,
     flow: Vec<(ConnId, ReadFlow)>,
     /// Subscriptions that got their last message, to be removed.
-    pub(crate) expired: Vec<SubId>,
+    pub(crate) expired: VecDeque<SubId>,
     /// Connections over `max_pending`, to be closed.
     pub(crate) slow: Vec<u32>,
     /// Stall earned by the message being delivered.
@@ -232,6 +281,7 @@ impl Clients {
         let hasher = FixedState::with_seed(seed);
         Clients {
             conns: Slab::new(),
+            gone: 0,
             ids: HashMap::with_hasher(hasher.clone()),
             subs: Slab::new(),
             by_sid: HashTable::new(),
@@ -242,7 +292,7 @@ impl Clients {
             touched: Vec::new(),
             closing: Vec::new(),
             flow: Vec::new(),
-            expired: Vec::new(),
+            expired: VecDeque::new(),
             slow: Vec::new(),
             stall: 0,
             full: Vec::new(),
@@ -266,6 +316,10 @@ impl Clients {
             touched: false,
             closing: None,
             close_told: false,
+            leaving: Leaving::No,
+            deaf: false,
+            gone: false,
+            ended: false,
             pauses: 0,
             out: Outbound::default(),
             traffic: Traffic::default(),
@@ -273,7 +327,7 @@ impl Clients {
             subs: NONE,
             sub_count: 0,
             held: Vec::new(),
-            hold: 0,
+            hold: Hold::No,
             last_change: 0,
             started: now,
             last_in: now,
@@ -295,12 +349,12 @@ impl Clients {
 
     /// Connections, those that are closing included.
     pub fn len(&self) -> usize {
-        self.conns.len()
+        self.conns.len() - self.gone
     }
 
     /// True if there is no connection.
     pub fn is_empty(&self) -> bool {
-        self.conns.is_empty()
+        self.len() == 0
     }
 
     /// Subscriptions of all connections.
@@ -330,12 +384,13 @@ impl Clients {
 
     /// Slots of all connections, in order.
     pub(crate) fn slots(&self) -> Vec<u32> {
-        self.conns.iter().map(|(slot, _)| slot as u32).collect()
+        let there = self.conns.iter().filter(|(_, conn)| !conn.gone);
+        there.map(|(slot, _)| slot as u32).collect()
     }
 
     /// All connections, for monitoring.
     pub fn connections(&self) -> impl Iterator<Item = ConnStats> + '_ {
-        self.conns.iter().map(|(_, c)| ConnStats {
+        self.conns.iter().filter(|(_, c)| !c.gone).map(|(_, c)| ConnStats {
             id: c.id,
             address: c.address.to_string(),
             name: c.name.as_deref().cloned().unwrap_or_default(),
@@ -363,7 +418,7 @@ impl Clients {
     /// Appends to a connection's outbound by way of `fill`.
     pub(crate) fn write(&mut self, slot: u32, fill: impl FnOnce(&mut Vec<u8>)) {
         let conn = &mut self.conns[slot as usize];
-        if conn.closing.is_some() {
+        if conn.closing.is_some() || conn.gone {
             return;
         }
         fill(conn.out.fill(&mut self.spares));
@@ -375,6 +430,9 @@ impl Clients {
 
     pub(crate) fn write_info(&mut self, slot: u32, template: &InfoTemplate, kind: InfoKind) {
         let conn = &mut self.conns[slot as usize];
+        if conn.gone {
+            return;
+        }
         let (id, ip) = (conn.id.0, &conn.ip);
         template.push(conn.out.fill(&mut self.spares), kind, id, ip);
         Self::touch(&mut self.touched, conn);
@@ -402,8 +460,12 @@ impl Clients {
     ) -> Delivered {
         let s = &mut self.subs[sub.0 as usize];
         let conn = &mut self.conns[s.conn as usize];
-        if publisher == Some(s.conn) && !conn.flags.echo {
+        if publisher == Some(s.conn) && !conn.flags.echo || s.is_expired() {
             return Delivered::No;
+        }
+        if conn.deaf {
+            // As if it had come a moment earlier, and was lost with the connection.
+            return Delivered::Yes;
         }
         let subject = message.shown_subject();
         if !conn.permissions.may_receive(subject) {
@@ -425,8 +487,8 @@ impl Clients {
         self.stats.out_msgs += 1;
         self.stats.out_bytes += bytes;
         s.delivered += 1;
-        if s.delivered == s.max {
-            self.expired.push(sub);
+        if s.is_expired() {
+            self.expired.push_back(sub);
         }
         Self::touch(&mut self.touched, conn);
         let pending = conn.out.pending();
@@ -446,12 +508,16 @@ impl Clients {
     pub(crate) fn deliver_no_responders(&mut self, sub: SubId, reply: &[u8], subject: &[u8]) {
         let s = &self.subs[sub.0 as usize];
         let conn = &mut self.conns[s.conn as usize];
+        if conn.deaf {
+            return;
+        }
         let out = conn.out.fill(&mut self.spares);
         format::push_no_responders(out, reply, s.sid.as_bytes(), subject);
         Self::touch(&mut self.touched, conn);
     }
 
-    fn find_sub(&self, slot: u32, sid: &[u8]) -> Option<SubId> {
+    /// The subscription of this sid on a connection.
+    pub(crate) fn find_sub(&self, slot: u32, sid: &[u8]) -> Option<SubId> {
         let hash = sid_hash(&self.hasher, slot, sid);
         self.by_sid
             .find(hash, |&id| {
@@ -459,11 +525,6 @@ impl Clients {
                 sub.conn == slot && sub.sid.as_bytes() == sid
             })
             .map(|&id| SubId(id))
-    }
-
-    /// True if the connection has a subscription of this sid.
-    pub(crate) fn has_sub(&self, slot: u32, sid: &[u8]) -> bool {
-        self.find_sub(slot, sid).is_some()
     }
 
     /// Subscriptions of a connection.
@@ -476,9 +537,8 @@ impl Clients {
         let conn = &mut self.conns[slot as usize];
         let id = self.subs.insert(Sub {
             conn: slot,
-            at: 0,
             delivered: 0,
-            max: 0,
+            max: u64::MAX,
             sid: Sid::new(sid),
             next: conn.subs,
             previous: NONE,
@@ -496,25 +556,32 @@ impl Clients {
         SubId(id)
     }
 
-    pub(crate) fn hang_sub(&mut self, sub: SubId, at: u32) {
-        self.subs[sub.0 as usize].at = at;
-    }
-
     /// UNSUB: limits a subscription to `max` messages in all. Returns it if it is to be removed
     /// now.
     pub(crate) fn limit_sub(&mut self, slot: u32, sid: &[u8], max: Option<u64>) -> Option<SubId> {
         let id = self.find_sub(slot, sid)?;
         let sub = &mut self.subs[id.0 as usize];
         let max = max.unwrap_or(0);
-        if max > sub.delivered {
+        if max > sub.delivered && !sub.is_expired() {
             sub.max = max;
             return None;
         }
         Some(id)
     }
 
-    /// Removes a subscription; returns where it hung.
-    pub(crate) fn remove_sub(&mut self, sub: SubId) -> u32 {
+    /// The next subscription that had its last message and is still there.
+    pub(crate) fn next_expired(&mut self) -> Option<SubId> {
+        while let Some(sub) = self.expired.pop_front() {
+            // It may be gone, and another one in its place.
+            if self.subs.get(sub.0 as usize).is_some_and(Sub::is_expired) {
+                return Some(sub);
+            }
+        }
+        None
+    }
+
+    /// Removes a subscription.
+    pub(crate) fn remove_sub(&mut self, sub: SubId) {
         let hash = {
             let s = &self.subs[sub.0 as usize];
             sid_hash(&self.hasher, s.conn, s.sid.as_bytes())
@@ -532,7 +599,13 @@ impl Clients {
         if s.next != NONE {
             self.subs[s.next as usize].previous = s.previous;
         }
-        s.at
+    }
+
+    /// Notes how far the removal of a connection's subscriptions is. Returns how far it was.
+    pub(crate) fn set_leaving(&mut self, slot: u32, leaving: Leaving) -> Leaving {
+        let conn = &mut self.conns[slot as usize];
+        conn.deaf = conn.gone || leaving != Leaving::No;
+        std::mem::replace(&mut conn.leaving, leaving)
     }
 
     /// The newest subscription of a connection.
@@ -544,6 +617,9 @@ impl Clients {
     /// Stops reading a connection.
     pub(crate) fn pause(&mut self, slot: u32, reason: PauseReason) {
         let conn = &mut self.conns[slot as usize];
+        if conn.gone {
+            return;
+        }
         if conn.pauses == 0 {
             self.flow.push((conn.id, ReadFlow::Pause));
         }
@@ -553,7 +629,7 @@ impl Clients {
     /// Takes one reason not to read a connection back.
     pub(crate) fn unpause(&mut self, slot: u32, reason: PauseReason) {
         let conn = &mut self.conns[slot as usize];
-        if conn.pauses == 0 {
+        if conn.pauses == 0 || conn.gone {
             return;
         }
         conn.pauses &= !(reason as u8);
@@ -576,6 +652,10 @@ impl Clients {
                 conn.out.discard(&mut self.spares);
                 Self::tell_close(&mut self.closing, conn);
             }
+            return;
+        }
+        if conn.gone {
+            conn.closing = Some(reason);
             return;
         }
         if let Some(text) = reason.error_text() {
@@ -629,6 +709,9 @@ impl Clients {
     /// A send took `bytes`.
     pub(crate) fn sent(&mut self, now: Timestamp, slot: u32, bytes: usize) {
         let conn = &mut self.conns[slot as usize];
+        if conn.gone {
+            return;
+        }
         let more = conn.out.complete(bytes, &mut self.spares);
         if !conn.waiters.is_empty() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2
         {
@@ -646,17 +729,25 @@ impl Clients {
         }
     }
 
-    /// Forgets a connection, which has no subscriptions any more. Returns the buffer a send in
-    /// flight still reads.
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Vec<u8>> {
-        let mut conn = self.conns.remove(slot as usize);
+    /// The socket of a connection is gone. Returns the buffer a send in flight still reads.
+    pub(crate) fn lose(&mut self, slot: u32) -> Option<Vec<u8>> {
+        let conn = &mut self.conns[slot as usize];
+        self.gone += usize::from(!std::mem::replace(&mut conn.gone, true));
+        conn.deaf = true;
         self.released.append(&mut conn.waiters);
-        self.ids.remove(&conn.id);
         self.slow.retain(|&other| other != slot);
         if conn.closing.is_some() && !self.closing.is_empty() {
             self.closing.retain(|closing| closing.conn != conn.id);
         }
-        conn.out.into_lent(&mut self.spares)
+        std::mem::take(&mut conn.out).into_lent(&mut self.spares)
+    }
+
+    /// Forgets a connection whose socket is gone and which has no subscriptions any more.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let conn = self.conns.remove(slot as usize);
+        self.gone -= usize::from(conn.gone);
+        self.ids.remove(&conn.id);
+        self.slow.retain(|&other| other != slot);
     }
 
     pub(crate) fn take_touched(&mut self, into: &mut Vec<ConnId>) {

@@ -4,8 +4,9 @@
 //! or the kernel: it appends to outbounds and notes which connections want attention. Exists once
 //! per reactor (`Clients`), with one `Connection` each.
 //!
-//! Invariants: a connection that closes has no subscriptions any more; bytes lent to a send
-//! neither move nor change; a connection at rest holds no buffers.
+//! Invariants: the subscriptions of a connection that closes get nothing any more, and a connection
+//! is forgotten after the last of them; bytes lent to a send neither move nor change; a connection
+//! at rest holds no buffers.
 
 mod clients;
 mod connect;
@@ -14,7 +15,9 @@ mod message;
 mod outbound;
 
 pub(crate) use clients::Delivered;
-pub use clients::{Clients, Closing, ConnStats, Connection, NetStats, PauseReason, ReadFlow};
+pub use clients::{
+    Clients, Closing, ConnStats, Connection, Hold, Leaving, NetStats, PauseReason, ReadFlow,
+};
 pub use connect::{ClientName, ConnectFlags, parse as parse_connect};
 pub use info::{InfoKind, InfoTemplate, ServerInfo};
 pub use message::Message;

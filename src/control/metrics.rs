@@ -35,6 +35,7 @@ const REACTOR: &[Family<ReactorStatus>] = &[
     counter("turns_total", "Turns of the reactor.", |r| r.turns),
     counter("slow_turns_total", "Turns longer than allowed.", |r| r.slow_turns),
     counter("busy_nanoseconds_total", "Time spent in turns.", |r| r.busy_ns),
+    gauge("longest_turn_nanoseconds", "The longest turn so far.", |r| r.longest_turn_ns),
     counter("mesh_batches_total", "Batches sent to other reactors.", |r| r.mesh_batches),
     counter("mesh_full_total", "Times a ring was full.", |r| r.mesh_full),
 ];

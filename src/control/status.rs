@@ -89,6 +89,8 @@ pub struct ReactorStatus {
     pub slow_turns: u64,
     /// Nanoseconds spent in turns, the waits left out.
     pub busy_ns: u64,
+    /// The longest turn since the start.
+    pub longest_turn_ns: u64,
     /// Batches sent to other reactors.
     pub mesh_batches: u64,
     /// Times that a ring to another reactor was full.
@@ -167,6 +169,7 @@ impl AddAssign for ReactorStatus {
         self.turns += other.turns;
         self.slow_turns += other.slow_turns;
         self.busy_ns += other.busy_ns;
+        self.longest_turn_ns = self.longest_turn_ns.max(other.longest_turn_ns);
         self.mesh_batches += other.mesh_batches;
         self.mesh_full += other.mesh_full;
     }

@@ -2,6 +2,7 @@
 //! own subjects.
 
 use super::AccountId;
+use crate::subject;
 use crate::types::{ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -171,14 +172,11 @@ impl Catalogue {
 
     /// Who takes a subject of JetStream itself. `subject` starts with `$JS.`.
     pub fn destination(&self, account: AccountId, subject: &[u8]) -> Option<Destination> {
-        if !self.enabled {
+        if !self.enabled || !subject::is_routable(subject) {
             return None;
         }
         let rest = subject.strip_prefix(b"$JS.")?;
         if let Some(request) = rest.strip_prefix(b"API.") {
-            if request.is_empty() {
-                return None;
-            }
             return Some(self.api(account, request));
         }
         let is_ack = rest.starts_with(b"ACK.");
@@ -260,6 +258,14 @@ mod tests {
             ("$JS.ACK.domain.szMpdrwD.S.C.1.2.3.4.5", None),
             ("$JS.FC.S.C.abcd", Some((2, fc))),
             ("$JS.EVENT.x", None),
+            ("$JS.API.", None),
+            ("$JS.API..", None),
+            ("$JS.API.STREAM.INFO.", None),
+            ("$JS.API.STREAM..INFO.S", None),
+            ("$JS.API.DIRECT.GET.S.a..b", None),
+            ("$JS.ACK.S.C.1.2.3.4.", None),
+            ("$JS.ACK.S..1.2.3.4.5", None),
+            ("$JS.FC.S.C.", None),
         ] {
             let got = ask(&catalogue, subject);
             let want = want.map(|(r, target)| Destination { reactor: ReactorId(r), target });

@@ -7,6 +7,13 @@ use super::watch::{Watch, WatchEvent, WatchId, Watches};
 use super::{AccountId, SubId};
 use crate::subject;
 use crate::types::{ReactorId, ShardId, StreamId};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use slab::Slab;
+use std::hash::BuildHasher;
+
+/// Watches whose interest is looked up in one go.
+const WATCHES_LOOKED_AT: usize = 1024;
 
 /// A stream that captures a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +57,12 @@ pub struct Plan {
     pub plain_reactors: Vec<ReactorId>,
     /// Streams that capture the subject, here and elsewhere.
     pub streams: Vec<StreamTarget>,
+    /// Positions in `groups`, ordered by name, where there are so many that a search pays.
+    by_name: Vec<u32>,
 }
+
+/// Groups of a plan that are searched one by one; among more, names are found by their order.
+const GROUPS_LISTED: usize = 16;
 
 impl Plan {
     pub(super) fn clear(&mut self) {
@@ -59,17 +71,68 @@ impl Plan {
         self.reactors.clear();
         self.plain_reactors.clear();
         self.streams.clear();
+        self.by_name.clear();
     }
 
-    fn group(&mut self, name: &[u8]) -> &mut GroupPlan {
-        let at = match self.groups.iter().position(|g| *g.name == *name) {
+    /// The position of a queue group.
+    pub fn group_named(&self, name: &[u8]) -> Option<usize> {
+        if self.by_name.is_empty() {
+            return self.groups.iter().position(|g| *g.name == *name);
+        }
+        let name_at = |at: &u32| &*self.groups[*at as usize].name;
+        let found = self.by_name.binary_search_by(|at| name_at(at).cmp(name)).ok()?;
+        Some(self.by_name[found] as usize)
+    }
+
+    fn order_groups(&mut self) {
+        if self.groups.len() > GROUPS_LISTED {
+            self.by_name.extend(0..self.groups.len() as u32);
+            let groups = &self.groups;
+            self.by_name.sort_unstable_by_key(|&at| &*groups[at as usize].name);
+        }
+    }
+}
+
+/// Joins groups of one name that several filters of a plan have.
+struct Merge<'a> {
+    known: &'a mut HashTable<u32>,
+    hasher: &'a FixedState,
+    /// Groups of the plan that are in `known`.
+    entered: usize,
+    /// Groups that the filters before the current one brought.
+    before: usize,
+}
+
+impl Merge<'_> {
+    /// A filter begins: no two of its groups have one name.
+    fn filter(&mut self, plan: &Plan) {
+        self.before = plan.groups.len();
+    }
+
+    fn group<'p>(&mut self, plan: &'p mut Plan, name: &[u8]) -> &'p mut GroupPlan {
+        let at = match self.find(plan, name) {
             Some(at) => at,
             None => {
-                self.groups.push(GroupPlan { name: name.into(), ..GroupPlan::default() });
-                self.groups.len() - 1
+                plan.groups.push(GroupPlan { name: name.into(), ..GroupPlan::default() });
+                plan.groups.len() - 1
             }
         };
-        &mut self.groups[at]
+        &mut plan.groups[at]
+    }
+
+    fn find(&mut self, plan: &Plan, name: &[u8]) -> Option<usize> {
+        let known = &plan.groups[..self.before];
+        if known.len() <= GROUPS_LISTED {
+            return known.iter().position(|g| *g.name == *name);
+        }
+        let hash = |at: u32| self.hasher.hash_one(&*known[at as usize].name);
+        for at in self.entered as u32..self.before as u32 {
+            self.known.insert_unique(hash(at), at, |&at| hash(at));
+        }
+        self.entered = self.before;
+        let found =
+            self.known.find(self.hasher.hash_one(name), |&at| *known[at as usize].name == *name);
+        found.map(|&at| at as usize)
     }
 }
 
@@ -91,9 +154,13 @@ pub struct Change {
     pub count: u32,
 }
 
-#[derive(Debug, Default)]
+/// The interest of one queue group in one filter.
+#[derive(Debug)]
 struct Group {
     name: Box<[u8]>,
+    filter: u32,
+    /// Its position in the filter's list.
+    at: u32,
     local: Vec<SubId>,
     remote: Vec<(ReactorId, u32)>,
 }
@@ -104,7 +171,7 @@ struct Filter {
     node: u32,
     plain: Vec<SubId>,
     remote: Vec<ReactorId>,
-    groups: Vec<Group>,
+    groups: Vec<u32>,
     streams: Vec<StreamTarget>,
 }
 
@@ -115,30 +182,48 @@ impl Filter {
             && self.groups.is_empty()
             && self.streams.is_empty()
     }
-
-    fn group(&mut self, name: &[u8]) -> &mut Group {
-        let at = match self.groups.iter().position(|g| *g.name == *name) {
-            Some(at) => at,
-            None => {
-                self.groups.push(Group { name: name.into(), ..Group::default() });
-                self.groups.len() - 1
-            }
-        };
-        &mut self.groups[at]
-    }
-
-    fn drop_empty_groups(&mut self) {
-        self.groups.retain(|g| !g.local.is_empty() || !g.remote.is_empty());
-    }
 }
+
+/// Where a local subscription stands, so that it is found again without a search.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    filter: u32,
+    /// Its queue group, or `NONE`.
+    group: u32,
+    /// Its position among the filter's plain subscriptions, or among the group's members.
+    at: u32,
+}
+
+const NOWHERE: Place = Place { filter: NONE, group: NONE, at: NONE };
 
 #[derive(Debug)]
 struct Table {
     trie: Trie,
     filters: Vec<Filter>,
     free: Vec<u32>,
+    groups: Slab<Group>,
+    /// Groups by filter and name.
+    group_index: HashTable<u32>,
+    hasher: FixedState,
+    /// What building a plan needs for a moment.
+    merged: HashTable<u32>,
     cache: Cache,
     walks: u64,
+}
+
+fn group_hash(hasher: &FixedState, filter: u32, name: &[u8]) -> u64 {
+    hasher.hash_one((filter, name))
+}
+
+/// Takes the member at `at` out of a list; another one moves into its place.
+fn take_member(members: &mut Vec<SubId>, at: u32, places: &mut [Place]) {
+    members.swap_remove(at as usize);
+    if let Some(moved) = members.get(at as usize) {
+        places[moved.0 as usize].at = at;
+    }
+    if members.len() < members.capacity() / 8 {
+        members.shrink_to(members.len() * 2);
+    }
 }
 
 impl Table {
@@ -147,8 +232,57 @@ impl Table {
             trie: Trie::new(seed),
             filters: Vec::new(),
             free: Vec::new(),
+            groups: Slab::new(),
+            group_index: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            merged: HashTable::new(),
             cache: Cache::new(seed),
             walks: 0,
+        }
+    }
+
+    fn find_group(&self, filter: u32, name: &[u8]) -> Option<u32> {
+        let hash = group_hash(&self.hasher, filter, name);
+        let found = self.group_index.find(hash, |&id| {
+            let group = &self.groups[id as usize];
+            group.filter == filter && *group.name == *name
+        });
+        found.copied()
+    }
+
+    /// The group `name` of a filter, made if it is not there.
+    fn group(&mut self, filter: u32, name: &[u8]) -> u32 {
+        if let Some(id) = self.find_group(filter, name) {
+            return id;
+        }
+        let list = &mut self.filters[filter as usize].groups;
+        let at = list.len() as u32;
+        let (local, remote) = (Vec::new(), Vec::new());
+        let id = self.groups.insert(Group { name: name.into(), filter, at, local, remote }) as u32;
+        list.push(id);
+        let (groups, hasher) = (&self.groups, &self.hasher);
+        self.group_index.insert_unique(group_hash(hasher, filter, name), id, |&id| {
+            let group = &groups[id as usize];
+            group_hash(hasher, group.filter, &group.name)
+        });
+        id
+    }
+
+    fn drop_group_if_empty(&mut self, id: u32) {
+        let group = &self.groups[id as usize];
+        if !group.local.is_empty() || !group.remote.is_empty() {
+            return;
+        }
+        let (filter, at) = (group.filter, group.at);
+        let hash = group_hash(&self.hasher, filter, &group.name);
+        if let Ok(found) = self.group_index.find_entry(hash, |&other| other == id) {
+            found.remove();
+        }
+        self.groups.remove(id as usize);
+        let list = &mut self.filters[filter as usize].groups;
+        list.swap_remove(at as usize);
+        if let Some(&moved) = list.get(at as usize) {
+            self.groups[moved as usize].at = at;
         }
     }
 
@@ -189,13 +323,17 @@ impl Table {
 
     fn build(&mut self, own: ReactorId, subject: &[u8], slot: u32) -> bool {
         let plan = self.cache.plan_mut(slot);
-        let filters = &self.filters;
+        let (filters, groups) = (&self.filters, &self.groups);
+        self.merged.clear();
+        let (known, hasher) = (&mut self.merged, &self.hasher);
+        let mut merge = Merge { known, hasher, entered: 0, before: 0 };
         let free = self.trie.walk(subject, |id| {
             let Some(filter) = filters.get(id as usize) else { return };
             plan.plain.extend_from_slice(&filter.plain);
             plan.plain_reactors.extend_from_slice(&filter.remote);
-            for group in &filter.groups {
-                let merged = plan.group(&group.name);
+            merge.filter(plan);
+            for group in filter.groups.iter().map(|&id| &groups[id as usize]) {
+                let merged = merge.group(plan, &group.name);
                 merged.local.extend_from_slice(&group.local);
                 for &(reactor, count) in &group.remote {
                     match merged.remote.iter_mut().find(|(r, _)| *r == reactor) {
@@ -216,6 +354,7 @@ impl Table {
         for group in &mut plan.groups {
             group.remote.sort_unstable();
         }
+        plan.order_groups();
         plan.reactors.extend_from_slice(&plan.plain_reactors);
         plan.reactors.extend(plan.streams.iter().map(|t| t.reactor).filter(|&r| r != own));
         plan.reactors.sort_unstable();
@@ -269,8 +408,12 @@ pub struct Interest {
     own: ReactorId,
     seed: u64,
     tables: Vec<Table>,
+    /// Where local subscriptions stand, by their ids.
+    places: Vec<Place>,
     catalogue: Catalogue,
     watches: Watches,
+    /// The filter that changes.
+    name: Vec<u8>,
 }
 
 impl Interest {
@@ -280,6 +423,8 @@ impl Interest {
             own,
             seed,
             tables: vec![Table::new(seed)],
+            places: Vec::new(),
+            name: Vec::new(),
             catalogue: Catalogue::new(seed, meta_reactor),
             watches: Watches::default(),
         }
@@ -297,61 +442,59 @@ impl Interest {
         self.watches.touch(filter);
     }
 
-    /// Adds a local subscription. Returns where it hangs, for `unsubscribe`, and what others must
-    /// be told.
+    /// Adds a local subscription. Returns what others must be told.
     pub fn subscribe(
         &mut self,
         account: AccountId,
         filter: &[u8],
         queue: Option<&[u8]>,
         sub: SubId,
-    ) -> (u32, Option<Change>) {
+    ) -> Option<Change> {
         let table = self.table(account);
         let id = table.filter(filter);
-        let known = &mut table.filters[id as usize];
-        let count = match queue {
+        let (group, members, count) = match queue {
             None => {
-                known.plain.push(sub);
-                (known.plain.len() == 1).then_some(1)
+                let plain = &mut table.filters[id as usize].plain;
+                plain.push(sub);
+                (NONE, plain.len() as u32, (plain.len() == 1).then_some(1))
             }
             Some(queue) => {
-                let group = known.group(queue);
-                group.local.push(sub);
-                Some(group.local.len() as u32)
+                let group = table.group(id, queue);
+                let local = &mut table.groups[group as usize].local;
+                local.push(sub);
+                (group, local.len() as u32, Some(local.len() as u32))
             }
         };
+        if self.places.len() <= sub.0 as usize {
+            self.places.resize(sub.0 as usize + 1, NOWHERE);
+        }
+        self.places[sub.0 as usize] = Place { filter: id, group, at: members - 1 };
         self.changed(account, filter);
-        let change = count.map(|count| Change {
-            filter: filter.into(),
-            queue: queue.map(Into::into),
-            count,
-        });
-        (id, change)
+        count.map(|count| Change { filter: filter.into(), queue: queue.map(Into::into), count })
     }
 
-    /// Removes a local subscription that hangs at `at`. Returns what others must be told.
-    pub fn unsubscribe(&mut self, account: AccountId, at: u32, sub: SubId) -> Option<Change> {
-        let table = self.table(account);
-        let known = &mut table.filters[at as usize];
-        let filter: Box<[u8]> = table.trie.filter(known.node).into();
-        let mut change = None;
-        if let Some(i) = known.plain.iter().position(|&s| s == sub) {
-            known.plain.swap_remove(i);
-            if known.plain.is_empty() {
-                known.plain = Vec::new();
-                change = Some(Change { filter: filter.clone(), queue: None, count: 0 });
-            }
-        }
-        for group in &mut known.groups {
-            if let Some(i) = group.local.iter().position(|&s| s == sub) {
-                group.local.swap_remove(i);
-                let (queue, count) = (Some(group.name.clone()), group.local.len() as u32);
-                change = Some(Change { filter: filter.clone(), queue, count });
-            }
-        }
-        known.drop_empty_groups();
-        table.drop_if_empty(at);
-        self.changed(account, &filter);
+    /// Removes a local subscription. Returns what others must be told. Takes the same time however
+    /// many subscriptions there are.
+    pub fn unsubscribe(&mut self, account: AccountId, sub: SubId) -> Option<Change> {
+        let place = std::mem::replace(self.places.get_mut(sub.0 as usize)?, NOWHERE);
+        let mut name = std::mem::take(&mut self.name);
+        let table = &mut self.tables[account.0 as usize];
+        let known = table.filters.get_mut(place.filter as usize)?;
+        table.trie.filter_into(known.node, &mut name);
+        let change = if place.group == NONE {
+            take_member(&mut known.plain, place.at, &mut self.places);
+            let last = known.plain.is_empty();
+            last.then(|| Change { filter: name.as_slice().into(), queue: None, count: 0 })
+        } else {
+            let group = &mut table.groups[place.group as usize];
+            take_member(&mut group.local, place.at, &mut self.places);
+            let (queue, count) = (Some(group.name.clone()), group.local.len() as u32);
+            table.drop_group_if_empty(place.group);
+            Some(Change { filter: name.as_slice().into(), queue, count })
+        };
+        table.drop_if_empty(place.filter);
+        self.changed(account, &name);
+        self.name = name;
         change
     }
 
@@ -366,21 +509,22 @@ impl Interest {
     ) {
         let table = self.table(account);
         let id = table.filter(filter);
-        let known = &mut table.filters[id as usize];
         match queue {
             None => {
+                let known = &mut table.filters[id as usize];
                 known.remote.retain(|&r| r != from);
                 if count > 0 {
                     known.remote.push(from);
                 }
             }
             Some(queue) => {
-                let group = known.group(queue);
-                group.remote.retain(|&(r, _)| r != from);
+                let group = table.group(id, queue);
+                let remote = &mut table.groups[group as usize].remote;
+                remote.retain(|&(r, _)| r != from);
                 if count > 0 {
-                    group.remote.push((from, count));
+                    remote.push((from, count));
                 }
-                known.drop_empty_groups();
+                table.drop_group_if_empty(group);
             }
         }
         table.drop_if_empty(id);
@@ -456,7 +600,7 @@ impl Interest {
         let id = self.plan(account, subject);
         let plan = self.get(id);
         match group {
-            Some(group) => plan.groups.iter().any(|g| *g.name == *group),
+            Some(group) => plan.group_named(group).is_some(),
             None => {
                 !plan.plain.is_empty()
                     || !plan.reactors.is_empty()
@@ -478,7 +622,7 @@ impl Interest {
         let Some(id) = table.find(subject) else { return false };
         let filter = &table.filters[id as usize];
         match group {
-            Some(group) => filter.groups.iter().any(|g| *g.name == *group),
+            Some(group) => table.find_group(id, group).is_some(),
             None => !filter.plain.is_empty() || !filter.remote.is_empty(),
         }
     }
@@ -500,13 +644,13 @@ impl Interest {
         self.tables.iter().map(|t| t.walks).sum()
     }
 
-    /// What changed for watches since the last call.
+    /// What changed for watches since the last call: of so many at most, the others later.
     pub fn take_watch_events(&mut self) -> Vec<WatchEvent> {
         if !self.watches.is_dirty() {
             return Vec::new();
         }
         let mut events = Vec::new();
-        for id in self.watches.take_dirty() {
+        for id in self.watches.take_dirty(WATCHES_LOOKED_AT) {
             let Some(watch) = self.watches.get_mut(id) else { continue };
             let (account, before) = (watch.account, watch.interested);
             let (subject, group) = (watch.subject.clone(), watch.group.clone());
@@ -519,6 +663,11 @@ impl Interest {
             }
         }
         events
+    }
+
+    /// True if `take_watch_events` has something to look at.
+    pub fn has_watch_events(&self) -> bool {
+        self.watches.is_dirty()
     }
 }
 

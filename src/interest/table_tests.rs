@@ -8,7 +8,6 @@ const OWN: ReactorId = ReactorId(1);
 struct Local {
     filter: &'static str,
     queue: Option<&'static str>,
-    at: u32,
 }
 
 /// What the table should know, as plain lists.
@@ -29,7 +28,7 @@ impl Model {
         for (&id, local) in self.local.iter().filter(|(_, l)| fits(l.filter)) {
             match local.queue {
                 None => plan.plain.push(SubId(id)),
-                Some(queue) => plan.group(queue.as_bytes()).local.push(SubId(id)),
+                Some(queue) => group(&mut plan, queue).local.push(SubId(id)),
             }
         }
         for (&(_, queue, reactor), &count) in self.remote.iter().filter(|(k, _)| fits(k.0)) {
@@ -37,7 +36,7 @@ impl Model {
             match queue {
                 None => plan.plain_reactors.push(reactor),
                 Some(queue) => {
-                    let group = plan.group(queue.as_bytes());
+                    let group = group(&mut plan, queue);
                     match group.remote.iter_mut().find(|(r, _)| *r == reactor) {
                         Some((_, sum)) => *sum += count,
                         None => group.remote.push((reactor, count)),
@@ -53,6 +52,15 @@ impl Model {
         plan.reactors.extend(plan.streams.iter().map(|s| s.reactor).filter(|&r| r != OWN));
         sorted(plan)
     }
+}
+
+fn group<'a>(plan: &'a mut Plan, name: &str) -> &'a mut GroupPlan {
+    let at = plan.groups.iter().position(|g| *g.name == *name.as_bytes()).unwrap_or_else(|| {
+        let name = name.as_bytes().into();
+        plan.groups.push(GroupPlan { name, ..GroupPlan::default() });
+        plan.groups.len() - 1
+    });
+    &mut plan.groups[at]
 }
 
 fn sorted(mut plan: Plan) -> Plan {
@@ -93,13 +101,13 @@ fn plans_from_the_cache_equal_a_list_searched() {
                 0 if model.local.len() < 12 => {
                     next += 1;
                     let (name, group) = (filter.as_bytes(), queue.map(str::as_bytes));
-                    let (at, _) = interest.subscribe(ACCOUNT, name, group, SubId(next));
-                    model.local.insert(next, Local { filter, queue, at });
+                    interest.subscribe(ACCOUNT, name, group, SubId(next));
+                    model.local.insert(next, Local { filter, queue });
                 }
                 0 | 1 if !model.local.is_empty() => {
                     let nth = any(model.local.len());
-                    let (&id, local) = model.local.iter().nth(nth).unwrap();
-                    interest.unsubscribe(ACCOUNT, local.at, SubId(id));
+                    let (&id, _) = model.local.iter().nth(nth).unwrap();
+                    interest.unsubscribe(ACCOUNT, SubId(id));
                     model.local.remove(&id);
                 }
                 2 => {
@@ -143,19 +151,17 @@ fn plans_from_the_cache_equal_a_list_searched() {
 fn others_hear_of_the_first_and_the_last_and_of_every_member() {
     let mut interest = Interest::new(OWN, ReactorId(0), 1);
     let mut count = |queue: Option<&[u8]>, id: u32| {
-        let (at, change) = interest.subscribe(ACCOUNT, b"a.*", queue, SubId(id));
-        (at, change.map(|c| c.count))
+        interest.subscribe(ACCOUNT, b"a.*", queue, SubId(id)).map(|c| c.count)
     };
-    let (at, first) = count(None, 1);
-    assert_eq!(first, Some(1));
-    assert_eq!(count(None, 2).1, None);
-    assert_eq!(count(Some(b"q"), 3).1, Some(1));
-    assert_eq!(count(Some(b"q"), 4).1, Some(2));
-    let mut gone = |id: u32| interest.unsubscribe(ACCOUNT, at, SubId(id)).map(|c| c.count);
+    assert_eq!(count(None, 1), Some(1));
+    assert_eq!(count(None, 2), None);
+    assert_eq!(count(Some(b"q"), 3), Some(1));
+    assert_eq!(count(Some(b"q"), 4), Some(2));
+    let mut gone = |id: u32| interest.unsubscribe(ACCOUNT, SubId(id)).map(|c| c.count);
     assert_eq!(gone(1), None);
     assert_eq!(gone(2), Some(0));
     assert_eq!(gone(3), Some(1));
-    let last = interest.unsubscribe(ACCOUNT, at, SubId(4)).unwrap();
+    let last = interest.unsubscribe(ACCOUNT, SubId(4)).unwrap();
     assert_eq!(
         (&*last.filter, last.queue.as_deref(), last.count),
         (&b"a.*"[..], Some(&b"q"[..]), 0)
@@ -178,13 +184,13 @@ fn inboxes_that_come_and_go_leave_other_plans_alone() {
     let walks = interest.walks();
     for i in 0..100u32 {
         let filter = format!("_INBOX.new{i}.*");
-        let (at, _) = interest.subscribe(ACCOUNT, filter.as_bytes(), None, SubId(100 + i));
+        interest.subscribe(ACCOUNT, filter.as_bytes(), None, SubId(100 + i));
         slots(&mut interest);
-        interest.unsubscribe(ACCOUNT, at, SubId(100 + i));
+        interest.unsubscribe(ACCOUNT, SubId(100 + i));
         let literal = format!("_INBOX.lit{i}");
-        let (at, _) = interest.subscribe(ACCOUNT, literal.as_bytes(), None, SubId(500 + i));
+        interest.subscribe(ACCOUNT, literal.as_bytes(), None, SubId(500 + i));
         slots(&mut interest);
-        interest.unsubscribe(ACCOUNT, at, SubId(500 + i));
+        interest.unsubscribe(ACCOUNT, SubId(500 + i));
     }
     assert!(interest.walks() - walks < 5, "{} walks", interest.walks() - walks);
 }
@@ -210,12 +216,12 @@ fn watches_hear_of_interest_that_comes_and_goes() {
     assert_eq!(interest.take_watch_events(), []);
     interest.subscribe(ACCOUNT, b"_INBOX.>", None, SubId(3));
     assert_eq!(interest.take_watch_events(), [], "a wildcard is no listener");
-    let (first, _) = interest.subscribe(ACCOUNT, b"_INBOX.a.7", None, SubId(1));
+    interest.subscribe(ACCOUNT, b"_INBOX.a.7", None, SubId(1));
     interest.subscribe(ACCOUNT, b"deliver", None, SubId(2));
     interest.remote(ACCOUNT, ReactorId(0), b"_INBOX.a.7", None, 1);
     let event = |watch, interested| WatchEvent { watch, interested };
     assert_eq!(interest.take_watch_events(), [event(plain, true)]);
-    interest.unsubscribe(ACCOUNT, first, SubId(1));
+    interest.unsubscribe(ACCOUNT, SubId(1));
     assert_eq!(interest.take_watch_events(), []);
     interest.remote(ACCOUNT, ReactorId(0), b"_INBOX.a.7", None, 0);
     interest.remote(ACCOUNT, ReactorId(0), b"deliver", Some(b"g"), 2);
@@ -223,4 +229,46 @@ fn watches_hear_of_interest_that_comes_and_goes() {
     interest.unwatch(group);
     interest.remote(ACCOUNT, ReactorId(0), b"deliver", Some(b"g"), 0);
     assert_eq!(interest.take_watch_events(), []);
+}
+
+/// With a search per subscription, either half of this takes minutes.
+#[test]
+fn many_subscriptions_of_one_subject_and_many_groups_are_found_at_once() {
+    const COUNT: u32 = 100_000;
+    let mut interest = Interest::new(OWN, ReactorId(0), 1);
+    for i in 0..COUNT {
+        interest.subscribe(ACCOUNT, b"one.subject", None, SubId(4 * i));
+        interest.subscribe(ACCOUNT, b"one.subject", Some(b"workers"), SubId(4 * i + 1));
+        let group = format!("group-{i}");
+        interest.subscribe(ACCOUNT, b"one.subject", Some(group.as_bytes()), SubId(4 * i + 2));
+        interest.subscribe(ACCOUNT, b"one.*", Some(group.as_bytes()), SubId(4 * i + 3));
+    }
+    let id = interest.plan(ACCOUNT, b"one.subject");
+    let plan = interest.get(id);
+    assert_eq!((plan.plain.len(), plan.groups.len()), (COUNT as usize, COUNT as usize + 1));
+    let members = |name: &[u8]| plan.group_named(name).map(|at| plan.groups[at].local.len());
+    assert_eq!(members(b"workers"), Some(COUNT as usize));
+    assert_eq!(members(b"group-99"), Some(2));
+    assert_eq!(members(b"group-"), None);
+    for i in 0..4 * COUNT {
+        interest.unsubscribe(ACCOUNT, SubId(i));
+    }
+    assert!(!interest.has_interest(ACCOUNT, b"one.subject", None));
+    assert!(interest.tables[0].groups.is_empty() && interest.tables[0].group_index.is_empty());
+}
+
+#[test]
+fn many_watches_of_one_subject_are_looked_at_bit_by_bit() {
+    let mut interest = Interest::new(OWN, ReactorId(0), 1);
+    let count = 3 * WATCHES_LOOKED_AT / 2;
+    for _ in 0..count {
+        interest.watch(ACCOUNT, b"deliver", None);
+    }
+    for i in 0..1000 {
+        interest.subscribe(ACCOUNT, b"deliver", None, SubId(i));
+    }
+    assert_eq!(interest.take_watch_events().len(), WATCHES_LOOKED_AT);
+    assert!(interest.has_watch_events());
+    assert_eq!(interest.take_watch_events().len(), count - WATCHES_LOOKED_AT);
+    assert!(!interest.has_watch_events());
 }

@@ -167,22 +167,19 @@ impl Trie {
         id
     }
 
-    /// The filter that `node` stands for.
-    pub fn filter(&self, node: u32) -> Vec<u8> {
-        let mut path = Vec::new();
-        let mut at = node;
-        while at != ROOT {
-            path.push(at);
-            at = self.nodes[at as usize].parent;
+    /// Writes the filter that `node` stands for.
+    pub fn filter_into(&self, node: u32, filter: &mut Vec<u8>) {
+        filter.clear();
+        let up = |at: u32| (at != ROOT).then(|| self.nodes[at as usize].parent);
+        let path = || std::iter::successors(Some(node), |&at| up(at)).filter(|&at| at != ROOT);
+        let size = path().map(|at| self.nodes[at as usize].token.len() + 1).sum::<usize>();
+        filter.resize(size.saturating_sub(1), b'.');
+        let mut end = filter.len();
+        for at in path() {
+            let token = &self.nodes[at as usize].token;
+            filter[end - token.len()..end].copy_from_slice(token);
+            end = (end - token.len()).saturating_sub(1);
         }
-        let mut filter = Vec::new();
-        for &at in path.iter().rev() {
-            if !filter.is_empty() {
-                filter.push(b'.');
-            }
-            filter.extend_from_slice(&self.nodes[at as usize].token);
-        }
-        filter
     }
 
     /// Calls `visit` with the value of every filter that matches the literal `subject`, which has
@@ -261,7 +258,9 @@ mod tests {
         for (i, filter) in filters.iter().enumerate() {
             let node = trie.insert(filter.as_bytes());
             trie.set_value(node, i as u32);
-            assert_eq!(trie.filter(node), filter.as_bytes());
+            let mut name = Vec::new();
+            trie.filter_into(node, &mut name);
+            assert_eq!(name, filter.as_bytes());
         }
         for round in 0..2 {
             for s in ["a", "b", "a.b", "a.c", "b.b", "a.b.c", "a.x.c", "b.x.y", "foo*", "a.b.c.d"] {

@@ -1,7 +1,7 @@
 //! Watches: shards that want to know when the interest in a subject comes or goes.
 
 use super::AccountId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A watch, until it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,12 +25,23 @@ pub(super) struct Watch {
     pub(super) interested: bool,
 }
 
+/// The watches of one subject.
+#[derive(Debug, Default)]
+struct Watched {
+    ids: BTreeSet<WatchId>,
+    /// It stands among those that changed.
+    dirty: bool,
+}
+
 /// All watches of a reactor.
 #[derive(Debug, Default)]
 pub struct Watches {
     watches: BTreeMap<WatchId, Watch>,
-    by_subject: BTreeMap<Box<[u8]>, Vec<WatchId>>,
-    dirty: Vec<WatchId>,
+    by_subject: BTreeMap<Box<[u8]>, Watched>,
+    /// Subjects whose interest changed, each once.
+    changed: Vec<Box<[u8]>>,
+    /// Watches of such subjects that are still to be looked at.
+    dirty: BTreeSet<WatchId>,
     last: u64,
 }
 
@@ -38,16 +49,17 @@ impl Watches {
     pub(super) fn add(&mut self, watch: Watch) -> WatchId {
         self.last += 1;
         let id = WatchId(self.last);
-        self.by_subject.entry(watch.subject.clone()).or_default().push(id);
+        self.by_subject.entry(watch.subject.clone()).or_default().ids.insert(id);
         self.watches.insert(id, watch);
         id
     }
 
     pub(super) fn remove(&mut self, id: WatchId) {
         let Some(watch) = self.watches.remove(&id) else { return };
-        if let Some(ids) = self.by_subject.get_mut(&watch.subject) {
-            ids.retain(|&other| other != id);
-            if ids.is_empty() {
+        self.dirty.remove(&id);
+        if let Some(watched) = self.by_subject.get_mut(&watch.subject) {
+            watched.ids.remove(&id);
+            if watched.ids.is_empty() {
                 self.by_subject.remove(&watch.subject);
             }
         }
@@ -63,20 +75,25 @@ impl Watches {
             return;
         }
         // Wildcards are no listeners.
-        if let Some(ids) = self.by_subject.get(filter) {
-            self.dirty.extend_from_slice(ids);
+        if let Some(watched) = self.by_subject.get_mut(filter)
+            && !std::mem::replace(&mut watched.dirty, true)
+        {
+            self.changed.push(filter.into());
         }
     }
 
-    /// Watches that may have changed, each once, in order.
-    pub(super) fn take_dirty(&mut self) -> Vec<WatchId> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.sort_unstable();
-        dirty.dedup();
-        dirty
+    /// The first `most` watches that may have changed, each once, in order.
+    pub(super) fn take_dirty(&mut self, most: usize) -> Vec<WatchId> {
+        for subject in self.changed.drain(..) {
+            if let Some(watched) = self.by_subject.get_mut(&subject) {
+                watched.dirty = false;
+                self.dirty.extend(&watched.ids);
+            }
+        }
+        (0..most).map_while(|_| self.dirty.pop_first()).collect()
     }
 
     pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.changed.is_empty() || !self.dirty.is_empty()
     }
 }

@@ -200,8 +200,7 @@ impl Reactor {
             drive::turn(now, core, links, kernel, effects, incoming);
             let end = self.clock.now();
             let took = end.since(now);
-            self.kernel.counted.turns += 1;
-            self.kernel.counted.busy_ns += u64::try_from(took).unwrap_or(0);
+            self.kernel.counted.took(u64::try_from(took).unwrap_or(0));
             if took > STALL {
                 self.core.stalled(took);
             }

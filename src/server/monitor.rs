@@ -111,6 +111,7 @@ fn reactor(report: &Report) -> ReactorStatus {
         turns: report.shell.turns,
         slow_turns: report.stalls,
         busy_ns: report.shell.busy_ns,
+        longest_turn_ns: report.shell.longest_ns,
         mesh_batches: report.shell.mesh_batches,
         mesh_full: report.shell.mesh_full,
     }

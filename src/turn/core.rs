@@ -251,6 +251,7 @@ impl Core {
 
     /// A turn begins.
     pub fn begin(&mut self, now: Timestamp) {
+        self.net.begin_turn();
         if self.net.deadline().is_some_and(|at| at <= now) {
             self.net.tick(now);
         }
@@ -475,6 +476,7 @@ impl Core {
     /// True if the next turn has something to do already.
     pub fn has_work(&self) -> bool {
         self.net.is_runnable()
+            || self.net.has_watch_events()
             || !self.words.is_empty()
             || self.shards.0.iter().any(Shard::has_work)
             || self.drained.as_ref().is_some_and(|(_, rested)| *rested)

@@ -22,7 +22,9 @@ pub mod report;
 mod route;
 mod session;
 mod timers;
+mod trace;
 mod user_info;
+mod work;
 
 pub use control::Control;
 pub use core::{Command, Core, Ctl, Effects};

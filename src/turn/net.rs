@@ -6,12 +6,14 @@ use super::jetstream::JetStream;
 use super::mesh::Mesh;
 use super::route::Source;
 use super::timers::{Timer, Timers};
+use super::work::Work;
 use crate::client::{
-    Clients, CloseReason, Closing, ConnStats, InfoKind, InfoTemplate, Limits, NetStats,
+    Clients, CloseReason, Closing, ConnStats, Hold, InfoKind, InfoTemplate, Limits, NetStats,
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
 use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
@@ -115,7 +117,11 @@ pub struct Net {
     pub(super) single: bool,
     /// Connections that wait for a barrier, in order.
     pub(super) holding: Vec<ConnId>,
-    runnable: Vec<ConnId>,
+    /// Connections that go on at the next opportunity, in order.
+    pub(super) runnable: Vec<ConnId>,
+    /// Connections whose subscriptions are being removed.
+    pub(super) leaving: VecDeque<u32>,
+    pub(super) work: Work,
     pub(super) picks: Vec<(ReactorId, u32)>,
     pub(super) names: Vec<u8>,
     pub(super) reactors: Vec<ReactorId>,
@@ -143,6 +149,8 @@ impl Net {
             single: config.reactors <= 1,
             holding: Vec::new(),
             runnable: Vec::new(),
+            leaving: VecDeque::new(),
+            work: Work::default(),
             picks: Vec::new(),
             names: Vec::new(),
             reactors: Vec::new(),
@@ -183,7 +191,7 @@ impl Net {
         if !state.is_open() {
             return;
         }
-        if state.hold != 0 {
+        if state.hold != Hold::No {
             state.held.extend_from_slice(bytes);
             if state.held.len() > HELD_BYTES_MAX {
                 self.clients.pause(slot, PauseReason::Held);
@@ -193,29 +201,50 @@ impl Net {
         self.feed(now, slot, bytes, js);
     }
 
-    /// Goes on with connections whose barrier is confirmed. To be called after the control lanes
-    /// were drained.
+    /// A turn begins, with work of its own.
+    pub fn begin_turn(&mut self) {
+        self.work = Work::default();
+    }
+
+    /// Goes on with connections that waited: for a barrier, or for a turn that has time for them.
+    /// To be called after the control lanes were drained.
     pub fn run<J: JetStream>(&mut self, now: Timestamp, js: &mut J) {
-        for conn in std::mem::take(&mut self.runnable) {
+        self.settle();
+        self.remove_subscriptions();
+        if self.runnable.is_empty() {
+            return;
+        }
+        self.work.grant();
+        let mut waiting = std::mem::take(&mut self.runnable).into_iter();
+        while !self.work.is_spent()
+            && let Some(conn) = waiting.next()
+        {
             let Some(slot) = self.clients.slot(conn) else { continue };
             self.release_hold(now, slot, js);
+            if self.clients.conn(slot).is_gone() {
+                self.end_input(now, slot, js);
+            }
         }
+        let behind = std::mem::replace(&mut self.runnable, waiting.collect());
+        self.runnable.extend(behind);
     }
 
     /// True if `run` has something to do.
     pub fn is_runnable(&self) -> bool {
-        !self.runnable.is_empty()
+        !self.runnable.is_empty() || !self.leaving.is_empty() || !self.clients.expired.is_empty()
     }
 
     pub(super) fn release_hold<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
         let state = self.clients.conn_mut(slot);
-        if state.hold == 0 || !state.is_open() {
+        if matches!(state.hold, Hold::No | Hold::Unsubscribing) || !state.is_open() {
             return;
         }
-        state.hold = 0;
+        let hold = std::mem::take(&mut state.hold);
         let held = std::mem::take(&mut state.held);
         self.clients.unpause(slot, PauseReason::Held);
-        self.pong(slot);
+        if let Hold::Barrier(_) = hold {
+            self.pong(slot);
+        }
         self.feed(now, slot, &held, js);
     }
 
@@ -258,16 +287,27 @@ impl Net {
         conn: ConnId,
         js: &mut J,
     ) -> Option<Vec<u8>> {
-        let slot = self.clients.slot(conn)?;
-        while self.clients.conn(slot).hold != 0 && self.clients.conn(slot).is_open() {
-            // What it sent behind the barrier counts although nobody waits for the PONG any more.
-            self.release_hold(now, slot, js);
-        }
-        self.unsubscribe_all(slot);
-        self.holding.retain(|&id| id != conn);
-        let kept = self.clients.remove(slot);
+        let slot = self.clients.slot(conn).filter(|&slot| !self.clients.conn(slot).is_gone())?;
+        let kept = self.clients.lose(slot);
         self.unstall_released(now);
+        self.end_input(now, slot, js);
         kept
+    }
+
+    /// Handles what a connection without a socket sent before: that counts although nobody waits
+    /// for an answer any more. Then its subscriptions go.
+    fn end_input<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
+        loop {
+            let conn = self.clients.conn(slot);
+            match conn.hold {
+                Hold::Barrier(_) if conn.is_open() => self.release_hold(now, slot, js),
+                // It is called again.
+                Hold::NextTurn | Hold::Unsubscribing if conn.is_open() => return,
+                _ => break,
+            }
+        }
+        self.clients.conn_mut(slot).ended = true;
+        self.leave(slot);
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -325,7 +365,8 @@ impl Net {
         let (clients, mesh, runnable) = (&self.clients, &self.mesh, &mut self.runnable);
         self.holding.retain(|&conn| {
             let Some(slot) = clients.slot(conn) else { return false };
-            let confirmed = mesh.is_confirmed(clients.conn(slot).hold);
+            let Hold::Barrier(change) = clients.conn(slot).hold else { return false };
+            let confirmed = mesh.is_confirmed(change);
             if confirmed {
                 runnable.push(conn);
             }
@@ -374,7 +415,7 @@ impl Net {
     fn ping_due(&mut self, now: Timestamp, slot: u32) {
         let limits = self.settings.limits;
         let conn = self.clients.conn_mut(slot);
-        if !conn.is_open() {
+        if !conn.is_open() || conn.is_gone() {
             return;
         }
         let id = conn.id;
@@ -620,6 +661,11 @@ impl Net {
     /// Bytes of this reactor's publishes that wait for durability in `shard`.
     pub fn credit_taken(&self, shard: ShardId) -> u64 {
         self.mesh.credit_taken(shard)
+    }
+
+    /// True if `take_watch_events` has something to look at.
+    pub fn has_watch_events(&self) -> bool {
+        self.interest.has_watch_events()
     }
 
     /// Watches whose interest came or went.

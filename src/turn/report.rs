@@ -27,12 +27,23 @@ pub struct ShellReport {
     pub turns: u64,
     /// Nanoseconds spent in turns.
     pub busy_ns: u64,
+    /// Nanoseconds that the longest of them took.
+    pub longest_ns: u64,
     /// Batches pushed to other reactors.
     pub mesh_batches: u64,
     /// Times that a lane to another reactor had no room.
     pub mesh_full: u64,
     /// One for each shard, in the order of [`Report::shards`].
     pub disks: Vec<DiskReport>,
+}
+
+impl ShellReport {
+    /// A turn took so many nanoseconds.
+    pub fn took(&mut self, ns: u64) {
+        self.turns += 1;
+        self.busy_ns += ns;
+        self.longest_ns = self.longest_ns.max(ns);
+    }
 }
 
 /// What one shard's device was asked for.

@@ -4,13 +4,16 @@ use super::control::Control;
 use super::entry::{self, Entry, HOPS_MAX, Kind, Message, Origin, Queues};
 use super::jetstream::{Captured, JetStream, Target};
 use super::net::{Net, STALL_MAX, STALL_REMOTE_MAX};
+use super::trace::TraceOnly;
 use super::user_info;
-use crate::client::{Clients, CloseReason, Delivered, PauseReason};
+use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
 /// The account of all connections, for now.
 pub(super) const ACCOUNT: AccountId = AccountId(0);
+/// Subscriptions of one connection that are removed before it is the turn of the next.
+const LEAVING_SHARE: usize = 256;
 /// Bytes charged for a publish beside its own.
 const CREDIT_OVERHEAD_BYTES: u32 = 64;
 
@@ -127,6 +130,7 @@ impl Net {
         };
         let id = self.interest.plan(message.account, message.subject);
         let plan = self.interest.get(id);
+        self.work.deliveries(plan.plain.len() + plan.groups.len(), message.body_bytes());
         let mut taken = 0usize;
         for &sub in &plan.plain {
             taken += usize::from(self.clients.deliver(sub, source.slot, message) == Delivered::Yes);
@@ -309,7 +313,8 @@ impl Net {
         let mut missing = std::mem::take(&mut self.names);
         missing.clear();
         for name in entry.queues {
-            let group = plan.groups.iter().find(|g| *g.name == *name && !g.local.is_empty());
+            let group = plan.group_named(name).map(|at| &plan.groups[at]);
+            let group = group.filter(|g| !g.local.is_empty());
             let choice = group.map(|g| (g, self.random.below(g.local.len() as u64)));
             let delivered = choice.is_some_and(|(group, choice)| {
                 deliver_one(&mut self.clients, &group.local, choice as usize, None, message)
@@ -381,7 +386,7 @@ impl Net {
         self.picks.clear();
         let mut taken = 0usize;
         for name in entry.queues {
-            let Some(at) = plan.groups.iter().position(|g| *g.name == *name) else { continue };
+            let Some(at) = plan.group_named(name) else { continue };
             let group = &plan.groups[at];
             let choice = self.random.below(group.members().max(1));
             match pick(&mut self.clients, group, choice, slot, message) {
@@ -428,9 +433,21 @@ impl Net {
         let id = self.interest.plan(message.account, message.reply);
         let plan = self.interest.get(id);
         // Members of queue groups do not count, as in NATS.
-        let own = plan.plain.iter().find(|s| self.clients.sub(**s).conn == slot);
+        self.work.deliveries(plan.plain.len(), 0);
+        let own = plan.plain.iter().find(|s| {
+            let sub = self.clients.sub(**s);
+            sub.conn == slot && !sub.is_expired()
+        });
         if let Some(&sub) = own {
             self.clients.deliver_no_responders(sub, message.reply, message.subject);
+        }
+    }
+
+    /// A message that is only to be traced goes nowhere; a requester hears if nobody would have
+    /// taken it.
+    pub(super) fn trace(&mut self, slot: u32, trace: TraceOnly, from: &Source, m: &Message<'_>) {
+        if trace.valid && from.wants_answer && !self.has_interest(m.account, m.subject, None) {
+            self.no_responders(Some(slot), m);
         }
     }
 
@@ -441,8 +458,10 @@ impl Net {
         if self.clients.expired.is_empty() && self.clients.slow.is_empty() {
             return;
         }
-        for sub in std::mem::take(&mut self.clients.expired) {
-            self.unsubscribe(sub);
+        while !self.clients.expired.is_empty() && self.work.remove() {
+            if let Some(sub) = self.clients.next_expired() {
+                self.unsubscribe(sub);
+            }
         }
         for slot in std::mem::take(&mut self.clients.slow) {
             if self.clients.conn(slot).is_open() {
@@ -455,8 +474,8 @@ impl Net {
     /// Removes a subscription and tells the others.
     pub(super) fn unsubscribe(&mut self, sub: SubId) {
         let slot = self.clients.sub(sub).conn;
-        let at = self.clients.remove_sub(sub);
-        if let Some(change) = self.interest.unsubscribe(ACCOUNT, at, sub)
+        self.clients.remove_sub(sub);
+        if let Some(change) = self.interest.unsubscribe(ACCOUNT, sub)
             && !self.single
         {
             let count = self.mesh.broadcast(ACCOUNT, change);
@@ -464,18 +483,60 @@ impl Net {
         }
     }
 
-    /// Removes all subscriptions of a connection.
-    pub(super) fn unsubscribe_all(&mut self, slot: u32) {
-        while let Some(sub) = self.clients.first_sub(slot) {
-            self.unsubscribe(sub);
+    /// Removes all subscriptions of a connection, over several turns if there are many. They get
+    /// nothing from now on.
+    pub(super) fn leave(&mut self, slot: u32) {
+        match self.clients.set_leaving(slot, Leaving::Queued) {
+            Leaving::No => self.leaving.push_back(slot),
+            Leaving::Queued => {}
+            Leaving::Done => return self.left(slot),
+        }
+        self.remove_subscriptions();
+    }
+
+    /// Goes on with connections that leave, as far as the turn has time, each a bit at a time.
+    pub(super) fn remove_subscriptions(&mut self) {
+        while let Some(slot) = self.leaving.pop_front() {
+            let mut share = LEAVING_SHARE;
+            let next = loop {
+                let Some(sub) = self.clients.first_sub(slot) else { break None };
+                if share == 0 || !self.work.remove() {
+                    break Some(slot);
+                }
+                share -= 1;
+                self.unsubscribe(sub);
+            };
+            match next {
+                None => self.left(slot),
+                Some(slot) if share == 0 => self.leaving.push_back(slot),
+                Some(slot) => return self.leaving.push_front(slot),
+            }
         }
     }
 
-    /// Closes a connection: its subscriptions go at once, its socket when its error is sent, or
-    /// `at_once`.
+    /// The last subscription of a connection that leaves is removed.
+    fn left(&mut self, slot: u32) {
+        let conn = self.clients.conn_mut(slot);
+        let mut leaving = Leaving::Done;
+        if conn.ended {
+            return self.clients.remove(slot);
+        }
+        if conn.hold == Hold::Unsubscribing {
+            conn.hold = Hold::NextTurn;
+            let id = conn.id;
+            self.runnable.push(id);
+            leaving = Leaving::No;
+        } else if conn.is_open() {
+            leaving = Leaving::No;
+        }
+        self.clients.set_leaving(slot, leaving);
+    }
+
+    /// Closes a connection: its subscriptions get nothing from now on, its socket goes when its
+    /// error is sent, or `at_once`.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason, at_once: bool) {
-        self.unsubscribe_all(slot);
         self.clients.close(slot, reason, at_once);
+        self.leave(slot);
     }
 
     fn special<J: JetStream>(

@@ -4,7 +4,8 @@ use super::entry::Message;
 use super::jetstream::JetStream;
 use super::net::{Net, STALL_MAX};
 use super::route::{ACCOUNT, Source};
-use crate::client::{CloseReason, InfoKind, parse_connect};
+use super::trace::trace_only;
+use crate::client::{CloseReason, Hold, InfoKind, parse_connect};
 use crate::protocol::{Flow, Handler, ParseLimits, Publish, Violation, format, subject_of};
 use crate::subject;
 use crate::types::Timestamp;
@@ -49,7 +50,7 @@ impl Net {
         conn.parser = parser;
         match outcome {
             Ok(taken) => {
-                if conn.hold != 0 && taken < bytes.len() {
+                if conn.hold != Hold::No && taken < bytes.len() {
                     conn.held.extend_from_slice(&bytes[taken..]);
                 }
             }
@@ -111,11 +112,27 @@ impl<J: JetStream> Session<'_, J> {
         Flow::Stop
     }
 
-    fn flow(&self) -> Flow {
+    /// Goes on with the next operation, unless the connection closes or the turn has done enough.
+    #[inline]
+    fn flow(&mut self) -> Flow {
+        if self.net.work.is_spent() {
+            return self.wait_for_turn();
+        }
         match self.net.clients.conn(self.slot).is_open() {
             true => Flow::Continue,
             false => Flow::Stop,
         }
+    }
+
+    #[cold]
+    fn wait_for_turn(&mut self) -> Flow {
+        let conn = self.net.clients.conn_mut(self.slot);
+        if conn.is_open() {
+            conn.hold = Hold::NextTurn;
+            let id = conn.id;
+            self.net.runnable.push(id);
+        }
+        Flow::Stop
     }
 }
 
@@ -150,6 +167,10 @@ impl<J: JetStream> Handler for Session<'_, J> {
         if flags.verbose {
             self.ok();
         }
+        let trace = match publish.headers.is_empty() {
+            true => None,
+            false => trace_only(publish.headers),
+        };
         let message = Message {
             account: ACCOUNT,
             subject: publish.subject,
@@ -165,6 +186,10 @@ impl<J: JetStream> Handler for Session<'_, J> {
             charged: true,
             hops: 0,
         };
+        if let Some(trace) = trace {
+            self.net.trace(self.slot, trace, &source, &message);
+            return self.flow();
+        }
         self.net.clients.stall = 0;
         let taken = self.net.route(self.now, source, &message, self.js);
         if !taken && source.wants_answer {
@@ -202,13 +227,17 @@ impl<J: JetStream> Handler for Session<'_, J> {
             return self.refuse(&[b"maximum subscriptions exceeded"]);
         }
         // The order of the checks is that of NATS: a sid that is known hides a bad subject.
-        if !self.net.clients.has_sub(slot, sid) {
+        self.net.work.change();
+        let mut known = self.net.clients.find_sub(slot, sid);
+        if let Some(sub) = known.take_if(|sub| self.net.clients.sub(*sub).is_expired()) {
+            self.net.unsubscribe(sub);
+        }
+        if known.is_none() {
             if !subject::is_valid_filter(filter) {
                 return self.refuse(&[b"Invalid Subject"]);
             }
             let sub = self.net.clients.add_sub(slot, sid);
-            let (at, change) = self.net.interest.subscribe(ACCOUNT, filter, queue, sub);
-            self.net.clients.hang_sub(sub, at);
+            let change = self.net.interest.subscribe(ACCOUNT, filter, queue, sub);
             if let Some(change) = change
                 && !self.net.single
             {
@@ -217,15 +246,16 @@ impl<J: JetStream> Handler for Session<'_, J> {
             }
         }
         self.ok();
-        Flow::Continue
+        self.flow()
     }
 
     fn unsubscribe(&mut self, sid: &[u8], max: Option<u64>) -> Flow {
+        self.net.work.change();
         if let Some(sub) = self.net.clients.limit_sub(self.slot, sid, max) {
             self.net.unsubscribe(sub);
         }
         self.ok();
-        Flow::Continue
+        self.flow()
     }
 
     fn connect(&mut self, json: &[u8]) -> Flow {
@@ -243,9 +273,13 @@ impl<J: JetStream> Handler for Session<'_, J> {
             self.net.arm_first_ping(self.now, self.slot);
         } else {
             // A second CONNECT starts over, as in NATS.
-            self.net.unsubscribe_all(self.slot);
+            self.net.leave(self.slot);
         }
         self.ok();
+        if self.net.clients.sub_count(self.slot) > 0 && !first {
+            self.net.clients.conn_mut(self.slot).hold = Hold::Unsubscribing;
+            return Flow::Stop;
+        }
         Flow::Continue
     }
 
@@ -264,7 +298,7 @@ impl<J: JetStream> Handler for Session<'_, J> {
         }
         self.net.mesh.ask(change);
         let conn = self.net.clients.conn_mut(self.slot);
-        conn.hold = change;
+        conn.hold = Hold::Barrier(change);
         let id = conn.id;
         self.net.holding.push(id);
         Flow::Stop

@@ -143,7 +143,7 @@ impl Shard {
         match r.target {
             Target::Stream { .. } => Ok(()),
             Target::Ack { stream, .. } => self.acknowledge(now, stream, r, out),
-            Target::FlowControl { stream, .. } => self.flow_response(stream, r),
+            Target::FlowControl { stream, .. } => self.flow_response(stream, r, out),
             Target::Api { stream, .. } => {
                 let subject = r.subject.clone();
                 let Some(request) = api_subject::parse(&subject) else {

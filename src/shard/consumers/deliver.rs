@@ -366,16 +366,26 @@ impl Shard {
         Ok(())
     }
 
-    /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`.
-    pub(in crate::shard) fn flow_response(&mut self, stream: StreamId, r: &Request) -> Handled {
+    /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`, or with domain and
+    /// account in front.
+    pub(in crate::shard) fn flow_response(
+        &mut self,
+        stream: StreamId,
+        r: &Request,
+        out: &mut impl Outlet,
+    ) -> Handled {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
-        let name = r.subject.split(|&b| b == b'.').nth(3).unwrap_or_default();
+        let name = r.subject.rsplit(|&b| b == b'.').nth(1).unwrap_or_default();
         let name = std::str::from_utf8(name).ok();
         let found =
             name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
-        if let Some(at) = found {
-            self.streams[slot].consumers.slab[at].consumer.flow_response(&r.subject);
-            self.wake_consumer(slot, at);
+        let asks = |at: &usize| self.streams[slot].consumers.slab[*at].config.flow_control;
+        match found.filter(asks) {
+            Some(at) => {
+                self.streams[slot].consumers.slab[at].consumer.flow_response(&r.subject);
+                self.wake_consumer(slot, at);
+            }
+            None => out.nobody(r.origin, &r.subject, &r.reply),
         }
         Ok(())
     }

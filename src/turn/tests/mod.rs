@@ -5,6 +5,7 @@ mod jetstream;
 mod mesh;
 mod model;
 mod transcript;
+mod work;
 
 use super::jetstream::{Captured, JetStream, Target};
 use super::*;
@@ -222,7 +223,9 @@ impl Node {
                 work = true;
             }
         }
+        self.nets[reactor].begin_turn();
         self.nets[reactor].run(self.now, &mut self.shards[reactor]);
+        work |= self.nets[reactor].is_runnable();
         for (&from, reach) in froms.iter().zip(reach) {
             for _ in 0..reach {
                 let lane = self.lanes.get_mut(&(from, reactor)).unwrap();

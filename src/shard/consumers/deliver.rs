@@ -372,7 +372,7 @@ impl Shard {
         &mut self,
         stream: StreamId,
         r: &Request,
-        out: &mut impl Outlet,
+        out: &mut impl ShardEffects,
     ) -> Handled {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name = r.subject.rsplit(|&b| b == b'.').nth(1).unwrap_or_default();

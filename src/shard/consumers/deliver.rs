@@ -385,7 +385,7 @@ impl Shard {
                 self.streams[slot].consumers.slab[at].consumer.flow_response(&r.subject);
                 self.wake_consumer(slot, at);
             }
-            None => out.nobody(r.origin, &r.subject, &r.reply),
+            None => out.no_responders(r.origin, &r.subject, &r.reply),
         }
         Ok(())
     }

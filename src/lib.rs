@@ -11,6 +11,7 @@ pub mod config;
 pub mod consumer;
 pub mod control;
 pub mod interest;
+pub mod listen;
 pub mod meta;
 pub mod protocol;
 pub mod reactor;

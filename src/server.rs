@@ -3,6 +3,7 @@
 
 mod monitor;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use crate::client::{Limits, ServerInfo};
 use crate::config::banner;
 use crate::config::files::{self, Ports, PortsFile};
 use crate::config::log::Logger;
-use crate::config::options::{JetStreamOptions, NATS_VERSION, Options};
+use crate::config::options::{Advertise, JetStreamOptions, NATS_VERSION, Options};
 use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
 use crate::turn::{Command, LameDuck, Settings};
@@ -64,12 +65,13 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
     let begun = Instant::now();
     let reactors = reactor_count(&options);
     let limits = store_limits(&options);
-    let settings = Arc::new(settings(&options, &server_id, &server_name, address.port())?);
+    let shown = advertised(&options, address.port());
+    let settings = Arc::new(settings(&options, &server_id, &server_name, &shown)?);
     let site = Site {
-        options: options.clone(),
+        options: Options { host: shown.host, ..options.clone() },
         server_id,
         server_name: server_name.clone(),
-        client_port: address.port(),
+        client_port: shown.port,
         start: now(),
         cores: u32::try_from(reactor::allowed_cpus().len()).unwrap_or(u32::MAX),
         api_level: crate::api::API_LEVEL,
@@ -104,7 +106,7 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         logger.info(format_args!("{}", banner::jetstream_took(begun.elapsed())));
     }
     logger.info(format_args!("{}", banner::listening(&options.host, address.port())));
-    let ports = write_files(&options, address.port(), control.as_ref(), logger);
+    let ports = write_files(&options, address, control.as_ref(), logger);
     logger.info(format_args!("{}", banner::READY));
     let code = serve(&options, node, control, &signals, logger);
     if let Some(Err(why)) = ports.map(PortsFile::remove) {
@@ -183,11 +185,20 @@ fn open_store(
     Store::open(root, shards).map_err(|e| format!("Can't start JetStream: {e}"))
 }
 
+/// The host and port that clients and monitoring are shown.
+fn advertised(options: &Options, port: u16) -> Advertise {
+    match &options.client_advertise {
+        Some(Advertise { host, port: 0 }) => Advertise { host: host.clone(), port },
+        Some(given) => given.clone(),
+        None => Advertise { host: options.host.clone(), port },
+    }
+}
+
 fn settings(
     options: &Options,
     server_id: &str,
     server_name: &str,
-    port: u16,
+    shown: &Advertise,
 ) -> Result<Settings, String> {
     let ns = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
     let given = &options.limits;
@@ -200,8 +211,9 @@ fn settings(
         ping_interval: ns(options.ping_interval),
         ping_max: options.ping_max,
         write_deadline: ns(options.write_deadline),
+        first_ping: Limits::default().first_ping.min(ns(options.ping_interval)),
         stall: options.fast_producer_stall,
-        ..Limits::default()
+        headers: options.headers,
     };
     let info = ServerInfo {
         server_id: server_id.to_owned(),
@@ -210,8 +222,8 @@ fn settings(
         proto: 1,
         git_commit: banner::git_commit(),
         go: "go1.27".to_owned(),
-        host: options.host.clone(),
-        port,
+        host: shown.host.clone(),
+        port: shown.port,
         headers: options.headers,
         auth_required: false,
         max_payload: i64::from(given.payload_bytes_max),
@@ -228,14 +240,14 @@ fn settings(
 /// matter.
 fn write_files(
     options: &Options,
-    port: u16,
+    address: SocketAddr,
     control: Option<&Control>,
     logger: &Logger,
 ) -> Option<PortsFile> {
     let dir = options.ports_file_dir.as_ref()?;
-    let mut ports = Ports { nats: files::urls("nats", &options.host, port), ..Ports::default() };
-    if let (Some(http), Some(control)) = (&options.http, control) {
-        ports.monitoring = files::urls("http", &http.host, control.address().port());
+    let mut ports = Ports { nats: files::urls("nats", address), ..Ports::default() };
+    if let Some(control) = control {
+        ports.monitoring = files::urls("http", control.address());
     }
     let file = PortsFile::new(dir, options.persona.name());
     if let Err(why) = file.write(&ports) {

@@ -60,10 +60,12 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Reads a CONNECT's JSON. As in NATS, keys are compared without regard to case, unknown ones are
-/// ignored, `null` leaves a field alone and a wrong type closes the connection.
+/// ignored, `null` leaves a field alone and a wrong type closes the connection. A client has headers
+/// only where the server has them.
 pub fn parse(
     json: &[u8],
     mut flags: ConnectFlags,
+    server_headers: bool,
 ) -> Result<(ConnectFlags, ClientName), CloseReason> {
     let json = String::from_utf8_lossy(json);
     let value: Value = serde_json::from_str(&json).map_err(|_| CloseReason::ProtocolViolation)?;
@@ -108,6 +110,7 @@ pub fn parse(
     if foreign_account {
         return Err(CloseReason::AuthenticationFailure);
     }
+    flags.headers &= server_headers;
     if flags.no_responders && !flags.headers {
         return Err(CloseReason::NoRespondersRequiresHeaders);
     }
@@ -137,7 +140,7 @@ mod tests {
             ("{\"account\":\"X\"}", Some(AuthenticationFailure)),
             ("{\"what\":{\"ever\":[1]}}", None),
         ] {
-            let got = parse(json.as_bytes(), ConnectFlags::default()).err();
+            let got = parse(json.as_bytes(), ConnectFlags::default(), true).err();
             assert_eq!(got, want, "{json}");
         }
     }
@@ -145,10 +148,19 @@ mod tests {
     #[test]
     fn what_is_left_out_stays() {
         let json = br#"{"VERBOSE":false,"headers":true,"no_responders":true,"name":"n"}"#;
-        let (flags, name) = parse(json, ConnectFlags::default()).unwrap();
+        let (flags, name) = parse(json, ConnectFlags::default(), true).unwrap();
         assert!(!flags.verbose && flags.pedantic && flags.echo && flags.headers);
         assert_eq!(name.name, "n");
-        let (again, _) = parse(b"{\"echo\":false}", flags).unwrap();
+        let (again, _) = parse(b"{\"echo\":false}", flags, true).unwrap();
         assert_eq!(again, ConnectFlags { echo: false, ..flags });
+    }
+
+    #[test]
+    fn a_server_without_headers_has_clients_without_headers() {
+        let parsed = |json: &[u8]| parse(json, ConnectFlags::default(), false);
+        let (flags, _) = parsed(b"{\"headers\":true}").unwrap();
+        assert!(!flags.headers);
+        let refused = parsed(b"{\"headers\":true,\"no_responders\":true}").err();
+        assert_eq!(refused, Some(CloseReason::NoRespondersRequiresHeaders));
     }
 }

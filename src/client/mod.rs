@@ -51,6 +51,8 @@ pub struct Limits {
     pub write_deadline: i64,
     /// Whether those who publish into nearly full outbounds are stalled.
     pub stall: bool,
+    /// Whether clients may use headers at all.
+    pub headers: bool,
 }
 
 impl Default for Limits {
@@ -66,6 +68,7 @@ impl Default for Limits {
             first_ping: 2 * SECOND,
             write_deadline: 10 * SECOND,
             stall: true,
+            headers: true,
         }
     }
 }

@@ -54,6 +54,7 @@ pub(super) struct Draft {
     pub ack_pending_max: i64,
     pub request_batch_max: i64,
     pub duplicate_window: i64,
+    pub consumers_max: i64,
     pub engine: EngineOptions,
 }
 

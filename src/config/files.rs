@@ -5,7 +5,7 @@ use super::loader::go_error;
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -54,11 +54,11 @@ impl Ports {
     }
 }
 
-/// `scheme://host:port`; a host that stands for every address gives one URL for each address of
-/// this machine.
-pub fn urls(scheme: &str, host: &str, port: u16) -> Vec<String> {
-    let any = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    let hosts = if any { local_addresses() } else { vec![host.to_owned()] };
+/// `scheme://address:port` of a listener; one that takes every address gives one URL for each
+/// address of this machine.
+pub fn urls(scheme: &str, bound: SocketAddr) -> Vec<String> {
+    let (ip, port) = (bound.ip(), bound.port());
+    let hosts = if ip.is_unspecified() { local_addresses() } else { vec![ip.to_string()] };
     hosts.iter().map(|host| format!("{scheme}://{}", join_host_port(host, port))).collect()
 }
 
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn ports_are_json_in_one_line_without_what_is_empty() {
         let ports = Ports {
-            nats: urls("nats", "::1", 4222),
-            monitoring: urls("http", "127.0.0.1", 8222),
+            nats: urls("nats", "[::1]:4222".parse().unwrap()),
+            monitoring: urls("http", "127.0.0.1:8222".parse().unwrap()),
             ..Ports::default()
         };
         assert_eq!(
@@ -146,7 +146,8 @@ mod tests {
         let v6 = "00000000000000000000000000000001 01 80 10 80       lo\n\
                   fe8000000000000000fc00fffe000001 02 40 20 80     eth0\n";
         assert_eq!(addresses(v4, v6), ["127.0.0.1", "192.0.2.2", "::1", "fe80::fc:ff:fe00:1"]);
-        assert!(urls("nats", "0.0.0.0", 1).contains(&"nats://127.0.0.1:1".to_owned()));
+        let any = "[::]:1".parse().unwrap();
+        assert!(urls("nats", any).contains(&"nats://127.0.0.1:1".to_owned()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::draft::{Draft, split_host_port};
 use super::options::{
-    Advertise, DEFAULT_HOST, DEFAULT_PORT, HttpOptions, JetStreamOptions, Limits, LogOptions,
+    Advertise, CONSUMERS_MAX_DEFAULT, DEFAULT_HOST, DEFAULT_PORT, HttpOptions, JetStreamOptions, Limits, LogOptions,
     Options, Persona, SyncPolicy,
 };
 use super::units::format_duration;
@@ -18,7 +18,8 @@ const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(120);
 /// Makes options of a draft. The error is the text after `nats-server: `.
 pub(super) fn finish(draft: &Draft, persona: Persona) -> Result<Options, String> {
     let mut options = Options::defaults(persona);
-    options.host = draft.host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    let host = draft.host.clone().filter(|host| !host.is_empty());
+    options.host = host.unwrap_or_else(|| DEFAULT_HOST.to_owned());
     options.port = port(draft.port, DEFAULT_PORT).unwrap_or_else(|why| {
         options.refusals.push(cannot_listen(&options.host, draft.port, &why));
         DEFAULT_PORT
@@ -72,20 +73,33 @@ pub fn join_host_port(host: &str, port: impl std::fmt::Display) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn advertise(text: &str) -> Result<Advertise, String> {
+/// `host`, `host:port`, `[host]` or `[host]:port`; ports 0 and -1 stand for the bound one.
+fn advertise(given: &str) -> Result<Advertise, String> {
     let failed = |why: String| {
-        format!("Error setting server INFO with ClientAdvertise value of {text}, err={why}")
+        format!("Error setting server INFO with ClientAdvertise value of {given}, err={why}")
     };
+    let text = given.trim();
+    let bracketed = text.strip_prefix('[');
     let (host, number) = match split_host_port(text) {
         Some(parts) => parts,
-        None if text.contains(':') && !text.starts_with('[') => {
+        None if bracketed.is_some_and(|inner| !inner.contains(']')) => {
+            return Err(failed(format!("address {text}: missing ']' in address")));
+        }
+        None if bracketed.is_none() && text.contains(':') => {
             return Err(failed(format!("address {text}: too many colons in address")));
         }
         None => (text.trim_start_matches('[').trim_end_matches(']'), "0"),
     };
-    let invalid = || failed(format!("strconv.Atoi: parsing \"{number}\": invalid syntax"));
-    let number: i64 = number.parse().map_err(|_| invalid())?;
-    let port = u16::try_from(number.max(0)).map_err(|_| invalid())?;
+    let why = |why: &str| failed(format!("strconv.Atoi: parsing \"{number}\": {why}"));
+    let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(why("invalid syntax"));
+    }
+    let port = match number.parse::<i64>() {
+        Ok(-1) => 0,
+        Ok(number) => u16::try_from(number).map_err(|_| why("value out of range"))?,
+        Err(_) => return Err(why("value out of range")),
+    };
     Ok(Advertise { host: host.to_owned(), port })
 }
 
@@ -158,11 +172,17 @@ fn limits(draft: &Draft, warnings: &mut Vec<String>) -> Result<Limits, String> {
         )?),
         payload_bytes_max: narrow(positive("max_payload", Some(payload), 0)?),
         pending_bytes_max: positive("max_pending", Some(pending), 0)?,
+        // As in nats-server, nothing and less than nothing let nobody in.
         connections_max: match draft.connections_max {
             None => default.connections_max,
-            Some(number) => u64::try_from(number).ok().filter(|n| *n > 0).map(narrow),
+            Some(number) => narrow(u64::try_from(number).unwrap_or(0)),
         },
-        subscriptions_max: narrow(u64::try_from(draft.subscriptions_max.unwrap_or(0)).unwrap_or(0)),
+        subscriptions_max: match draft.subscriptions_max {
+            None | Some(-1) => 0,
+            Some(number) => narrow(u64::try_from(number).map_err(|_| {
+                format!("max_subscriptions of {number} is not supported, it must be -1 or more")
+            })?),
+        },
         subscription_tokens_max: draft.subscription_tokens_max.unwrap_or(0),
         closed_clients_max: narrow(positive(
             "max_closed_clients",
@@ -218,6 +238,10 @@ fn jetstream(draft: &Draft, persona: Persona) -> Result<JetStreamOptions, String
     let natural = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
     options.ack_pending_max = natural(draft.ack_pending_max);
     options.request_batch_max = natural(draft.request_batch_max);
+    options.consumers_max = match draft.consumers_max {
+        0 => CONSUMERS_MAX_DEFAULT,
+        number => number,
+    };
     options.duplicate_window_max = Duration::from_nanos_signed(draft.duplicate_window);
     Ok(options)
 }

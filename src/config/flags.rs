@@ -218,40 +218,31 @@ fn parse_number(text: &str) -> Result<i64, &'static str> {
     i64::from_str_radix(&format!("{sign}{bare}"), radix).map_err(|_| "value out of range")
 }
 
-/// Lays the flags that were set over the file's settings.
+/// Lays the flags that were given over the file's settings: as in nats-server, one that is given
+/// empty or zero takes away what the file says.
 pub(super) fn merge(file: &mut Draft, flags: &Draft) {
     fn over<T: Clone>(file: &mut Option<T>, flag: &Option<T>) {
         if flag.is_some() {
             file.clone_from(flag);
         }
     }
-    fn text(file: &mut Option<String>, flag: &Option<String>) {
-        if flag.as_ref().is_some_and(|text| !text.is_empty()) {
-            file.clone_from(flag);
-        }
-    }
-    fn number(file: &mut Option<i64>, flag: Option<i64>) {
-        if flag.is_some_and(|number| number != 0) {
-            *file = flag;
-        }
-    }
-    text(&mut file.host, &flags.host);
-    number(&mut file.port, flags.port);
-    text(&mut file.server_name, &flags.server_name);
-    text(&mut file.client_advertise, &flags.client_advertise);
-    number(&mut file.http_port, flags.http_port);
+    over(&mut file.host, &flags.host);
+    over(&mut file.port, &flags.port);
+    over(&mut file.server_name, &flags.server_name);
+    over(&mut file.client_advertise, &flags.client_advertise);
+    over(&mut file.http_port, &flags.http_port);
     over(&mut file.debug, &flags.debug);
     over(&mut file.trace, &flags.trace);
     over(&mut file.trace_verbose, &flags.trace_verbose);
     over(&mut file.log_time, &flags.log_time);
     over(&mut file.log_time_utc, &flags.log_time_utc);
-    text(&mut file.log_file, &flags.log_file);
-    number(&mut file.log_size_limit, flags.log_size_limit);
-    number(&mut file.traced_message_max, flags.traced_message_max);
-    text(&mut file.pid_file, &flags.pid_file);
-    text(&mut file.ports_file_dir, &flags.ports_file_dir);
+    over(&mut file.log_file, &flags.log_file);
+    over(&mut file.log_size_limit, &flags.log_size_limit);
+    over(&mut file.traced_message_max, &flags.traced_message_max);
+    over(&mut file.pid_file, &flags.pid_file);
+    over(&mut file.ports_file_dir, &flags.ports_file_dir);
     over(&mut file.jetstream, &flags.jetstream);
-    text(&mut file.store_dir, &flags.store_dir);
+    over(&mut file.store_dir, &flags.store_dir);
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
             "strict" => strict(node, draft, found),
             "store_dir" | "storedir" => store_dir(node, draft, found)?,
             "sync" | "sync_interval" => {
-                if node.value == Value::String("always".to_owned()) {
+                let word = if let Value::String(word) = &node.value { word.as_str() } else { "" };
+                if word.eq_ignore_ascii_case("always") {
                     draft.sync_always = true;
                 } else {
                     draft.sync_interval = duration(&key.to_lowercase(), node, found)?;
@@ -163,6 +164,7 @@ fn limits(node: &Node, draft: &mut Draft, found: &mut Findings) -> Read<()> {
         match key.to_lowercase().as_str() {
             "max_ack_pending" => draft.ack_pending_max = integer(&node.value)?,
             "max_request_batch" => draft.request_batch_max = integer(&node.value)?,
+            "default_max_consumers" => draft.consumers_max = integer(&node.value)?,
             "max_ha_assets" => {
                 integer(&node.value)?;
             }

@@ -13,6 +13,8 @@ pub const NATS_VERSION: &str = "2.15.1";
 pub const CORELANE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Default client port.
 pub const DEFAULT_PORT: u16 = 4222;
+/// Default of `default_max_consumers`, which came with NATS 2.15.
+pub const CONSUMERS_MAX_DEFAULT: i64 = 1_000;
 /// Default bind address.
 pub const DEFAULT_HOST: &str = "0.0.0.0";
 
@@ -147,8 +149,8 @@ pub struct Limits {
     pub payload_bytes_max: u32,
     /// Bytes that may wait for one client before it counts as slow.
     pub pending_bytes_max: u64,
-    /// Connected clients; `None` is unlimited.
-    pub connections_max: Option<u32>,
+    /// Connected clients; with 0 none is let in.
+    pub connections_max: u32,
     /// Subscriptions of one connection; 0 is unlimited.
     pub subscriptions_max: u32,
     /// Tokens in a subscription's subject; 0 is unlimited.
@@ -196,6 +198,9 @@ pub struct JetStreamOptions {
     pub request_batch_max: u32,
     /// Longest duplicate window of a stream; zero is unlimited.
     pub duplicate_window_max: Duration,
+    /// Most consumers of a stream that does not say how many it may have; less than zero is
+    /// unlimited.
+    pub consumers_max: i64,
 }
 
 /// The `corelane {}` block: how the engine uses the host.
@@ -284,7 +289,7 @@ impl Default for Limits {
             control_line_bytes_max: 4096,
             payload_bytes_max: 1 << 20,
             pending_bytes_max: 64 << 20,
-            connections_max: Some(64 << 10),
+            connections_max: 64 << 10,
             subscriptions_max: 0,
             subscription_tokens_max: 0,
             closed_clients_max: 10_000,
@@ -309,6 +314,7 @@ impl JetStreamOptions {
             ack_pending_max: 0,
             request_batch_max: 0,
             duplicate_window_max: Duration::ZERO,
+            consumers_max: CONSUMERS_MAX_DEFAULT,
         }
     }
 }

@@ -196,7 +196,7 @@ fn a_whole_file_is_understood() {
     assert_eq!((given.log.size_limit_bytes, given.log.files_max), (1 << 20, 4));
     assert_eq!(given.limits.payload_bytes_max, 2 << 20);
     assert_eq!(given.limits.pending_bytes_max, 32 << 20);
-    assert_eq!(given.limits.connections_max, Some(100));
+    assert_eq!(given.limits.connections_max, 100);
     assert_eq!(given.limits.subscriptions_max, 7);
     assert_eq!(given.limits.subscription_tokens_max, 9);
     assert_eq!(given.limits.control_line_bytes_max, 8000);
@@ -234,10 +234,10 @@ fn flags_win_over_the_file() {
     assert_eq!((over.port, over.server_name.as_deref()), (2, Some("b")));
     assert!(!over.log.debug && !over.log.time && over.jetstream.is_none());
     assert_eq!(over.http.map(|http| (http.host, http.port)), Some(("g".to_owned(), 7)));
-    // Zero and nothing are not said.
-    let zero = with(&["-p", "0", "-n", "", "-m", "0"], &mut fake);
-    assert_eq!((zero.port, zero.server_name.as_deref()), (1, Some("a")));
-    assert_eq!(zero.http.map(|http| http.port), Some(9));
+    // Zero and nothing take away what the file says.
+    let zero = with(&["-p", "0", "-n", "", "-m", "0", "-a", ""], &mut fake);
+    assert_eq!((zero.host.as_str(), zero.port, zero.server_name), ("0.0.0.0", 4222, None));
+    assert_eq!(zero.http, None);
     assert_eq!(with(&["-p=-1"], &mut fake).port, 0);
     let off = with(&["-DV=false"], &mut fake);
     assert!(!off.log.debug && !off.log.trace);

@@ -18,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream as StdStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 const CONNECTIONS_MAX: usize = 64;
 /// Descriptors that it opens at most once it runs: its connections, and `/proc` files.
 pub const DESCRIPTORS_MAX: usize = CONNECTIONS_MAX + 4;
+/// Connections waiting to be accepted.
+const BACKLOG: i32 = 128;
 /// How long one connection may last.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the reactors have to answer.
@@ -73,12 +75,11 @@ impl Control {
 
 /// Where a listener on this address can be reached from here.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        other => other.ip(),
-    };
-    SocketAddr::new(ip, address.port())
+    // A listener on every address takes those of IPv4 too.
+    match address.ip().is_unspecified() {
+        true => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        false => address,
+    }
 }
 
 /// Starts the server on a thread of its own and returns once it listens.
@@ -89,7 +90,8 @@ pub fn start(
     mut site: Site,
     source: Box<dyn StatusSource>,
 ) -> io::Result<Control> {
-    let listener = listen(&http.host, http.port)?;
+    // Not glommio's listener: that shares its port, and an address in use must be an error.
+    let listener = crate::listen::bind(&http.host, http.port, BACKLOG)?;
     let address = listener.local_addr()?;
     site.options.http = Some(HttpOptions { port: address.port(), ..http.clone() });
     let stop = Arc::new(AtomicBool::new(false));
@@ -110,16 +112,6 @@ pub fn start(
     }
     let error = thread.join().map_err(io_error).err();
     Err(error.unwrap_or_else(|| io::Error::other("the control thread ended at once")))
-}
-
-/// The listener is the standard library's: glommio's shares its port with others, and an address
-/// that is in use must be an error.
-fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
-    let address = (host, port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
-    TcpListener::bind(address)
 }
 
 fn io_error(error: GlommioError<()>) -> io::Error {

@@ -169,6 +169,7 @@ struct JetStreamLimits {
     max_ack_pending: u32,
     #[serde(skip_serializing_if = "is_zero_wide")]
     max_duplicate_window: u64,
+    default_max_consumers: i64,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -243,7 +244,7 @@ fn settings(site: &Site) -> Settings<'_> {
         go: LANGUAGE,
         host: &options.host,
         port: site.client_port,
-        max_connections: limits.connections_max.map_or(-1, i64::from),
+        max_connections: if limits.connections_max == 0 { -1 } else { limits.connections_max.into() },
         max_subscriptions: limits.subscriptions_max,
         ping_interval: nanos(options.ping_interval),
         ping_max: options.ping_max,
@@ -323,6 +324,7 @@ fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a> {
             max_request_batch: options.request_batch_max,
             max_ack_pending: options.ack_pending_max,
             max_duplicate_window: nanos(options.duplicate_window_max),
+            default_max_consumers: options.consumers_max,
         }),
     }
 }

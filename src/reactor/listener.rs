@@ -7,8 +7,9 @@
 //! instance instead, which watches the listener without holding it, and connections are accepted by
 //! plain system calls.
 
+use crate::listen;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Connections waiting to be accepted.
@@ -16,23 +17,12 @@ const BACKLOG: i32 = 4096;
 
 /// Binds and listens on `host:port`; port -1 is asked for as 0.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let mut last = io::Error::other("no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpListener::bind(address) {
-            Ok(listener) => {
-                listener.set_nonblocking(true)?;
-                // Sockets inherit these from the listener they come from.
-                option(&listener, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
-                option(&listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
-                // SAFETY: listening again on a listening socket only changes its backlog.
-                unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
-                return Ok(listener);
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
+    let listener = listen::bind(host, port, BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    // Sockets inherit these from the listener they come from.
+    option(&listener, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    option(&listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
+    Ok(listener)
 }
 
 /// Switches a socket's option on.
@@ -88,7 +78,7 @@ impl Acceptor {
     pub fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         let Some(listener) = &self.listener else { return Ok(None) };
         match listener.accept() {
-            Ok(accepted) => Ok(Some(accepted)),
+            Ok((stream, peer)) => Ok(Some((stream, listen::shown(peer)))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
         }

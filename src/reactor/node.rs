@@ -268,7 +268,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         acceptor,
         connections: start.connections.clone(),
         shares: start.shares,
-        connections_max: plan.options.limits.connections_max,
+        connections_max: Some(plan.options.limits.connections_max),
         logger: plan.logger.clone(),
         tails: start.tails.clone(),
         idle: IdleHold::new(plan.options.engine.short_wake_ups),

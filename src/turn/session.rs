@@ -260,7 +260,8 @@ impl<J: JetStream> Handler for Session<'_, J> {
 
     fn connect(&mut self, json: &[u8]) -> Flow {
         let flags = self.net.clients.conn(self.slot).flags;
-        let (flags, name) = match parse_connect(json, flags) {
+        let server_headers = self.net.clients.limits.headers;
+        let (flags, name) = match parse_connect(json, flags, server_headers) {
             Ok(parsed) => parsed,
             Err(reason) => return self.close(reason),
         };

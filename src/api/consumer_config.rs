@@ -37,6 +37,8 @@ pub struct ConsumerServerLimits {
     pub max_ack_pending: i64,
     /// Most `max_batch`, 0 for any.
     pub max_request_batch: i64,
+    /// Most consumers of a stream that has no `max_consumers` of its own, 0 for any.
+    pub max_consumers: i64,
 }
 
 /// A create whose subject and body agree.
@@ -448,7 +450,11 @@ fn try_decide(
         if create.action == ConsumerAction::Update {
             return Err(kinds::CONSUMER_DOES_NOT_EXIST.error());
         }
-        if stream.max_consumers > 0 && consumers as u64 >= stream.max_consumers as u64 {
+        let most = match i64::from(stream.max_consumers) {
+            own if own > 0 => own,
+            _ => limits.max_consumers,
+        };
+        if most > 0 && consumers as u64 >= most as u64 {
             return Err(kinds::MAXIMUM_CONSUMERS_LIMIT.error());
         }
         check_name_length(&config)?;

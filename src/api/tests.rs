@@ -427,7 +427,8 @@ fn consumer_fields_that_are_not_supported() {
 
 #[test]
 fn server_limits_of_consumers() {
-    let limits = ConsumerServerLimits { max_ack_pending: 100, max_request_batch: 10 };
+    let limits =
+        ConsumerServerLimits { max_ack_pending: 100, max_request_batch: 10, ..Default::default() };
     for (config, want) in [
         (r#"{"ack_policy":"explicit"}"#, Ok((100, 10))),
         (r#"{"ack_policy":"explicit","max_ack_pending":5,"max_batch":3}"#, Ok((5, 3))),

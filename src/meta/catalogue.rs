@@ -292,7 +292,12 @@ impl Catalogue {
         if stream_max > 0 && of(config) > stream_max {
             return Err(kinds::STREAM_MAX_BYTES_EXCEEDS_ACCOUNT.error());
         }
-        let more = of(config) - old.map_or(0, of);
+        // As in nats-server, a new stream without a bound wants one byte: it is refused where
+        // nothing is left.
+        let more = match old {
+            None => of(config).max(1),
+            Some(old) => of(config) - of(old),
+        };
         if more <= 0 {
             return Ok(());
         }

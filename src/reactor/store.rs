@@ -153,6 +153,7 @@ impl Store {
         let mut meta_limits = crate::meta::MetaLimits::default();
         if let Some(js) = js {
             consumer_limits.max_ack_pending = i64::from(js.ack_pending_max);
+            consumer_limits.max_consumers = js.consumers_max.max(0);
             consumer_limits.max_request_batch = i64::from(js.request_batch_max);
             let limit =
                 |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(-1);

@@ -21,6 +21,11 @@ use monitor::{Mailboxes, Source};
 /// How often a draining node looks whether its clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
+/// Bytes for memory streams where the host does not say how much memory it has, as in nats-server.
+const MEMORY_BYTES_GUESS: u64 = 256 << 20;
+/// Bytes for file streams where the file system does not say what is free, as in nats-server.
+const STORE_BYTES_GUESS: u64 = 1 << 40;
+
 /// How long JetStream may take to come to rest at a stop.
 const REST_MAX: Duration = Duration::from_secs(10);
 
@@ -162,12 +167,13 @@ fn reactor_count(options: &Options) -> usize {
 /// Bytes that memory and file streams may take.
 fn store_limits(options: &Options) -> (u64, u64) {
     let Some(js) = &options.jetstream else { return (0, 0) };
-    let memory = js.memory_bytes_max.unwrap_or(corelane_tune::memory_bytes() / 4 * 3);
-    let free = || {
-        let there = js.store_dir.ancestors().find(|p| p.exists());
-        there.and_then(corelane_tune::disk_free_bytes).unwrap_or(0) / 4 * 3
+    let memory = || match corelane_tune::memory_bytes() {
+        0 => MEMORY_BYTES_GUESS,
+        bytes => bytes / 4 * 3,
     };
-    (memory, js.store_bytes_max.unwrap_or_else(free))
+    let free =
+        || corelane_tune::disk_free_bytes(&js.store_dir).map_or(STORE_BYTES_GUESS, |n| n / 4 * 3);
+    (js.memory_bytes_max.unwrap_or_else(memory), js.store_bytes_max.unwrap_or_else(free))
 }
 
 fn open_store(

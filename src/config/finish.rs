@@ -2,8 +2,8 @@
 
 use super::draft::{Draft, split_host_port};
 use super::options::{
-    Advertise, CONSUMERS_MAX_DEFAULT, DEFAULT_HOST, DEFAULT_PORT, HttpOptions, JetStreamOptions, Limits, LogOptions,
-    Options, Persona, SyncPolicy,
+    Advertise, CONSUMERS_MAX_DEFAULT, DEFAULT_HOST, DEFAULT_PORT, HttpOptions, JetStreamOptions,
+    Limits, LogOptions, Options, Persona, SyncPolicy,
 };
 use super::units::format_duration;
 use std::path::{Path, PathBuf};

@@ -244,7 +244,11 @@ fn settings(site: &Site) -> Settings<'_> {
         go: LANGUAGE,
         host: &options.host,
         port: site.client_port,
-        max_connections: if limits.connections_max == 0 { -1 } else { limits.connections_max.into() },
+        max_connections: if limits.connections_max == 0 {
+            -1
+        } else {
+            limits.connections_max.into()
+        },
         max_subscriptions: limits.subscriptions_max,
         ping_interval: nanos(options.ping_interval),
         ping_max: options.ping_max,

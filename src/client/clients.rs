@@ -78,6 +78,8 @@ pub struct Closing {
     pub conn: ConnId,
     /// Why.
     pub reason: CloseReason,
+    /// It sent more than was read.
+    pub unread: bool,
 }
 
 /// Sums over all connections of a reactor since it started.
@@ -144,6 +146,10 @@ pub struct Connection {
     gone: bool,
     /// All that it sent was handled, and its socket is gone.
     pub(crate) ended: bool,
+    /// Something that it sent is not read any more.
+    pub(crate) unread: bool,
+    /// It sends nothing any more, and what it sent is to be handled.
+    pub(crate) hung_up: bool,
     pauses: u8,
     pub(crate) out: Outbound,
     traffic: Traffic,
@@ -320,6 +326,8 @@ impl Clients {
             deaf: false,
             gone: false,
             ended: false,
+            unread: false,
+            hung_up: false,
             pauses: 0,
             out: Outbound::default(),
             traffic: Traffic::default(),
@@ -676,7 +684,7 @@ impl Clients {
             && !conn.close_told
         {
             conn.close_told = true;
-            closing.push(Closing { conn: conn.id, reason });
+            closing.push(Closing { conn: conn.id, reason, unread: conn.unread });
         }
     }
 

@@ -97,6 +97,8 @@ pub struct Parser {
     assembly: Vec<u8>,
     /// Size of the whole operation once its control line is known, else 0.
     need: usize,
+    /// How much of the last input was before the operation that violated the protocol.
+    taken: usize,
 }
 
 enum Step {
@@ -118,10 +120,16 @@ impl Parser {
         self.assembly.capacity()
     }
 
+    /// How much of the last input was handled before the operation that violated the protocol.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Parses `input` and hands whole operations to `handler`. Returns how many bytes were taken:
     /// all of them, unless the handler stopped.
     pub fn parse<H: Handler>(&mut self, input: &[u8], handler: &mut H) -> Result<usize, Violation> {
         let mut at = 0;
+        self.taken = 0;
         if !self.assembly.is_empty() {
             match self.resume(input, handler)? {
                 Step::Done(taken, Flow::Continue) => at = taken,
@@ -130,7 +138,14 @@ impl Parser {
             }
         }
         while at < input.len() {
-            match step(&input[at..], handler)? {
+            let step = match step(&input[at..], handler) {
+                Ok(step) => step,
+                Err(violation) => {
+                    self.taken = at;
+                    return Err(violation);
+                }
+            };
+            match step {
                 Step::Done(taken, flow) => {
                     at += taken;
                     if flow == Flow::Stop {

@@ -289,7 +289,11 @@ impl Edge for Kernel {
         }
         let kept = core.closed(now, conn);
         self.sockets.keep(conn, kept);
-        self.sockets.close(conn);
+        self.sockets.close(conn, &mut self.driver);
+    }
+
+    fn reset(&mut self, conn: ConnId) {
+        self.sockets.reset(conn);
     }
 
     fn submit(&mut self, shard: usize, op: Op) {
@@ -354,7 +358,11 @@ impl Kernel {
         } else if self.sockets.receive_ended(slot, c.result)
             && let Some(conn) = self.sockets.conn(slot)
         {
-            self.lost(now, core, conn);
+            if c.result == 0 {
+                core.hung_up(now, conn);
+            } else {
+                self.lost(now, core, conn);
+            }
         }
     }
 

@@ -26,7 +26,8 @@ pub struct Socket {
     paused: bool,
     cancelling: bool,
     closing: bool,
-    shut: bool,
+    /// It ends with a reset.
+    reset: bool,
     /// What arrived after the connection was paused.
     parked: Vec<u8>,
     /// The other side closed while data was parked.
@@ -76,7 +77,7 @@ impl Sockets {
             paused: false,
             cancelling: false,
             closing: false,
-            shut: false,
+            reset: false,
             parked: Vec::new(),
             ended: false,
             kept: None,
@@ -129,6 +130,7 @@ impl Sockets {
             self.rearm.push(slot);
         }
         if s.closing {
+            s.reset = true;
             return false;
         }
         if s.paused || paused || !s.parked.is_empty() {
@@ -264,21 +266,33 @@ impl Sockets {
         }
     }
 
+    /// The connection is to end with a reset, as the kernel ends one whose input was not read.
+    pub fn reset(&mut self, conn: ConnId) {
+        if let Some(&slot) = self.by_conn.get(&conn) {
+            self.slots[slot].reset = true;
+        }
+    }
+
     /// Closes a connection: no more receives, and the descriptor goes once nothing is in flight.
-    pub fn close(&mut self, conn: ConnId) {
+    /// Whether input is left unread, the kernel sees itself, so the socket is not shut down before.
+    pub fn close(&mut self, conn: ConnId, driver: &mut Driver) {
         let Some(&slot) = self.by_conn.get(&conn) else { return };
         let s = &mut self.slots[slot];
         if s.closing {
             return;
         }
         s.closing = true;
+        // What it sent, and nobody looked at.
+        s.reset |= !s.parked.is_empty();
         if s.served {
             self.counted.ended();
         }
-        if !s.shut {
-            s.shut = true;
-            // SAFETY: the descriptor is open; shutting it down ends its pending operations.
-            unsafe { libc::shutdown(s.fd.as_raw_fd(), libc::SHUT_RDWR) };
+        let pending = [(s.receiving && !s.cancelling, Kind::Receive), (s.sending, Kind::Send)];
+        for (_, kind) in pending.into_iter().filter(|(pending, _)| *pending) {
+            let entry = opcode::AsyncCancel::new(tag::pack(kind, slot))
+                .build()
+                .user_data(tag::pack(Kind::Ignore, slot));
+            driver.push(&entry);
         }
         self.release_if_done(slot);
     }
@@ -288,8 +302,26 @@ impl Sockets {
         if s.closing && !s.receiving && !s.sending {
             let s = self.slots.remove(slot);
             self.by_conn.remove(&s.conn);
+            if s.reset {
+                abort(&s.fd);
+            }
             drop(s.fd);
             self.counted.closed(self.own);
         }
+    }
+}
+
+/// Makes closing a socket reset its connection.
+fn abort(fd: &OwnedFd) {
+    let now = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option is a `linger`, which is read only.
+    unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const now).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        );
     }
 }

@@ -46,7 +46,7 @@ pub struct Effects {
     /// Connections with something to send.
     pub send: Vec<ConnId>,
     /// Connections to close.
-    pub close: Vec<ConnId>,
+    pub close: Vec<(ConnId, bool)>,
     /// Connections to read no longer (true) or again (false), in order.
     pub flow: Vec<(ConnId, bool)>,
     /// Device operations, by the shard's position on this reactor.
@@ -282,6 +282,11 @@ impl Core {
         self.net.sent(now, conn, bytes);
     }
 
+    /// The peer sends nothing any more.
+    pub fn hung_up(&mut self, now: Timestamp, conn: ConnId) {
+        self.net.hung_up(now, conn, &mut self.shards);
+    }
+
     /// The socket is gone. The answer is the buffer that a send in flight still reads.
     pub fn closed(&mut self, now: Timestamp, conn: ConnId) -> Option<Vec<u8>> {
         self.net.closed(now, conn, &mut self.shards)
@@ -434,7 +439,7 @@ impl Core {
         into.flow.extend(
             self.net.take_flow().into_iter().map(|(c, f)| (c, f == crate::client::ReadFlow::Pause)),
         );
-        into.close.extend(self.net.take_closing().into_iter().map(|c| c.conn));
+        into.close.extend(self.net.take_closing().into_iter().map(|c| (c.conn, c.unread)));
         for (at, shard) in self.shards.0.iter_mut().enumerate() {
             shard.take_ops(|op| into.disk.push((at, op)));
         }

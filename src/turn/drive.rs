@@ -32,6 +32,8 @@ pub trait Edge {
     fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)>;
     /// Begins a send. The bytes stay in place until `Core::sent` is told.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
+    /// A connection that is about to be closed ends with a reset: it sent more than was read.
+    fn reset(&mut self, _conn: ConnId) {}
     /// Closes a connection, and tells the core that it is gone.
     fn lost(&mut self, now: Timestamp, core: &mut Core, conn: ConnId);
     /// Starts a device operation of the shard at position `shard`.
@@ -100,7 +102,7 @@ fn act<E: Edge>(now: Timestamp, core: &mut Core, edge: &mut E, effects: &mut Eff
             core.received(now, conn, &piece);
         }
         if ended {
-            edge.lost(now, core, conn);
+            core.hung_up(now, conn);
         }
         core.finish(now);
     }
@@ -111,7 +113,10 @@ fn act<E: Edge>(now: Timestamp, core: &mut Core, edge: &mut E, effects: &mut Eff
             edge.send(conn, bytes);
         }
     }
-    for conn in std::mem::take(&mut effects.close) {
+    for (conn, unread) in std::mem::take(&mut effects.close) {
+        if unread {
+            edge.reset(conn);
+        }
         edge.lost(now, core, conn);
     }
     for (shard, op) in effects.disk.drain(..) {

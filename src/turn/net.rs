@@ -189,6 +189,7 @@ impl Net {
         let state = self.clients.conn_mut(slot);
         state.last_in = now;
         if !state.is_open() {
+            state.unread = true;
             return;
         }
         if state.hold != Hold::No {
@@ -223,6 +224,8 @@ impl Net {
             self.release_hold(now, slot, js);
             if self.clients.conn(slot).is_gone() {
                 self.end_input(now, slot, js);
+            } else if self.clients.conn(slot).hung_up {
+                self.end_hung_up(now, slot, js);
             }
         }
         let behind = std::mem::replace(&mut self.runnable, waiting.collect());
@@ -279,6 +282,32 @@ impl Net {
         }
     }
 
+    /// The peer sends nothing any more. What it sent counts, and what it is to get is still sent.
+    pub fn hung_up<J: JetStream>(&mut self, now: Timestamp, conn: ConnId, js: &mut J) {
+        let Some(slot) = self.clients.slot(conn) else { return };
+        self.clients.conn_mut(slot).hung_up = true;
+        self.end_hung_up(now, slot, js);
+    }
+
+    fn end_hung_up<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
+        if self.handle_held(now, slot, js) {
+            self.close(slot, CloseReason::ClientClosed, false);
+        }
+    }
+
+    /// Handles what a connection sent before, where it sends nothing any more: that counts although
+    /// it may be early. False if some of it must wait for another turn.
+    fn handle_held<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) -> bool {
+        loop {
+            let conn = self.clients.conn(slot);
+            match conn.hold {
+                Hold::Barrier(_) if conn.is_open() => self.release_hold(now, slot, js),
+                Hold::NextTurn | Hold::Unsubscribing if conn.is_open() => return false,
+                _ => return true,
+            }
+        }
+    }
+
     /// The socket is gone. Returns the buffer that a send in flight still reads, to be kept until
     /// it completes.
     pub fn closed<J: JetStream>(
@@ -297,14 +326,8 @@ impl Net {
     /// Handles what a connection without a socket sent before: that counts although nobody waits
     /// for an answer any more. Then its subscriptions go.
     fn end_input<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
-        loop {
-            let conn = self.clients.conn(slot);
-            match conn.hold {
-                Hold::Barrier(_) if conn.is_open() => self.release_hold(now, slot, js),
-                // It is called again.
-                Hold::NextTurn | Hold::Unsubscribing if conn.is_open() => return,
-                _ => break,
-            }
+        if !self.handle_held(now, slot, js) {
+            return; // it is called again
         }
         self.clients.conn_mut(slot).ended = true;
         self.leave(slot);

@@ -19,6 +19,22 @@ struct Session<'a, J> {
     stall: i64,
 }
 
+/// What nats-server first reads of a connection's input at once, and what it does at most. It reads
+/// twice as much whenever it got all that it asked for.
+const READ_BYTES: [usize; 2] = [512, 64 << 10];
+
+/// Whether nats-server would have left something of an input of `len` bytes unread when it closed
+/// the connection for what is at `at`. An end with unread input is a reset for the client.
+fn leaves_unread(len: usize, at: usize) -> bool {
+    let [mut read, most] = READ_BYTES;
+    let mut end = read;
+    while end <= at && end < len {
+        read = (2 * read).min(most);
+        end += read;
+    }
+    end < len
+}
+
 fn reason(violation: Violation) -> CloseReason {
     match violation {
         Violation::UnknownOperation | Violation::Arguments | Violation::Headers => {
@@ -53,8 +69,16 @@ impl Net {
                 if conn.hold != Hold::No && taken < bytes.len() {
                     conn.held.extend_from_slice(&bytes[taken..]);
                 }
+                conn.unread |= !conn.is_open() && leaves_unread(bytes.len(), taken);
             }
             Err(violation) => {
+                let at = conn.parser.taken()
+                    + match violation {
+                        // As much is read before a control line is too long.
+                        Violation::ControlLine => self.clients.limits.max_control_line,
+                        _ => 0,
+                    };
+                self.clients.conn_mut(slot).unread |= leaves_unread(bytes.len(), at);
                 if violation == Violation::UnknownOperation {
                     self.error(slot, b"Unknown Protocol Operation");
                 }
@@ -321,5 +345,29 @@ impl<J: JetStream> Handler for Session<'_, J> {
 
     fn give_buffer(&mut self, buffer: Vec<u8>) {
         self.net.clients.assembly.give(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_left_unread_as_nats_server_reads_it() {
+        for (len, at, want) in [
+            (200, 0, false),
+            (512, 0, false),
+            (513, 0, true),
+            (513, 511, true),
+            (513, 512, false),
+            (1_536, 600, false),
+            (1_537, 600, true),
+            (5_006, 4_096, false),
+            (50_000, 4_096, true),
+            (128 << 10, 127 << 10, true),
+            (128 << 10, 130_600, false),
+        ] {
+            assert_eq!(leaves_unread(len, at), want, "{len} bytes, closed at {at}");
+        }
     }
 }

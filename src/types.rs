@@ -34,6 +34,15 @@ pub struct Origin {
     pub conn: ConnId,
 }
 
+/// What a connection pays for before it enters a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CreditKind {
+    /// A publish into a stream, until it is durable or refused.
+    Publish,
+    /// A request of the API, an acknowledgement or an answer to flow control, until it is handled.
+    Request,
+}
+
 pub use corelane_storage::types::{
     ConsumerId, GroupId, LogIndex, Lsn, Position, SegmentId, ShardId, StreamId, Term,
 };

@@ -20,7 +20,7 @@ pub struct Captured<'a> {
     pub headers: &'a [u8],
     /// The payload.
     pub payload: &'a [u8],
-    /// Bytes to give back through `Net::credit_return(origin.reactor, shard, bytes)` once this
-    /// message is durable or refused; 0 when none were taken.
+    /// Bytes to give back through `Net::credit_return` to `origin.reactor` once this message is
+    /// durable or refused, or this request handled; 0 when none were taken.
     pub credit_bytes: u32,
 }

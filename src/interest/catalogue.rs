@@ -3,7 +3,7 @@
 
 use super::AccountId;
 use crate::subject;
-use crate::types::{ReactorId, ShardId, StreamId};
+use crate::types::{CreditKind, ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -69,6 +69,16 @@ impl Target {
             | Target::Api { shard, .. }
             | Target::Ack { shard, .. }
             | Target::FlowControl { shard, .. } => shard,
+        }
+    }
+}
+
+impl Target {
+    /// The credit that a message to it is charged to.
+    pub fn credit(&self) -> CreditKind {
+        match self {
+            Target::Stream { .. } => CreditKind::Publish,
+            _ => CreditKind::Request,
         }
     }
 }

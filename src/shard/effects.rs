@@ -2,7 +2,7 @@
 
 use crate::interest::WatchId;
 use crate::shard::mailbox::ShardMessage;
-use crate::types::{Origin, ReactorId, ShardId, StreamId};
+use crate::types::{CreditKind, Origin, ReactorId, ShardId, StreamId};
 
 /// A message that leaves a stream.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +45,8 @@ pub enum StreamPlacement {
 pub trait ShardEffects {
     /// Sends a message.
     fn send(&mut self, message: &Outgoing<'_>);
-    /// Gives publish credit back.
-    fn credit(&mut self, reactor: ReactorId, shard: ShardId, bytes: u64);
+    /// Gives credit back.
+    fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64);
     /// Tells all reactors of a stream, before anything that is sent later.
     fn place(&mut self, placed: StreamPlacement);
     /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.

@@ -72,8 +72,8 @@ pub struct Shard {
     consumer_changed: bool,
     /// Segment and bytes that became live and were not told to the log yet.
     live: (SegmentId, u32),
-    /// Publish credit to give back, by reactor.
-    credit: Vec<u64>,
+    /// Credit to give back, by reactor and kind.
+    credit: Vec<[u64; 2]>,
     scratch: Vec<u8>,
     gone: Vec<corelane_storage::index::RemovedMessage>,
     /// Streams with something for their consumers.
@@ -138,7 +138,9 @@ impl Shard {
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         self.note_load(now);
         match m.target {
-            _ if self.stopping.is_some() => self.owe_credit(m.origin, m.credit_bytes),
+            _ if self.stopping.is_some() => {
+                self.owe_credit(m.target.credit(), m.origin, m.credit_bytes);
+            }
             Target::Stream { stream, .. } => self.publish(now, stream, m),
             _ => self.request(m),
         }

@@ -1,7 +1,7 @@
 //! What reactors tell each other beside messages, in order and before them.
 
 use crate::interest::{AccountId, StreamPlace};
-use crate::types::{ConnId, ShardId, StreamId};
+use crate::types::{ConnId, CreditKind, ShardId, StreamId};
 
 /// One entry of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,10 @@ pub enum Control {
         /// The count of the barrier answered.
         seq: u64,
     },
-    /// Bytes of publishes that no longer wait for durability.
+    /// Bytes of publishes that no longer wait for durability, or of requests that were handled.
     Credit {
+        /// What they were charged to.
+        kind: CreditKind,
         /// The shard that returns them.
         shard: ShardId,
         /// How many.

@@ -8,7 +8,7 @@ use super::net::{Delivery, Net};
 use super::{Control, Target};
 use crate::interest::{AccountId, StreamPlace, WatchId};
 use crate::shard::{Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement};
-use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 
 /// Rounds of a turn at most: what is left goes on in the next.
 const ROUNDS: usize = 4;
@@ -145,8 +145,8 @@ impl ShardEffects for Speaker<'_> {
         }
     }
 
-    fn credit(&mut self, reactor: ReactorId, shard: ShardId, bytes: u64) {
-        self.net.credit_return(reactor, shard, bytes);
+    fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64) {
+        self.net.credit_return(reactor, kind, shard, bytes);
     }
 
     fn place(&mut self, placed: StreamPlacement) {

@@ -54,6 +54,8 @@ pub struct Entry<'a> {
     pub want_return: bool,
     /// The shard at the receiver whose credit was charged for it.
     pub credit: Option<ShardId>,
+    /// The shard at the receiver whose credit for requests was charged for it.
+    pub request_credit: Option<ShardId>,
     /// How often it was handed on or back.
     pub hops: u8,
     /// Who published it.
@@ -136,8 +138,10 @@ pub fn encode(batch: &mut Vec<u8>, entry: &Entry<'_>) {
     head[32..36].copy_from_slice(&(entry.queues.0.len() as u32).to_le_bytes());
     head[36..40].copy_from_slice(&(m.headers.len() as u32).to_le_bytes());
     head[40..44].copy_from_slice(&(m.payload.len() as u32).to_le_bytes());
-    let credit = entry.credit.map_or(0, |shard| u32::from(shard.0) + 1);
-    head[44..48].copy_from_slice(&credit.to_le_bytes());
+    for (at, shard) in [(44, entry.credit), (46, entry.request_credit)] {
+        let plus_one = shard.map_or(0, |shard| shard.0 + 1);
+        head[at..at + 2].copy_from_slice(&plus_one.to_le_bytes());
+    }
     batch.reserve(total);
     batch.extend_from_slice(&head);
     batch.extend_from_slice(m.subject);
@@ -160,6 +164,8 @@ pub fn decode<'a>(batch: &mut &'a [u8]) -> Result<Option<Entry<'a>>, Malformed> 
     let word = |at: usize| -> usize {
         u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize
     };
+    let shard =
+        |at: usize| u16::from_le_bytes([head[at], head[at + 1]]).checked_sub(1).map(ShardId);
     let sizes = [word(20), word(24), word(28), word(32), word(36), word(40)];
     let total = sizes.iter().sum::<usize>() + HEADER_BYTES;
     if word(0) != total || batch.len() < total {
@@ -195,7 +201,8 @@ pub fn decode<'a>(batch: &mut &'a [u8]) -> Result<Option<Entry<'a>>, Malformed> 
     Ok(Some(Entry {
         kind,
         want_return: flags & WANT_RETURN != 0,
-        credit: word(44).checked_sub(1).map(|shard| ShardId(shard as u16)),
+        credit: shard(44),
+        request_credit: shard(46),
         hops: flags >> 4,
         origin: Origin {
             reactor: ReactorId(u16::from_le_bytes([head[6], head[7]])),
@@ -222,6 +229,7 @@ mod tests {
             kind: Kind::Deliver,
             want_return: true,
             credit: Some(ShardId(4)),
+            request_credit: Some(ShardId(6)),
             hops: 3,
             origin: Origin { reactor: ReactorId(0x0102), conn: ConnId(0x0a) },
             queues: Queues::from_bytes(queues),
@@ -248,7 +256,7 @@ mod tests {
         for size in [8u8, 3, 1, 9, 12, 2] {
             want.extend_from_slice(&[size, 0, 0, 0]);
         }
-        want.extend_from_slice(&[5, 0, 0, 0]);
+        want.extend_from_slice(&[5, 0, 7, 0]);
         want.extend_from_slice(b"_INBOX.afoor\x01\0\0\0q\0\0\0\0NATS/1.0\r\n\r\nhi");
         assert_eq!(batch, want);
         let mut at = &batch[..];

@@ -5,7 +5,7 @@ use super::control::Control;
 use super::entry::{self, Entry};
 use crate::interest::AccountId;
 use crate::interest::Change;
-use crate::types::{ConnId, ReactorId, ShardId};
+use crate::types::{ConnId, CreditKind, ReactorId, ShardId};
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -27,15 +27,17 @@ struct Credit {
 pub struct Mesh {
     own: ReactorId,
     lanes: Vec<Lane>,
-    credits: Vec<Credit>,
+    /// By shard and kind.
+    credits: Vec<[Credit; 2]>,
     /// Changes of the interest that were broadcast so far.
     changes: u64,
     backlog_bytes_max: usize,
-    credit_bytes_max: u64,
+    /// Of each shard, by kind.
+    credit_bytes_max: [u64; 2],
 }
 
 impl Mesh {
-    pub fn new(own: ReactorId, reactors: u16, backlog: usize, credit: u64) -> Self {
+    pub fn new(own: ReactorId, reactors: u16, backlog: usize, credit: [u64; 2]) -> Self {
         Mesh {
             own,
             lanes: (0..reactors).map(|_| Lane::default()).collect(),
@@ -147,42 +149,48 @@ impl Mesh {
         self.lanes.get(usize::from(to.0)).map_or(0, |l| l.messages.len())
     }
 
-    fn credit(&mut self, shard: ShardId) -> &mut Credit {
+    fn credit(&mut self, kind: CreditKind, shard: ShardId) -> &mut Credit {
         let at = usize::from(shard.0);
         if self.credits.len() <= at {
-            self.credits.resize_with(at + 1, Credit::default);
+            self.credits.resize_with(at + 1, Default::default);
         }
-        &mut self.credits[at]
+        &mut self.credits[at][kind as usize]
     }
 
-    /// Charges a publish. Returns whether the publisher has to wait.
+    /// Charges a publish or a request. Returns whether who sent it has to wait.
     #[inline]
-    pub fn credit_take(&mut self, shard: ShardId, bytes: u32) -> bool {
-        let max = self.credit_bytes_max;
-        let credit = self.credit(shard);
+    pub fn credit_take(&mut self, kind: CreditKind, shard: ShardId, bytes: u32) -> bool {
+        let max = self.credit_bytes_max[kind as usize];
+        let credit = self.credit(kind, shard);
         credit.taken += u64::from(bytes);
         credit.taken > max
     }
 
     /// Notes that a connection waits for credit.
-    pub fn credit_wait(&mut self, shard: ShardId, conn: ConnId) {
-        let waiting = &mut self.credit(shard).waiting;
+    pub fn credit_wait(&mut self, kind: CreditKind, shard: ShardId, conn: ConnId) {
+        let waiting = &mut self.credit(kind, shard).waiting;
         if waiting.last() != Some(&conn) {
             waiting.push(conn);
         }
     }
 
     /// Gives credit back; `resumed` gets those who waited, once half of it is free.
-    pub fn credit_give(&mut self, shard: ShardId, bytes: u64, resumed: &mut Vec<ConnId>) {
-        let half = self.credit_bytes_max / 2;
-        let credit = self.credit(shard);
+    pub fn credit_give(
+        &mut self,
+        kind: CreditKind,
+        shard: ShardId,
+        bytes: u64,
+        resumed: &mut Vec<ConnId>,
+    ) {
+        let half = self.credit_bytes_max[kind as usize] / 2;
+        let credit = self.credit(kind, shard);
         credit.taken = credit.taken.saturating_sub(bytes);
         if credit.taken <= half {
             resumed.append(&mut credit.waiting);
         }
     }
 
-    pub fn credit_taken(&self, shard: ShardId) -> u64 {
-        self.credits.get(usize::from(shard.0)).map_or(0, |c| c.taken)
+    pub fn credit_taken(&self, kind: CreditKind, shard: ShardId) -> u64 {
+        self.credits.get(usize::from(shard.0)).map_or(0, |c| c[kind as usize].taken)
     }
 }

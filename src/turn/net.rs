@@ -12,7 +12,7 @@ use crate::client::{
     PauseReason, ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
-use crate::types::{ConnId, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -58,6 +58,10 @@ pub struct NetConfig {
     pub backlog_bytes_max: usize,
     /// Bytes of publishes from this reactor that may wait for durability in one shard.
     pub credit_bytes_max: u64,
+    /// The same of requests that wait to be handled.
+    pub request_credit_bytes_max: u64,
+    /// Requests of the API that may wait on the node.
+    pub requests_max: u32,
     /// The settings at first.
     pub settings: Arc<Settings>,
 }
@@ -68,6 +72,10 @@ pub struct NetConfig {
 const BACKLOG_PART: usize = 16;
 /// Bytes of publishes that may wait for durability on a node, by default.
 pub const PUBLISH_CREDIT_BYTES: u64 = 64 << 20;
+/// Bytes of requests that may wait on a node.
+pub const REQUEST_CREDIT_BYTES: u64 = 8 << 20;
+/// Requests of the API that may wait on a node, by default: JetStream's `request_queue_limit`.
+pub const REQUESTS_MAX: u32 = 10_000;
 
 impl NetConfig {
     /// Defaults for one reactor of `reactors`, which host `shards` shards.
@@ -81,9 +89,16 @@ impl NetConfig {
             backlog_bytes_max: (settings.limits.max_pending / BACKLOG_PART)
                 .clamp(64 << 10, 1 << 20),
             credit_bytes_max: PUBLISH_CREDIT_BYTES / parts,
+            request_credit_bytes_max: REQUEST_CREDIT_BYTES / parts,
+            requests_max: REQUESTS_MAX,
             settings,
         }
     }
+}
+
+/// So many requests take all of the node's credit for them.
+fn request_bytes_min(requests_max: u32) -> u32 {
+    (REQUEST_CREDIT_BYTES / u64::from(requests_max.max(1))) as u32
 }
 
 /// An answer of a shard, to be routed where the request came from.
@@ -122,6 +137,8 @@ pub struct Net {
     /// Connections whose subscriptions are being removed.
     pub(super) leaving: VecDeque<u32>,
     pub(super) work: Work,
+    /// What a request of the API is charged at least.
+    pub(super) request_bytes_min: u32,
     pub(super) picks: Vec<(ReactorId, u32)>,
     pub(super) names: Vec<u8>,
     pub(super) reactors: Vec<ReactorId>,
@@ -142,8 +159,9 @@ impl Net {
                 own,
                 config.reactors,
                 config.backlog_bytes_max,
-                config.credit_bytes_max,
+                [config.credit_bytes_max, config.request_credit_bytes_max],
             ),
+            request_bytes_min: request_bytes_min(config.requests_max),
             timers: Timers::default(),
             random: Random::new(seed),
             single: config.reactors <= 1,
@@ -372,7 +390,7 @@ impl Net {
                     self.mesh.send_control(from, Control::BarrierDone { seq });
                 }
                 Control::BarrierDone { seq } => self.barrier_done(from, seq),
-                Control::Credit { shard, bytes } => self.credit_home(shard, bytes),
+                Control::Credit { kind, shard, bytes } => self.credit_home(kind, shard, bytes),
                 Control::Stall { conn, ns } => {
                     if let Some(slot) = self.clients.slot(conn) {
                         self.stall(now, slot, ns);
@@ -582,21 +600,22 @@ impl Net {
         self.interest.unwatch(watch);
     }
 
-    /// Publishes of `from` that a local shard captured no longer wait for durability.
-    pub fn credit_return(&mut self, from: ReactorId, shard: ShardId, bytes: u64) {
+    /// Publishes of `from` that a local shard captured no longer wait for durability, or requests
+    /// were handled.
+    pub fn credit_return(&mut self, from: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64) {
         if bytes == 0 {
             return;
         }
         if from == self.own {
-            self.credit_home(shard, bytes);
+            self.credit_home(kind, shard, bytes);
         } else {
-            self.mesh.send_control(from, Control::Credit { shard, bytes });
+            self.mesh.send_control(from, Control::Credit { kind, shard, bytes });
         }
     }
 
-    fn credit_home(&mut self, shard: ShardId, bytes: u64) {
+    fn credit_home(&mut self, kind: CreditKind, shard: ShardId, bytes: u64) {
         let mut resumed = Vec::new();
-        self.mesh.credit_give(shard, bytes, &mut resumed);
+        self.mesh.credit_give(kind, shard, bytes, &mut resumed);
         self.unpause(&resumed, PauseReason::Credit);
     }
 
@@ -681,9 +700,9 @@ impl Net {
         self.mesh.messages_pending(to)
     }
 
-    /// Bytes of this reactor's publishes that wait for durability in `shard`.
-    pub fn credit_taken(&self, shard: ShardId) -> u64 {
-        self.mesh.credit_taken(shard)
+    /// Bytes of this reactor's publishes or requests that wait in `shard`.
+    pub fn credit_taken(&self, kind: CreditKind, shard: ShardId) -> u64 {
+        self.mesh.credit_taken(kind, shard)
     }
 
     /// True if `take_watch_events` has something to look at.

@@ -8,7 +8,7 @@ use super::trace::TraceOnly;
 use super::user_info;
 use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
-use crate::types::{ConnId, ReactorId, Timestamp};
+use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
 
 /// The account of all connections, for now.
 pub(super) const ACCOUNT: AccountId = AccountId(0);
@@ -32,9 +32,25 @@ pub(super) struct Source {
     pub hops: u8,
 }
 
+/// Bytes charged for a request of the API beside its own: about what it takes in memory while it
+/// waits and is handled.
+const REQUEST_OVERHEAD_BYTES: u32 = 1024;
+/// The same of an acknowledgement.
+const ACK_OVERHEAD_BYTES: u32 = 256;
+
 /// What a publish costs while it waits for durability.
 fn credit_bytes(message: &Message<'_>) -> u32 {
     (message.subject.len() + message.body_bytes()) as u32 + CREDIT_OVERHEAD_BYTES
+}
+
+/// What a request, an acknowledgement or an answer to flow control costs while it waits. The same
+/// on every reactor.
+fn request_bytes(message: &Message<'_>, api_bytes_min: u32) -> u32 {
+    let own = (message.subject.len() + message.reply.len() + message.body_bytes()) as u32;
+    match message.subject.starts_with(b"$JS.API.") {
+        true => (own + REQUEST_OVERHEAD_BYTES).max(api_bytes_min),
+        false => own + ACK_OVERHEAD_BYTES,
+    }
 }
 
 /// Who outside the interest takes a subject of the server's own.
@@ -150,8 +166,8 @@ impl Net {
             let again = plan.streams[..at].iter().any(|s| s.reactor == stream.reactor);
             if source.charged && !again {
                 bytes = credit_bytes(message);
-                if self.mesh.credit_take(stream.shard, bytes) {
-                    waits = Some(stream.shard);
+                if self.mesh.credit_take(CreditKind::Publish, stream.shard, bytes) {
+                    waits = Some((CreditKind::Publish, stream.shard));
                 }
             }
             if stream.reactor == self.own {
@@ -162,11 +178,19 @@ impl Net {
         }
         let mut remote = None;
         if let Some(destination) = destination {
+            let (kind, shard) = (CreditKind::Request, destination.target.shard());
+            let bytes = match source.charged {
+                true => request_bytes(message, self.request_bytes_min),
+                false => 0,
+            };
+            if bytes > 0 && self.mesh.credit_take(kind, shard, bytes) {
+                waits = Some((kind, shard));
+            }
             if destination.reactor == self.own {
-                js.capture(now, &captured(destination.target, source.origin, message, 0));
+                js.capture(now, &captured(destination.target, source.origin, message, bytes));
                 taken += 1;
             } else {
-                remote = Some(destination.reactor);
+                remote = Some(destination);
             }
         }
         let sent = if self.picks.is_empty() && remote.is_none() && plan.reactors.is_empty() {
@@ -174,8 +198,8 @@ impl Net {
         } else {
             self.send_remote(id, remote, &source, message, taken == 0)
         };
-        if let (Some(shard), Some(slot)) = (waits, source.slot) {
-            self.mesh.credit_wait(shard, source.origin.conn);
+        if let (Some((kind, shard)), Some(slot)) = (waits, source.slot) {
+            self.mesh.credit_wait(kind, shard, source.origin.conn);
             self.clients.pause(slot, PauseReason::Credit);
         }
         self.settle();
@@ -186,7 +210,7 @@ impl Net {
     fn send_remote(
         &mut self,
         id: PlanId,
-        destination: Option<ReactorId>,
+        destination: Option<Destination>,
         source: &Source,
         message: &Message<'_>,
         nobody_here: bool,
@@ -196,7 +220,8 @@ impl Net {
         reactors.clear();
         reactors.extend_from_slice(&plan.reactors);
         if !self.picks.is_empty() || destination.is_some() {
-            reactors.extend(self.picks.iter().map(|&(reactor, _)| reactor).chain(destination));
+            let picked = self.picks.iter().map(|&(reactor, _)| reactor);
+            reactors.extend(picked.chain(destination.map(|d| d.reactor)));
             reactors.sort_unstable();
             reactors.dedup();
         }
@@ -214,6 +239,9 @@ impl Net {
                     true => plan.streams.iter().find(|s| s.reactor == reactor).map(|s| s.shard),
                     false => None,
                 },
+                request_credit: destination
+                    .filter(|d| source.charged && d.reactor == reactor)
+                    .map(|d| d.target.shard()),
                 hops: source.hops,
                 origin: source.origin,
                 queues: Queues::from_bytes(&names),
@@ -242,6 +270,7 @@ impl Net {
             kind,
             want_return: false,
             credit: None,
+            request_credit: None,
             hops: 0,
             origin: if kind == Kind::Nobody { to } else { self.server() },
             queues: Queues::default(),
@@ -334,15 +363,23 @@ impl Net {
         }
         if let Some(shard) = credit {
             // The stream is gone: nothing here will give the credit back.
-            let bytes = u64::from(credit_bytes(message));
-            self.mesh.send_control(entry.origin.reactor, Control::Credit { shard, bytes });
+            let (kind, bytes) = (CreditKind::Publish, u64::from(credit_bytes(message)));
+            self.mesh.send_control(entry.origin.reactor, Control::Credit { kind, shard, bytes });
         }
+        let mut credit = entry.request_credit;
+        let bytes = request_bytes(message, self.request_bytes_min);
         if let Some(found) = self.interest.destination(message.account, message.subject)
             && all
             && found.reactor == self.own
         {
-            js.capture(now, &captured(found.target, entry.origin, message, 0));
+            let charged = credit.take_if(|shard| *shard == found.target.shard()).is_some();
+            let bytes = if charged { bytes } else { 0 };
+            js.capture(now, &captured(found.target, entry.origin, message, bytes));
             taken += 1;
+        }
+        if let Some(shard) = credit {
+            let (kind, bytes) = (CreditKind::Request, u64::from(bytes));
+            self.mesh.send_control(entry.origin.reactor, Control::Credit { kind, shard, bytes });
         }
         let whole = all && taken == 0 && entry.want_return;
         if (whole || !missing.is_empty()) && entry.hops < HOPS_MAX {
@@ -352,6 +389,7 @@ impl Net {
                 hops: entry.hops + 1,
                 queues: Queues::from_bytes(queues),
                 credit: None,
+                request_credit: None,
                 ..*entry
             };
             self.mesh.send(from, &back);
@@ -413,6 +451,7 @@ impl Net {
                 kind: Kind::Queue,
                 want_return: only && source.wants_answer,
                 credit: None,
+                request_credit: None,
                 hops: source.hops,
                 origin: source.origin,
                 queues: Queues::from_bytes(&self.names),

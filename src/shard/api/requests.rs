@@ -2,6 +2,7 @@
 //! from its beginning.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
@@ -18,10 +19,13 @@ use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::jobs::Job;
 use crate::shard::mailbox::Requester;
 use crate::stream::headers::header;
-use crate::types::{Origin, Timestamp};
+use crate::types::{CreditKind, Origin, Timestamp};
 
 /// Requests handled in one step.
 const STEP_MAX: usize = 256;
+
+/// Places for requests that an empty inbox keeps at most.
+const INBOX_KEPT: usize = 1024;
 
 /// A request, owned.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Request {
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
     pub counted: std::cell::Cell<bool>,
+    /// Credit to give back once it is handled.
+    pub credit: u32,
     /// What it has seen so far.
     pub walk: RefCell<Walk>,
 }
@@ -76,6 +82,7 @@ impl Request {
             required_level: required_level(m.headers),
             payload: m.payload.into(),
             counted: std::cell::Cell::new(false),
+            credit: m.credit_bytes,
             walk: RefCell::default(),
         }
     }
@@ -122,6 +129,9 @@ impl Shard {
             self.run_request(now, request, out);
         }
         self.tally.note(Handler::Requests, before);
+        if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT {
+            self.inbox = VecDeque::new();
+        }
     }
 
     /// Runs a request as far as it goes.
@@ -132,7 +142,7 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         match self.handle(now, &r, out) {
-            Ok(()) => {}
+            Ok(()) => self.owe_credit(CreditKind::Request, r.origin, r.credit),
             Err(Wait::Read(read)) => self.waiting.push((read, r)),
             Err(Wait::Changed) => self.held_back.push(r),
             Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),

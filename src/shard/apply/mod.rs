@@ -12,7 +12,7 @@ use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::{NO_SEGMENT, Shard};
-use crate::types::{Origin, ShardId, Timestamp};
+use crate::types::{CreditKind, Origin, ReactorId, ShardId, Timestamp};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
 /// cut the acknowledgements of small messages into more sends than they need.
@@ -109,7 +109,7 @@ impl Shard {
             }
             self.live.1 += s.size;
         }
-        self.owe_credit(s.origin, s.credit);
+        self.owe_credit(CreditKind::Publish, s.origin, s.credit);
         let slot = s.slot as usize;
         if self.streams[slot].retention.is_limited() {
             let before = self.tally.work;
@@ -141,7 +141,7 @@ impl Shard {
             });
         }
         queue.pop_bytes(len);
-        self.owe_credit(a.origin, a.credit);
+        self.owe_credit(CreditKind::Publish, a.origin, a.credit);
     }
 
     /// A message left a stream: its bytes are dead, and consumers no longer count it.
@@ -200,23 +200,25 @@ impl Shard {
         self.live = (NO_SEGMENT, 0);
     }
 
-    /// Notes publish credit that goes home at the end of the turn.
-    pub(in crate::shard) fn owe_credit(&mut self, origin: Origin, bytes: u32) {
+    /// Notes credit that goes home at the end of the turn.
+    pub(in crate::shard) fn owe_credit(&mut self, kind: CreditKind, origin: Origin, bytes: u32) {
         if bytes == 0 {
             return;
         }
         let at = usize::from(origin.reactor.0);
         if self.credit.len() <= at {
-            self.credit.resize(at + 1, 0);
+            self.credit.resize(at + 1, [0; 2]);
         }
-        self.credit[at] += u64::from(bytes);
+        self.credit[at][kind as usize] += u64::from(bytes);
     }
 
     fn return_credit(&mut self, out: &mut impl ShardEffects) {
-        for (reactor, bytes) in self.credit.iter_mut().enumerate() {
-            if *bytes > 0 {
-                out.credit(crate::types::ReactorId(reactor as u16), self.id, *bytes);
-                *bytes = 0;
+        for (reactor, owed) in self.credit.iter_mut().enumerate() {
+            for kind in [CreditKind::Publish, CreditKind::Request] {
+                let bytes = std::mem::take(&mut owed[kind as usize]);
+                if bytes > 0 {
+                    out.credit(ReactorId(reactor as u16), kind, self.id, bytes);
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::shard::apply::pending::StoreItem;
 use crate::shard::streams::memory::Message;
 use crate::stream::admission::{Admitted, Publish, stored_size};
 use crate::stream::headers::without_server_fields;
-use crate::types::{Origin, Position, StreamId, Timestamp};
+use crate::types::{CreditKind, Origin, Position, StreamId, Timestamp};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
@@ -27,7 +27,7 @@ impl Shard {
         let slot = match self.slots.get(&stream) {
             Some(&slot) if !self.streams[slot].removing => slot,
             _ => {
-                self.owe_credit(origin, m.credit_bytes);
+                self.owe_credit(CreditKind::Publish, origin, m.credit_bytes);
                 return;
             }
         };

@@ -15,7 +15,7 @@ use crate::meta::MetaLimits;
 use crate::shard::checkpoint::CheckpointOptions;
 use crate::shard::streams::read::Fetched;
 use crate::turn::Captured;
-use crate::types::{Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
 
 const ID: ShardId = ShardId(0);
 
@@ -45,7 +45,7 @@ impl ShardEffects for Recorder {
         let (to, reply, payload) = (text(m.to), text(m.reply), text(m.payload));
         self.sent.push(Sent { to, reply, payload });
     }
-    fn credit(&mut self, _: ReactorId, _: ShardId, _: u64) {}
+    fn credit(&mut self, _: ReactorId, _: CreditKind, _: ShardId, _: u64) {}
     fn place(&mut self, placed: StreamPlacement) {
         match placed {
             StreamPlacement::Here { id, name, .. } => {

@@ -82,8 +82,8 @@ fn a_paused_connection_is_never_stale() {
     node.pass(3600 * SECOND);
     assert_eq!(node.closed(conn), None);
     let bytes: u64 = node.shards[0].got.iter().map(|g| u64::from(g.credit)).sum();
-    assert_eq!(node.nets[0].credit_taken(ShardId(0)), bytes);
-    node.nets[0].credit_return(ReactorId(0), ShardId(0), bytes);
+    assert_eq!(node.nets[0].credit_taken(CreditKind::Publish, ShardId(0)), bytes);
+    node.nets[0].credit_return(ReactorId(0), CreditKind::Publish, ShardId(0), bytes);
     node.effects(0);
     assert!(!node.seen[&conn].paused);
 }

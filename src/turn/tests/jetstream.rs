@@ -30,11 +30,11 @@ fn a_publish_reaches_subscribers_and_the_stream_s_shard_once() {
         assert_eq!(node.shards[owner].got, [want]);
         let all: usize = node.shards.iter().map(|s| s.got.len()).sum();
         assert_eq!(all, 1);
-        assert_eq!(node.nets[publisher].credit_taken(shard), 75);
-        node.nets[owner].credit_return(ReactorId(publisher as u16), shard, 75);
+        assert_eq!(node.nets[publisher].credit_taken(CreditKind::Publish, shard), 75);
+        node.nets[owner].credit_return(ReactorId(publisher as u16), CreditKind::Publish, shard, 75);
         node.effects(owner);
         node.settle();
-        assert_eq!(node.nets[publisher].credit_taken(shard), 0);
+        assert_eq!(node.nets[publisher].credit_taken(CreditKind::Publish, shard), 0);
     }
 }
 
@@ -162,10 +162,10 @@ fn a_publish_to_a_stream_that_is_just_gone_is_answered_and_its_credit_comes_home
     node.send(conn, "SUB r 1\r\nPUB s r 1\r\nx\r\n");
     node.nets[1].announce_stream_removed(S);
     node.effects(1);
-    assert!(node.nets[0].credit_taken(ShardId(1)) > 0);
+    assert!(node.nets[0].credit_taken(CreditKind::Publish, ShardId(1)) > 0);
     node.settle();
     assert!(node.read(conn).contains("NATS/1.0 503\r\nNats-Subject: s\r\n"));
-    assert_eq!(node.nets[0].credit_taken(ShardId(1)), 0);
+    assert_eq!(node.nets[0].credit_taken(CreditKind::Publish, ShardId(1)), 0);
     assert_eq!(node.shards[1].got, []);
 }
 
@@ -186,10 +186,68 @@ fn publishers_wait_when_too_much_waits_for_durability() {
         node.pass(SECOND);
         for got in std::mem::take(&mut node.shards[owner].got) {
             let shard = ShardId(owner as u16);
-            node.nets[owner].credit_return(got.origin.reactor, shard, u64::from(got.credit));
+            node.nets[owner].credit_return(
+                got.origin.reactor,
+                CreditKind::Publish,
+                shard,
+                u64::from(got.credit),
+            );
         }
         node.effects(owner);
         node.settle();
         assert!(!node.seen[&conn].paused);
     }
+}
+
+#[test]
+fn who_floods_requests_waits_until_they_are_handled() {
+    for owner in [0, 1] {
+        for subject in ["$JS.API.STREAM.INFO.S", "$JS.ACK.S.C.1.2.3.4.5", "$JS.FC.S.C.x"] {
+            let mut node = Node::new(2, 1);
+            for net in &mut node.nets {
+                net.set_jetstream(true);
+            }
+            node.stream(owner, 5, "S", &["s"]);
+            let (conn, publisher) = (node.client(0), node.client(0));
+            let (shard, kind) = (ShardId(owner as u16), CreditKind::Request);
+            let text = format!("PUB {subject} r 0\r\n\r\n").repeat(1000);
+            let mut reads = 0;
+            while !node.seen[&conn].paused {
+                node.ask(conn, &text);
+                reads += 1;
+                assert!(reads < 20, "it is read on and on");
+            }
+            assert!(node.nets[0].credit_taken(kind, shard) > 0);
+            node.ask(publisher, "PUB s 1\r\nx\r\n");
+            assert!(!node.seen[&publisher].paused, "publishes have credit of their own");
+            node.pass(3600 * SECOND);
+            assert_eq!(node.closed(conn), None, "nor is it called stale");
+            for got in std::mem::take(&mut node.shards[owner].got) {
+                let (to, kind) = (got.origin.reactor, got.target.credit());
+                node.nets[owner].credit_return(to, kind, shard, u64::from(got.credit));
+            }
+            node.effects(owner);
+            node.settle();
+            assert!(!node.seen[&conn].paused);
+            for kind in [CreditKind::Publish, CreditKind::Request] {
+                assert_eq!(node.nets[0].credit_taken(kind, shard), 0, "all credit is home");
+            }
+        }
+    }
+}
+
+#[test]
+fn credit_of_a_request_for_a_stream_that_is_just_gone_comes_home() {
+    let mut node = Node::new(2, 1);
+    for net in &mut node.nets {
+        net.set_jetstream(true);
+    }
+    node.stream(1, 5, "S", &["s"]);
+    let conn = node.client(0);
+    node.send(conn, "SUB r 1\r\nPUB $JS.ACK.S.C.1.2.3.4.5 r 0\r\n\r\n");
+    assert!(node.nets[0].credit_taken(CreditKind::Request, ShardId(1)) > 0);
+    node.nets[1].announce_stream_removed(S);
+    node.settle();
+    assert_eq!(node.nets[0].credit_taken(CreditKind::Request, ShardId(1)), 0);
+    assert!(node.read(conn).contains("NATS/1.0 503"));
 }

@@ -11,7 +11,7 @@ use super::jetstream::{Captured, JetStream, Target};
 use super::*;
 use crate::client::{CloseReason, Limits, ReadFlow, ServerInfo};
 use crate::interest::{AccountId, Random};
-use crate::types::{ConnId, ReactorId, ShardId, Timestamp};
+use crate::types::{ConnId, CreditKind, ReactorId, ShardId, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

@@ -382,3 +382,59 @@ fn connections_take_no_descriptor_from_the_log() {
         });
     }
 }
+
+/// Resident memory of a broker that is flooded with requests.
+const FLOODED_BYTES_MAX: u64 = 96 << 20;
+
+#[test]
+fn a_flood_of_requests_takes_little_memory_and_gives_it_back() {
+    let _alone = alone();
+    let server = start("");
+    let mut client = connect(server.port());
+    let made = request(&mut client, "$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#);
+    assert!(made.contains("\"config\""), "{made}");
+    client.set_write_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let flood = std::thread::spawn(move || {
+        let lines = b"PUB $JS.API.STREAM.INFO.S _Q 0\r\n\r\n".repeat(1000);
+        for _ in 0..500 {
+            client.write_all(&lines).expect("it is read on, if slowly");
+        }
+    });
+    let mut peak = 0;
+    while !flood.is_finished() {
+        peak = peak.max(resident(&server));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    flood.join().expect("all is sent");
+    assert!(peak <= FLOODED_BYTES_MAX, "{} KiB while flooded", peak >> 10);
+    eventually("memory comes back", || resident(&server) <= IDLE_BYTES_MAX);
+    println!("{} KiB while flooded, {} KiB afterwards", peak >> 10, resident(&server) >> 10);
+}
+
+#[test]
+fn a_client_with_many_subscriptions_leaves_without_holding_up_others() {
+    let _alone = alone();
+    const MANY: usize = 100_000;
+    /// A search for each subscription takes seconds; the rest is left to a busy machine.
+    const HELD_UP_MAX: Duration = Duration::from_millis(100);
+    let server = start("");
+    for form in ["SUB one {}\r\n", "SUB one group {}\r\n", "SUB many.{} {}\r\n"] {
+        let mut leaves = connect(server.port());
+        let text: String = (0..MANY).map(|i| form.replace("{}", &i.to_string())).collect();
+        leaves.write_all(text.as_bytes()).expect("subscriptions");
+        leaves.write_all(b"PING\r\n").expect("a ping");
+        read_until(&mut leaves, b"PONG\r\n");
+        let mut stays = connect(server.port());
+        drop(leaves);
+        let mut longest = Duration::ZERO;
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            let begun = Instant::now();
+            stays.write_all(b"PING\r\n").expect("a ping");
+            read_until(&mut stays, b"PONG\r\n");
+            longest = longest.max(begun.elapsed());
+        }
+        println!("{form:?}: the longest round trip took {longest:.1?}");
+        assert!(longest <= HELD_UP_MAX, "{form:?}: {longest:.1?}");
+    }
+}

@@ -3,17 +3,16 @@
 use super::settings::{
     AckPolicy, ConsumerSettings, Mode, PullSettings, PushSettings, ReplayPolicy,
 };
-use crate::api::types::{self, ConsumerConfig};
+use crate::api::types::{self, ConsumerConfig, StorageType, StreamConfig};
 
 impl ConsumerSettings {
-    /// Settings from a checked configuration whose defaults are filled in. `rate_burst_bytes` is
-    /// the stream's `max_msg_size` or the server's `max_payload`.
-    pub fn from_config(
-        stream: &str,
-        name: &str,
-        c: &ConsumerConfig,
-        rate_burst_bytes: u64,
-    ) -> Self {
+    /// Settings from a checked configuration whose defaults are filled in; `max_payload` is the
+    /// server's.
+    pub fn of(stream: &StreamConfig, name: &str, c: &ConsumerConfig, max_payload: u64) -> Self {
+        let rate_burst_bytes = match stream.max_msg_size {
+            n if n > 0 => n as u64,
+            _ => max_payload,
+        };
         let mode = if c.is_push() {
             Mode::Push(PushSettings {
                 deliver_subject: c.deliver_subject.clone().into_bytes(),
@@ -31,7 +30,7 @@ impl ConsumerSettings {
             })
         };
         ConsumerSettings {
-            stream: stream.as_bytes().to_vec(),
+            stream: stream.name.as_bytes().to_vec(),
             name: name.as_bytes().to_vec(),
             mode,
             ack_policy: match c.ack_policy {
@@ -50,7 +49,7 @@ impl ConsumerSettings {
                 types::ReplayPolicy::Original => ReplayPolicy::Original,
             },
             inactive_threshold: c.inactive_threshold,
-            volatile: c.mem_storage,
+            volatile: c.mem_storage || stream.storage == StorageType::Memory,
         }
     }
 }
@@ -75,11 +74,12 @@ mod tests {
             mem_storage: true,
             ..Default::default()
         };
-        let s = ConsumerSettings::from_config("S", "C", &c, 7);
+        let stream = StreamConfig { name: "S".to_owned(), ..Default::default() };
+        let s = ConsumerSettings::of(&stream, "C", &c, 7);
         assert_eq!((s.max_deliver, s.max_ack_pending, s.volatile), (0, 0, true));
         assert_eq!(s.pull().map(|p| p.max_waiting), Some(512));
         let push = ConsumerConfig { deliver_subject: "d".to_owned(), max_deliver: 3, ..c };
-        let s = ConsumerSettings::from_config("S", "C", &push, 7);
+        let s = ConsumerSettings::of(&stream, "C", &push, 7);
         assert_eq!(s.max_deliver, 3);
         assert_eq!(s.push().map(|p| p.rate_burst_bytes), Some(7));
     }

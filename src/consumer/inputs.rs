@@ -1,10 +1,10 @@
 //! What happens to a consumer: requests, acknowledgements, interest, removals, time and
 //! configuration.
 
-use super::ledger::Op;
-use super::machine::Consumer;
+use super::delivery::Delivery;
+use super::ledger::{Ledger, Op};
 use super::request::{AckKind, AckSubject, duration_text};
-use super::settings::{AckPolicy, ConsumerSettings, Mode, Origin, PullSettings};
+use super::settings::{AckPolicy, Mode, Origin, PullSettings};
 use super::sink::Sink;
 use super::status::{self, Closing};
 use super::unacked::EXPIRE_MAX;
@@ -17,7 +17,7 @@ const EXPIRES_NS_MIN: i64 = 100;
 /// Inboxes that are looked at, whether somebody still listens there, in one go.
 pub const GONE_CHECKS_MAX: usize = 1_024;
 
-impl Consumer {
+impl Delivery {
     /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with
     /// `origin`.
     pub fn pull(
@@ -28,7 +28,7 @@ impl Consumer {
         origin: Origin,
         sink: &mut dyn Sink,
     ) {
-        let Mode::Pull(limits) = &self.settings.mode else {
+        let Mode::Pull(limits) = &self.view.settings.mode else {
             return sink.status(inbox, Some(origin), status::PUSH_BASED, b"");
         };
         if self.deleted {
@@ -49,7 +49,7 @@ impl Consumer {
         let max_waiting = limits.max_waiting;
         self.expire_requests(now, sink);
         if request.no_wait {
-            let there = self.pending() + self.ledger.unacked.queued() as u64;
+            let there = self.pending() + self.view.unacked.queued() as u64;
             if there == 0 && request.expires == 0 {
                 return sink.status(inbox, Some(origin), status::NO_MESSAGES, b"");
             }
@@ -86,8 +86,12 @@ impl Consumer {
         origin: Origin,
         sink: &mut dyn Sink,
     ) -> bool {
-        if self.settings.ack_policy == AckPolicy::None || self.deleted {
+        if self.view.settings.ack_policy == AckPolicy::None || self.deleted {
             return false;
+        }
+        if self.is_overfull() {
+            // Without room in the log nothing is taken in; the client asks again.
+            return true;
         }
         // Whoever acknowledges is at work, whatever it says and of which message.
         self.active_at = self.active_at.max(now.0);
@@ -119,22 +123,22 @@ impl Consumer {
     /// A message is done; false if its delivery cannot have happened.
     fn done(&mut self, now: Timestamp, ack: &AckSubject) -> bool {
         let seq = ack.seq;
-        if seq >= self.ledger.next_seq {
+        if seq >= self.view.next_seq {
             return self.done_ahead(now, ack);
         }
-        if self.settings.ack_policy == AckPolicy::All {
-            if seq > self.ledger.floor_seq && ack.consumer_seq > self.ledger.floor_cseq {
+        if self.view.settings.ack_policy == AckPolicy::All {
+            if seq > self.view.floor_seq && ack.consumer_seq > self.view.floor_cseq {
                 self.acked_at = Some(now);
-                self.ledger.change(Op::AckedAll { seq, consumer_seq: ack.consumer_seq });
+                self.change(Op::AckedAll { seq, consumer_seq: ack.consumer_seq });
             }
             return true;
         }
         self.acked_at = Some(now);
-        if self.ledger.unacked.get(seq).is_some() {
-            self.ledger.change(Op::Acked { seq });
-        } else if self.ledger.concerns(seq) {
+        if self.view.unacked.get(seq).is_some() {
+            self.change(Op::Acked { seq });
+        } else if self.view.concerns(seq) {
             // It was dropped after its last delivery; now it is done after all.
-            self.ledger.change(Op::Removed { seq });
+            self.change(Op::Removed { seq });
         }
         true
     }
@@ -146,13 +150,13 @@ impl Consumer {
         if ack.seq > last_seq || ack.consumer_seq > last_cseq {
             return false;
         }
-        if self.ledger.is_ahead(ack.seq) {
+        if self.view.is_ahead(ack.seq) {
             return true;
         }
-        if self.settings.ack_policy == AckPolicy::All {
-            self.ledger.change(Op::AheadAll { seq: ack.seq });
-        } else if self.ledger.may_ahead() {
-            self.ledger.change(Op::Ahead { seq: ack.seq });
+        if self.view.settings.ack_policy == AckPolicy::All {
+            self.change(Op::AheadAll { seq: ack.seq });
+        } else if self.view.may_ahead() {
+            self.change(Op::Ahead { seq: ack.seq });
         } else {
             return false;
         }
@@ -161,9 +165,9 @@ impl Consumer {
     }
 
     fn nak(&mut self, now: Timestamp, ack: &AckSubject, delay: Option<i64>) {
-        let known = ack.consumer_seq > self.ledger.floor_cseq
-            && ack.consumer_seq <= self.ledger.next_cseq
-            && self.ledger.unacked.get(ack.seq).is_some();
+        let known = ack.consumer_seq > self.view.floor_cseq
+            && ack.consumer_seq <= self.view.next_cseq
+            && self.view.unacked.get(ack.seq).is_some();
         if !known {
             return;
         }
@@ -171,27 +175,27 @@ impl Consumer {
             Some(delay) => {
                 self.due_at(ack.seq, now.0.saturating_add(delay));
             }
-            None if !self.ledger.unacked.is_queued(ack.seq) => {
+            None if !self.view.unacked.is_queued(ack.seq) => {
                 self.due_at(ack.seq, now.0);
-                self.ledger.unacked.queue(ack.seq);
+                self.view.unacked.queue(ack.seq);
             }
             None => {}
         }
     }
 
     fn progressing(&mut self, now: Timestamp, seq: u64) {
-        if self.ledger.unacked.is_queued(seq) {
+        if self.view.unacked.is_queued(seq) {
             return;
         }
-        if let Some(slot) = self.ledger.unacked.get(seq) {
-            self.due_at(seq, now.0.saturating_add(self.settings.wait_after(slot.deliveries)));
+        if let Some(slot) = self.view.unacked.get(seq) {
+            self.due_at(seq, now.0.saturating_add(self.view.settings.wait_after(slot.deliveries)));
         }
     }
 
     /// A message is to be delivered again at this time. Somebody may work on it until then.
     fn due_at(&mut self, seq: u64, due: i64) {
         self.wait_end = self.wait_end.max(due);
-        self.ledger.change(Op::Due { seq, due });
+        self.change(Op::Due { seq, due });
     }
 
     /// A message to a `$JS.FC.` subject. True if the window moved.
@@ -221,12 +225,12 @@ impl Consumer {
 
     /// A message left the stream.
     pub fn removed(&mut self, now: Timestamp, seq: u64) {
-        if self.ledger.concerns(seq) {
-            if self.ledger.unacked.get(seq).is_some() {
+        if self.view.concerns(seq) {
+            if self.view.unacked.get(seq).is_some() {
                 // nats-server takes it for acknowledged.
                 self.acked_at = Some(now);
             }
-            self.ledger.change(Op::Removed { seq });
+            self.change(Op::Removed { seq });
         }
     }
 
@@ -234,18 +238,18 @@ impl Consumer {
     /// `below` is the first sequence that is there, or the last sequence + 1.
     pub fn purged_below(&mut self, below: u64) {
         let watched = self.watched().is_some_and(|(first, _)| first < below);
-        if watched || self.ledger.next_seq < below || self.ledger.floor_seq + 1 < below {
-            self.ledger.change(Op::Purged { below });
+        if watched || self.view.next_seq < below || self.view.floor_seq + 1 < below {
+            self.change(Op::Purged { below });
         }
     }
 
     /// A purge of what the consumer wants is over: nats-server shows all that it passed as
     /// delivered from then on.
     pub fn settle(&mut self) {
-        let seq = self.ledger.next_seq - 1;
-        let floor = self.ledger.unacked.is_empty() && self.ledger.floor_seq < seq;
-        if self.ledger.start_next().is_none() && (self.ledger.delivered_seq < seq || floor) {
-            self.ledger.change(Op::Settled { seq });
+        let seq = self.view.next_seq - 1;
+        let floor = self.view.unacked.is_empty() && self.view.floor_seq < seq;
+        if self.view.start_next().is_none() && (self.view.delivered_seq < seq || floor) {
+            self.change(Op::Settled { seq });
         }
     }
 
@@ -256,12 +260,12 @@ impl Consumer {
             return;
         }
         for _ in 0..EXPIRE_MAX {
-            let Some(slot) = self.ledger.unacked.pop_due(now.0) else { break };
+            let Some(slot) = self.view.unacked.pop_due(now.0) else { break };
             if self.is_last_delivery(slot.deliveries) {
-                self.ledger.change(Op::Dropped { seq: slot.seq });
+                self.change(Op::Dropped { seq: slot.seq });
                 sink.max_deliveries(slot.seq, slot.deliveries);
             } else {
-                self.ledger.unacked.queue(slot.seq);
+                self.view.unacked.queue(slot.seq);
             }
         }
         if self.wait_until.is_some_and(|at| at <= now.0) {
@@ -291,7 +295,7 @@ impl Consumer {
                 self.active_at = now.0;
                 continue;
             }
-            let (cseq, seq) = (self.ledger.last_cseq(), self.ledger.next_seq - 1);
+            let (cseq, seq) = (self.view.last_cseq(), self.view.next_seq - 1);
             status::heartbeat(&mut self.scratch, cseq, seq, b"");
             sink.status(&r.inbox, Some(r.origin), &self.scratch, b"");
             self.waiting.beaten(now.0, at);
@@ -314,31 +318,37 @@ impl Consumer {
     }
 
     fn beat(&mut self, now: Timestamp, sink: &mut dyn Sink) {
-        let Mode::Push(push) = &self.settings.mode else { return };
+        let Mode::Push(push) = &self.view.settings.mode else { return };
         if self.push.heartbeat_at.is_none_or(|at| at > now.0) {
             return;
         }
         if self.push.active {
-            let (cseq, seq) = (self.ledger.last_cseq(), self.ledger.next_seq - 1);
+            let (cseq, seq) = (self.view.last_cseq(), self.view.next_seq - 1);
             status::heartbeat(&mut self.scratch, cseq, seq, self.push.request());
             sink.status(&push.deliver_subject, None, &self.scratch, b"");
         }
         self.push.delivered_at(now.0, push);
     }
 
-    /// Follows new settings (what may not change was refused before). Another deliver subject gets
-    /// everything unacknowledged again, once it has interest; say `interest` for it.
-    pub fn update(&mut self, now: Timestamp, settings: ConsumerSettings) {
-        let old = std::mem::replace(&mut self.settings, settings);
-        let new = &self.settings;
+    /// The ledger has a new configuration. Another deliver subject gets everything unacknowledged
+    /// again, once it has interest; say `interest` for it.
+    pub fn reconfigured(&mut self, now: Timestamp, ledger: &Ledger) {
+        let new = ledger.settings.clone();
+        let old = std::mem::replace(&mut self.view.settings, new);
+        let new = &self.view.settings;
         if (old.ack_wait, &old.backoff) != (new.ack_wait, &new.backoff) {
-            self.ledger.unacked.shift_timers(|n| new.wait_after(n) - old.wait_after(n));
+            let shift = |n: u32| new.wait_after(n).saturating_sub(old.wait_after(n));
+            let waiting = self.view.unacked.iter().filter(|s| s.is_waiting());
+            let dues = waiting.map(|s| (s.seq, s.due.saturating_add(shift(s.deliveries))));
+            for (seq, due) in dues.collect::<Vec<_>>() {
+                self.due_at(seq, due);
+            }
         }
-        if let (Mode::Push(before), Mode::Push(after)) = (&old.mode, &new.mode)
+        if let (Mode::Push(before), Mode::Push(after)) = (&old.mode, &self.view.settings.mode)
             && before.deliver_subject != after.deliver_subject
         {
             self.push.active = false;
-            self.ledger.unacked.queue_all();
+            self.view.unacked.queue_all();
         }
         // Other filters may find more.
         self.caught_up = false;

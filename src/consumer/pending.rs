@@ -11,7 +11,7 @@
 //! next matching append, and those that keep something about a range of stored sequences
 //! (unacknowledged messages, a start set).
 
-use super::machine::Progress;
+use super::delivery::Progress;
 use crate::subject;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -503,7 +503,7 @@ impl FilterGroups {
         }
     }
 
-    /// Notes which removals concern a consumer ([`super::Consumer::watched`]); to be told after it
+    /// Notes which removals concern a consumer ([`super::Delivery::watched`]); to be told after it
     /// was driven or acknowledged.
     pub fn watch(&mut self, handle: Handle, range: Option<(u64, u64)>) {
         let Some(member) = self.members.get_mut(handle.0 as usize).filter(|m| m.live) else {

@@ -16,7 +16,7 @@ pub const SEQ_AHEAD_MAX: u64 = 16_384;
 pub const FLOW_WINDOW_BYTES_MAX: u64 = 32 << 20;
 
 /// Which acknowledgements a consumer expects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AckPolicy {
     /// None: what is delivered counts as done.
     #[default]
@@ -28,7 +28,7 @@ pub enum AckPolicy {
 }
 
 /// The pace of a replay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReplayPolicy {
     /// As fast as the client takes it.
     #[default]
@@ -38,7 +38,7 @@ pub enum ReplayPolicy {
 }
 
 /// What only a push consumer has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PushSettings {
     /// Where messages go. The queue group, if any, is a matter of routing.
     pub deliver_subject: Vec<u8>,
@@ -54,7 +54,7 @@ pub struct PushSettings {
 }
 
 /// What only a pull consumer has. 0 is no limit, except for `max_waiting`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PullSettings {
     /// Requests that may wait at a time.
     pub max_waiting: usize,
@@ -67,7 +67,7 @@ pub struct PullSettings {
 }
 
 /// Who starts a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// The server, whenever the deliver subject has interest.
     Push(PushSettings),
@@ -76,7 +76,7 @@ pub enum Mode {
 }
 
 /// One consumer's configuration, by meaning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerSettings {
     /// The stream's name, as it stands in acknowledgement subjects.
     pub stream: Vec<u8>,

@@ -20,7 +20,7 @@
 
 use super::codec::{Corrupt, Reader, put, put_step};
 use super::ledger::Ledger;
-use super::settings::AckPolicy;
+use super::settings::ConsumerSettings;
 use super::start_set::{self, StartSet};
 
 const TYPE: u8 = 0x43;
@@ -28,7 +28,7 @@ const VERSION: u8 = 2;
 const VERSION_WITHOUT_JUMP: u8 = 1;
 
 impl Ledger {
-    /// Appends the whole state. What was not taken as a delta yet is part of it.
+    /// Appends the whole state but for the settings.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[TYPE, VERSION]);
         for n in [
@@ -66,13 +66,13 @@ impl Ledger {
     }
 
     /// Reads what [`Ledger::encode`] wrote.
-    pub fn decode(policy: AckPolicy, bytes: &[u8]) -> Result<Self, Corrupt> {
+    pub fn decode(settings: ConsumerSettings, bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut r = Reader(bytes);
         let (of_type, version) = (r.byte()?, r.byte()?);
         if of_type != TYPE || !(VERSION_WITHOUT_JUMP..=VERSION).contains(&version) {
             return Err(Corrupt("unknown type or version of a snapshot"));
         }
-        let mut l = Ledger::blank(policy);
+        let mut l = Ledger::new(settings);
         l.next_seq = r.take()?;
         l.next_cseq = r.take()?;
         l.delivered_seq = r.take()?;

@@ -7,7 +7,8 @@
 //! when they outnumber the living. A message that is queued for redelivery holds the ticket of its
 //! place in the queue: a place it has left does not count when it is queued again, so that one
 //! message that is refused again and again cannot keep the others from their turn. Nothing
-//! allocates in steady state.
+//! allocates in steady state. Timers and queue are those of a consumer that delivers: the replicated
+//! set has neither.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,19 +19,21 @@ const SWEEP_SLACK: usize = 64;
 /// Messages that may be moved to the redelivery queue in one call, so that a turn stays short.
 pub const EXPIRE_MAX: usize = 4_096;
 
+/// What becomes of a slot: it waits for its time, is dead, or holds the ticket of a place in the
+/// redelivery queue. One number, so that a slot has 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    /// In the redelivery queue, with the ticket of its place there.
-    Queued(u32),
-    Dead,
-}
+struct State(u32);
 
 impl State {
+    const WAITING: State = State(0);
+    const DEAD: State = State(u32::MAX);
+
     fn is_queued(self) -> bool {
-        matches!(self, State::Queued(_))
+        self != State::WAITING && self != State::DEAD
     }
 }
+
+const _: () = assert!(size_of::<Slot>() == 32);
 
 /// One unacknowledged message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,13 @@ pub struct Slot {
     state: State,
 }
 
+impl Slot {
+    /// True if it waits for its time: it is not queued for redelivery.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::WAITING
+    }
+}
+
 /// The set, ordered by stream sequence.
 #[derive(Clone, Debug, Default)]
 pub struct Unacked {
@@ -56,11 +66,19 @@ pub struct Unacked {
     /// Places of the redelivery queue: stream sequence and ticket.
     ready: VecDeque<(u64, u32)>,
     queued: usize,
-    /// The ticket of the next place. It wraps: stale places are swept long before.
+    /// The ticket of the last place. It wraps: stale places are swept long before.
     ticket: u32,
+    /// Whether there are timers: the replicated set has none.
+    timed: bool,
 }
 
 impl Unacked {
+    /// From now on messages are delivered again when their time comes.
+    pub fn start_timers(&mut self) {
+        self.timed = true;
+        self.rebuild_timers();
+    }
+
     /// Messages in the set.
     pub fn len(&self) -> usize {
         self.live
@@ -94,12 +112,12 @@ impl Unacked {
 
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|s| s.state != State::Dead)
+        self.slots.iter().filter(|s| s.state != State::DEAD)
     }
 
     fn index(&self, seq: u64) -> Option<usize> {
         let i = self.slots.binary_search_by_key(&seq, |s| s.seq).ok()?;
-        (self.slots[i].state != State::Dead).then_some(i)
+        (self.slots[i].state != State::DEAD).then_some(i)
     }
 
     /// The message, if it is in the set.
@@ -115,12 +133,12 @@ impl Unacked {
     /// Adds a message that was just delivered. One that is there already keeps its consumer
     /// sequence.
     pub fn insert(&mut self, seq: u64, consumer_seq: u64, due: i64, deliveries: u32) {
-        let slot = Slot { seq, consumer_seq, due, deliveries, state: State::Waiting };
+        let slot = Slot { seq, consumer_seq, due, deliveries, state: State::WAITING };
         if self.slots.back().is_none_or(|last| last.seq < seq) {
             self.slots.push_back(slot);
         } else {
             match self.slots.binary_search_by_key(&seq, |s| s.seq) {
-                Ok(i) if self.slots[i].state == State::Dead => self.slots[i] = slot,
+                Ok(i) if self.slots[i].state == State::DEAD => self.slots[i] = slot,
                 Ok(_) => return,
                 Err(i) => self.slots.insert(i, slot),
             }
@@ -135,7 +153,7 @@ impl Unacked {
         let Some(i) = self.index(seq) else { return };
         let slot = &mut self.slots[i];
         self.queued -= usize::from(slot.state.is_queued());
-        slot.state = State::Waiting;
+        slot.state = State::WAITING;
         slot.deliveries = slot.deliveries.saturating_add(1);
         slot.due = due;
         self.redelivered += usize::from(slot.deliveries == 2);
@@ -147,7 +165,7 @@ impl Unacked {
         let Some(i) = self.index(seq) else { return };
         let slot = &mut self.slots[i];
         self.queued -= usize::from(slot.state.is_queued());
-        slot.state = State::Waiting;
+        slot.state = State::WAITING;
         slot.due = due;
         self.arm(due, seq);
     }
@@ -164,10 +182,10 @@ impl Unacked {
     /// Gives the message in slot `i` the last place of the redelivery queue, unless it has one.
     fn enqueue(&mut self, i: usize) {
         let slot = &mut self.slots[i];
-        if slot.state == State::Waiting {
-            slot.state = State::Queued(self.ticket);
+        if slot.state == State::WAITING {
+            self.ticket = self.ticket % (u32::MAX - 1) + 1;
+            slot.state = State(self.ticket);
             self.ready.push_back((slot.seq, self.ticket));
-            self.ticket = self.ticket.wrapping_add(1);
             self.queued += 1;
         }
     }
@@ -176,7 +194,7 @@ impl Unacked {
     pub fn remove(&mut self, seq: u64) -> Option<Slot> {
         let i = self.index(seq)?;
         let slot = self.slots[i];
-        self.slots[i].state = State::Dead;
+        self.slots[i].state = State::DEAD;
         self.live -= 1;
         self.redelivered -= usize::from(slot.deliveries > 1);
         self.queued -= usize::from(slot.state.is_queued());
@@ -189,7 +207,7 @@ impl Unacked {
     pub fn remove_through(&mut self, seq: u64) -> Option<u64> {
         let mut highest = None;
         while self.slots.front().is_some_and(|s| s.seq <= seq) {
-            if let Some(slot) = self.slots.pop_front().filter(|s| s.state != State::Dead) {
+            if let Some(slot) = self.slots.pop_front().filter(|s| s.state != State::DEAD) {
                 highest = highest.max(Some(slot.consumer_seq));
                 self.live -= 1;
                 self.redelivered -= usize::from(slot.deliveries > 1);
@@ -214,7 +232,7 @@ impl Unacked {
 
     /// True if a place of the redelivery queue is still this message's.
     fn holds(&self, seq: u64, ticket: u32) -> bool {
-        self.get(seq).is_some_and(|s| s.state == State::Queued(ticket))
+        self.get(seq).is_some_and(|s| s.state == State(ticket))
     }
 
     /// When the next timer fires; a lower bound, as the message may have been acknowledged
@@ -231,21 +249,13 @@ impl Unacked {
             }
             self.timers.pop();
             match self.get(seq) {
-                Some(slot) if slot.due == due && slot.state == State::Waiting => {
+                Some(slot) if slot.due == due && slot.state == State::WAITING => {
                     return Some(*slot);
                 }
                 _ => {}
             }
         }
         None
-    }
-
-    /// Moves every running timer by what `shift` says for a number of deliveries.
-    pub fn shift_timers(&mut self, shift: impl Fn(u32) -> i64) {
-        for slot in &mut self.slots {
-            slot.due = slot.due.saturating_add(shift(slot.deliveries));
-        }
-        self.rebuild_timers();
     }
 
     /// Queues every message that is not queued yet, in order of sequence.
@@ -256,6 +266,9 @@ impl Unacked {
     }
 
     fn arm(&mut self, due: i64, seq: u64) {
+        if !self.timed {
+            return;
+        }
         self.timers.push(Reverse((due, seq)));
         if self.timers.len() > 2 * self.live + SWEEP_SLACK {
             self.rebuild_timers();
@@ -265,7 +278,7 @@ impl Unacked {
     fn rebuild_timers(&mut self) {
         let mut timers = std::mem::take(&mut self.timers).into_vec();
         timers.clear();
-        let waiting = self.slots.iter().filter(|s| s.state == State::Waiting);
+        let waiting = self.slots.iter().filter(|s| s.state == State::WAITING);
         timers.extend(waiting.map(|s| Reverse((s.due, s.seq))));
         self.timers = BinaryHeap::from(timers);
     }
@@ -277,11 +290,11 @@ impl Unacked {
     }
 
     fn sweep(&mut self) {
-        while self.slots.front().is_some_and(|s| s.state == State::Dead) {
+        while self.slots.front().is_some_and(|s| s.state == State::DEAD) {
             self.slots.pop_front();
         }
         if self.slots.len() > 2 * self.live + SWEEP_SLACK {
-            self.slots.retain(|s| s.state != State::Dead);
+            self.slots.retain(|s| s.state != State::DEAD);
         }
         if self.live == 0 {
             self.timers.clear();
@@ -294,10 +307,14 @@ impl Unacked {
 mod tests {
     use super::*;
 
+    fn timed() -> Unacked {
+        Unacked { timed: true, ..Unacked::default() }
+    }
+
     /// With few messages owed, neither slots nor timers nor the queue grow with what passed.
     #[test]
     fn nothing_grows_with_what_passed() {
-        let mut u = Unacked::default();
+        let mut u = timed();
         u.insert(1, 1, i64::MAX, 1);
         for seq in 2..100_000u64 {
             u.insert(seq, seq, seq as i64 + 1_000_000, 1);
@@ -323,7 +340,7 @@ mod tests {
             },
         ];
         for leave in leave {
-            let mut u = Unacked::default();
+            let mut u = timed();
             (1..=3).for_each(|seq| u.insert(seq, seq, 10, 1));
             u.queue_all();
             for round in 0..100 {
@@ -343,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_million() {
-        let mut u = Unacked::default();
+        let mut u = timed();
         for seq in 1..=1_000_000u64 {
             u.insert(seq, seq, seq as i64, 1);
         }
@@ -357,7 +374,7 @@ mod tests {
 
     #[test]
     fn timers_fire_by_time_and_then_sequence() {
-        let mut u = Unacked::default();
+        let mut u = timed();
         for (seq, due) in [(1, 30), (2, 10), (3, 10), (4, 20), (5, 50)] {
             u.insert(seq, seq, due, 1);
         }

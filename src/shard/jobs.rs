@@ -15,12 +15,12 @@ use crate::shard::api::replies::{Answered, Reply};
 use crate::shard::api::requests::{Request, Wait};
 use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::consumers::ShardConsumer;
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
 use crate::shard::streams::read::{ANY_READ, Fetched, Unread};
-use crate::types::{StreamId, Timestamp};
+use crate::shard::streams::stream::ShardStream;
+use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Index entries that one step of a job visits.
 pub const STEP_VISITS: u32 = 500;
@@ -91,7 +91,7 @@ pub(super) struct Purge {
 /// A consumer that counts what is pending before it joins the others.
 pub(super) struct Count {
     stream: StreamId,
-    cell: Box<ShardConsumer>,
+    consumer: ConsumerId,
     requester: Option<Requester>,
     count: Option<CountId>,
     /// Members of its start set below this were looked up, and removals are told to it.
@@ -154,12 +154,12 @@ impl Shard {
     pub(super) fn start_count(
         &mut self,
         stream: StreamId,
-        cell: Box<ShardConsumer>,
+        consumer: ConsumerId,
         requester: Option<Requester>,
     ) {
         self.jobs.ready.push_front(Job::Count(Count {
             stream,
-            cell,
+            consumer,
             requester,
             count: None,
             checked: 0,
@@ -428,49 +428,33 @@ impl Shard {
         mut count: Count,
         out: &mut impl ShardEffects,
     ) -> Stepped {
-        let Some(&slot) = self.slots.get(&count.stream) else {
-            self.checkpoint.orphans.extend(count.cell.stored);
+        let Some((slot, at)) = self.locate(count.stream, count.consumer) else {
             self.stream_is_gone(count.requester.as_ref(), ResponseType::ConsumerCreate, out);
             return Stepped::Finished;
         };
-        let cell = &mut self.streams[slot];
-        let looked_up =
-            count.cell.check_start_set(now, &cell.index, count.checked, self.options.job_visits);
+        let ShardStream { consumers, index, .. } = &mut self.streams[slot];
+        let c = &mut consumers.slab[at];
+        let looked_up = c.check_start_set(now, index, count.checked, self.options.job_visits);
         if let Some(next) = looked_up {
             count.checked = next;
             return Stepped::Again(Job::Count(count));
         }
         count.checked = u64::MAX;
-        let position = count.cell.consumer.progress().position;
-        let filter = &count.cell.filter;
-        let id =
-            *count.count.get_or_insert_with(|| cell.index.start_count(filter.clone(), position));
+        let Some(delivery) = &mut c.delivery else { return Stepped::Finished };
+        let position = delivery.progress().position;
+        let id = *count.count.get_or_insert_with(|| index.start_count(c.filter.clone(), position));
         let mut budget = self.options.job_visits;
-        match cell.index.step_count(id, &mut budget) {
+        match index.step_count(id, &mut budget) {
             CountStep::Done(pending) => {
-                let last = cell.index.last_seq();
                 // Limits, deletions and purges did not reach it since its start was decided.
-                count.cell.catch_up(now, &cell.index);
-                let stream = count.stream;
-                let at = cell.consumers.insert(*count.cell, position, pending, last);
-                self.consumer_joined(now, stream, slot, at, count.requester.as_ref(), out);
+                c.catch_up(now, index);
+                consumers.join(at, position, pending, index.last_seq());
+                self.consumer_joined(now, slot, at, count.requester.as_ref(), out);
                 Stepped::Finished
             }
             CountStep::Budget => Stepped::Again(Job::Count(count)),
             CountStep::NeedPage(key) => self.page_for(slot, key, Job::Count(count), out),
         }
-    }
-
-    /// The consumers of a stream that still count.
-    pub(super) fn counting(
-        &mut self,
-        stream: StreamId,
-    ) -> impl Iterator<Item = &mut ShardConsumer> {
-        let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
-        self.jobs.ready.iter_mut().chain(waiting).filter_map(move |j| match j {
-            Job::Count(c) if c.stream == stream => Some(&mut *c.cell),
-            _ => None,
-        })
     }
 
     /// A message left a stream: consumers that still count are told if their start sets may have
@@ -480,14 +464,17 @@ impl Shard {
         if self.jobs.ready.is_empty() && self.jobs.reading.is_empty() {
             return;
         }
-        let now = self.now;
-        let waiting = self.jobs.reading.iter_mut().map(|(_, j)| j);
-        for job in self.jobs.ready.iter_mut().chain(waiting) {
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let consumers = &mut self.streams[slot].consumers;
+        let waiting = self.jobs.reading.iter().map(|(_, j)| j);
+        for job in self.jobs.ready.iter().chain(waiting) {
             if let Job::Count(c) = job
                 && c.stream == stream
                 && seq < c.checked
+                && let Some(&at) = consumers.by_id.get(&c.consumer)
+                && let Some(delivery) = &mut consumers.slab[at].delivery
             {
-                c.cell.consumer.removed(now, seq);
+                delivery.removed(self.now, seq);
             }
         }
     }

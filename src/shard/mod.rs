@@ -106,7 +106,7 @@ pub struct Shard {
     watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
     next_consumer: u64,
     /// Consumers that recovery found; they join at the start.
-    recovered: Vec<(StreamId, consumers::ShardConsumer)>,
+    recovered: Vec<(StreamId, ConsumerId)>,
     lines: Vec<String>,
     tally: budget::WorkTally,
     random: u64,

@@ -76,7 +76,8 @@ fn a_start_set_survives() {
     let mut delta = Vec::new();
     c.take_delta(&mut delta).expect("a start");
     c.removed(crate::types::Timestamp(5), 50);
-    c.take_delta(&mut delta.split_off(delta.len())).expect("a removal");
+    let removal = c.take_delta(&mut Vec::new()).expect("a removal");
+    c.delta_durable(removal);
     let mut replayed =
         Consumer::restore(pull_settings(), crate::types::Timestamp(5), None, 1).unwrap();
     replayed.apply_delta(&delta).unwrap();

@@ -44,6 +44,106 @@ pub struct Stored {
     pub stored: Timestamp,
 }
 
+/// A consumer with all that a shard keeps of it, whose log is an argument.
+#[derive(Clone)]
+pub struct Consumer {
+    pub ledger: Ledger,
+    delivery: Delivery,
+    /// Its first delta, until it is taken.
+    start: Option<Vec<u8>>,
+    now: Timestamp,
+    seed: u64,
+}
+
+/// A delta that was taken, to be handed back when it is durable; `None` for the first one, which is
+/// applied at once.
+pub struct Taken(Option<Vec<u8>>);
+
+impl Consumer {
+    pub fn new(settings: ConsumerSettings, now: Timestamp, at: StartPosition, seed: u64) -> Self {
+        let start = at.to_delta();
+        let volatile = settings.volatile;
+        let mut c = Consumer::restore(settings, now, None, seed).expect("a blank one");
+        c.apply_delta(&start).expect("a start");
+        Consumer { start: (!volatile).then_some(start), ..c }
+    }
+
+    pub fn restore(
+        settings: ConsumerSettings,
+        now: Timestamp,
+        snapshot: Option<&[u8]>,
+        seed: u64,
+    ) -> Result<Self, Corrupt> {
+        let ledger = match snapshot {
+            Some(bytes) => Ledger::decode(settings, bytes)?,
+            None => Ledger::new(settings),
+        };
+        let delivery = Delivery::new(&ledger, now, seed);
+        Ok(Consumer { ledger, delivery, start: None, now, seed })
+    }
+
+    pub fn apply_delta(&mut self, body: &[u8]) -> Result<(), Corrupt> {
+        self.ledger.apply(body)?;
+        self.delivery = Delivery::new(&self.ledger, self.now, self.seed);
+        Ok(())
+    }
+
+    pub fn recovered(&mut self, now: Timestamp, stream_last: u64, clean: bool) {
+        self.delivery = Delivery::new(&self.ledger, now, self.seed);
+        if !clean {
+            self.delivery.jump(stream_last);
+        }
+    }
+
+    pub fn take_delta(&mut self, out: &mut Vec<u8>) -> Option<Taken> {
+        if let Some(start) = self.start.take() {
+            out.extend_from_slice(&start);
+            return Some(Taken(None));
+        }
+        if !self.delivery.is_dirty() {
+            return None;
+        }
+        let body = self.delivery.delta().to_vec();
+        self.delivery.delta_logged();
+        out.extend_from_slice(&body);
+        Some(Taken(Some(body)))
+    }
+
+    pub fn delta_durable(&mut self, taken: Taken) {
+        if let Some(body) = taken.0 {
+            self.ledger.apply(&body).expect("a delta");
+            self.delivery.applied(&self.ledger);
+        }
+    }
+
+    pub fn update(&mut self, now: Timestamp, settings: ConsumerSettings) {
+        self.ledger.configure(settings);
+        self.delivery.reconfigured(now, &self.ledger);
+    }
+
+    pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
+        self.ledger.encode(out);
+    }
+
+    pub fn same_state(&self, other: &Consumer) -> bool {
+        self.view == other.view
+    }
+}
+
+impl std::ops::Deref for Consumer {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.delivery
+    }
+}
+
+impl std::ops::DerefMut for Consumer {
+    fn deref_mut(&mut self) -> &mut Delivery {
+        &mut self.delivery
+    }
+}
+
 /// A stream with one consumer.
 pub struct Bench {
     pub now: Timestamp,
@@ -221,7 +321,7 @@ impl Bench {
     }
 
     fn start_left(&self) -> u64 {
-        self.consumer.ledger.start_left()
+        self.consumer.view.start_left()
     }
 
     fn offer(&mut self, seq: u64) -> bool {

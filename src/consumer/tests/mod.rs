@@ -3,6 +3,7 @@
 mod codec;
 mod drive;
 mod groups;
+mod ledger;
 mod model;
 mod pull;
 mod push;

@@ -25,7 +25,7 @@ struct Run {
     snapshot: Option<(usize, Vec<u8>)>,
 }
 
-fn settings(seed: u64) -> ConsumerSettings {
+pub fn settings(seed: u64) -> ConsumerSettings {
     let mut s = if seed.is_multiple_of(3) { push_settings() } else { pull_settings() };
     s.ack_wait = 50 * MS;
     s.max_ack_pending = [0, 3, 20][(seed % 3) as usize];
@@ -177,14 +177,9 @@ impl Run {
         for delta in &b.log[from..] {
             c.apply_delta(delta).expect("a delta");
         }
+        assert_eq!(c.ledger, before.ledger, "seed {}", self.seed);
         if clean {
-            assert!(
-                c.same_state(&before),
-                "seed {}: {:#?}\n{:#?}",
-                self.seed,
-                c.ledger,
-                before.ledger
-            );
+            assert!(c.same_state(&before), "seed {}: {:#?}\n{:#?}", self.seed, c.view, before.view);
         }
         c.recovered(b.now, b.last_seq, clean);
         let first = b.messages.first_key_value().map_or(b.last_seq + 1, |(&s, _)| s);
@@ -225,13 +220,13 @@ impl Run {
 
     fn check(&mut self) {
         let numbers = self.b.numbers();
-        let position = self.b.consumer.ledger.resume_seq();
+        let position = self.b.consumer.view.resume_seq();
         let scan = self.b.messages.range(position..).filter(|(_, m)| self.b.matches(&m.subject));
-        let start = self.b.consumer.ledger.start.members();
+        let start = self.b.consumer.view.start.members();
         let start = start.inspect(|seq| assert!(self.b.messages.contains_key(seq)));
         let want = (scan.count() + start.count()) as u64;
         assert_eq!(numbers[7], want, "seed {}: pending", self.seed);
-        let ledger = &self.b.consumer.ledger;
+        let ledger = &self.b.consumer.view;
         for slot in ledger.unacked.iter() {
             assert!(slot.seq > ledger.floor_seq, "seed {}: the floor passed a message", self.seed);
             assert!(
@@ -254,9 +249,9 @@ impl Run {
             let to = self.b.now.0 + 60 * MS;
             self.tick(to);
             self.observe();
-            let owed: Vec<_> = self.b.consumer.ledger.unacked.iter().map(|s| s.seq).collect();
+            let owed: Vec<_> = self.b.consumer.view.unacked.iter().map(|s| s.seq).collect();
             for seq in owed {
-                let cseq = self.b.consumer.ledger.next_cseq - 1;
+                let cseq = self.b.consumer.view.next_cseq - 1;
                 self.b.ack(seq, cseq, "");
             }
             self.observe();

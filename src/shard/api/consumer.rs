@@ -1,7 +1,5 @@
 //! Requests about consumers.
 
-use corelane_storage::index::FilterSet;
-
 use crate::api::consumer_config::{
     self, ConsumerCreate, ConsumerDecision, ConsumerServerLimits, ExistingConsumer,
 };
@@ -11,16 +9,15 @@ use crate::api::metadata::show_server;
 use crate::api::subject::ConsumerCreateSubject;
 use crate::api::time::GoTime;
 use crate::api::types::{
-    self as api, ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse,
-    ConsumersRequest, CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, ResponseType,
-    SequenceInfo, Success, is_empty_request, write_response,
+    ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse, ConsumersRequest,
+    CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, ResponseType, SequenceInfo,
+    Success, is_empty_request, write_response,
 };
-use crate::consumer::pending::Handle;
-use crate::consumer::{Consumer, ConsumerSettings, GONE_CHECKS_MAX, StartPosition};
+use crate::consumer::{ConsumerSettings, Delivery, GONE_CHECKS_MAX, Info, StartPosition};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request, Wait};
 use crate::shard::apply::pending::Change;
-use crate::shard::consumers::{ShardConsumer, Watch};
+use crate::shard::consumers::{NewConsumer, ShardConsumer, Watch, filters_of, stored_config};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
@@ -90,7 +87,8 @@ impl Shard {
         let cell = &self.streams[slot];
         let existing = cell.consumers.find(name).map(|at| {
             let c = &cell.consumers.slab[at];
-            ExistingConsumer { config: &c.config, active: c.consumer.info().push_bound }
+            let active = c.delivery.as_ref().is_some_and(|d| d.info().push_bound);
+            ExistingConsumer { config: &c.config, active }
         });
         let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
@@ -149,26 +147,20 @@ impl Shard {
         self.next_consumer += 1;
         let cell = &self.streams[slot];
         let (stream, memory) = (cell.id, cell.is_memory());
-        let settings = settings_of(&cell.config, &name, &config, memory, &self.options);
-        let seed = self.next_random();
-        let mut consumer = Consumer::new(settings, now, start, seed);
-        let mut first = Vec::new();
-        let mark = consumer.take_delta(&mut first);
+        let start = start.to_delta();
         if !memory && !config.mem_storage {
             let mut body = Vec::new();
             let json = to_json(&stored_config(&name, &config));
-            ConfigBody { created: now.0, start: &first, json: &json }.encode(&mut body);
+            ConfigBody { created: now.0, start: &start, json: &json }.encode(&mut body);
             if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 return self.refuse_consumer(requester, out);
             }
         }
-        if let Some(mark) = mark {
-            consumer.delta_durable(mark);
-        }
         self.streams[slot].consumers.in_flight.push(name.clone().into());
-        let cell = Box::new(consumer_cell(id, name, config, now, consumer));
+        let consumer = Box::new(NewConsumer { id, name, config, created: now, start });
         let lsn = self.log.appended();
-        self.queue.push(lsn, Change::CreateConsumer { stream, cell, requester: requester.clone() });
+        self.queue
+            .push(lsn, Change::CreateConsumer { stream, consumer, requester: requester.clone() });
     }
 
     /// Where a new consumer begins.
@@ -208,14 +200,24 @@ impl Shard {
         &mut self,
         now: Timestamp,
         stream: StreamId,
-        cell: ShardConsumer,
+        consumer: NewConsumer,
         requester: &Requester,
         out: &mut impl ShardEffects,
     ) {
-        if !self.slots.contains_key(&stream) {
+        let Some(&slot) = self.slots.get(&stream) else {
             return self.stream_is_gone(Some(requester), ResponseType::ConsumerCreate, out);
-        }
-        self.start_count(stream, Box::new(cell), Some(requester.clone()));
+        };
+        let id = consumer.id;
+        let cell = &mut self.streams[slot];
+        let mut c = match ShardConsumer::new(&cell.config, consumer, self.options.max_payload) {
+            Ok(c) => c,
+            Err(why) => return out.fatal(&format!("stream {}: {why}", stream.0)),
+        };
+        let seed = self.next_random();
+        c.delivery = Some(Delivery::new(&c.ledger, now, seed));
+        let at = self.streams[slot].consumers.insert(c);
+        self.consumer_born(slot, at);
+        self.start_count(stream, id, Some(requester.clone()));
         self.run_jobs(now, out);
     }
 
@@ -223,7 +225,6 @@ impl Shard {
     pub(in crate::shard) fn consumer_joined(
         &mut self,
         now: Timestamp,
-        stream: StreamId,
         slot: usize,
         at: usize,
         requester: Option<&Requester>,
@@ -236,7 +237,6 @@ impl Shard {
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
-        debug_assert_eq!(self.streams[slot].id, stream);
         if let Some(requester) = requester {
             self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, requester, out);
         }
@@ -272,7 +272,9 @@ impl Shard {
             }
         };
         let listens = out.has_listener(watch.subject.as_bytes(), watch.group.as_bytes());
-        c.consumer.interest(now, listens);
+        if let Some(delivery) = &mut c.delivery {
+            delivery.interest(now, listens);
+        }
         c.watch = Some(watch);
     }
 
@@ -312,9 +314,7 @@ impl Shard {
                 return;
             }
         }
-        let consumers = &mut self.streams[slot].consumers;
-        consumers.slab[at].next_config = Some(config.clone());
-        consumers.in_flight.push(name.into());
+        self.streams[slot].consumers.in_flight.push(name.into());
         let lsn = self.log.appended();
         let requester = r.requester();
         self.queue.push(lsn, Change::UpdateConsumer { stream, consumer: id, config, requester });
@@ -333,47 +333,53 @@ impl Shard {
             let error = kinds::CONSUMER_DOES_NOT_EXIST.error();
             return self.refuse_request(requester, ResponseType::ConsumerCreate, &error, out);
         };
+        self.before_consumer(slot, at);
         let cell = &mut self.streams[slot];
-        let memory = cell.is_memory();
         let c = &mut cell.consumers.slab[at];
-        let settings = settings_of(&cell.config, &c.name, &config, memory, &self.options);
         let refilter = c.config.filters() != config.filters();
-        c.consumer.update(now, settings);
-        c.next_config = None;
+        let max_payload = self.options.max_payload;
+        c.ledger.configure(ConsumerSettings::of(&cell.config, &c.name, &config, max_payload));
+        if let Some(delivery) = &mut c.delivery {
+            delivery.reconfigured(now, &c.ledger);
+        }
         let before = std::mem::replace(&mut c.config, config);
         if before.deliver_subject != c.config.deliver_subject {
             c.watch_group = Some(before.deliver_group);
         }
-        c.changed = true;
         let name = c.name.clone();
         cell.consumers.changed(&name);
         self.consumer_changed = true;
         if refilter {
-            // It leaves the counts of its old filters and counts anew. What changed in it is logged
-            // first, since checkpoints write it as it is meanwhile.
-            self.record_delta(slot, at);
-            let cell = &mut self.streams[slot];
-            let mut gone = cell.consumers.remove(at);
-            if let Some(timer) = gone.timer.take() {
-                self.timers.remove(&(timer, stream, consumer));
-            }
-            gone.filter = filters_of(&gone.config);
-            gone.scan_from = 0;
-            gone.queued = false;
-            // A read for its old filters may end while it is not among the others, and nobody
-            // would tell it.
-            gone.blocked = None;
-            gone.ahead = Default::default();
-            self.blocked_consumers.retain(|&(_, of, id)| (of, id) != (stream, consumer));
-            gone.consumer.arrived();
-            self.streams[slot].consumers.in_flight.push(gone.name.clone());
-            self.start_count(stream, Box::new(gone), Some(requester.clone()));
-            return;
+            return self.count_anew(slot, at, requester);
         }
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
         self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, requester, out);
+    }
+
+    /// A consumer with other filters leaves the counts of the old ones and counts anew.
+    fn count_anew(&mut self, slot: usize, at: usize, requester: &Requester) {
+        let cell = &mut self.streams[slot];
+        let stream = cell.id;
+        cell.consumers.leave(at);
+        let c = &mut cell.consumers.slab[at];
+        let consumer = c.id;
+        if let Some(timer) = c.timer.take() {
+            self.timers.remove(&(timer, stream, consumer));
+        }
+        c.filter = filters_of(&c.config);
+        c.scan_from = 0;
+        // What was read for its old filters is of no use.
+        c.blocked = None;
+        c.ahead = Default::default();
+        self.blocked_consumers.retain(|&(_, of, id)| (of, id) != (stream, consumer));
+        if let Some(delivery) = &mut c.delivery {
+            delivery.arrived();
+        }
+        let name = c.name.clone();
+        cell.consumers.in_flight.push(name);
+        self.start_count(stream, consumer, Some(requester.clone()));
     }
 
     pub(in crate::shard) fn info_of_consumer(
@@ -390,8 +396,10 @@ impl Shard {
         let stream_name = cell.config.name.clone();
         let counted = cell.consumers.groups.pending(cell.consumers.slab[at].handle);
         let c = &mut cell.consumers.slab[at];
-        c.consumer.set_counted(counted);
-        let info = c.consumer.info();
+        let info = c.delivery.as_mut().map_or_else(Info::default, |delivery| {
+            delivery.set_counted(counted);
+            delivery.info()
+        });
         ConsumerInfo {
             stream_name,
             name: c.name.to_string(),
@@ -559,16 +567,12 @@ impl Shard {
         requester: Option<Requester>,
         out: &mut impl ShardEffects,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else {
-            if self.counting(stream).any(|c| c.id == consumer) {
-                self.expired.push((stream, consumer));
-            }
-            return;
-        };
+        let Some((slot, at)) = self.locate(stream, consumer) else { return };
         let cell = &self.streams[slot];
         let name = cell.consumers.slab[at].name.clone();
         if cell.consumers.is_changing(&name) {
-            // One that is inactive goes once its update took effect; requests waited for that.
+            // One that is inactive goes once its update took effect and it has counted; requests
+            // waited for that.
             self.expired.push((stream, consumer));
             return;
         }
@@ -617,12 +621,12 @@ impl Shard {
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
         }
-        if let Some(watch) = gone.watch {
+        if let Some(watch) = &gone.watch {
             self.watches.remove(&watch.id);
             out.unwatch(watch.id);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
-        self.checkpoint.orphans.extend(gone.stored);
+        self.consumer_gone(slot, &gone);
     }
 
     pub(in crate::shard) fn delete_all_consumers(
@@ -630,7 +634,7 @@ impl Shard {
         slot: usize,
         out: &mut impl ShardEffects,
     ) {
-        let all: Vec<usize> = self.streams[slot].consumers.by_name.values().copied().collect();
+        let all: Vec<usize> = self.streams[slot].consumers.slab.iter().map(|(at, _)| at).collect();
         for at in all {
             self.drop_consumer(slot, at, out);
         }
@@ -662,67 +666,4 @@ impl Shard {
         self.wake_consumer(slot, at);
         Ok(())
     }
-}
-
-/// A consumer's configuration as the log keeps it: a name that the server made up is not shown
-/// until
-/// a restart, as in nats-server, but must be known after it.
-pub(in crate::shard) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
-    ConsumerConfig { name: name.to_owned(), ..config.clone() }
-}
-
-/// What a consumer wants of its stream.
-pub(in crate::shard) fn filters_of(config: &ConsumerConfig) -> FilterSet {
-    match config.filters() {
-        [] => FilterSet::all(),
-        filters => FilterSet::new(filters),
-    }
-}
-
-/// A consumer that has not joined its stream yet.
-pub(in crate::shard) fn consumer_cell(
-    id: ConsumerId,
-    name: String,
-    config: ConsumerConfig,
-    created: Timestamp,
-    consumer: Consumer,
-) -> ShardConsumer {
-    ShardConsumer {
-        id,
-        name: name.into(),
-        filter: filters_of(&config),
-        config,
-        next_config: None,
-        created,
-        consumer,
-        handle: Handle(u32::MAX),
-        queued: false,
-        blocked: None,
-        scan_from: 0,
-        ahead: Default::default(),
-        held: Vec::new(),
-        unwritten: None,
-        timer: None,
-        watch: None,
-        watch_group: None,
-        changed: true,
-        stored: None,
-    }
-}
-
-/// A configuration by its meaning.
-pub(in crate::shard) fn settings_of(
-    stream: &api::StreamConfig,
-    name: &str,
-    config: &ConsumerConfig,
-    memory: bool,
-    options: &crate::shard::ShardOptions,
-) -> ConsumerSettings {
-    let burst = match stream.max_msg_size {
-        n if n > 0 => n as u64,
-        _ => options.max_payload,
-    };
-    let mut settings = ConsumerSettings::from_config(&stream.name, name, config, burst);
-    settings.volatile |= memory;
-    settings
 }

@@ -195,7 +195,7 @@ impl Shard {
             last_ts: time(cell.last_time),
             num_subjects: index.subjects().len() as u64,
             num_deleted: if index.messages() == 0 { 0 } else { index.num_deleted() },
-            consumer_count: cell.consumers.slab.len() as u64,
+            consumer_count: cell.consumers.by_name.len() as u64,
             ..StreamState::default()
         }
     }
@@ -244,7 +244,7 @@ impl Shard {
                 usage.storage += bytes;
             }
             usage.streams += 1;
-            usage.consumers += cell.consumers.slab.len() as u64;
+            usage.consumers += cell.consumers.by_name.len() as u64;
         }
         usage
     }

@@ -94,8 +94,8 @@ impl Shard {
             Change::Purge { stream, from, to, filter, job } => {
                 return self.purged(stream, from, to, filter, job, out);
             }
-            Change::CreateConsumer { stream, cell, requester } => {
-                self.consumer_created(now, stream, *cell, &requester, out);
+            Change::CreateConsumer { stream, consumer, requester } => {
+                self.consumer_created(now, stream, *consumer, &requester, out);
             }
             Change::UpdateConsumer { stream, consumer, config, requester } => {
                 self.consumer_updated(now, stream, consumer, *config, &requester, out);
@@ -103,8 +103,8 @@ impl Shard {
             Change::DeleteConsumer { stream, consumer, requester } => {
                 self.consumer_deleted(stream, consumer, requester.as_ref(), out);
             }
-            Change::Delta { stream, consumer, mark, answers } => {
-                self.delta_durable(stream, consumer, mark, &answers, out);
+            Change::Delta { stream, consumer, body, answers } => {
+                self.apply_delta(stream, consumer, &body, &answers, out);
             }
         }
         None

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 
 use crate::api::types::{ConsumerConfig, StreamConfig};
-use crate::consumer::DeltaMark;
 use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
 use crate::shard::catalogue::leader::CatalogueStep;
-use crate::shard::consumers::ShardConsumer;
+use crate::shard::consumers::NewConsumer;
 use crate::shard::mailbox::Requester;
 use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
 
@@ -113,7 +112,7 @@ pub enum Change {
         /// The stream.
         stream: StreamId,
         /// The consumer.
-        cell: Box<ShardConsumer>,
+        consumer: Box<NewConsumer>,
         /// Who asked.
         requester: Requester,
     },
@@ -137,14 +136,14 @@ pub enum Change {
         /// Who asked, if anybody did.
         requester: Option<Requester>,
     },
-    /// A consumer's delta is durable: its acknowledgements may be answered.
+    /// A consumer's delta is durable: it is applied, and its acknowledgements may be answered.
     Delta {
         /// The stream.
         stream: StreamId,
         /// The consumer.
         consumer: ConsumerId,
-        /// What it covers.
-        mark: DeltaMark,
+        /// The delta.
+        body: Vec<u8>,
         /// Who waits for an empty answer.
         answers: Vec<Requester>,
     },

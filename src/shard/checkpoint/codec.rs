@@ -11,6 +11,8 @@ use crate::types::{ConsumerId, Position, SegmentId, StreamId};
 
 const MAGIC: [u8; 4] = *b"clrt";
 const VERSION: u8 = 1;
+/// The version of a consumer's state.
+const CONSUMER_VERSION: u8 = 2;
 const BURIED: u8 = 1;
 const FIRST_SHOWN: u8 = 2;
 /// Bytes of the root before its lists.
@@ -199,8 +201,9 @@ impl StreamState {
 pub struct ConsumerState<'a> {
     /// Nanoseconds since the epoch.
     pub created: i64,
-    /// Records about it below this index of the group are part of the snapshot.
-    pub upto: u64,
+    /// Version 1 alone: records about it below this index of the group are part of the snapshot.
+    /// From version 2 on the snapshot is that of the replay point.
+    pub applied_below: Option<u64>,
     /// The configuration as JSON.
     pub json: &'a [u8],
     /// The consumer's own encoding of its state.
@@ -210,9 +213,12 @@ pub struct ConsumerState<'a> {
 impl<'a> ConsumerState<'a> {
     /// Appends the state to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        let version = if self.applied_below.is_some() { VERSION } else { CONSUMER_VERSION };
+        out.push(version);
         out.extend_from_slice(&self.created.to_le_bytes());
-        put_u64(out, self.upto);
+        if let Some(index) = self.applied_below {
+            put_u64(out, index);
+        }
         put_counted(out, self.json);
         out.extend_from_slice(self.snapshot);
     }
@@ -220,10 +226,13 @@ impl<'a> ConsumerState<'a> {
     /// Reads a state.
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let mut f = Fields(body);
-        if f.u8()? != VERSION {
+        let version = f.u8()?;
+        if !(VERSION..=CONSUMER_VERSION).contains(&version) {
             return None;
         }
-        Some(ConsumerState { created: f.i64()?, upto: f.u64()?, json: f.counted()?, snapshot: f.0 })
+        let created = f.i64()?;
+        let applied_below = if version == VERSION { Some(f.u64()?) } else { None };
+        Some(ConsumerState { created, applied_below, json: f.counted()?, snapshot: f.0 })
     }
 }
 
@@ -304,13 +313,19 @@ mod tests {
 
     #[test]
     fn golden_consumer_state() {
-        let state = ConsumerState { created: 1, upto: 2, json: b"{}", snapshot: b"abc" };
-        let mut out = Vec::new();
-        state.encode(&mut out);
-        let want = "0101000000000000000200000000000000020000007b7d616263";
-        assert_eq!(hex(&out), want.replace("0200000007b7d", "020000007b7d"));
-        assert_eq!(ConsumerState::decode(&out), Some(state));
-        assert_eq!(ConsumerState::decode(&out[..20]), None);
+        let state =
+            ConsumerState { created: 1, applied_below: None, json: b"{}", snapshot: b"abc" };
+        let of_version_1 = ConsumerState { applied_below: Some(2), ..state.clone() };
+        for (state, want) in [
+            (state, "020100000000000000020000007b7d616263"),
+            (of_version_1, "0101000000000000000200000000000000020000007b7d616263"),
+        ] {
+            let mut out = Vec::new();
+            state.encode(&mut out);
+            assert_eq!(hex(&out), want);
+            assert_eq!(ConsumerState::decode(&out), Some(state));
+            assert_eq!(ConsumerState::decode(&out[..14]), None);
+        }
     }
 
     #[test]

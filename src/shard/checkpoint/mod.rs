@@ -1,12 +1,11 @@
 //! Checkpoints: what lives is written into the log page by page, so that replay begins there.
 //!
 //! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from
-//! then on a stream is frozen before it changes, or when its turn comes, whichever is first.
-//! Streams, configurations and duplicate windows are those of the freeze. Consumers and the
-//! catalogue, which change before their records are durable, are written as they are when their
-//! turn comes, with the index of the group up to which records are part of them. The root comes
-//! last, so it is durable after everything that it names; what it supersedes is dead when the
-//! superblock names it.
+//! then on a stream or a consumer is frozen before it changes, or when its turn comes, whichever is
+//! first. Streams, configurations, duplicate windows and consumers are those of the freeze. The
+//! catalogue, which changes before its records are durable, is written as it is when its turn comes,
+//! with the index of the group up to which records are part of it. The root comes last, so it is
+//! durable after everything that it names; what it supersedes is dead when the superblock names it.
 
 pub(in crate::shard) mod codec;
 pub(in crate::shard) mod locations;
@@ -24,7 +23,7 @@ use crate::api::types::StorageType;
 use crate::meta::Record;
 use crate::shard::Shard;
 use crate::shard::budget::Handler;
-use crate::shard::checkpoint::codec::{ConsumerState, DedupePage, Root, StreamState};
+use crate::shard::checkpoint::codec::{DedupePage, Root, StreamState};
 pub use crate::shard::checkpoint::locations::Stored;
 use crate::shard::consumers::ShardConsumer;
 use crate::shard::records::{ConfigBody, kind, put_counted};
@@ -285,6 +284,45 @@ impl Shard {
         }
     }
 
+    /// To be called before a consumer's ledger or configuration changes: it is frozen if a
+    /// checkpoint still has to be written as it is.
+    pub(in crate::shard) fn before_consumer(&mut self, slot: usize, at: usize) {
+        let epoch = self.checkpoint.epoch;
+        let needed = self.checkpoint.still_needs(slot);
+        let memory = self.streams[slot].is_memory();
+        let c = &mut self.streams[slot].consumers.slab[at];
+        let recorded = !memory && !c.ledger.settings().volatile;
+        if c.stored.epoch != epoch {
+            c.stored.epoch = epoch;
+            c.stored.before = (needed && recorded).then(|| {
+                let mut body = Vec::new();
+                c.encode(&mut body);
+                body
+            });
+        }
+        c.stored.changed = true;
+    }
+
+    /// A consumer is gone: no checkpoint names what was stored of it, from the one on that is being
+    /// written, if it did not come to it yet.
+    pub(in crate::shard) fn consumer_gone(&mut self, slot: usize, gone: &ShardConsumer) {
+        let Some(location) = gone.stored.location else { return };
+        let needed = self.checkpoint.still_needs(slot);
+        match &mut self.checkpoint.run {
+            Some(run) if needed && !run.consumers.contains_key(&gone.id) => {
+                run.supersede([location]);
+            }
+            _ => self.checkpoint.orphans.push(location),
+        }
+    }
+
+    /// A consumer appears: it is not part of a checkpoint that is being written.
+    pub(in crate::shard) fn consumer_born(&mut self, slot: usize, at: usize) {
+        let epoch = self.checkpoint.epoch;
+        let stored = &mut self.streams[slot].consumers.slab[at].stored;
+        (stored.born, stored.epoch, stored.changed) = (epoch, epoch, true);
+    }
+
     pub(in crate::shard) fn checkpoint_deadline(&self) -> Option<Timestamp> {
         let c = &self.checkpoint;
         if c.run.is_some() {
@@ -475,7 +513,6 @@ impl Shard {
                     Some(number) => Part::Dedupe(number + 1),
                     None => {
                         run.consumers.clear();
-                        self.write_counting(run, slot)?;
                         Part::Consumers(0)
                     }
                 },

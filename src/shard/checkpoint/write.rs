@@ -88,66 +88,40 @@ impl Shard {
         Ok(None)
     }
 
-    /// Consumers that have not joined their stream yet: their first deltas may not be taken. What
-    /// is in those may be replayed twice: a position, and what the stream no longer has.
-    pub(super) fn write_counting(&mut self, run: &mut Run, slot: usize) -> Step {
-        let stream = self.streams[slot].id;
-        let upto = self.group.next().index.0;
-        let mut found = Vec::new();
-        for c in self.counting(stream).filter(|c| !c.consumer.settings().volatile) {
-            if let Some(l) = c.stored.filter(|_| !c.changed) {
-                run.consumers.insert(c.id, l);
-                continue;
-            }
-            if c.unwritten.is_some() {
-                return Err(Pause::NoRoom);
-            }
-            let mut copy = c.consumer.clone();
-            copy.take_delta(&mut Vec::new());
-            let mut body = Vec::new();
-            encode_consumer(c, &copy, upto, &mut body);
-            found.push((c.id, body));
-        }
-        for (id, body) in found {
-            run.body = body;
-            let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
-            run.consumers.insert(id, l);
-            if let Some(c) = self.counting(stream).find(|c| c.id == id) {
-                run.supersede(c.stored.replace(l));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a consumer if it changed. Answers its slot.
+    /// Writes a consumer, as it was at the freeze, if it changed since the last checkpoint. Answers
+    /// its slot.
     pub(super) fn write_consumer(
         &mut self,
         run: &mut Run,
         slot: usize,
         from: usize,
     ) -> Step<Option<usize>> {
+        let epoch = self.checkpoint.epoch;
+        let stream = self.streams[slot].id;
         for at in from..self.streams[slot].consumers.slab.capacity() {
-            let Some(c) = self.streams[slot].consumers.slab.get(at) else { continue };
-            if c.consumer.settings().volatile {
+            let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
+            let id = c.id;
+            let written = run.consumers.contains_key(&id);
+            if written || c.ledger.settings().volatile || c.stored.born == epoch {
                 continue;
             }
-            let (id, stream) = (c.id, self.streams[slot].id);
-            if let Some(l) = c.stored.filter(|_| !c.changed) {
+            if let Some(l) = c.stored.location.filter(|_| !c.stored.changed) {
+                c.stored.epoch = epoch;
                 run.consumers.insert(id, l);
                 continue;
             }
             run.visit()?;
-            if c.owes() && !self.record_delta(slot, at) {
-                return Err(Pause::NoRoom);
-            }
-            let upto = self.group.next().index.0;
-            let c = &self.streams[slot].consumers.slab[at];
             run.body.clear();
-            encode_consumer(c, &c.consumer, upto, &mut run.body);
+            // What changed since the freeze is for the next checkpoint.
+            let again = c.stored.before.is_some();
+            match &c.stored.before {
+                Some(before) => run.body.extend_from_slice(before),
+                None => c.encode(&mut run.body),
+            }
             let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
-            let c = &mut self.streams[slot].consumers.slab[at];
-            c.changed = false;
-            run.supersede(c.stored.replace(l));
+            let stored = &mut self.streams[slot].consumers.slab[at].stored;
+            (stored.epoch, stored.changed, stored.before) = (epoch, again, None);
+            run.supersede(stored.location.replace(l));
             run.consumers.insert(id, l);
             return Ok(Some(at));
         }
@@ -281,18 +255,4 @@ pub(super) fn config_body(cell: &crate::shard::streams::stream::ShardStream) -> 
     let json = to_json(&cell.config);
     ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);
     body
-}
-
-fn encode_consumer(
-    cell: &ShardConsumer,
-    consumer: &crate::consumer::Consumer,
-    upto: u64,
-    out: &mut Vec<u8>,
-) {
-    let mut snapshot = Vec::new();
-    consumer.encode_snapshot(&mut snapshot);
-    let config = cell.next_config.as_deref().unwrap_or(&cell.config);
-    let json = to_json(&crate::shard::api::consumer::stored_config(&cell.name, config));
-    let state = ConsumerState { created: cell.created.0, upto, json: &json, snapshot: &snapshot };
-    state.encode(out);
 }

@@ -4,12 +4,12 @@ use corelane_storage::index::{Lookup, Scan};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
-use crate::consumer::{AckSubject, DeltaMark, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
+use crate::consumer::{AckSubject, Delivery, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
 use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::consumers::{ShardConsumer, Unwritten};
+use crate::shard::consumers::ShardConsumer;
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::Requester;
 use crate::shard::records::kind;
@@ -82,18 +82,19 @@ impl<O: ShardEffects> Sink for Emit<'_, O> {
 }
 
 impl Shard {
-    /// Calls into a consumer with a sink.
+    /// Calls into a consumer's delivering side with a sink. `None` if it has none.
     pub(in crate::shard) fn with_consumer<R>(
         &mut self,
         slot: usize,
         at: usize,
         out: &mut impl ShardEffects,
-        act: impl FnOnce(&mut crate::consumer::Consumer, &mut dyn Sink) -> R,
-    ) -> R {
+        act: impl FnOnce(&mut Delivery, &mut dyn Sink) -> R,
+    ) -> Option<R> {
         let ShardStream { consumers, .. } = &mut self.streams[slot];
         let counted = consumers.groups.pending(consumers.slab[at].handle);
-        let ShardConsumer { consumer, held, .. } = &mut consumers.slab[at];
-        consumer.set_counted(counted);
+        let ShardConsumer { delivery, held, .. } = &mut consumers.slab[at];
+        let delivery = delivery.as_mut()?;
+        delivery.set_counted(counted);
         let mut deleted = false;
         let mut sink = Emit {
             out,
@@ -102,12 +103,12 @@ impl Shard {
             deleted: &mut deleted,
             head: &mut self.scratch,
         };
-        let result = act(consumer, &mut sink);
+        let result = act(delivery, &mut sink);
         self.after_consumer(slot, at);
         if deleted {
             self.expired.push((self.streams[slot].id, self.streams[slot].consumers.slab[at].id));
         }
-        result
+        Some(result)
     }
 
     /// After anything that may have changed a consumer.
@@ -115,16 +116,16 @@ impl Shard {
         let ShardStream { consumers, id, .. } = &mut self.streams[slot];
         let stream = *id;
         let c = &mut consumers.slab[at];
-        consumers.groups.moved(c.handle, c.consumer.progress());
-        consumers.groups.watch(c.handle, c.consumer.watched());
-        if c.consumer.is_caught_up() {
+        let Some(delivery) = &mut c.delivery else { return };
+        consumers.groups.moved(c.handle, delivery.progress());
+        consumers.groups.watch(c.handle, delivery.watched());
+        if delivery.is_caught_up() {
             consumers.groups.park(c.handle);
         }
+        let deadline = delivery.deadline();
         if c.owes() {
-            c.changed = true;
             self.dirty_consumers.insert((stream, c.id));
         }
-        let deadline = c.consumer.deadline();
         if deadline != c.timer {
             if let Some(old) = c.timer {
                 self.timers.remove(&(old, stream, c.id));
@@ -197,7 +198,8 @@ impl Shard {
     ) -> bool {
         let consumers = &mut self.streams[slot].consumers;
         let counted = consumers.groups.pending(consumers.slab[at].handle);
-        consumers.slab[at].consumer.set_counted(counted);
+        let Some(delivery) = &mut consumers.slab[at].delivery else { return false };
+        delivery.set_counted(counted);
         let before = self.tally.work;
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
@@ -279,8 +281,9 @@ impl Shard {
     ) -> Step {
         let Shard { streams, log, ops, scratch, .. } = self;
         let ShardStream { consumers, index, memory, .. } = &mut streams[slot];
-        let ShardConsumer { consumer, held, filter, scan_from, ahead, .. } =
+        let ShardConsumer { delivery, held, filter, scan_from, ahead, .. } =
             &mut consumers.slab[at];
+        let Some(consumer) = delivery else { return Step::Rest };
         let mut deleted = false;
         let mut sink = Emit {
             out,
@@ -354,11 +357,12 @@ impl Shard {
         let name = std::str::from_utf8(name).ok();
         let found =
             name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
-        let taken = found.is_some_and(|at| {
+        let taken = found.and_then(|at| {
             self.with_consumer(slot, at, out, |consumer, sink| {
                 consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
             })
         });
+        let taken = taken.unwrap_or(false);
         match found {
             Some(at) if taken => self.wake_consumer(slot, at),
             _ => out.no_responders(r.origin, &r.subject, &r.reply),
@@ -382,7 +386,9 @@ impl Shard {
         let asks = |at: &usize| self.streams[slot].consumers.slab[*at].config.flow_control;
         match found.filter(asks) {
             Some(at) => {
-                self.streams[slot].consumers.slab[at].consumer.flow_response(&r.subject);
+                if let Some(delivery) = &mut self.streams[slot].consumers.slab[at].delivery {
+                    delivery.flow_response(&r.subject);
+                }
                 self.wake_consumer(slot, at);
             }
             None => out.no_responders(r.origin, &r.subject, &r.reply),
@@ -405,35 +411,30 @@ impl Shard {
         }
     }
 
-    /// Logs what changed in one consumer. Without room for it (false) it is kept, and the
+    /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
     /// acknowledgements in it stay unanswered until there is.
-    pub(in crate::shard) fn record_delta(&mut self, slot: usize, at: usize) -> bool {
-        loop {
-            let stream = self.streams[slot].id;
-            let c = &mut self.streams[slot].consumers.slab[at];
-            let id = c.id;
-            let unwritten = match c.unwritten.take() {
-                Some(unwritten) => unwritten,
-                None => {
-                    let answers = std::mem::take(&mut c.held);
-                    let mut body = Vec::new();
-                    let Some(mark) = c.consumer.take_delta(&mut body) else {
-                        self.answer_when_applied(answers);
-                        return true;
-                    };
-                    Unwritten { mark, body, answers }
-                }
-            };
-            let appended = self.append_meta(kind::CONSUMER_DELTA, stream.0, id.0, &unwritten.body);
-            if appended.is_err() {
-                self.streams[slot].consumers.slab[at].unwritten = Some(unwritten);
-                return false;
-            }
-            self.deltas_in_flight += 1;
-            let lsn = self.log.appended();
-            let Unwritten { mark, answers, .. } = unwritten;
-            self.queue.push(lsn, Change::Delta { stream, consumer: id, mark, answers });
+    fn record_delta(&mut self, slot: usize, at: usize) -> bool {
+        let stream = self.streams[slot].id;
+        let c = &mut self.streams[slot].consumers.slab[at];
+        let consumer = c.id;
+        let Some(delivery) = c.delivery.as_mut().filter(|d| d.is_dirty()) else {
+            let answers = std::mem::take(&mut c.held);
+            self.answer_when_applied(answers);
+            return true;
+        };
+        let body = delivery.delta().to_vec();
+        if self.append_meta(kind::CONSUMER_DELTA, stream.0, consumer.0, &body).is_err() {
+            return false;
         }
+        let c = &mut self.streams[slot].consumers.slab[at];
+        if let Some(delivery) = &mut c.delivery {
+            delivery.delta_logged();
+        }
+        let answers = std::mem::take(&mut c.held);
+        self.deltas_in_flight += 1;
+        let lsn = self.log.appended();
+        self.queue.push(lsn, Change::Delta { stream, consumer, body, answers });
+        true
     }
 
     fn answer_when_applied(&mut self, answers: Vec<Requester>) {
@@ -443,21 +444,28 @@ impl Shard {
         }
     }
 
-    /// A delta is durable.
-    pub(in crate::shard) fn delta_durable(
+    /// Applies a delta to a consumer's ledger, and answers what is in it.
+    pub(in crate::shard) fn apply_delta(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
-        mark: DeltaMark,
+        body: &[u8],
         answers: &[Requester],
         out: &mut impl ShardEffects,
     ) {
         self.deltas_in_flight -= 1;
         if let Some((slot, at)) = self.locate(stream, consumer) {
-            self.streams[slot].consumers.slab[at].consumer.delta_durable(mark);
-            self.wake_consumer(slot, at);
-        } else if let Some(c) = self.counting(stream).find(|c| c.id == consumer) {
-            c.consumer.delta_durable(mark);
+            self.before_consumer(slot, at);
+            let c = &mut self.streams[slot].consumers.slab[at];
+            if let Err(why) = c.ledger.apply(body) {
+                return out.fatal(&format!("stream {}: consumer {}: {why}", stream.0, consumer.0));
+            }
+            if let Some(delivery) = &mut c.delivery {
+                delivery.applied(&c.ledger);
+            }
+            if c.has_joined() {
+                self.wake_consumer(slot, at);
+            }
         }
         for requester in answers {
             self.answer(requester, b"", out);
@@ -483,7 +491,7 @@ enum Step {
 
 fn offer_memory<O: ShardEffects>(
     now: Timestamp,
-    consumer: &mut crate::consumer::Consumer,
+    consumer: &mut Delivery,
     seq: u64,
     memory: &MemoryStore,
     sink: &mut Emit<'_, O>,
@@ -501,7 +509,7 @@ fn offer_memory<O: ShardEffects>(
 
 fn offer<O: ShardEffects>(
     now: Timestamp,
-    consumer: &mut crate::consumer::Consumer,
+    consumer: &mut Delivery,
     seq: u64,
     ts: i64,
     sink: &mut Emit<'_, O>,

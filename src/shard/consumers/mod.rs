@@ -10,11 +10,13 @@ use corelane_storage::log::ReadId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::api::types::ConsumerConfig;
+use crate::api::json::to_json;
+use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::pending::{FilterGroups, Handle};
-use crate::consumer::{Consumer, DeltaMark};
+use crate::consumer::{ConsumerSettings, Corrupt, Delivery, Ledger};
 use crate::interest::WatchId;
 use crate::shard::api::requests::Wait;
+use crate::shard::checkpoint::codec::ConsumerState;
 use crate::shard::consumers::read_ahead::ReadAhead;
 use crate::shard::mailbox::Requester;
 use crate::subject;
@@ -36,16 +38,15 @@ pub struct ShardConsumer {
     pub name: Box<str>,
     /// Its configuration, normalised.
     pub config: ConsumerConfig,
-    /// That of an update whose record did not take effect yet: checkpoints have it already, since
-    /// the record lies before them.
-    pub next_config: Option<Box<ConsumerConfig>>,
     /// When it was created.
     pub created: Timestamp,
-    /// Its state machine.
-    pub consumer: Consumer,
+    /// Its state, as the log has it.
+    pub ledger: Ledger,
+    /// Its delivering side, where its group is led.
+    pub delivery: Option<Delivery>,
     /// What it wants of the stream.
     pub filter: FilterSet,
-    /// Its place among those that count.
+    /// Its place among those that count; of one that has not joined them, none of these.
     pub handle: Handle,
     /// It stands in the list of those to be driven.
     pub queued: bool,
@@ -57,24 +58,111 @@ pub struct ShardConsumer {
     pub ahead: ReadAhead,
     /// Answers that wait for the next delta.
     pub held: Vec<Requester>,
-    /// A delta that found no room in the log. What changes after it makes another.
-    pub unwritten: Option<Unwritten>,
     /// The deadline under which it stands in the shard's timers.
     pub timer: Option<Timestamp>,
     /// The watch of its deliver subject.
     pub watch: Option<Watch>,
     /// The group to watch the deliver subject with, where it is not the configuration's.
     pub watch_group: Option<String>,
+    /// What checkpoints have of it.
+    pub stored: StoredConsumer,
+}
+
+/// A consumer as its record has it.
+pub struct NewConsumer {
+    /// Its id.
+    pub id: ConsumerId,
+    /// Its name.
+    pub name: String,
+    /// Its configuration, normalised.
+    pub config: ConsumerConfig,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its first delta; empty if the log tells it later.
+    pub start: Vec<u8>,
+}
+
+/// What checkpoints have of one consumer.
+#[derive(Debug, Default)]
+pub struct StoredConsumer {
+    /// The last checkpoint that has it, or for which it was frozen.
+    pub epoch: u32,
+    /// The checkpoint during which it appeared: it is not part of that one.
+    pub born: u32,
+    /// Its state at the freeze, encoded, if it changed since.
+    pub before: Option<Vec<u8>>,
     /// Its state is newer than the one that the checkpoints have.
     pub changed: bool,
     /// Where that lies.
-    pub stored: Option<Location>,
+    pub location: Option<Location>,
+}
+
+/// A consumer's configuration as the log keeps it: a name that the server made up is not shown
+/// until a restart, as in nats-server, but must be known after it.
+pub(in crate::shard) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
+    ConsumerConfig { name: name.to_owned(), ..config.clone() }
+}
+
+/// What a consumer wants of its stream.
+pub(in crate::shard) fn filters_of(config: &ConsumerConfig) -> FilterSet {
+    match config.filters() {
+        [] => FilterSet::all(),
+        filters => FilterSet::new(filters),
+    }
 }
 
 impl ShardConsumer {
+    /// A consumer as its record has it. Nobody delivers for it yet, and it has not joined the others
+    /// of its stream.
+    pub fn new(
+        stream: &StreamConfig,
+        consumer: NewConsumer,
+        max_payload: u64,
+    ) -> Result<Self, Corrupt> {
+        let NewConsumer { id, name, config, created, start } = consumer;
+        let mut ledger = Ledger::new(ConsumerSettings::of(stream, &name, &config, max_payload));
+        if !start.is_empty() {
+            ledger.apply(&start)?;
+        }
+        Ok(ShardConsumer {
+            id,
+            name: name.into(),
+            filter: filters_of(&config),
+            config,
+            created,
+            ledger,
+            delivery: None,
+            handle: NOT_JOINED,
+            queued: false,
+            blocked: None,
+            scan_from: 0,
+            ahead: Default::default(),
+            held: Vec::new(),
+            timer: None,
+            watch: None,
+            watch_group: None,
+            stored: Default::default(),
+        })
+    }
+
     /// Whether it has something to log, or somebody waits for that.
     pub fn owes(&self) -> bool {
-        self.consumer.is_dirty() || !self.held.is_empty() || self.unwritten.is_some()
+        self.delivery.as_ref().is_some_and(Delivery::is_dirty) || !self.held.is_empty()
+    }
+
+    /// Whether it counts what is pending and is found by its name.
+    pub fn has_joined(&self) -> bool {
+        self.handle != NOT_JOINED
+    }
+
+    /// A checkpoint's record of it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut snapshot = Vec::new();
+        self.ledger.encode(&mut snapshot);
+        let json = to_json(&stored_config(&self.name, &self.config));
+        let created = self.created.0;
+        ConsumerState { created, applied_below: None, json: &json, snapshot: &snapshot }
+            .encode(out);
     }
 
     /// Tells it which members of its start set from `from` on left the stream while it was not
@@ -87,7 +175,7 @@ impl ShardConsumer {
         max: u32,
     ) -> Option<u64> {
         let max = max as usize;
-        let members: Vec<u64> = self.consumer.start_members(from, max).collect();
+        let members: Vec<u64> = self.ledger.start_members(from, max).collect();
         self.look_up(now, index, &members);
         members.last().filter(|_| members.len() == max).map(|last| last + 1)
     }
@@ -95,35 +183,31 @@ impl ShardConsumer {
     /// Tells it what else left the stream while it was not among the stream's consumers.
     pub fn catch_up(&mut self, now: Timestamp, index: &StreamIndex) {
         let mut kept = Vec::new();
-        self.consumer.kept(&mut kept);
+        if let Some(delivery) = &self.delivery {
+            delivery.kept(&mut kept);
+        }
         self.look_up(now, index, &kept);
     }
 
     fn look_up(&mut self, now: Timestamp, index: &StreamIndex, seqs: &[u64]) {
+        let Some(delivery) = &mut self.delivery else { return };
         for &seq in seqs {
             if seq <= index.last_seq() && !index.is_live(seq) {
-                self.consumer.removed(now, seq);
+                delivery.removed(now, seq);
             }
         }
     }
 }
 
-/// A delta that was taken and is not in the log.
-pub struct Unwritten {
-    /// What it covers.
-    pub mark: DeltaMark,
-    /// The body of its record.
-    pub body: Vec<u8>,
-    /// Who waits for it.
-    pub answers: Vec<Requester>,
-}
+/// The handle of a consumer that counts what is pending before it joins the others.
+pub const NOT_JOINED: Handle = Handle(u32::MAX);
 
 /// The consumers of one stream.
 #[derive(Default)]
 pub struct Consumers {
-    /// By slot.
+    /// By slot, those included that have not joined the others yet.
     pub slab: slab::Slab<ShardConsumer>,
-    /// Slots by name.
+    /// Slots of those that have, by name.
     pub by_name: BTreeMap<Box<str>, usize>,
     /// Slots by id.
     pub by_id: HashMap<ConsumerId, usize, FixedState>,
@@ -139,34 +223,42 @@ pub struct Consumers {
 }
 
 impl Consumers {
-    /// Adds a consumer that counts `pending` messages from `position` on.
-    pub fn insert(
-        &mut self,
-        mut cell: ShardConsumer,
-        position: u64,
-        pending: u64,
-        last: u64,
-    ) -> usize {
+    /// Adds a consumer that has not joined the others.
+    pub fn insert(&mut self, cell: ShardConsumer) -> usize {
+        let id = cell.id;
+        let slot = self.slab.insert(cell);
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    /// A consumer joins the others: it counts `pending` messages from `position` on.
+    pub fn join(&mut self, slot: usize, position: u64, pending: u64, last: u64) {
+        let cell = &mut self.slab[slot];
         let filters: Vec<Vec<u8>> =
             cell.config.filters().iter().map(|f| f.clone().into_bytes()).collect();
         cell.handle = self.groups.add(&filters, position, pending, last);
-        self.groups.watch(cell.handle, cell.consumer.watched());
-        let (name, id, handle) = (cell.name.clone(), cell.id, cell.handle);
-        let slot = self.slab.insert(cell);
-        self.by_name.insert(name, slot);
-        self.by_id.insert(id, slot);
-        self.by_handle.insert(handle.0, slot);
-        slot
+        self.groups.watch(cell.handle, cell.delivery.as_ref().and_then(Delivery::watched));
+        self.by_name.insert(cell.name.clone(), slot);
+        self.by_handle.insert(cell.handle.0, slot);
+    }
+
+    /// A consumer leaves the others, to count anew or for good.
+    pub fn leave(&mut self, slot: usize) {
+        let cell = &mut self.slab[slot];
+        let handle = std::mem::replace(&mut cell.handle, NOT_JOINED);
+        cell.queued = false;
+        if self.by_handle.remove(&handle.0).is_some() {
+            self.groups.remove(handle);
+            self.by_name.remove(&cell.name);
+        }
+        self.ready.retain(|&s| s != slot);
     }
 
     /// Takes a consumer out.
     pub fn remove(&mut self, slot: usize) -> ShardConsumer {
+        self.leave(slot);
         let cell = self.slab.remove(slot);
-        self.groups.remove(cell.handle);
-        self.by_name.remove(&cell.name);
         self.by_id.remove(&cell.id);
-        self.by_handle.remove(&cell.handle.0);
-        self.ready.retain(|&s| s != slot);
         cell
     }
 
@@ -180,7 +272,9 @@ impl Consumers {
         groups.appended(id.0, subject, seq, |handle| {
             let Some(&slot) = by_handle.get(&handle.0) else { return };
             let cell = &mut slab[slot];
-            cell.consumer.arrived();
+            if let Some(delivery) = &mut cell.delivery {
+                delivery.arrived();
+            }
             if !cell.queued {
                 cell.queued = true;
                 ready.push(slot);
@@ -202,9 +296,9 @@ impl Consumers {
         self.groups.watchers(seq, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
-            let cell = &mut self.slab[slot];
-            cell.consumer.removed(now, seq);
-            self.groups.watch(handle, cell.consumer.watched());
+            let Some(delivery) = &mut self.slab[slot].delivery else { continue };
+            delivery.removed(now, seq);
+            self.groups.watch(handle, delivery.watched());
             self.queue(slot);
         }
         self.touched = touched;
@@ -221,22 +315,24 @@ impl Consumers {
             if !is_concerned(cell.config.filters(), filter) {
                 continue;
             }
-            cell.consumer.purged_below(first);
-            self.groups.moved(handle, cell.consumer.progress());
-            self.groups.watch(handle, cell.consumer.watched());
+            let Some(delivery) = &mut cell.delivery else { continue };
+            delivery.purged_below(first);
+            self.groups.moved(handle, delivery.progress());
+            self.groups.watch(handle, delivery.watched());
             self.queue(slot);
         }
         self.touched = touched;
     }
 
-    /// A purge is over: see [`Consumer::settle`]. The slots of those that changed.
+    /// A purge is over: see [`Delivery::settle`]. The slots of those that changed.
     pub fn settle(&mut self, filter: &[u8]) -> Vec<usize> {
         let mut changed = Vec::new();
         for &slot in self.by_name.values() {
             let cell = &mut self.slab[slot];
+            let Some(delivery) = &mut cell.delivery else { continue };
             if is_concerned(cell.config.filters(), filter) {
-                cell.consumer.settle();
-                if cell.consumer.is_dirty() {
+                delivery.settle();
+                if delivery.is_dirty() {
                     changed.push(slot);
                 }
             }
@@ -266,7 +362,7 @@ impl Consumers {
     /// Consumers with those that are on their way.
     pub fn count(&self) -> usize {
         let new = self.in_flight.iter().filter(|n| !self.by_name.contains_key(&***n));
-        self.slab.len() + new.count()
+        self.by_name.len() + new.count()
     }
 
     /// A consumer's slot by its name. One that counts what is pending, for the first time or for

@@ -9,11 +9,11 @@ use corelane_storage::recovery::Recovery;
 use corelane_storage::superblock::CheckpointRef;
 
 use crate::api::types::{ConsumerConfig, StreamConfig};
-use crate::consumer::Consumer;
+use crate::consumer::{ConsumerSettings, Ledger};
 use crate::meta::Record;
-use crate::shard::api::consumer::{consumer_cell, settings_of};
 use crate::shard::checkpoint::Loaded;
 use crate::shard::checkpoint::codec::{ConsumerState, Root, StreamState};
+use crate::shard::consumers::{NewConsumer, ShardConsumer, StoredConsumer};
 use crate::shard::records::{ConfigBody, Fields, kind};
 use crate::shard::recovery::{Replay, parse_config};
 use crate::shard::streams::stream::{ShardStream, index_config};
@@ -191,23 +191,25 @@ impl Replay<'_> {
         location: Location,
     ) -> Result<(), String> {
         let stream = self.streams[slot].id;
-        let (cell, upto) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
+        let (mut cell, applied) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
             let state = ConsumerState::decode(m.body).ok_or("not a state of this version")?;
             let config: ConsumerConfig = parse_config(state.json, "ConsumerConfig")?;
             let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
             let name = name.clone();
-            let settings =
-                settings_of(&self.streams[slot].config, &name, &config, false, self.options);
-            let seed = self.options.seed ^ id.0;
-            let consumer = Consumer::restore(settings, self.now, Some(state.snapshot), seed)
+            let of = &self.streams[slot].config;
+            let settings = ConsumerSettings::of(of, &name, &config, self.options.max_payload);
+            let (created, start) = (Timestamp(state.created), Vec::new());
+            let consumer = NewConsumer { id, name, config, created, start };
+            let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
                 .map_err(|e| format!("{e:?}"))?;
-            let created = Timestamp(state.created);
-            Ok((consumer_cell(id, name, config, created, consumer), state.upto))
+            cell.ledger = Ledger::decode(settings, state.snapshot).map_err(|e| format!("{e:?}"))?;
+            Ok((cell, state.applied_below))
         })?;
-        self.upto.insert((stream, id), upto);
-        let stored = Some(location);
-        self.consumers
-            .insert((stream, id), crate::shard::consumers::ShardConsumer { stored, ..cell });
+        if let Some(applied) = applied {
+            self.applied_below.insert((stream, id), applied);
+        }
+        cell.stored = StoredConsumer { location: Some(location), ..Default::default() };
+        self.consumers.insert((stream, id), cell);
         Ok(())
     }
 
@@ -268,7 +270,7 @@ pub(in crate::shard) fn forget_removed(
 ) {
     consumers.retain(|(of, _), cell| {
         if *of == stream {
-            orphans.extend(cell.stored);
+            orphans.extend(cell.stored.location);
         }
         *of != stream
     });

@@ -16,14 +16,13 @@ use corelane_storage::types::Position;
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
 use crate::api::types::{ConsumerConfig, StreamConfig};
-use crate::consumer::Consumer;
+use crate::consumer::{ConsumerSettings, Delivery};
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, Group};
-use crate::shard::api::consumer::{consumer_cell, settings_of};
 use crate::shard::catalogue::leader::Meta;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use crate::shard::compaction::sort::{Sort, SortOptions};
-use crate::shard::consumers::ShardConsumer;
+use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::{BEGUN, ConfigBody, PurgeBody, kind};
@@ -88,9 +87,9 @@ pub(in crate::shard) struct Replay<'a> {
     pub next_consumer: u64,
     pub stopped_clean: bool,
     pub lines: Vec<String>,
-    pub now: Timestamp,
-    /// Records about these consumers below these indices are part of the checkpoint.
-    pub upto: BTreeMap<(StreamId, ConsumerId), u64>,
+    /// Of a checkpoint of format 1: records about these consumers below these indices are part of
+    /// it.
+    pub applied_below: BTreeMap<(StreamId, ConsumerId), u64>,
     pub loaded: Option<Loaded>,
     /// What the checkpoint names and could not be read.
     pub isolated: Isolated,
@@ -127,7 +126,7 @@ impl Shard {
         let text = |e: &dyn std::fmt::Display| format!("shard {}: {e}", options.id.0);
         let mut recovery =
             Recovery::open(dev, options.log.clone(), options.seed).map_err(|e| text(&e))?;
-        let mut replay = Replay::new(&options, now);
+        let mut replay = Replay::new(&options);
         if let Some(checkpoint) = recovery.checkpoint() {
             replay.load(dev, &mut recovery, checkpoint).map_err(|e| text(&e))?;
         }
@@ -223,7 +222,7 @@ impl Shard {
             blocked_consumers: Vec::new(),
             watches: Default::default(),
             next_consumer: outcome.next_consumer,
-            recovered: outcome.consumers.into_iter().map(|((s, _), c)| (s, c)).collect(),
+            recovered: outcome.consumers.keys().copied().collect(),
             lines,
             tally: Default::default(),
             now: Timestamp(0),
@@ -236,11 +235,16 @@ impl Shard {
             judge_missing,
         };
         shard.register_streams();
+        for ((stream, _), consumer) in outcome.consumers {
+            if let Some(&slot) = shard.slots.get(&stream) {
+                shard.streams[slot].consumers.insert(consumer);
+            }
+        }
         outcome.buried.into_iter().for_each(|slot| shard.start_stream_removal(slot));
         shard
     }
 
-    /// What the cells hold, and how they are found.
+    /// What the streams hold, and how they are found.
     fn register_streams(&mut self) {
         for (slot, cell) in self.streams.iter() {
             self.used[usize::from(!cell.is_memory())] += cell.index.bytes();
@@ -274,15 +278,8 @@ impl Shard {
         if !self.recovered.is_empty() {
             self.record_begin();
         }
-        for (stream, mut cell) in std::mem::take(&mut self.recovered) {
-            let Some(&slot) = self.slots.get(&stream) else { continue };
-            let index = &self.streams[slot].index;
-            cell.consumer.recovered(now, index.last_seq(), self.stopped_clean);
-            cell.consumer.purged_below(index.first_seq());
-            cell.catch_up(now, index);
-            cell.changed = true;
-            self.streams[slot].consumers.in_flight.push(cell.name.clone());
-            self.start_count(stream, Box::new(cell), None);
+        for (stream, consumer) in std::mem::take(&mut self.recovered) {
+            self.lead_consumer(now, stream, consumer);
         }
         self.log.free_dead(&mut self.ops);
         if let Some(meta) = &self.meta {
@@ -296,6 +293,26 @@ impl Shard {
                 out.send_to_shard(shard, ShardMessage::Delete { id, requester: None });
             }
         }
+    }
+
+    /// Begins to deliver for a consumer that recovery found.
+    fn lead_consumer(&mut self, now: Timestamp, stream: StreamId, consumer: ConsumerId) {
+        let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let ShardStream { consumers, index, .. } = &mut self.streams[slot];
+        let c = &mut consumers.slab[at];
+        let mut delivery = Delivery::new(&c.ledger, now, self.options.seed ^ consumer.0);
+        if !self.stopped_clean {
+            delivery.jump(index.last_seq());
+        }
+        delivery.purged_below(index.first_seq());
+        c.delivery = Some(delivery);
+        c.catch_up(now, index);
+        if c.owes() {
+            // The jump must be in the log even if nothing else happens before a stop.
+            self.dirty_consumers.insert((stream, consumer));
+        }
+        consumers.in_flight.push(consumers.slab[at].name.clone());
+        self.start_count(stream, consumer, None);
     }
 
     /// What the catalogue says this shard has, against what it has.
@@ -402,7 +419,7 @@ pub(in crate::shard) fn parse_config<T: Object + Default>(
 }
 
 impl<'a> Replay<'a> {
-    fn new(options: &'a ShardOptions, now: Timestamp) -> Self {
+    fn new(options: &'a ShardOptions) -> Self {
         Replay {
             options,
             streams: slab::Slab::new(),
@@ -415,8 +432,7 @@ impl<'a> Replay<'a> {
             next_consumer: 1,
             stopped_clean: false,
             lines: Vec::new(),
-            now,
-            upto: BTreeMap::new(),
+            applied_below: BTreeMap::new(),
             loaded: None,
             isolated: Isolated::default(),
             orphans: Vec::new(),
@@ -503,7 +519,7 @@ impl Replay<'_> {
         let consumer = ConsumerId(m.id);
         let known = match m.kind {
             kind::CONSUMER_DELTA | kind::CONSUMER => {
-                self.upto.get(&(stream, consumer)).copied().unwrap_or(0)
+                self.applied_below.get(&(stream, consumer)).copied().unwrap_or(0)
             }
             kind::CATALOGUE => self.loaded.as_ref().map_or(0, |l| l.catalogue_upto),
             _ => 0,
@@ -513,7 +529,10 @@ impl Replay<'_> {
         }
         let done = match m.kind {
             kind::CONSUMER_DELTA => match self.consumers.get_mut(&(stream, consumer)) {
-                Some(c) => c.consumer.apply_delta(m.body).map_err(|e| format!("{e:?}")),
+                Some(c) => {
+                    c.stored.changed = true;
+                    c.ledger.apply(m.body).map_err(|e| format!("{e:?}"))
+                }
                 None => Ok(()),
             },
             kind::DELETE => {
@@ -531,7 +550,7 @@ impl Replay<'_> {
             kind::CONSUMER => self.consumer(stream, consumer, m.body),
             kind::CONSUMER_REMOVED => {
                 let gone = self.consumers.remove(&(stream, consumer));
-                self.orphans.extend(gone.and_then(|c| c.stored));
+                self.orphans.extend(gone.and_then(|c| c.stored.location));
                 Ok(())
             }
             kind::CATALOGUE => match Record::decode(m.body) {
@@ -748,19 +767,19 @@ impl Replay<'_> {
         let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
         let name =
             if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
-        let settings = settings_of(&self.streams[slot].config, &name, &config, false, self.options);
+        let of = &self.streams[slot].config;
         if let Some(c) = self.consumers.get_mut(&(stream, id)) {
-            c.consumer.update(self.now, settings);
-            c.filter = crate::shard::api::consumer::filters_of(&config);
+            c.ledger.configure(ConsumerSettings::of(of, &name, &config, self.options.max_payload));
+            c.filter = filters_of(&config);
             c.config = config;
+            c.stored.changed = true;
             return Ok(());
         }
-        let mut consumer = Consumer::restore(settings, self.now, None, self.options.seed ^ id.0)
+        let (created, start) = (Timestamp(body.created), body.start.to_vec());
+        let consumer = NewConsumer { id, name, config, created, start };
+        let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
             .map_err(|e| format!("{e:?}"))?;
-        if !body.start.is_empty() {
-            consumer.apply_delta(body.start).map_err(|e| format!("{e:?}"))?;
-        }
-        let cell = consumer_cell(id, name, config, Timestamp(body.created), consumer);
+        cell.stored.changed = true;
         self.consumers.insert((stream, id), cell);
         Ok(())
     }

@@ -77,7 +77,7 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
     let mut world = filled();
     let before = world.dump();
     let location = of_a(&mut world, |s, slot| {
-        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored)
+        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored.location)
     });
     rot(&mut world, location);
     restart(&mut world);

@@ -367,7 +367,7 @@ impl World {
             }
             let consumers = &self.shard().streams[slot].consumers;
             for c in consumers.by_name.values().map(|&at| &consumers.slab[at]) {
-                let info = c.consumer.info();
+                let info = c.delivery.as_ref().expect("it is led").info();
                 // A restart tells consumers at once that what they stood in is gone.
                 let at = |seq: u64| seq.max(first - 1);
                 let (delivered, floor) = (info.delivered_stream_seq, info.floor_stream_seq);
@@ -400,7 +400,7 @@ impl World {
         for (_, cell) in &shard.streams {
             records.extend(cell.index.locations().map(|(_, l)| l));
             records.extend(cell.stored.locations());
-            records.extend(cell.consumers.slab.iter().filter_map(|(_, c)| c.stored));
+            records.extend(cell.consumers.slab.iter().filter_map(|(_, c)| c.stored.location));
         }
         for l in records {
             *want.entry(l.position.segment).or_default() += u64::from(l.len);

@@ -1,12 +1,15 @@
-//! The consumer: construction, durability, and the drive that turns wishes into deliveries.
+//! The delivering side of a consumer, and the drive that turns wishes into deliveries.
+//!
+//! It exists where the consumer's group is led, is built from the [`Ledger`], and may be dropped at
+//! any moment: the ledger is then what the log says, and nothing that was not in the log was
+//! answered. Its view is the ledger as it will be once all that was gathered for the log is applied;
+//! it decides against that.
 
-use super::codec::Corrupt;
+use super::delta::Delta;
 use super::ledger::{Ledger, Op};
 use super::push::Push;
 use super::request::AckSubject;
-use super::settings::{
-    AckPolicy, ConsumerSettings, Mode, ReplayPolicy, SEQ_AHEAD_MAX, StartPosition,
-};
+use super::settings::{AckPolicy, ConsumerSettings, Mode, ReplayPolicy, SEQ_AHEAD_MAX};
 use super::sink::{Dispatch, Sink};
 use super::status::{self, Closing};
 use super::waiting::{NEVER, Waiting};
@@ -15,12 +18,16 @@ use crate::types::Timestamp;
 /// A gap below this is not kept by `replay: original`.
 const REPLAY_GAP_NS_MIN: i64 = 1_000_000;
 
+/// What is gathered for a log that takes nothing, in bytes, before acknowledgements are left
+/// unanswered.
+const DELTA_BYTES_MAX: usize = 1 << 20;
+
 /// What the consumer wants from its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Nothing, until something happens to it.
     Nothing,
-    /// Nothing before this time, which [`Consumer::deadline`] names too.
+    /// Nothing before this time, which [`Delivery::deadline`] names too.
     Wait(Timestamp),
     /// This message: one that is delivered again, or a member of the start set. If it is gone, say
     /// `skip`.
@@ -58,10 +65,6 @@ pub enum Outcome {
     Wait(Timestamp),
 }
 
-/// What a delta covers; handed back when it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeltaMark(u64);
-
 /// How far the consumer got since it was asked last, for the counts kept by filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -98,11 +101,14 @@ pub struct Info {
     pub push_bound: bool,
 }
 
-/// The state machine of one consumer. See the module.
+/// The delivering side of one consumer. See the module.
 #[derive(Clone, Debug)]
-pub struct Consumer {
-    pub(super) settings: ConsumerSettings,
-    pub(super) ledger: Ledger,
+pub struct Delivery {
+    /// The ledger with all that was gathered for the log and is not applied yet.
+    pub(super) view: Ledger,
+    delta: Delta,
+    /// The next consumer sequence, as the ledger has it.
+    applied_cseq: u64,
     pub(super) waiting: Waiting,
     pub(super) push: Push,
     /// Matching messages from the position on (after the start set), as the counts by filter have
@@ -116,7 +122,6 @@ pub struct Consumer {
     replaying: bool,
     last_stored: Option<i64>,
     last_sent: i64,
-    durable_cseq: u64,
     /// After a crash: consumer and stream sequences up to which an earlier life may have delivered.
     pub(super) earlier: (u64, u64),
     pub(super) active_at: i64,
@@ -129,49 +134,23 @@ pub struct Consumer {
     pub(super) scratch: Vec<u8>,
 }
 
-impl Consumer {
-    /// A new consumer. Its first delta tells where it starts, so take it together with the record
-    /// that creates it. `seed` feeds the tokens of flow-control subjects.
-    pub fn new(
-        settings: ConsumerSettings,
-        now: Timestamp,
-        start: StartPosition,
-        seed: u64,
-    ) -> Self {
-        let ledger = Ledger::new(settings.ack_policy, start);
-        Self::with(settings, now, ledger, seed)
-    }
-
-    /// A consumer to replay into: from a snapshot, or from nothing if its first delta follows.
-    /// Apply the deltas that are newer than the snapshot, then say `recovered`.
-    pub fn restore(
-        settings: ConsumerSettings,
-        now: Timestamp,
-        snapshot: Option<&[u8]>,
-        seed: u64,
-    ) -> Result<Self, Corrupt> {
-        let ledger = match snapshot {
-            Some(bytes) => Ledger::decode(settings.ack_policy, bytes)?,
-            None => Ledger::blank(settings.ack_policy),
-        };
-        Ok(Self::with(settings, now, ledger, seed))
-    }
-
-    fn with(settings: ConsumerSettings, now: Timestamp, mut ledger: Ledger, seed: u64) -> Self {
-        ledger.delta.off = settings.volatile;
-        let push = settings.push().map(|p| Push::new(now.0, p, seed)).unwrap_or_default();
+impl Delivery {
+    /// Begins to deliver for a consumer. `seed` feeds the tokens of flow-control subjects.
+    pub fn new(ledger: &Ledger, now: Timestamp, seed: u64) -> Self {
+        let settings = &ledger.settings;
         let mut reply = b"$JS.ACK.".to_vec();
         reply.extend_from_slice(&settings.stream);
         reply.push(b'.');
         reply.extend_from_slice(&settings.name);
-        Consumer {
-            durable_cseq: ledger.next_cseq - 1,
+        let mut view = ledger.clone();
+        view.unacked.start_timers();
+        Delivery {
+            applied_cseq: ledger.next_cseq,
+            delta: Delta::new(settings.volatile),
+            push: settings.push().map(|p| Push::new(now.0, p, seed)).unwrap_or_default(),
             replaying: settings.replay == ReplayPolicy::Original,
             reply_prefix: reply.len(),
             reply,
-            push,
-            ledger,
-            settings,
             waiting: Waiting::default(),
             counted: 0,
             passed: 0,
@@ -181,67 +160,72 @@ impl Consumer {
             last_sent: 0,
             earlier: (0, 0),
             active_at: now.0,
-            wait_end: 0,
+            wait_end: view.unacked.iter().map(|s| s.due).max().unwrap_or(0),
             deleted: false,
             delivered_at: None,
             acked_at: None,
             scratch: Vec::new(),
+            view,
         }
     }
 
-    // ---- durability ----
-
-    /// Appends what changed since the last call as the body of one record; `None` if nothing did.
-    /// Say `delta_durable` with the mark once the record is.
-    pub fn take_delta(&mut self, out: &mut Vec<u8>) -> Option<DeltaMark> {
-        let at = self.ledger.position();
-        self.ledger.delta.take(at, out).then_some(DeltaMark(at.1 - 1))
-    }
-
-    /// True if `take_delta` would give something.
-    pub fn is_dirty(&self) -> bool {
-        self.ledger.delta.is_dirty()
-    }
-
-    /// A delta is durable: deliveries may run ahead of it by [`SEQ_AHEAD_MAX`]. May let `wants`
-    /// want again.
-    pub fn delta_durable(&mut self, mark: DeltaMark) {
-        self.durable_cseq = self.durable_cseq.max(mark.0);
-    }
-
-    /// Replays a delta.
-    pub fn apply_delta(&mut self, body: &[u8]) -> Result<(), Corrupt> {
-        self.ledger.replay(body)?;
-        self.durable_cseq = self.ledger.next_cseq - 1;
-        Ok(())
-    }
-
-    /// Appends the whole durable state. The delta must have been taken, and belong to the log
-    /// before the snapshot.
-    pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
-        assert!(!self.is_dirty(), "a delta that is not taken would be applied twice");
-        self.ledger.encode(out);
-    }
-
-    /// Recovery is over; `stream_last` is the stream's recovered last sequence. After a crash
-    /// (`clean` is false) deliveries may have been made that are not recorded: the consumer
-    /// sequence jumps over them, and their acknowledgements are accepted. Take the delta and make
-    /// it durable; until then nothing is delivered.
-    pub fn recovered(&mut self, now: Timestamp, stream_last: u64, clean: bool) {
-        self.active_at = now.0;
-        self.wait_end = self.ledger.unacked.iter().map(|s| s.due).max().unwrap_or(0);
-        self.durable_cseq = self.ledger.next_cseq - 1;
-        if clean {
-            return;
-        }
-        let next_cseq = self.ledger.next_cseq.saturating_add(SEQ_AHEAD_MAX);
-        self.ledger.change(Op::Jump { next_cseq });
+    /// Goes on after another delivering side that may have delivered more than the log says (a
+    /// crash); `stream_last` is the stream's last sequence. The consumer sequence jumps over what
+    /// may have been used, and acknowledgements of such deliveries are accepted. Nothing is
+    /// delivered before the jump is in the log.
+    pub fn jump(&mut self, stream_last: u64) {
+        let next_cseq = self.view.next_cseq.saturating_add(SEQ_AHEAD_MAX);
+        self.change(Op::Jump { next_cseq });
         self.earlier = (next_cseq - 1, stream_last);
     }
 
-    /// True if both have the same durable state: for tests and the simulator.
-    pub fn same_state(&self, other: &Consumer) -> bool {
-        self.ledger == other.ledger
+    // ---- the log ----
+
+    /// Changes the view and gathers the change for the log.
+    pub(super) fn change(&mut self, op: Op) {
+        match op {
+            // Without acknowledgements a delivery is a position; only the last one counts.
+            Op::Delivered { .. } if self.view.settings.ack_policy == AckPolicy::None => {
+                self.delta.moved = true;
+            }
+            Op::Position { .. } => self.delta.moved = true,
+            _ if self.delta.off => {}
+            _ => self.delta.note(op, self.view.position()),
+        }
+        self.view.perform(op);
+    }
+
+    /// True if something was gathered for the log.
+    pub fn is_dirty(&self) -> bool {
+        self.delta.is_dirty()
+    }
+
+    /// True if the log has taken nothing for so long that no more is gathered.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.delta.len() > DELTA_BYTES_MAX
+    }
+
+    /// What was gathered, as the body of one record. Say [`Delivery::delta_logged`] once it is in
+    /// the log; without room for it, ask again later.
+    pub fn delta(&mut self) -> &[u8] {
+        self.delta.body(self.view.position())
+    }
+
+    /// What [`Delivery::delta`] gave is in the log. It is to be applied to the ledger when it is
+    /// committed.
+    pub fn delta_logged(&mut self) {
+        self.delta.clear();
+    }
+
+    /// Something was applied to the ledger: deliveries may run ahead of it by [`SEQ_AHEAD_MAX`].
+    /// May let `wants` want again.
+    pub fn applied(&mut self, ledger: &Ledger) {
+        self.applied_cseq = ledger.next_cseq;
+    }
+
+    /// True if the ledger is what the view says: for tests and the simulator.
+    pub fn is_level_with(&self, ledger: &Ledger) -> bool {
+        self.view == *ledger
     }
 
     // ---- counts ----
@@ -256,41 +240,36 @@ impl Consumer {
     /// How far it got since `set_counted`; to be told to the counts by filter after a drive.
     pub fn progress(&mut self) -> Progress {
         let passed = std::mem::take(&mut self.passed);
-        Progress { position: self.ledger.resume_seq(), passed }
+        Progress { position: self.view.resume_seq(), passed }
     }
 
     /// Matching messages not delivered yet.
     pub fn pending(&self) -> u64 {
-        self.ledger.start_left() + self.counted
+        self.view.start_left() + self.counted
     }
 
     /// The stream sequences whose removal must be told to this consumer, first and last, if any.
     pub fn watched(&self) -> Option<(u64, u64)> {
-        self.ledger.watched()
+        self.view.watched()
     }
 
     /// Appends every stream sequence it keeps something about, but for its start set. Recovery
     /// looks each of them up, and says `removed` for those that the recovered stream does not have.
     pub fn kept(&self, out: &mut Vec<u64>) {
-        out.extend(self.ledger.unacked.iter().map(|slot| slot.seq));
-        out.extend(self.ledger.dropped.keys());
-    }
-
-    /// Up to `max` members of its start set from `from` on: recovery looks them up as well.
-    pub fn start_members(&self, from: u64, max: usize) -> impl Iterator<Item = u64> + '_ {
-        self.ledger.start.members_from(from, max)
+        out.extend(self.view.unacked.iter().map(|slot| slot.seq));
+        out.extend(self.view.dropped.keys());
     }
 
     /// What `CONSUMER.INFO` shows.
     pub fn info(&self) -> Info {
         Info {
-            delivered_consumer_seq: self.ledger.last_cseq(),
-            delivered_stream_seq: self.ledger.delivered_seq,
+            delivered_consumer_seq: self.view.last_cseq(),
+            delivered_stream_seq: self.view.delivered_seq,
             delivered_at: self.delivered_at,
-            floor_consumer_seq: self.ledger.delivered_cseq(self.ledger.floor_cseq),
-            floor_stream_seq: self.ledger.floor_seq,
+            floor_consumer_seq: self.view.delivered_cseq(self.view.floor_cseq),
+            floor_stream_seq: self.view.floor_seq,
             acked_at: self.acked_at,
-            ack_pending: self.ledger.unacked.len(),
+            ack_pending: self.view.unacked.len(),
             redelivered: self.redelivered(),
             waiting: self.waiting.len(),
             pending: self.pending(),
@@ -301,12 +280,12 @@ impl Consumer {
     /// Messages delivered more than once. Those that were dropped after their only delivery were
     /// not.
     fn redelivered(&self) -> usize {
-        if self.settings.max_deliver == 1 { 0 } else { self.ledger.redelivered() }
+        if self.view.settings.max_deliver == 1 { 0 } else { self.view.redelivered() }
     }
 
     /// The settings it follows.
     pub fn settings(&self) -> &ConsumerSettings {
-        &self.settings
+        &self.view.settings
     }
 
     // ---- drive ----
@@ -317,55 +296,55 @@ impl Consumer {
         if self.deleted || !self.has_taker() {
             return Want::Nothing;
         }
-        let ahead = self.ledger.next_cseq - self.durable_cseq;
-        if ahead > SEQ_AHEAD_MAX && !self.settings.volatile {
+        let ahead = self.view.next_cseq.saturating_sub(self.applied_cseq);
+        if ahead >= SEQ_AHEAD_MAX && !self.view.settings.volatile {
             return Want::Nothing;
         }
         match self.wait_until {
             Some(until) if now.0 < until => return Want::Wait(Timestamp(until)),
             _ => self.wait_until = None,
         }
-        while let Some(seq) = self.ledger.unacked.next_ready() {
-            let deliveries = self.ledger.unacked.get(seq).map_or(0, |s| s.deliveries);
+        while let Some(seq) = self.view.unacked.next_ready() {
+            let deliveries = self.view.unacked.get(seq).map_or(0, |s| s.deliveries);
             if !self.is_last_delivery(deliveries) {
                 return Want::Exactly(seq);
             }
-            self.ledger.change(Op::Dropped { seq });
+            self.change(Op::Dropped { seq });
             sink.max_deliveries(seq, deliveries);
         }
         if self.is_full() {
             return Want::Nothing;
         }
-        if let Some(seq) = self.ledger.start_next() {
+        if let Some(seq) = self.view.start_next() {
             return Want::Exactly(seq);
         }
         if self.caught_up {
             self.close_dry(sink);
             return Want::Nothing;
         }
-        Want::Next { from: self.ledger.next_seq }
+        Want::Next { from: self.view.next_seq }
     }
 
     fn has_taker(&self) -> bool {
-        match &self.settings.mode {
+        match &self.view.settings.mode {
             Mode::Push(_) => self.push.active && !self.push.stalled(),
             Mode::Pull(_) => !self.waiting.is_empty(),
         }
     }
 
     pub(super) fn is_last_delivery(&self, deliveries: u32) -> bool {
-        self.settings.max_deliver > 0 && deliveries >= self.settings.max_deliver
+        self.view.settings.max_deliver > 0 && deliveries >= self.view.settings.max_deliver
     }
 
     /// True if so much is unacknowledged that nothing new may be delivered.
     fn is_full(&self) -> bool {
-        let limit = self.settings.max_ack_pending;
-        limit > 0 && self.ledger.unacked.len() >= limit
+        let limit = self.view.settings.max_ack_pending;
+        limit > 0 && self.view.unacked.len() >= limit
     }
 
     /// True if that is why it does not deliver.
     pub(super) fn stands_full(&self) -> bool {
-        self.is_full() && self.ledger.unacked.queued() == 0
+        self.is_full() && self.view.unacked.queued() == 0
     }
 
     fn close_dry(&mut self, sink: &mut dyn Sink) {
@@ -390,39 +369,39 @@ impl Consumer {
         meta: &Meta,
         sink: &mut dyn Sink,
     ) -> Outcome {
-        let again = self.ledger.unacked.get(seq).copied();
-        if again.is_none() && self.ledger.is_ahead(seq) {
+        let again = self.view.unacked.get(seq).copied();
+        if again.is_none() && self.view.is_ahead(seq) {
             self.pass(seq);
             return Outcome::Passed;
         }
         let deliveries = again.map_or(1, |s| s.deliveries.saturating_add(1));
-        let consumer_seq = self.ledger.next_cseq;
+        let consumer_seq = self.view.next_cseq;
         self.write_reply(seq, deliveries, again.is_some(), meta.stored);
         let size = self.size_of(meta);
         if let Some(until) = self.pace(now, size, meta.stored) {
             self.wait_until = Some(until.0);
             return Outcome::Wait(until);
         }
-        let request = match self.settings.mode {
+        let request = match self.view.settings.mode {
             Mode::Pull(_) => match self.take_request(now, size, sink) {
                 Some(at) => Some(at),
                 None => return Outcome::Unplaced,
             },
             Mode::Push(_) => None,
         };
-        let due = now.0.saturating_add(self.settings.wait_after(deliveries));
-        if self.settings.ack_policy != AckPolicy::None {
+        let due = now.0.saturating_add(self.view.settings.wait_after(deliveries));
+        if self.view.settings.ack_policy != AckPolicy::None {
             self.wait_end = self.wait_end.max(due);
         }
         if again.is_some() {
-            self.ledger.change(Op::Redelivered { seq, due });
+            self.change(Op::Redelivered { seq, due });
         } else {
             self.count_passed(seq);
-            self.ledger.change(Op::Delivered { seq, due });
+            self.change(Op::Delivered { seq, due });
         }
         self.delivered_at = Some(now);
         (self.last_stored, self.last_sent) = (Some(meta.stored.0), now.0);
-        let (to, origin) = match (request, self.settings.push()) {
+        let (to, origin) = match (request, self.view.settings.push()) {
             (Some(at), _) => {
                 let r = self.waiting.get(at);
                 (r.inbox.as_slice(), Some(r.origin))
@@ -437,7 +416,7 @@ impl Consumer {
             to,
             origin,
             reply: &self.reply,
-            headers_only: self.settings.headers_only,
+            headers_only: self.view.settings.headers_only,
         });
         match request {
             Some(at) => self.request_served(now, at, size, sink),
@@ -452,7 +431,7 @@ impl Consumer {
         AckSubject {
             deliveries: u64::from(deliveries),
             seq,
-            consumer_seq: self.ledger.next_cseq,
+            consumer_seq: self.view.next_cseq,
             stored: stored.0,
             pending,
         }
@@ -460,7 +439,7 @@ impl Consumer {
     }
 
     fn size_of(&self, meta: &Meta) -> u64 {
-        let body = if self.settings.headers_only {
+        let body = if self.view.settings.headers_only {
             u64::from(status::headers_only_bytes(meta.header_bytes, meta.payload_bytes))
         } else {
             u64::from(meta.header_bytes) + u64::from(meta.payload_bytes)
@@ -471,7 +450,7 @@ impl Consumer {
     /// When the message may go, if not now.
     fn pace(&mut self, now: Timestamp, size: u64, stored: Timestamp) -> Option<Timestamp> {
         let mut at = i64::MIN;
-        if self.replaying && self.ledger.next_seq > self.ledger.created_last_seq {
+        if self.replaying && self.view.next_seq > self.view.created_last_seq {
             self.replaying = false;
         }
         if let Some(last) = self.last_stored.filter(|_| self.replaying) {
@@ -480,7 +459,7 @@ impl Consumer {
                 at = self.last_sent.saturating_add(gap);
             }
         }
-        if let Some(push) = self.settings.push() {
+        if let Some(push) = self.view.settings.push() {
             at = at.max(self.push.allowed_at(size, push));
         }
         (at > now.0).then_some(Timestamp(at))
@@ -489,7 +468,7 @@ impl Consumer {
     /// Notes that a message counts as pending no longer, before the ledger moves past it.
     fn count_passed(&mut self, seq: u64) {
         // A member of the start set is counted by the set itself.
-        if self.ledger.start_next() != Some(seq) {
+        if self.view.start_next() != Some(seq) {
             self.counted = self.counted.saturating_sub(1);
             self.passed += 1;
         }
@@ -497,8 +476,8 @@ impl Consumer {
 
     fn pass(&mut self, seq: u64) {
         self.count_passed(seq);
-        let next_cseq = self.ledger.next_cseq;
-        self.ledger.change(Op::Position { next_seq: seq + 1, next_cseq });
+        let next_cseq = self.view.next_cseq;
+        self.change(Op::Position { next_seq: seq + 1, next_cseq });
     }
 
     /// The request that takes a message of `size` bytes; those that cannot are closed on the way.
@@ -541,10 +520,10 @@ impl Consumer {
     }
 
     fn push_sent(&mut self, now: Timestamp, size: u64, sink: &mut dyn Sink) {
-        let Mode::Push(push) = &self.settings.mode else { return };
+        let Mode::Push(push) = &self.view.settings.mode else { return };
         self.push.delivered_at(now.0, push);
         self.push.spend(now.0, size, push);
-        if self.push.sent(size, &self.settings) {
+        if self.push.sent(size, &self.view.settings) {
             let reply = self.push.request();
             sink.status(&push.deliver_subject, None, status::FLOW_CONTROL, reply);
         }
@@ -559,9 +538,9 @@ impl Consumer {
     /// The consumer wants nothing new until `arrived`.
     pub fn exhausted(&mut self, next: u64) {
         self.caught_up = true;
-        if self.ledger.start_next().is_none() && next > self.ledger.next_seq {
-            let next_cseq = self.ledger.next_cseq;
-            self.ledger.change(Op::Position { next_seq: next, next_cseq });
+        if self.view.start_next().is_none() && next > self.view.next_seq {
+            let next_cseq = self.view.next_cseq;
+            self.change(Op::Position { next_seq: next, next_cseq });
         }
     }
 
@@ -582,7 +561,7 @@ impl Consumer {
             return None;
         }
         let at = [
-            self.ledger.unacked.next_due().unwrap_or(NEVER),
+            self.view.unacked.next_due().unwrap_or(NEVER),
             self.waiting.deadline(),
             self.push.heartbeat_at.unwrap_or(NEVER),
             self.wait_until.unwrap_or(NEVER),
@@ -593,16 +572,16 @@ impl Consumer {
 
     /// When inactivity deletes the consumer, if nothing happens.
     pub(super) fn inactive_at(&self) -> Option<i64> {
-        let threshold = self.settings.inactive_threshold;
+        let threshold = self.view.settings.inactive_threshold;
         if threshold <= 0 {
             return None;
         }
-        match &self.settings.mode {
+        match &self.view.settings.mode {
             Mode::Push(_) if self.push.active => None,
             Mode::Push(_) => Some(self.active_at.saturating_add(threshold)),
             Mode::Pull(_) => {
-                let owed =
-                    self.settings.ack_policy != AckPolicy::None && !self.ledger.unacked.is_empty();
+                let owed = self.view.settings.ack_policy != AckPolicy::None
+                    && !self.view.unacked.is_empty();
                 let base = if owed { self.active_at.max(self.wait_end) } else { self.active_at };
                 Some(base.saturating_add(threshold))
             }

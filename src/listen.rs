@@ -11,6 +11,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 
 /// Binds `host:port` and listens; port 0 lets the kernel choose.
 pub fn bind(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
+    bind_socket(host, port, Some(backlog))
+}
+
+/// Binds `host:port`, on which nobody listens yet.
+pub fn reserve(host: &str, port: u16) -> io::Result<TcpListener> {
+    bind_socket(host, port, None)
+}
+
+fn bind_socket(host: &str, port: u16, backlog: Option<i32>) -> io::Result<TcpListener> {
     let address = address(host, port)?;
     match open(address, backlog) {
         Err(e) if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && no_ipv6(&e) => {
@@ -39,14 +48,16 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, backlog: Option<i32>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
+    if let Some(backlog) = backlog {
+        socket.listen(backlog)?;
+    }
     Ok(socket.into())
 }
 

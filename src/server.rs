@@ -14,7 +14,7 @@ use crate::config::log::Logger;
 use crate::config::options::{Advertise, JetStreamOptions, NATS_VERSION, Options};
 use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
-use crate::turn::{Command, LameDuck, Settings};
+use crate::turn::{Command, LameDuck, LogSettings, Settings, TraceSettings};
 use crate::types::Timestamp;
 use monitor::{Mailboxes, Source};
 
@@ -51,17 +51,11 @@ pub fn run(options: Options) -> i32 {
 fn start(options: Options, logger: &Logger) -> Result<i32, String> {
     corelane_tune::probe().map_err(|e| e.to_string())?;
     let signals = Signals::block();
+    // Only now, so that signals are blocked in it, too.
+    logger.start_writer().map_err(|e| format!("cannot start the log's thread: {e}"))?;
     let server_id = public_key(b'N').map_err(|e| e.to_string())?;
     let server_name = options.server_name.clone().unwrap_or_else(|| server_id.clone());
-    for line in banner::start(&options, &server_id) {
-        logger.info(format_args!("{line}"));
-    }
-    for line in &options.warnings {
-        logger.warn(format_args!("{line}"));
-    }
-    if let Some(text) = options.refusals.first() {
-        return Err(text.clone());
-    }
+    introduce(&options, &server_id, logger)?;
     let listener = reactor::listen(&options).map_err(|e| listen_error(&options, &e))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     if let Some(path) = &options.pid_file {
@@ -104,9 +98,10 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         descriptors_elsewhere: control.as_ref().map_or(0, |_| control::DESCRIPTORS_MAX),
         options: options.clone(),
     };
-    let node = Node::start(plan, listener).map_err(|e| start_error(&e))?;
-    // Only this sets them.
+    let mut node = Node::start(plan, listener).map_err(|e| start_error(&e))?;
+    // Only this sets them. Monitoring finds the node able to serve before anybody can connect.
     let _ = mailboxes.set(node.mailboxes().to_vec());
+    node.open().map_err(|e| listen_error(&options, &e))?;
     if options.jetstream.is_some() {
         logger.info(format_args!("{}", banner::jetstream_took(begun.elapsed())));
     }
@@ -118,6 +113,17 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         logger.error(format_args!("{why}"));
     }
     Ok(code)
+}
+
+/// The first lines of the log. The error is what the options refuse the start with.
+fn introduce(options: &Options, server_id: &str, logger: &Logger) -> Result<(), String> {
+    for line in banner::start(options, server_id) {
+        logger.info(format_args!("{line}"));
+    }
+    for line in &options.warnings {
+        logger.warn(format_args!("{line}"));
+    }
+    options.refusals.first().map_or(Ok(()), |text| Err(text.clone()))
 }
 
 fn now() -> Timestamp {
@@ -239,7 +245,13 @@ fn settings(
         api_lvl: i32::try_from(crate::api::API_LEVEL).unwrap_or(0),
         xkey: public_key(b'X').map_err(|e| e.to_string())?,
     };
-    Ok(Settings::new(limits, info))
+    let mut settings = Settings::new(limits, info);
+    let trace = options.log.trace.then(|| TraceSettings {
+        payload_bytes_max: options.log.traced_message_bytes_max as usize,
+        headers_only: options.log.trace_headers,
+    });
+    settings.log = LogSettings { debug: options.log.debug, trace };
+    Ok(settings)
 }
 
 /// Writes the files that tell others where we are. A missing ports file is told and does not
@@ -314,6 +326,7 @@ fn serve(
         control.stop();
     }
     node.stop();
+    logger.flush();
     logger.info(format_args!("{}", banner::EXITING));
     0
 }

@@ -1,5 +1,6 @@
 //! The simulated surroundings of one reactor during a turn.
 
+use corelane::logline::LogLine;
 use corelane::turn::Core;
 use corelane::turn::drive::Edge;
 use corelane::turn::links::Links;
@@ -138,9 +139,11 @@ impl Edge for Around<'_> {
         self.world.disks[shard].submit(now, op);
     }
 
-    fn line(&mut self, line: &str) {
-        self.world.note_bytes(line.as_bytes());
-        self.world.lines.push(line.to_owned());
+    fn lines(&mut self, lines: &mut Vec<LogLine>) {
+        for line in lines.drain(..) {
+            self.world.note_bytes(line.text.as_bytes());
+            self.world.lines.push(line.text);
+        }
     }
 
     fn fatal(&mut self, why: &str) {

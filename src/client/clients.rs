@@ -1,5 +1,6 @@
 //! The connections and subscriptions of one reactor.
 
+use super::closed::{CLOSED_MAX, Closed};
 use super::{
     ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
     Outbound, Spares,
@@ -94,35 +95,17 @@ pub struct NetStats {
     pub slow_consumers: u64,
     pub stale_connections: u64,
     pub stalled_clients: u64,
+    pub added_subscriptions: u64,
+    pub removed_subscriptions: u64,
 }
 
-/// One connection, for monitoring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct ConnStats {
-    pub id: ConnId,
-    pub address: String,
-    pub name: ClientName,
-    pub started: Timestamp,
-    pub last_activity: Timestamp,
-    /// Round trip of the last PING, in nanoseconds; 0 before the first answer.
-    pub rtt: i64,
-    pub pending_bytes: usize,
-    pub subscriptions: u32,
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
     pub in_msgs: u64,
     pub out_msgs: u64,
     pub in_bytes: u64,
     pub out_bytes: u64,
     pub stalls: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
-    in_msgs: u64,
-    out_msgs: u64,
-    in_bytes: u64,
-    out_bytes: u64,
-    stalls: u64,
 }
 
 /// One connection.
@@ -136,7 +119,7 @@ pub struct Connection {
     pub(crate) refused: bool,
     pub(crate) permissions: Permissions,
     touched: bool,
-    closing: Option<CloseReason>,
+    pub(super) closing: Option<CloseReason>,
     close_told: bool,
     /// How far the removal of its subscriptions is.
     leaving: Leaving,
@@ -150,19 +133,21 @@ pub struct Connection {
     pub(crate) unread: bool,
     /// It sends nothing any more, and what it sent is to be handled.
     pub(crate) hung_up: bool,
+    /// Why its socket failed, if it did.
+    pub(super) failure: Option<CloseReason>,
     pauses: u8,
     pub(crate) out: Outbound,
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
     pub(crate) parser: Parser,
     subs: u32,
-    sub_count: u32,
+    pub(super) sub_count: u32,
     /// Input that waits.
     pub(crate) held: Vec<u8>,
     /// What it waits for.
     pub(crate) hold: Hold,
     /// The last barrier count at which it changed the interest.
     pub(crate) last_change: u64,
-    started: Timestamp,
+    pub(super) started: Timestamp,
     pub(crate) last_in: Timestamp,
     pub(crate) stall_until: Timestamp,
     /// Publishers that are stalled until this outbound has drained.
@@ -172,8 +157,8 @@ pub struct Connection {
     pub(crate) rtt: i64,
     pub(crate) send_started: Timestamp,
     pub(crate) write_timer: bool,
-    ip: Box<str>,
-    address: Box<str>,
+    pub(super) ip: Box<str>,
+    pub(super) address: Box<str>,
     pub(crate) name: Option<Box<ClientName>>,
 }
 
@@ -188,6 +173,18 @@ impl Connection {
         self.gone
     }
 
+    /// Until a PING is answered, the time to its CONNECT stands for the round trip.
+    pub(crate) fn first_rtt(&mut self, now: Timestamp) {
+        if self.rtt == 0 {
+            self.rtt = now.since(self.started).max(1);
+        }
+    }
+
+    /// Its socket failed: that is why it closes, unless it does already.
+    pub(crate) fn failed(&mut self, reason: CloseReason) {
+        self.failure.get_or_insert(reason);
+    }
+
     /// True if it is not read for some reason.
     pub(crate) fn is_paused(&self) -> bool {
         self.pauses != 0
@@ -196,7 +193,7 @@ impl Connection {
 
 /// A subscription id: short ones stand in place.
 #[derive(Debug)]
-struct Sid {
+pub(super) struct Sid {
     short: [u8; 15],
     size: u8,
     long: Box<[u8]>,
@@ -215,7 +212,7 @@ impl Sid {
     }
 
     #[inline]
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         if self.long.is_empty() { &self.short[..self.size as usize] } else { &self.long }
     }
 }
@@ -224,10 +221,10 @@ impl Sid {
 #[derive(Debug)]
 pub(crate) struct Sub {
     pub(crate) conn: u32,
-    delivered: u64,
+    pub(super) delivered: u64,
     /// Messages it gets at most.
-    max: u64,
-    sid: Sid,
+    pub(super) max: u64,
+    pub(super) sid: Sid,
     next: u32,
     previous: u32,
 }
@@ -237,6 +234,11 @@ impl Sub {
     #[inline]
     pub(crate) fn is_expired(&self) -> bool {
         self.delivered >= self.max
+    }
+
+    /// The connection's name for it.
+    pub(crate) fn sid(&self) -> &[u8] {
+        self.sid.as_bytes()
     }
 }
 
@@ -251,11 +253,11 @@ pub(crate) enum Delivered {
 /// The connections and subscriptions of one reactor, and what they want from it.
 #[derive(Debug)]
 pub struct Clients {
-    conns: Slab<Connection>,
+    pub(super) conns: Slab<Connection>,
     /// Of them, those whose sockets are gone.
     gone: usize,
     ids: HashMap<ConnId, u32, FixedState>,
-    subs: Slab<Sub>,
+    pub(super) subs: Slab<Sub>,
     by_sid: HashTable<u32>,
     hasher: FixedState,
     pub(crate) spares: Spares,
@@ -275,6 +277,8 @@ pub struct Clients {
     /// Publishers whose stall is over before its time.
     pub(crate) released: Vec<Origin>,
     pub(crate) stats: NetStats,
+    /// Those that were closed last.
+    pub(crate) closed: Closed,
 }
 
 fn sid_hash(hasher: &FixedState, conn: u32, sid: &[u8]) -> u64 {
@@ -304,6 +308,7 @@ impl Clients {
             full: Vec::new(),
             released: Vec::new(),
             stats: NetStats::default(),
+            closed: Closed::new(CLOSED_MAX),
         }
     }
 
@@ -328,6 +333,7 @@ impl Clients {
             ended: false,
             unread: false,
             hung_up: false,
+            failure: None,
             pauses: 0,
             out: Outbound::default(),
             traffic: Traffic::default(),
@@ -394,25 +400,6 @@ impl Clients {
     pub(crate) fn slots(&self) -> Vec<u32> {
         let there = self.conns.iter().filter(|(_, conn)| !conn.gone);
         there.map(|(slot, _)| slot as u32).collect()
-    }
-
-    /// All connections, for monitoring.
-    pub fn connections(&self) -> impl Iterator<Item = ConnStats> + '_ {
-        self.conns.iter().filter(|(_, c)| !c.gone).map(|(_, c)| ConnStats {
-            id: c.id,
-            address: c.address.to_string(),
-            name: c.name.as_deref().cloned().unwrap_or_default(),
-            started: c.started,
-            last_activity: c.last_in.max(c.send_started),
-            rtt: c.rtt,
-            pending_bytes: c.out.pending(),
-            subscriptions: c.sub_count,
-            in_msgs: c.traffic.in_msgs,
-            out_msgs: c.traffic.out_msgs,
-            in_bytes: c.traffic.in_bytes,
-            out_bytes: c.traffic.out_bytes,
-            stalls: c.traffic.stalls,
-        })
     }
 
     #[inline]
@@ -556,6 +543,7 @@ impl Clients {
         }
         conn.subs = id;
         conn.sub_count += 1;
+        self.stats.added_subscriptions += 1;
         let (subs, hasher) = (&self.subs, &self.hasher);
         self.by_sid.insert_unique(sid_hash(hasher, slot, sid), id, |&id| {
             let sub = &subs[id as usize];
@@ -600,6 +588,7 @@ impl Clients {
         let s = self.subs.remove(sub.0 as usize);
         let conn = &mut self.conns[s.conn as usize];
         conn.sub_count -= 1;
+        self.stats.removed_subscriptions += 1;
         match s.previous {
             NONE => conn.subs = s.next,
             previous => self.subs[previous as usize].next = s.next,
@@ -756,6 +745,11 @@ impl Clients {
         self.gone -= usize::from(conn.gone);
         self.ids.remove(&conn.id);
         self.slow.retain(|&other| other != slot);
+    }
+
+    /// Connections with something to send that nobody was told of yet.
+    pub(crate) fn touched(&self) -> &[ConnId] {
+        &self.touched
     }
 
     pub(crate) fn take_touched(&mut self, into: &mut Vec<ConnId>) {

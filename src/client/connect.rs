@@ -42,6 +42,62 @@ pub struct ClientName {
     pub lang: String,
     /// The version of its library.
     pub version: String,
+    /// Whom it says it is.
+    pub user: User,
+}
+
+/// Whom a client says it is. Nobody checks it while there is no authentication: it is shown only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum User {
+    /// It does not say.
+    #[default]
+    None,
+    /// A public key.
+    Nkey(String),
+    /// A user's name.
+    Name(String),
+    /// A token, which is a secret.
+    Token,
+}
+
+impl User {
+    /// As monitoring shows it.
+    pub fn shown(&self) -> &str {
+        match self {
+            User::None => "",
+            User::Nkey(text) | User::Name(text) => text,
+            User::Token => "[REDACTED]",
+        }
+    }
+
+    /// As the log shows it, with the account.
+    pub fn label(&self) -> String {
+        match self {
+            User::None => String::new(),
+            User::Nkey(key) => format!("$G/nkey:{key}"),
+            User::Name(name) => format!("$G/user:{name}"),
+            User::Token => "$G/token".to_owned(),
+        }
+    }
+}
+
+/// What a CONNECT says of its user, the field that counts most first.
+#[derive(Default)]
+struct Credentials {
+    nkey: String,
+    user: String,
+    token: bool,
+}
+
+impl Credentials {
+    fn user(self) -> User {
+        match self {
+            Credentials { nkey, .. } if !nkey.is_empty() => User::Nkey(nkey),
+            Credentials { user, .. } if !user.is_empty() => User::Name(user),
+            Credentials { token: true, .. } => User::Token,
+            _ => User::None,
+        }
+    }
 }
 
 /// Longest name, language or version kept, in bytes.
@@ -75,6 +131,7 @@ pub fn parse(
         _ => return Err(CloseReason::ProtocolViolation),
     };
     let mut name = ClientName::default();
+    let mut credentials = Credentials::default();
     let mut foreign_account = false;
     for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let bad = CloseReason::ProtocolViolation;
@@ -101,7 +158,10 @@ pub fn parse(
             "lang" => name.lang = string()?,
             "version" => name.version = string()?,
             "account" => foreign_account |= !string()?.is_empty(),
-            "user" | "pass" | "auth_token" | "nkey" | "jwt" | "sig" => {
+            "user" => credentials.user = string()?,
+            "nkey" => credentials.nkey = string()?,
+            "auth_token" => credentials.token = !string()?.is_empty(),
+            "pass" | "jwt" | "sig" => {
                 string()?;
             }
             _ => {}
@@ -114,6 +174,7 @@ pub fn parse(
     if flags.no_responders && !flags.headers {
         return Err(CloseReason::NoRespondersRequiresHeaders);
     }
+    name.user = credentials.user();
     Ok((flags, name))
 }
 
@@ -142,6 +203,20 @@ mod tests {
         ] {
             let got = parse(json.as_bytes(), ConnectFlags::default(), true).err();
             assert_eq!(got, want, "{json}");
+        }
+    }
+
+    #[test]
+    fn who_it_says_it_is() {
+        for (json, shown, label) in [
+            ("{}", "", ""),
+            (r#"{"user":"u","pass":"p"}"#, "u", "$G/user:u"),
+            (r#"{"auth_token":"t"}"#, "[REDACTED]", "$G/token"),
+            (r#"{"auth_token":"t","user":"u"}"#, "u", "$G/user:u"),
+            (r#"{"auth_token":"t","user":"u","nkey":"k"}"#, "k", "$G/nkey:k"),
+        ] {
+            let (_, name) = parse(json.as_bytes(), ConnectFlags::default(), true).unwrap();
+            assert_eq!((name.user.shown(), name.user.label().as_str()), (shown, label), "{json}");
         }
     }
 

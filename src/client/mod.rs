@@ -9,16 +9,17 @@
 //! at rest holds no buffers.
 
 mod clients;
+mod closed;
 mod connect;
 mod info;
+mod inspect;
 mod message;
 mod outbound;
 
 pub(crate) use clients::Delivered;
-pub use clients::{
-    Clients, Closing, ConnStats, Connection, Hold, Leaving, NetStats, PauseReason, ReadFlow,
-};
-pub use connect::{ClientName, ConnectFlags, parse as parse_connect};
+pub use clients::{Clients, Closing, Connection, Hold, Leaving, NetStats, PauseReason, ReadFlow};
+pub use closed::CLOSED_MAX;
+pub use connect::{ClientName, ConnectFlags, User, parse as parse_connect};
 pub use info::{InfoKind, InfoTemplate, ServerInfo};
 pub use message::Message;
 pub use outbound::{Outbound, Spares};

@@ -73,6 +73,21 @@ impl Outbound {
         self.filling.len() + self.sending.len() - self.sent
     }
 
+    /// What is being filled.
+    pub fn filling(&self) -> &[u8] {
+        &self.filling
+    }
+
+    /// True if `start` would take what is being filled.
+    pub fn is_about_to_send(&self) -> bool {
+        !self.in_flight && self.sent == self.sending.len()
+    }
+
+    /// Buffers with bytes that were not taken yet.
+    pub fn chunks(&self) -> usize {
+        usize::from(!self.filling.is_empty()) + usize::from(self.sent < self.sending.len())
+    }
+
     /// True while a send is in flight.
     pub fn in_flight(&self) -> bool {
         self.in_flight

@@ -1,10 +1,13 @@
 //! The log: nats-server's lines, on standard error or in a file.
 //!
 //! A shell: it reads the clock and writes files. One [`Logger`] serves the process; cloning it is
-//! cheap, every line takes a lock, so nothing that happens per message may log.
+//! cheap. A line that is written at once takes a lock and waits for the sink. Reactors hand theirs
+//! over instead ([`Logger::post`]): a thread writes them, and what it cannot take is left out and
+//! counted, so that a log that nobody reads stops no reactor and fills no memory.
 
 use super::loader::go_error;
 use super::options::LogOptions;
+use crate::logline::{Level, LogLine};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use std::fmt::{Arguments, Write as _};
@@ -12,35 +15,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How grave a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// `[INF]`
-    Info,
-    /// `[WRN]`
-    Warn,
-    /// `[ERR]`
-    Error,
-    /// `[FTL]`, the last line before the process exits with 1.
-    Fatal,
-    /// `[DBG]`
-    Debug,
-    /// `[TRC]`
-    Trace,
-}
+/// Bytes of lines that wait for the writing thread at most.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// How long the end of the process waits for lines to be written.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
 
-impl Level {
-    fn label(self) -> &'static str {
-        match self {
-            Level::Info => "[INF]",
-            Level::Warn => "[WRN]",
-            Level::Error => "[ERR]",
-            Level::Fatal => "[FTL]",
-            Level::Debug => "[DBG]",
-            Level::Trace => "[TRC]",
-        }
+fn label(level: Level) -> &'static str {
+    match level {
+        Level::Info => "[INF]",
+        Level::Warn => "[WRN]",
+        Level::Error => "[ERR]",
+        Level::Fatal => "[FTL]",
+        Level::Debug => "[DBG]",
+        Level::Trace => "[TRC]",
     }
 }
 
@@ -56,6 +48,16 @@ struct Inner {
     /// The zone of the times; `None` leaves them out.
     zone: Option<TimeZone>,
     sink: Mutex<Sink>,
+    /// The thread that writes what reactors hand over, once it runs.
+    writer: OnceLock<Writer>,
+}
+
+/// Lines on their way to the writing thread.
+#[derive(Debug)]
+struct Writer {
+    texts: Sender<String>,
+    waiting_bytes: AtomicUsize,
+    left_out: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Logger {
             trace: options.trace,
             zone,
             sink: Mutex::new(sink),
+            writer: OnceLock::new(),
         }))
     }
 
@@ -146,8 +149,9 @@ impl Logger {
         self.line(Level::Error, text);
     }
 
-    /// A `[FTL]` line. The caller then exits with 1.
+    /// A `[FTL]` line, after all that was handed over. The caller then exits with 1.
     pub fn fatal(&self, text: Arguments<'_>) {
+        self.flush();
         self.line(Level::Fatal, text);
     }
 
@@ -178,6 +182,60 @@ impl Logger {
         }
     }
 
+    /// Starts the thread that writes what [`Logger::post`] takes. Without it, that writes itself.
+    pub fn start_writer(&self) -> io::Result<()> {
+        let (sender, texts) = mpsc::channel();
+        let writer = Writer {
+            texts: sender,
+            waiting_bytes: AtomicUsize::new(0),
+            left_out: AtomicU64::new(0),
+        };
+        if self.0.writer.set(writer).is_ok() {
+            let logger = self.clone();
+            std::thread::Builder::new().name("log".to_owned()).spawn(move || logger.run(&texts))?;
+        }
+        Ok(())
+    }
+
+    /// Takes lines of a reactor, to be written in order soon. Neither waits nor grows without
+    /// bound: lines beyond [`WAITING_BYTES_MAX`] are left out, and their number is logged.
+    pub fn post(&self, lines: Vec<LogLine>) {
+        let time = self.time();
+        let mut text = String::new();
+        for l in &lines {
+            push_line(&mut text, self.0.pid, time, l.level, format_args!("{}", l.text));
+        }
+        let Some(writer) = self.0.writer.get() else { return self.write(&text) };
+        let bytes = text.len();
+        let waiting = writer.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let taken = waiting + bytes <= WAITING_BYTES_MAX && writer.texts.send(text).is_ok();
+        if !taken {
+            writer.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            writer.left_out.fetch_add(lines.len() as u64, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until what was handed over is written, for a moment at most.
+    pub fn flush(&self) {
+        let Some(writer) = self.0.writer.get() else { return };
+        let begun = Instant::now();
+        while writer.waiting_bytes.load(Ordering::Acquire) > 0 && begun.elapsed() < FLUSH_MAX {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn run(&self, texts: &Receiver<String>) {
+        let Some(writer) = self.0.writer.get() else { return };
+        while let Ok(text) = texts.recv() {
+            self.write(&text);
+            writer.waiting_bytes.fetch_sub(text.len(), Ordering::AcqRel);
+            let left_out = writer.left_out.swap(0, Ordering::AcqRel);
+            if left_out > 0 {
+                self.warn(format_args!("{left_out} lines were left out: the log is too slow"));
+            }
+        }
+    }
+
     fn sink(&self) -> MutexGuard<'_, Sink> {
         self.0.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,13 +245,17 @@ impl Logger {
     }
 
     fn line(&self, level: Level, text: Arguments<'_>) {
-        let line = line(self.0.pid, self.time(), level, text);
+        self.write(&line(self.0.pid, self.time(), level, text));
+    }
+
+    /// Writes whole lines.
+    fn write(&self, lines: &str) {
         match &mut *self.sink() {
             // There is nobody to tell that the log cannot be written.
-            Sink::Stderr => drop(io::stderr().lock().write_all(line.as_bytes())),
-            Sink::Memory(bytes) => bytes.extend_from_slice(line.as_bytes()),
+            Sink::Stderr => drop(io::stderr().lock().write_all(lines.as_bytes())),
+            Sink::Memory(bytes) => bytes.extend_from_slice(lines.as_bytes()),
             Sink::File(file) => {
-                file.write(&line);
+                file.write(lines);
                 if file.is_full() {
                     let (level, text) = match file.rotate(now(&TimeZone::UTC)) {
                         Ok(name) => (
@@ -202,7 +264,7 @@ impl Logger {
                         ),
                         Err(e) => (Level::Error, format!("Unable to rotate log: {}", go_error(&e))),
                     };
-                    file.write(&self::line(self.0.pid, self.time(), level, format_args!("{text}")));
+                    file.write(&line(self.0.pid, self.time(), level, format_args!("{text}")));
                 }
             }
         }
@@ -244,12 +306,22 @@ fn write_time(out: &mut String, time: DateTime, micros: bool) {
 /// One line of the log, with its newline.
 fn line(pid: u32, time: Option<DateTime>, level: Level, text: Arguments<'_>) -> String {
     let mut line = String::with_capacity(128);
-    let _ = write!(line, "[{pid}] ");
-    if let Some(time) = time {
-        write_time(&mut line, time, true);
-    }
-    let _ = writeln!(line, "{} {text}", level.label());
+    push_line(&mut line, pid, time, level, text);
     line
+}
+
+fn push_line(
+    out: &mut String,
+    pid: u32,
+    time: Option<DateTime>,
+    level: Level,
+    text: Arguments<'_>,
+) {
+    let _ = write!(out, "[{pid}] ");
+    if let Some(time) = time {
+        write_time(out, time, true);
+    }
+    let _ = writeln!(out, "{} {text}", label(level));
 }
 
 impl LogFile {
@@ -382,6 +454,43 @@ mod tests {
         assert_eq!(log.taken(), format!("[{pid}] [DBG] d\n[{pid}] [TRC] t\n"));
         log.reopen();
         assert!(log.taken().contains("[INF] File log re-open ignored, not a file logger"));
+    }
+
+    #[test]
+    fn what_is_handed_over_is_written_in_order() {
+        let log = Logger::memory(&options(None));
+        log.post(vec![LogLine::warn("a")]);
+        log.start_writer().unwrap();
+        for n in 0..100 {
+            log.post(vec![LogLine::warn(format!("b{n}")), LogLine::warn("c")]);
+        }
+        log.flush();
+        let pid = std::process::id();
+        let want: String =
+            (0..100).map(|n| format!("[{pid}] [WRN] b{n}\n[{pid}] [WRN] c\n")).collect();
+        assert_eq!(log.taken(), format!("[{pid}] [WRN] a\n{want}"));
+    }
+
+    #[test]
+    fn what_the_writer_cannot_take_is_counted() {
+        let log = Logger::memory(&options(None));
+        log.start_writer().unwrap();
+        let held = log.sink();
+        let line = || LogLine::warn("x".repeat(WAITING_BYTES_MAX / 4));
+        for _ in 0..10 {
+            log.post(vec![line()]);
+        }
+        let waiting = log.0.writer.get().unwrap().waiting_bytes.load(Ordering::Acquire);
+        assert!(waiting <= WAITING_BYTES_MAX, "{waiting}");
+        drop(held);
+        log.flush();
+        let begun = Instant::now();
+        let mut text = log.taken();
+        while !text.contains("7 lines were left out") && begun.elapsed() < Duration::from_secs(5) {
+            text.push_str(&log.taken());
+        }
+        assert_eq!(text.lines().filter(|l| l.len() > 1000).count(), 3);
+        assert!(text.contains("[WRN] 7 lines were left out: the log is too slow\n"));
     }
 
     #[test]

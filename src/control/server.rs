@@ -1,9 +1,12 @@
 //! The HTTP server: glommio's sockets under hyper.
 
-use super::http::{Answer, Endpoint, Facts, answer};
+use super::args::Args;
+use super::http::{Answer, Endpoint, Facts, index};
 use super::process::Meter;
 use super::status::{Site, Snapshot, StatusSource};
+use super::{connections, health, jetstream, others, subscriptions};
 use crate::config::options::HttpOptions;
+use crate::inspect::{Page, Query, Subscription};
 use crate::types::Timestamp;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -22,7 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -41,6 +44,10 @@ const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(2);
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(50);
 /// Time between two looks for the answer.
 const SNAPSHOT_POLL: Duration = Duration::from_millis(1);
+/// How long a listing waits for the one before it.
+const LISTING_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Bytes of answers that are not read yet at most, but for the last one.
+const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// Memory that the executor sets aside for direct I/O, of which there is none.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 /// Submissions at once.
@@ -122,8 +129,8 @@ fn io_error(error: GlommioError<()>) -> io::Error {
 }
 
 /// What the connections share.
-struct Shared {
-    site: Site,
+pub(super) struct Shared {
+    pub site: Site,
     source: RefCell<Box<dyn StatusSource>>,
     /// The last snapshot, and when it came.
     last: RefCell<Option<(Instant, Rc<Snapshot>)>>,
@@ -132,6 +139,10 @@ struct Shared {
     meter: RefCell<Meter>,
     requests: RefCell<BTreeMap<String, u64>>,
     connections: Cell<usize>,
+    /// A listing is being gathered.
+    gathering: Cell<bool>,
+    /// Bytes of answers that are not read yet.
+    unread_bytes: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -144,11 +155,13 @@ impl Shared {
             meter: RefCell::new(Meter::new()),
             requests: RefCell::new(BTreeMap::new()),
             connections: Cell::new(0),
+            gathering: Cell::new(false),
+            unread_bytes: Arc::default(),
         }
     }
 
     /// A snapshot no older than allowed; `None` if nobody answers in time.
-    async fn snapshot(&self) -> Option<Rc<Snapshot>> {
+    pub(super) async fn snapshot(&self) -> Option<Rc<Snapshot>> {
         let begun = Instant::now();
         loop {
             if let Some((at, snapshot)) = &*self.last.borrow()
@@ -180,17 +193,142 @@ impl Shared {
         }
     }
 
-    async fn respond(&self, path: &str) -> Answer {
+    pub(super) fn reactors(&self) -> usize {
+        self.source.borrow().reactors()
+    }
+
+    /// A page of one reactor; `None` if it does not answer in time.
+    pub(super) async fn inspect(&self, reactor: usize, query: Query) -> Option<Page> {
+        let (answer, page) = mpsc::channel();
+        // Nobody listens any more where the answer comes too late.
+        let answer = Box::new(move |page| drop(answer.send(page)));
+        if !self.source.borrow_mut().inspect(reactor, query, answer) {
+            return None;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < SNAPSHOT_TIME_MAX {
+            if let Ok(page) = page.try_recv() {
+                return Some(page);
+            }
+            sleep(SNAPSHOT_POLL).await;
+        }
+        None
+    }
+
+    /// Up to `most` subscriptions: of these connections or all, that match `subject` or all. And
+    /// how many there are.
+    pub(super) async fn subscriptions(
+        &self,
+        of: &[u64],
+        subject: &[u8],
+        most: usize,
+    ) -> Option<(Vec<Subscription>, u64)> {
+        let (mut found, mut total) = (Vec::new(), 0);
+        for reactor in 0..self.reactors() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (of, subject) = (of.to_vec(), subject.to_vec());
+                let query = Query::Subscriptions { from, of, subject };
+                let Page::Subscriptions(page, more) = self.inspect(reactor, query).await? else {
+                    return None;
+                };
+                total += page.len() as u64;
+                let room = most - found.len();
+                found.extend(page.into_iter().take(room));
+                next = more;
+            }
+        }
+        Some((found, total))
+    }
+
+    async fn respond(&self, path: &str, query: Option<&str>) -> Answer {
         let base = self.site.options.http.as_ref().map_or("", |http| http.base_path.as_str());
         let endpoint = Endpoint::of(path, base);
         if let Some(name) = endpoint.counted_as() {
             *self.requests.borrow_mut().entry(name.to_owned()).or_default() += 1;
         }
-        let snapshot = if endpoint.needs_snapshot() { self.snapshot().await } else { None };
+        if self.unread_bytes.load(Ordering::Relaxed) > UNREAD_BYTES_MAX {
+            return Answer::busy();
+        }
+        let args = Args::parse(query);
+        match endpoint {
+            Endpoint::Index => index(),
+            Endpoint::Unknown => Answer::not_found(),
+            Endpoint::Routez => others::routez(self, &args, now()),
+            Endpoint::Gatewayz => others::gatewayz(self, &args, now()),
+            Endpoint::Leafz => others::leafz(self, &args, now()),
+            Endpoint::Raftz => others::raftz(),
+            Endpoint::Ipqueuesz => others::ipqueuesz(),
+            Endpoint::Healthz => health::answer(self, &args).await,
+            Endpoint::Accstatz => others::accstatz(self, &args, now()).await,
+            Endpoint::Accountz => others::accountz(self, &args, now()).await,
+            Endpoint::Varz | Endpoint::Metrics => self.figures(endpoint).await,
+            Endpoint::Connz | Endpoint::Subsz | Endpoint::Jsz => {
+                self.listing(endpoint, &args).await
+            }
+        }
+    }
+
+    async fn figures(&self, endpoint: Endpoint) -> Answer {
+        let Some(snapshot) = self.snapshot().await else { return Answer::silent() };
         let usage = self.meter.borrow_mut().read();
         let requests = self.requests.borrow();
         let facts = Facts { site: &self.site, usage, requests: &requests, now: now() };
-        answer(endpoint, &facts, snapshot.as_deref())
+        match endpoint {
+            Endpoint::Metrics => facts.metrics(&snapshot),
+            _ => facts.varz(&snapshot),
+        }
+    }
+
+    /// One listing at a time, so that only one is held while it is gathered.
+    async fn listing(&self, endpoint: Endpoint, args: &Args<'_>) -> Answer {
+        let begun = Instant::now();
+        while self.gathering.replace(true) {
+            if begun.elapsed() > LISTING_WAIT_MAX {
+                return Answer::busy();
+            }
+            sleep(SNAPSHOT_POLL).await;
+        }
+        let _over = Gathering(&self.gathering);
+        match endpoint {
+            Endpoint::Connz => connections::answer(self, args, now()).await,
+            Endpoint::Subsz => subscriptions::answer(self, args, now()).await,
+            _ => jetstream::answer(self, args, now()).await,
+        }
+    }
+}
+
+/// Ends a listing, also where its connection is given up in the middle.
+struct Gathering<'a>(&'a Cell<bool>);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// An answer's text, counted while it is not read.
+struct Unread {
+    text: String,
+    sum: Arc<AtomicUsize>,
+}
+
+impl Unread {
+    fn new(text: String, sum: &Arc<AtomicUsize>) -> Unread {
+        sum.fetch_add(text.len(), Ordering::Relaxed);
+        Unread { text, sum: sum.clone() }
+    }
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.sum.fetch_sub(self.text.len(), Ordering::Relaxed);
     }
 }
 
@@ -228,8 +366,9 @@ async fn connection(stream: TcpStream, shared: &Rc<Shared>) -> Result<(), Glommi
     let service = service_fn(|request: Request<Incoming>| {
         let shared = shared.clone();
         async move {
-            let answer = shared.respond(request.uri().path()).await;
-            Ok::<_, Infallible>(response(answer))
+            let uri = request.uri();
+            let answer = shared.respond(uri.path(), uri.query()).await;
+            Ok::<_, Infallible>(response(answer, &shared.unread_bytes))
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -238,13 +377,14 @@ async fn connection(stream: TcpStream, shared: &Rc<Shared>) -> Result<(), Glommi
     served.map_err(|e| GlommioError::IoError(io::Error::other(e)))
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
+fn response(answer: Answer, unread: &Arc<AtomicUsize>) -> Response<Full<Bytes>> {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.headers {
         response = response.header(*name, *value);
     }
     // The parts are all constants, so this cannot fail; an empty answer stands for what cannot be.
-    response.body(Full::new(Bytes::from(answer.body))).unwrap_or_default()
+    let body = Bytes::from_owner(Unread::new(answer.body, unread));
+    response.body(Full::new(body)).unwrap_or_default()
 }
 
 /// A glommio socket as hyper reads and writes one.

@@ -1,6 +1,7 @@
 //! What monitoring shows: the counters of a moment, and what is fixed for the process's life.
 
 use crate::config::options::Options;
+use crate::inspect::{Page, Query};
 use crate::types::Timestamp;
 use std::ops::AddAssign;
 
@@ -12,7 +13,16 @@ pub trait StatusSource: Send {
 
     /// The snapshot asked for, once it is there. Called about every millisecond until then.
     fn poll(&mut self) -> Option<Snapshot>;
+
+    /// How many reactors there are; none before they started.
+    fn reactors(&self) -> usize;
+
+    /// Asks one reactor for a page. False if it is not there; else it calls `answer` soon.
+    fn inspect(&mut self, reactor: usize, query: Query, answer: PageAnswer) -> bool;
 }
+
+/// Takes a page from another thread.
+pub type PageAnswer = Box<dyn FnOnce(Page) + Send>;
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]

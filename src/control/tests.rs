@@ -1,10 +1,12 @@
 //! The server over loopback, with a source that is not there.
 
 use super::{
-    Control, Health, JetStreamStatus, ReactorStatus, ShardStatus, Site, Snapshot, StatusSource,
-    start,
+    Control, Health, JetStreamStatus, PageAnswer, ReactorStatus, ShardStatus, Site, Snapshot,
+    StatusSource, start,
 };
+use crate::api::types::{ConsumerConfig, ConsumerInfo, StreamInfo};
 use crate::config::options::{HttpOptions, JetStreamOptions, Options, Persona};
+use crate::inspect::{Connection, Matching, Page, Query, Subscription};
 use crate::types::Timestamp;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,6 +28,75 @@ impl StatusSource for Fake {
     fn poll(&mut self) -> Option<Snapshot> {
         self.polls += 1;
         self.after.filter(|after| self.polls > *after).map(|_| self.snapshot.clone())
+    }
+
+    fn reactors(&self) -> usize {
+        self.snapshot.reactors.len()
+    }
+
+    fn inspect(&mut self, reactor: usize, query: Query, answer: PageAnswer) -> bool {
+        if self.after.is_some() {
+            answer(page(reactor, &query));
+        }
+        true
+    }
+}
+
+/// Four connections, two on each reactor, a page each.
+fn page(reactor: usize, query: &Query) -> Page {
+    let cid = |at: usize| (reactor * 2 + at + 1) as u64;
+    match query {
+        Query::Connections { from } => {
+            let cid = cid(*from);
+            let connection = Connection {
+                cid,
+                ip: "10.0.0.1".to_owned(),
+                out_msgs: 10 - cid,
+                start: site().start,
+                last_activity: site().start,
+                user: if cid == 2 { "joe" } else { "" }.to_owned(),
+                ..Connection::default()
+            };
+            Page::Connections(vec![connection], (*from == 0).then_some(1))
+        }
+        Query::Closed { .. } => Page::Connections(
+            vec![Connection {
+                cid: 100 + reactor as u64,
+                stop: Some((site().start, "Client Closed")),
+                ..Connection::default()
+            }],
+            None,
+        ),
+        Query::Subscriptions { of, .. } => {
+            let shown = |cid: &u64| of.is_empty() || of.contains(cid);
+            let of = [cid(0), cid(1)].into_iter().filter(shown);
+            let sub = |cid| Subscription { cid, subject: format!("s{cid}"), ..Default::default() };
+            Page::Subscriptions(of.map(sub).collect(), None)
+        }
+        Query::Matching => Page::Matching(Matching {
+            subscriptions: 2,
+            matches: 4,
+            searches: 1,
+            plans: 2,
+            fanout: 6,
+            fanout_max: 3 + reactor as u64,
+            ..Matching::default()
+        }),
+        Query::Streams { from } => {
+            let mut info = StreamInfo::default();
+            info.config.name = format!("S{}", 9 - reactor);
+            info.state.consumer_count = 1;
+            Page::Streams(vec![info], (*from == (0, 0)).then_some((1, 0)))
+        }
+        Query::Consumers { after, .. } => {
+            let name = if after.is_empty() { "A" } else { "B" };
+            let config = Some(ConsumerConfig::default());
+            let info = ConsumerInfo { name: name.to_owned(), config, ..Default::default() };
+            Page::Consumers(vec![info], after.is_empty())
+        }
+        Query::Find { stream, consumer } => {
+            Page::Found(reactor == 1 && stream == "S", consumer == "C")
+        }
     }
 }
 
@@ -249,4 +320,151 @@ fn a_restart_may_listen_on_the_same_port() {
         request(&control, "GET", "/healthz");
         control.stop();
     }
+}
+
+fn json(control: &Control, path: &str) -> serde_json::Value {
+    let (head, body) = request(control, "GET", path);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head} {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[test]
+fn connections_are_gathered_ordered_and_paged() {
+    let control = run(Some(0), snapshot(), "");
+    let cids = |path: &str| -> Vec<u64> {
+        let answer = json(&control, path);
+        let shown = answer["connections"].as_array().unwrap();
+        assert_eq!(answer["num_connections"], shown.len());
+        shown.iter().map(|c| c["cid"].as_u64().unwrap()).collect()
+    };
+    for (path, want) in [
+        ("/connz", &[1, 2, 3, 4][..]),
+        ("/connz?limit=2&offset=1", &[2, 3]),
+        ("/connz?sort=msgs_to", &[1, 2, 3, 4]),
+        ("/connz?sort=uptime&limit=1", &[1]),
+        ("/connz?cid=3", &[3]),
+        ("/connz?cid=9", &[]),
+        ("/connz?user=joe", &[2]),
+        ("/connz?state=closed", &[100, 101]),
+        ("/connz?state=any&limit=5&offset=-1", &[1, 2, 3, 4, 100]),
+        ("/connz?acc=$G", &[1, 2, 3, 4]),
+        ("/connz?mqtt_client=x", &[]),
+    ] {
+        assert_eq!(cids(path), want, "{path}");
+    }
+    let answer = json(&control, "/connz?cid=2&subs=detail&auth=1");
+    assert_eq!((&answer["total"], &answer["limit"]), (&4.into(), &1.into()));
+    let shown = &answer["connections"][0];
+    assert_eq!(shown["authorized_user"], "joe");
+    assert_eq!(shown["subscriptions_list_detail"][0]["subject"], "s2");
+    assert_eq!(json(&control, "/connz?acc=NO")["connections"], serde_json::Value::Null);
+    for (path, text) in [
+        ("/connz?sort=foo", "invalid sorting option: foo"),
+        ("/connz?sort=stop", "sort by stop only valid on closed connections"),
+        ("/connz?state=wat", "Error decoding state for wat"),
+        (
+            "/connz?cid=abc",
+            "Error decoding uint64 for 'cid': strconv.ParseUint: parsing \"abc\": invalid syntax",
+        ),
+    ] {
+        let (head, body) = request(&control, "GET", path);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert_eq!(body, text);
+    }
+    control.stop();
+}
+
+#[test]
+fn subscriptions_and_streams_are_gathered_from_all_reactors() {
+    let control = run(Some(0), snapshot(), "");
+    let answer = json(&control, "/subsz?subs=1&limit=2&offset=1");
+    assert_eq!((&answer["num_subscriptions"], &answer["total"]), (&4.into(), &4.into()));
+    assert_eq!((&answer["max_fanout"], &answer["cache_hit_rate"]), (&4.into(), &0.75.into()));
+    assert_eq!(answer["subscriptions_list"].as_array().map(Vec::len), Some(2));
+    assert_eq!(answer["subscriptions_list"][0]["account"], "$G");
+    assert!(json(&control, "/subsz").get("subscriptions_list").is_none());
+    let (head, _) = request(&control, "GET", "/subsz?test=a..b");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let answer = json(&control, "/jsz?consumers=1");
+    let streams = answer["account_details"][0]["stream_detail"].as_array().unwrap();
+    let names: Vec<_> = streams.iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["S8", "S8", "S9", "S9"]);
+    let consumers = streams[0]["consumer_detail"].as_array().unwrap();
+    assert_eq!((consumers.len(), &consumers[1]["name"]), (2, &"B".into()));
+    assert!(streams[0].get("config").is_none() && consumers[0].get("config").is_none());
+    assert!(json(&control, "/jsz").get("account_details").is_none());
+    let answer = json(&control, "/jsz?streams=1&config=1");
+    assert!(answer["account_details"][0]["stream_detail"][0].get("config").is_some());
+    control.stop();
+}
+
+#[test]
+fn health_of_what_there_is_and_is_not() {
+    let control = run(Some(0), snapshot(), "");
+    for (path, status, body) in [
+        ("/healthz?account=$G&stream=S&consumer=C", 200, r#"{"status":"ok"}"#),
+        (
+            "/healthz?account=$G&stream=S&consumer=D",
+            404,
+            concat!(
+                r#"{"status":"unavailable","error":"JetStream consumer \"D\" not found"#,
+                r#" for stream \"S\" on account \"$G\""}"#
+            ),
+        ),
+        (
+            "/healthz?account=$G&stream=T&details=1",
+            404,
+            concat!(
+                r#"{"status":"error","errors":[{"type":"STREAM","account":"$G","stream":"T","#,
+                r#""error":"JetStream stream \"T\" not found on account \"$G\""}]}"#
+            ),
+        ),
+        (
+            "/healthz?stream=S",
+            400,
+            concat!(
+                r#"{"status":"error","error":"\"account\" must not be empty"#,
+                r#" when checking stream health"}"#
+            ),
+        ),
+    ] {
+        let (head, got) = request(&control, "GET", path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert_eq!(got, body);
+    }
+    control.stop();
+}
+
+#[test]
+fn what_is_not_built_is_empty() {
+    let control = run(Some(0), snapshot(), "");
+    for (path, member) in [
+        ("/routez", "routes"),
+        ("/gatewayz", "outbound_gateways"),
+        ("/leafz", "leafs"),
+        ("/accountz", "accounts"),
+        ("/accountz?acc=$G", "account_detail"),
+        ("/accstatz", "account_statz"),
+        ("/subscriptionsz", "num_cache"),
+    ] {
+        assert!(json(&control, path).get(member).is_some(), "{path}");
+    }
+    let (_, index) = request(&control, "GET", "/");
+    for path in [
+        "varz", "jsz", "connz", "accountz", "accstatz", "subsz", "routez", "leafz", "gatewayz",
+        "raftz", "healthz", "metrics",
+    ] {
+        assert!(index.contains(&format!("<a href=./{path}>")), "{path}");
+    }
+    let (head, _) = request(&control, "GET", "/raftz");
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+    control.stop();
+}
+
+#[test]
+fn a_listing_of_a_silent_reactor_fails() {
+    let control = run(None, snapshot(), "");
+    let (head, body) = request(&control, "GET", "/connz");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head} {body}");
+    control.stop();
 }

@@ -1,7 +1,7 @@
 //! `/varz`: the general state, with nats-server's names, order and units.
 
 use super::process::Usage;
-use super::status::{Site, Snapshot};
+use super::status::{JetStreamStatus, Site, Snapshot};
 use crate::config::banner::git_commit;
 use crate::config::options::{CORELANE_VERSION, NATS_VERSION, SyncPolicy};
 use crate::types::Timestamp;
@@ -120,25 +120,38 @@ struct Own {
 }
 
 #[derive(Default, Serialize)]
-struct JetStream<'a> {
+pub(super) struct JetStream<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    config: Option<JetStreamConfig<'a>>,
+    pub config: Option<JetStreamConfig<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<JetStreamStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<JetStreamLimits>,
+    pub limits: Option<JetStreamLimits>,
 }
 
-#[derive(Serialize)]
-struct JetStreamConfig<'a> {
+#[derive(Default, Serialize)]
+pub(super) struct JetStreamConfig<'a> {
     max_memory: u64,
     max_storage: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
     store_dir: std::borrow::Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_zero_wide")]
     sync_interval: u64,
     #[serde(skip_serializing_if = "is_false")]
     sync_always: bool,
     #[serde(skip_serializing_if = "is_false")]
     strict: bool,
+}
+
+impl Api {
+    pub(super) fn new(level: u32, stats: &JetStreamStatus) -> Api {
+        Api {
+            level,
+            total: stats.api_total,
+            errors: stats.api_errors,
+            inflight: stats.api_inflight,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -153,7 +166,7 @@ struct JetStreamStats {
 }
 
 #[derive(Serialize)]
-struct Api {
+pub(super) struct Api {
     level: u32,
     total: u64,
     errors: u64,
@@ -162,7 +175,7 @@ struct Api {
 }
 
 #[derive(Serialize)]
-struct JetStreamLimits {
+pub(super) struct JetStreamLimits {
     #[serde(skip_serializing_if = "is_zero")]
     max_request_batch: u32,
     #[serde(skip_serializing_if = "is_zero")]
@@ -295,7 +308,7 @@ fn pairs(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
     pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
-fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a> {
+pub(super) fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a> {
     let Some(options) = &site.options.jetstream else { return JetStream::default() };
     let stats = snapshot.jetstream.unwrap_or_default();
     JetStream {
@@ -317,12 +330,7 @@ fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a> {
             reserved_storage: stats.reserved_storage,
             accounts: stats.accounts,
             ha_assets: 0,
-            api: Api {
-                level: site.api_level,
-                total: stats.api_total,
-                errors: stats.api_errors,
-                inflight: stats.api_inflight,
-            },
+            api: Api::new(site.api_level, &stats),
         }),
         limits: Some(JetStreamLimits {
             max_request_batch: options.request_batch_max,
@@ -339,7 +347,7 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
 }
 
 /// `1y2d3h4m5s`, beginning with the largest that is not zero.
-fn uptime(ns: i64) -> String {
+pub(super) fn uptime(ns: i64) -> String {
     let seconds = ns.max(0) / 1_000_000_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let years = days / 365;

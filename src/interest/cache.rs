@@ -77,6 +77,14 @@ impl Cache {
         self.hasher.hash_one(key)
     }
 
+    /// Plans that are remembered, with the local subscriptions of each.
+    pub fn fanouts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.index.iter().map(|&slot| {
+            let plan = self.plan(slot);
+            plan.plain.len() + plan.groups.iter().map(|g| g.local.len()).sum::<usize>()
+        })
+    }
+
     /// The plan in a slot.
     #[inline]
     pub fn plan(&self, slot: u32) -> &Plan {

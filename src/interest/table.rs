@@ -498,6 +498,18 @@ impl Interest {
         change
     }
 
+    /// What a local subscription subscribes to, and its queue group or nothing.
+    pub fn filter_of(&self, account: AccountId, sub: SubId) -> Option<(Vec<u8>, Vec<u8>)> {
+        let table = self.tables.get(account.0 as usize)?;
+        let place = self.places.get(sub.0 as usize)?;
+        let known = table.filters.get(place.filter as usize)?;
+        let group = table.groups.get(place.group as usize);
+        let queue = group.map(|group| group.name.to_vec()).unwrap_or_default();
+        let mut filter = Vec::new();
+        table.trie.filter_into(known.node, &mut filter);
+        Some((filter, queue))
+    }
+
     /// Notes what another reactor wants now.
     pub fn remote(
         &mut self,
@@ -642,6 +654,11 @@ impl Interest {
     /// How often the trie was walked because no plan was remembered.
     pub fn walks(&self) -> u64 {
         self.tables.iter().map(|t| t.walks).sum()
+    }
+
+    /// Plans that are remembered, with the local subscriptions of each.
+    pub fn fanouts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tables.iter().flat_map(|t| t.cache.fanouts())
     }
 
     /// What changed for watches since the last call: of so many at most, the others later.

@@ -62,6 +62,11 @@ pub enum Violation {
 
 /// Receives operations. Slices are borrowed for the length of the call.
 pub trait Handler {
+    /// Whether `line` is called: a constant, so that it costs nothing where it is not.
+    const TRACES: bool = false;
+    /// The control line of an operation with arguments is there; it may come again with more of
+    /// the operation's message.
+    fn line(&mut self, _verb: &'static str, _arguments: &[u8]) {}
     /// Limits for the operation that is about to be parsed.
     fn limits(&self) -> ParseLimits;
     /// PUB or HPUB.
@@ -70,6 +75,8 @@ pub trait Handler {
     /// it must; `operation` is what came so far. Said once before `publish`, and perhaps again
     /// before a violation.
     fn announced(&mut self, _operation: &[u8]) {}
+    /// The operation that begins like this is a violation: the last call of a parse.
+    fn refused(&mut self, _operation: &[u8]) {}
     /// SUB.
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow;
     /// UNSUB; `max` is absent if it was not a number.
@@ -138,21 +145,14 @@ impl Parser {
             }
         }
         while at < input.len() {
-            let step = match step(&input[at..], handler) {
-                Ok(step) => step,
-                Err(violation) => {
-                    self.taken = at;
-                    return Err(violation);
-                }
-            };
-            match step {
-                Step::Done(taken, flow) => {
+            match step(&input[at..], handler) {
+                Ok(Step::Done(taken, flow)) => {
                     at += taken;
                     if flow == Flow::Stop {
                         return Ok(at);
                     }
                 }
-                Step::Partial { keep, need } => {
+                Ok(Step::Partial { keep, need }) => {
                     if need > 0 {
                         handler.announced(&input[at..]);
                     }
@@ -163,6 +163,11 @@ impl Parser {
                     self.assembly = buffer;
                     self.need = need;
                     return Ok(input.len());
+                }
+                Err(violation) => {
+                    self.taken = at;
+                    handler.refused(&input[at..]);
+                    return Err(violation);
                 }
             }
         }
@@ -201,6 +206,7 @@ impl Parser {
                     }
                 }
                 Err(violation) => {
+                    handler.refused(&self.assembly);
                     self.release(handler);
                     return Err(violation);
                 }
@@ -314,6 +320,9 @@ fn step<H: Handler>(input: &[u8], handler: &mut H) -> Result<Step, Violation> {
     let Some(newline) = newline else {
         return Ok(Step::Partial { keep: input.len(), need: 0 });
     };
+    if H::TRACES {
+        trace(verb, arguments, handler);
+    }
     let line = start + newline + 1;
     match verb {
         Verb::Pub => publish(input, line, pub_arguments(arguments)?, &limits, handler),
@@ -321,6 +330,19 @@ fn step<H: Handler>(input: &[u8], handler: &mut H) -> Result<Step, Violation> {
         Verb::Hpub => publish(input, line, hpub_arguments(arguments)?, &limits, handler),
         _ => Ok(Step::Done(line, control(verb, arguments, handler)?)),
     }
+}
+
+#[cold]
+fn trace<H: Handler>(verb: Verb, arguments: &[u8], handler: &mut H) {
+    let name = match verb {
+        Verb::Pub => "PUB",
+        Verb::Hpub => "HPUB",
+        Verb::Sub => "SUB",
+        Verb::Unsub => "UNSUB",
+        Verb::Connect => "CONNECT",
+        _ => return,
+    };
+    handler.line(name, arguments);
 }
 
 /// Operations without a payload.

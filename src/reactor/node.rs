@@ -82,6 +82,8 @@ pub struct Node {
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     connections: Arc<Connections>,
+    /// The listener until it listens.
+    waiting: Option<TcpListener>,
 }
 
 /// What the reactors' threads share while they start.
@@ -110,8 +112,8 @@ pub fn listen(options: &Options) -> Result<TcpListener, NodeError> {
 }
 
 impl Node {
-    /// Starts the reactors and waits until all of them are ready; clients are accepted from then
-    /// on.
+    /// Starts the reactors and waits until all of them are ready. Clients are accepted from
+    /// [`Node::open`] on.
     pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
         let address = listener.local_addr().map_err(NodeError::Listen)?;
         let n = plan.reactors;
@@ -137,6 +139,7 @@ impl Node {
             ready,
             tails,
         });
+        let waiting = listener.try_clone().map_err(NodeError::Listen)?;
         let mut listener = Some(listener);
         let mut threads = Vec::new();
         for (endpoint, commands) in mesh(n, LANES).into_iter().zip(receivers) {
@@ -157,7 +160,18 @@ impl Node {
                 Err(_) => return Err(NodeError::Reactor("a reactor ended at its start".into())),
             }
         }
-        Ok(Node { address, mailboxes, threads, connections })
+        Ok(Node { address, mailboxes, threads, connections, waiting: Some(waiting) })
+    }
+
+    /// Lets clients connect.
+    pub fn open(&mut self) -> Result<(), NodeError> {
+        if let Some(listener) = self.waiting.take() {
+            listener::listen(&listener).map_err(NodeError::Listen)?;
+            // Reactor 0 holds it, too, and is the only one to do so from here on.
+            drop(listener);
+            self.mailboxes[0].send(Command::StartAccepting);
+        }
+        Ok(())
     }
 
     /// Where clients connect.

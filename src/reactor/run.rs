@@ -18,7 +18,9 @@ use super::listener::Acceptor;
 use super::sockets::Sockets;
 use super::tag::{self, Kind};
 use super::tails::Tails;
+use crate::client::CloseReason;
 use crate::config::log::Logger;
+use crate::logline::LogLine;
 use crate::turn::drive::{self, Edge};
 use crate::turn::report::{Report, ShellReport};
 use crate::turn::{Command, Core, Effects};
@@ -191,7 +193,6 @@ impl Reactor {
     /// Runs until told to stop.
     pub fn run(mut self) {
         self.kernel.arm_event();
-        self.kernel.arm_accept();
         loop {
             let now = self.clock.now();
             self.kernel.driver.completions(&mut self.kernel.completions);
@@ -300,8 +301,8 @@ impl Edge for Kernel {
         self.disks.submit(shard, op, &mut self.driver);
     }
 
-    fn line(&mut self, line: &str) {
-        self.logger.warn(format_args!("{line}"));
+    fn lines(&mut self, lines: &mut Vec<LogLine>) {
+        self.logger.post(std::mem::take(lines));
     }
 
     fn fatal(&mut self, why: &str) {
@@ -327,6 +328,7 @@ impl Kernel {
                     if c.result >= 0 {
                         core.sent(now, conn, c.result as usize);
                     } else {
+                        core.failed(conn, CloseReason::WriteError);
                         self.lost(now, core, conn);
                     }
                 }
@@ -361,6 +363,7 @@ impl Kernel {
             if c.result == 0 {
                 core.hung_up(now, conn);
             } else {
+                core.failed(conn, CloseReason::ReadError);
                 self.lost(now, core, conn);
             }
         }
@@ -433,6 +436,7 @@ impl Kernel {
                 Command::Stop => {
                     self.stopping.get_or_insert((STOP_TURNS, now.plus(STOP_MAX)));
                 }
+                Command::StartAccepting => self.start_accepting(),
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
                         acceptor.stop();
@@ -458,6 +462,13 @@ impl Kernel {
             .user_data(tag::pack(Kind::Event, 0));
         self.driver.push(&entry);
         self.event_armed = true;
+    }
+
+    fn start_accepting(&mut self) {
+        match self.acceptor.as_mut().map(Acceptor::open) {
+            Some(Err(e)) => self.fatal(&format!("the listener cannot be watched: {e}")),
+            _ => self.arm_accept(),
+        }
     }
 
     fn arm_accept(&mut self) {

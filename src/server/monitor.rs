@@ -3,7 +3,10 @@
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 
-use crate::control::{Health, JetStreamStatus, ReactorStatus, ShardStatus, Snapshot, StatusSource};
+use crate::control::{
+    Health, JetStreamStatus, PageAnswer, ReactorStatus, ShardStatus, Snapshot, StatusSource,
+};
+use crate::inspect::Query;
 use crate::reactor::Mailbox;
 use crate::turn::Command;
 use crate::turn::report::Report;
@@ -57,6 +60,15 @@ impl StatusSource for Source {
         self.answers = None;
         let reports: Vec<Report> = self.reports.drain(..).flatten().collect();
         Some(sum_up(&reports, self.jetstream))
+    }
+
+    fn reactors(&self) -> usize {
+        self.mailboxes.get().map_or(0, Vec::len)
+    }
+
+    fn inspect(&mut self, reactor: usize, query: Query, answer: PageAnswer) -> bool {
+        let mailbox = self.mailboxes.get().and_then(|mailboxes| mailboxes.get(reactor));
+        mailbox.is_some_and(|mailbox| mailbox.send(Command::Inspect(query, answer)))
     }
 }
 

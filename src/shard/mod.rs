@@ -18,6 +18,7 @@ mod checkpoint;
 mod compaction;
 mod consumers;
 pub mod effects;
+mod inspect;
 mod jobs;
 pub mod mailbox;
 mod records;

@@ -6,7 +6,10 @@ use super::entry::Message;
 use super::jetstream::{Captured, JetStream};
 use super::net::{Delivery, Net};
 use super::{Control, Target};
+use crate::client::CloseReason;
+use crate::inspect::{Page, Query};
 use crate::interest::{AccountId, StreamPlace, WatchId};
+use crate::logline::LogLine;
 use crate::shard::{Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement};
 use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 
@@ -28,6 +31,8 @@ pub enum Command {
     Nothing,
     /// End at once.
     Stop,
+    /// Accept connections.
+    StartAccepting,
     /// Accept no more connections.
     StopAccepting,
     /// Begin lame duck mode.
@@ -38,6 +43,8 @@ pub enum Command {
     Drained(Box<dyn FnOnce() + Send>),
     /// Hand a snapshot of counters to this function.
     Report(Box<dyn FnOnce(super::report::Report) + Send>),
+    /// Hand a page of what there is to this function.
+    Inspect(Query, Box<dyn FnOnce(Page) + Send>),
 }
 
 /// What a turn wants done.
@@ -52,7 +59,7 @@ pub struct Effects {
     /// Device operations, by the shard's position on this reactor.
     pub disk: Vec<(usize, corelane_storage::device::Op)>,
     /// Lines for the log.
-    pub log: Vec<String>,
+    pub log: Vec<LogLine>,
     /// The node must stop, and why.
     pub fatal: Option<String>,
 }
@@ -100,7 +107,7 @@ impl JetStream for Deferred {
 
 /// The shards of a reactor.
 #[derive(Default)]
-struct Shards(Vec<Shard>);
+pub(super) struct Shards(pub(super) Vec<Shard>);
 
 impl JetStream for Shards {
     #[inline]
@@ -113,13 +120,13 @@ impl JetStream for Shards {
 }
 
 /// A shard's outlet during a turn.
-struct Speaker<'a> {
+pub(super) struct Speaker<'a> {
     now: Timestamp,
     net: &'a mut Net,
     deferred: &'a mut Deferred,
     words: &'a mut VecDeque<(ShardId, ShardMessage)>,
     watchers: &'a mut std::collections::BTreeMap<WatchId, ShardId>,
-    log: &'a mut Vec<String>,
+    log: &'a mut Vec<LogLine>,
     fatal: &'a mut Option<String>,
 }
 
@@ -196,20 +203,20 @@ impl ShardEffects for Speaker<'_> {
     }
 
     fn log(&mut self, line: String) {
-        self.log.push(line);
+        self.log.push(LogLine::warn(line));
     }
 }
 
 /// Everything one reactor owns, as a state machine.
 pub struct Core {
-    net: Net,
-    shards: Shards,
+    pub(super) net: Net,
+    pub(super) shards: Shards,
     deferred: Deferred,
     words: VecDeque<(ShardId, ShardMessage)>,
     watchers: std::collections::BTreeMap<WatchId, ShardId>,
     outgoing: Vec<VecDeque<Ctl>>,
     reactors: u16,
-    log: Vec<String>,
+    log: Vec<LogLine>,
     fatal: Option<String>,
     stalls: u64,
     full: bool,
@@ -287,6 +294,11 @@ impl Core {
         self.net.hung_up(now, conn, &mut self.shards);
     }
 
+    /// The socket of a connection failed; `closed` follows.
+    pub fn failed(&mut self, conn: ConnId, reason: CloseReason) {
+        self.net.failed(conn, reason);
+    }
+
     /// The socket is gone. The answer is the buffer that a send in flight still reads.
     pub fn closed(&mut self, now: Timestamp, conn: ConnId) -> Option<Vec<u8>> {
         self.net.closed(now, conn, &mut self.shards)
@@ -327,7 +339,9 @@ impl Core {
             Command::ShutDownJetStream => self.speak(now, |shard, out| shard.shut_down(out)),
             Command::Drained(tell) => self.drained = Some((tell, false)),
             Command::Report(tell) => tell(self.report()),
-            Command::Nothing | Command::Stop | Command::StopAccepting => {}
+            Command::Inspect(query, tell) => tell(self.inspect(now, &query)),
+            Command::Nothing | Command::Stop | Command::StartAccepting | Command::StopAccepting => {
+            }
         }
     }
 
@@ -341,7 +355,8 @@ impl Core {
         self.stalls += 1;
         if self.stalls.is_power_of_two() {
             let (ms, n) = (ns / 1_000_000, self.stalls);
-            self.log.push(format!("a turn took {ms} ms ({n} long turns so far)"));
+            let text = format!("a turn took {ms} ms ({n} long turns so far)");
+            self.log.push(LogLine::warn(text));
         }
     }
 
@@ -400,7 +415,11 @@ impl Core {
         }
     }
 
-    fn speak(&mut self, now: Timestamp, mut act: impl FnMut(&mut Shard, &mut Speaker<'_>)) {
+    pub(super) fn speak(
+        &mut self,
+        now: Timestamp,
+        mut act: impl FnMut(&mut Shard, &mut Speaker<'_>),
+    ) {
         let mut speaker = Speaker {
             now,
             net: &mut self.net,
@@ -444,6 +463,7 @@ impl Core {
             shard.take_ops(|op| into.disk.push((at, op)));
         }
         into.log.append(&mut self.log);
+        self.net.take_lines(&mut into.log);
         if into.fatal.is_none() {
             into.fatal = self.fatal.take();
         }

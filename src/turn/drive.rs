@@ -2,6 +2,7 @@
 
 use super::links::Links;
 use super::{Core, Effects};
+use crate::logline::LogLine;
 use crate::types::{ConnId, Timestamp};
 use corelane_storage::device::Op;
 
@@ -38,8 +39,8 @@ pub trait Edge {
     fn lost(&mut self, now: Timestamp, core: &mut Core, conn: ConnId);
     /// Starts a device operation of the shard at position `shard`.
     fn submit(&mut self, shard: usize, op: Op);
-    /// Writes a line to the log.
-    fn line(&mut self, line: &str);
+    /// Writes the turn's lines to the log, and leaves none.
+    fn lines(&mut self, lines: &mut Vec<LogLine>);
     /// The node must stop, and why.
     fn fatal(&mut self, why: &str);
 }
@@ -84,8 +85,8 @@ pub fn turn<E: Edge>(
     // What was pushed may have let connections be read again: that is for the next turn, which must
     // not be slept over.
     core.take_effects(effects);
-    for line in effects.log.drain(..) {
-        edge.line(&line);
+    if !effects.log.is_empty() {
+        edge.lines(&mut effects.log);
     }
     if let Some(why) = effects.fatal.take() {
         edge.fatal(&why);

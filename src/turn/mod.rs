@@ -14,10 +14,13 @@ pub mod control;
 pub mod core;
 pub mod drive;
 pub mod entry;
+mod inspect;
 pub mod jetstream;
+mod lines;
 pub mod links;
 mod mesh;
 pub mod net;
+mod protocol_trace;
 pub mod report;
 mod route;
 mod session;
@@ -32,7 +35,9 @@ pub use core::{Command, Core, Ctl, Effects};
 pub use entry::{Entry, Kind, Malformed, Queues, decode as decode_entry, encode as encode_entry};
 pub use entry::{Message, Origin};
 pub use jetstream::{Captured, JetStream, NoJetStream, Target};
+pub use lines::LogSettings;
 pub use net::{Delivery, LameDuck, Net, NetConfig, Settings};
+pub use protocol_trace::TraceSettings;
 
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,15 @@
 use super::control::Control;
 use super::entry::{Kind, Message};
 use super::jetstream::JetStream;
+use super::lines::{Lines, LogSettings};
 use super::mesh::Mesh;
+use super::protocol_trace::Tracer;
 use super::route::Source;
 use super::timers::{Timer, Timers};
 use super::work::Work;
 use crate::client::{
-    Clients, CloseReason, Closing, ConnStats, Hold, InfoKind, InfoTemplate, Limits, NetStats,
-    PauseReason, ReadFlow, SECOND, ServerInfo,
+    Clients, CloseReason, Closing, Hold, InfoKind, InfoTemplate, Limits, NetStats, PauseReason,
+    ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
 use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
@@ -32,6 +34,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What INFO says.
     pub info: ServerInfo,
+    /// Which lines connections write to the log.
+    pub log: LogSettings,
     pub(super) template: InfoTemplate,
 }
 
@@ -39,7 +43,7 @@ impl Settings {
     /// Renders what is sent often.
     pub fn new(limits: Limits, info: ServerInfo) -> Self {
         let template = InfoTemplate::new(&info);
-        Settings { limits, info, template }
+        Settings { limits, info, log: LogSettings::default(), template }
     }
 }
 
@@ -144,12 +148,16 @@ pub struct Net {
     pub(super) reactors: Vec<ReactorId>,
     pub(super) events: u64,
     lame_duck_step: i64,
+    pub(super) lines: Lines,
+    /// What is shown of the protocol, if it is.
+    pub(super) tracer: Option<Box<Tracer>>,
 }
 
 impl Net {
     /// A reactor's part without connections.
     pub fn new(config: NetConfig) -> Self {
         let (own, seed) = (config.reactor, config.seed);
+        let tracer = config.settings.log.trace.map(|trace| Box::new(Tracer::new(trace)));
         Net {
             own,
             interest: Interest::new(own, config.meta_reactor, seed),
@@ -174,6 +182,8 @@ impl Net {
             reactors: Vec::new(),
             events: 0,
             lame_duck_step: 0,
+            lines: Lines::default(),
+            tracer,
         }
     }
 
@@ -190,8 +200,10 @@ impl Net {
     pub fn accept(&mut self, now: Timestamp, conn: ConnId, address: &str, full: bool) {
         let slot = self.clients.add(now, conn, address);
         self.clients.write_info(slot, &self.settings.template, InfoKind::First);
+        self.log_created(slot);
         if full {
-            self.clients.close(slot, CloseReason::MaxConnectionsExceeded, false);
+            self.close(slot, CloseReason::MaxConnectionsExceeded, false);
+            self.log_full(now, slot);
         }
     }
 
@@ -335,6 +347,9 @@ impl Net {
         js: &mut J,
     ) -> Option<Vec<u8>> {
         let slot = self.clients.slot(conn).filter(|&slot| !self.clients.conn(slot).is_gone())?;
+        self.log_closed(slot);
+        self.trace_closed(slot);
+        self.clients.remember_closed(now, slot);
         let kept = self.clients.lose(slot);
         self.unstall_released(now);
         self.end_input(now, slot, js);
@@ -349,6 +364,13 @@ impl Net {
         }
         self.clients.conn_mut(slot).ended = true;
         self.leave(slot);
+    }
+
+    /// The socket of a connection failed, for this reason: what closes it if nothing else did.
+    pub fn failed(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(slot) = self.clients.slot(conn) {
+            self.clients.conn_mut(slot).failed(reason);
+        }
     }
 
     /// Closes a connection for a reason of the reactor's own.
@@ -460,10 +482,13 @@ impl Net {
             return;
         }
         let id = conn.id;
-        let wants_rtt = conn.rtt == 0 || now.since(conn.ping_sent) > RTT_INTERVAL;
+        self.log_ping_timer(slot);
+        let conn = self.clients.conn_mut(slot);
+        let wants_rtt = conn.ping_sent.0 == 0 || now.since(conn.ping_sent) > RTT_INTERVAL;
         if !conn.is_paused() && (wants_rtt || now.since(conn.last_in) >= limits.ping_interval) {
             if conn.pings_out + 1 > limits.ping_max {
                 self.clients.stats.stale_connections += 1;
+                self.log_stale(slot);
                 return self.close(slot, CloseReason::StaleConnection, false);
             }
             conn.pings_out += 1;
@@ -495,6 +520,7 @@ impl Net {
         if due <= now {
             if conn.is_open() {
                 self.clients.stats.slow_consumers += 1;
+                self.log_write_deadline(slot);
             }
             self.close(slot, CloseReason::SlowConsumerWriteDeadline, true);
         } else {
@@ -662,6 +688,9 @@ impl Net {
     pub fn start_send(&mut self, now: Timestamp, conn: ConnId) -> Option<&[u8]> {
         let slot = self.clients.slot(conn)?;
         self.arm_write(now, slot);
+        if self.tracer.is_some() {
+            self.trace_send(slot);
+        }
         self.clients.start_send(now, slot)
     }
 
@@ -741,11 +770,6 @@ impl Net {
     /// Sums over all connections.
     pub fn stats(&self) -> NetStats {
         self.clients.stats
-    }
-
-    /// Each connection, for monitoring.
-    pub fn conn_stats(&self) -> impl Iterator<Item = ConnStats> + '_ {
-        self.clients.connections()
     }
 
     /// The streams this reactor knows.

@@ -505,6 +505,7 @@ impl Net {
         for slot in std::mem::take(&mut self.clients.slow) {
             if self.clients.conn(slot).is_open() {
                 self.clients.stats.slow_consumers += 1;
+                self.log_pending(slot);
                 self.close(slot, CloseReason::SlowConsumerPendingBytes, true);
             }
         }
@@ -512,6 +513,9 @@ impl Net {
 
     /// Removes a subscription and tells the others.
     pub(super) fn unsubscribe(&mut self, sub: SubId) {
+        if self.tracer.is_some() {
+            self.trace_unsubscribe(sub);
+        }
         let slot = self.clients.sub(sub).conn;
         self.clients.remove_sub(sub);
         if let Some(change) = self.interest.unsubscribe(ACCOUNT, sub)

@@ -3,6 +3,7 @@
 use super::entry::Message;
 use super::jetstream::JetStream;
 use super::net::{Net, STALL_MAX};
+use super::protocol_trace::Traced;
 use super::route::{ACCOUNT, Source};
 use super::trace::trace_only;
 use crate::client::{CloseReason, Hold, InfoKind, parse_connect};
@@ -11,12 +12,14 @@ use crate::subject;
 use crate::types::Timestamp;
 
 /// One read of one connection.
-struct Session<'a, J> {
-    net: &'a mut Net,
+pub(super) struct Session<'a, J> {
+    pub(super) net: &'a mut Net,
     js: &'a mut J,
-    slot: u32,
+    pub(super) slot: u32,
     now: Timestamp,
     stall: i64,
+    /// The beginning of the operation that is a violation.
+    offender: Vec<u8>,
 }
 
 /// What nats-server first reads of a connection's input at once, and what it does at most. It reads
@@ -34,6 +37,8 @@ fn leaves_unread(len: usize, at: usize) -> bool {
     }
     end < len
 }
+/// Bytes of a violation that are looked at for the log.
+const OFFENDER_BYTES: usize = 8 << 10;
 
 fn reason(violation: Violation) -> CloseReason {
     match violation {
@@ -56,11 +61,14 @@ impl Net {
         js: &mut J,
     ) {
         let mut parser = std::mem::take(&mut self.clients.conn_mut(slot).parser);
-        let mut session = Session { net: self, js, slot, now, stall: 0 };
-        let outcome = parser.parse(bytes, &mut session);
-        let stall = session.stall;
+        let mut session = Session::new(self, js, slot, now);
+        let outcome = match session.net.tracer {
+            None => parser.parse(bytes, &mut session),
+            Some(_) => parser.parse(bytes, &mut Traced(&mut session)),
+        };
+        let (stall, offender) = (session.stall, session.offender);
         if outcome.is_err() || !self.clients.conn(slot).is_open() {
-            parser.release(&mut Session { net: self, js, slot, now, stall: 0 });
+            parser.release(&mut Session::new(self, js, slot, now));
         }
         let conn = self.clients.conn_mut(slot);
         conn.parser = parser;
@@ -82,6 +90,7 @@ impl Net {
                 if violation == Violation::UnknownOperation {
                     self.error(slot, b"Unknown Protocol Operation");
                 }
+                self.log_violation(slot, violation, &offender);
                 self.close(slot, reason(violation), false);
             }
         }
@@ -111,6 +120,12 @@ impl Net {
     }
 }
 
+impl<'a, J: JetStream> Session<'a, J> {
+    fn new(net: &'a mut Net, js: &'a mut J, slot: u32, now: Timestamp) -> Self {
+        Session { net, js, slot, now, stall: 0, offender: Vec::new() }
+    }
+}
+
 impl<J: JetStream> Session<'_, J> {
     fn ok(&mut self) {
         if self.net.clients.conn(self.slot).flags.verbose {
@@ -132,6 +147,7 @@ impl<J: JetStream> Session<'_, J> {
     }
 
     fn close(&mut self, reason: CloseReason) -> Flow {
+        self.net.log_refused(self.slot, reason);
         self.net.close(self.slot, reason, false);
         Flow::Stop
     }
@@ -232,6 +248,10 @@ impl<J: JetStream> Handler for Session<'_, J> {
         }
     }
 
+    fn refused(&mut self, operation: &[u8]) {
+        self.offender = operation[..operation.len().min(OFFENDER_BYTES)].to_vec();
+    }
+
     fn subscribe(&mut self, filter: &[u8], queue: Option<&[u8]>, sid: &[u8]) -> Flow {
         let (slot, limits) = (self.slot, self.net.clients.limits);
         if !self.net.clients.conn(slot).permissions.may_subscribe(filter, queue) {
@@ -244,10 +264,12 @@ impl<J: JetStream> Handler for Session<'_, J> {
         if tokens > 0 && subject::tokens(filter).count() > tokens {
             let quoted = format::quoted(filter);
             let text = b"Permissions Violation for Subscription to ";
+            self.net.log_too_many_tokens(slot, &quoted, sid);
             return self.refuse(&[text, &quoted, b", too many tokens"]);
         }
         let most = limits.max_subscriptions;
         if most > 0 && self.net.clients.sub_count(slot) >= most {
+            self.net.log_error(slot, "maximum subscriptions exceeded");
             return self.refuse(&[b"maximum subscriptions exceeded"]);
         }
         // The order of the checks is that of NATS: a sid that is known hides a bad subject.
@@ -292,6 +314,7 @@ impl<J: JetStream> Handler for Session<'_, J> {
         let conn = self.net.clients.conn_mut(self.slot);
         let first = !conn.connected;
         conn.connected = true;
+        conn.first_rtt(self.now);
         conn.flags = flags;
         conn.name = Some(Box::new(name));
         if first {

@@ -131,6 +131,11 @@ impl Server {
         }
     }
 
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
     /// The end of what it logged.
     pub fn log_tail(&self) -> String {
         tail(&self.dir)

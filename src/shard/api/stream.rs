@@ -233,6 +233,12 @@ impl Shard {
         Ok(self.info_of(now, slot, state))
     }
 
+    /// As monitoring shows it: without waiting for what would have to be read.
+    pub(in crate::shard) fn shown_info(&mut self, now: Timestamp, slot: usize) -> StreamInfo {
+        let state = self.state_of(slot).unwrap_or_else(|_| self.known_state(slot));
+        self.info_of(now, slot, state)
+    }
+
     pub(in crate::shard) fn usage(&self) -> Usage {
         let mut usage =
             Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };

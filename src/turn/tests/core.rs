@@ -57,7 +57,7 @@ fn pings_and_stale_connections() {
     node.pass(SECOND);
     assert_eq!(node.read(conn), "PING\r\n");
     node.send(conn, "PONG\r\n");
-    assert!(node.nets[0].conn_stats().any(|c| c.id == conn && c.rtt > 0));
+    assert!(node.nets[0].connection_page(0).0.iter().any(|c| c.cid == conn.0 && c.rtt > 0));
     node.pass(60 * SECOND);
     node.send(conn, "PUB a 0\r\n\r\n");
     node.pass(70 * SECOND);
@@ -240,6 +240,6 @@ fn statistics_count_payloads() {
     let (into, out) = (node.nets[0].stats(), node.nets[1].stats());
     assert_eq!((into.in_msgs, into.in_bytes), (2, 19));
     assert_eq!((out.out_msgs, out.out_bytes), (4, 38));
-    let stats = node.nets[1].conn_stats().next().unwrap();
+    let stats = node.nets[1].connection_page(0).0.remove(0);
     assert_eq!((stats.out_msgs, stats.out_bytes, stats.subscriptions), (4, 38, 2));
 }

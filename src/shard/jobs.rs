@@ -56,6 +56,7 @@ pub(super) enum Job {
     Evict { stream: StreamId },
     Reply(Reply),
     Request(Box<Request>),
+    Parked { stream: StreamId },
 }
 
 impl Jobs {
@@ -250,6 +251,7 @@ impl Shard {
             Job::RemoveStream { slot } => self.step_stream_removal(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Evict { stream } => self.step_eviction(stream, out),
+            Job::Parked { stream } => self.step_parked(now, stream),
             Job::Request(request) => {
                 self.run_request(now, *request, out);
                 Stepped::Moved

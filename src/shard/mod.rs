@@ -83,6 +83,10 @@ pub struct Shard {
     blocked_apply: Option<ReadId>,
     ops: Vec<Op>,
     jobs: jobs::Jobs,
+    /// Publishes that wait until something is looked up, by stream.
+    parked: BTreeMap<StreamId, streams::parked::Parked>,
+    /// Index entries that publishes of this turn may still have looked up.
+    look_up_visits: u32,
     meta: Option<catalogue::leader::Meta>,
     decisions: catalogue::follow::Decisions,
     checkpoint: checkpoint::Checkpointer,
@@ -169,6 +173,7 @@ impl Shard {
             return;
         }
         self.now = now;
+        self.look_up_visits = streams::parked::TURN_VISITS;
         self.tally.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);

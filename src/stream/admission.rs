@@ -20,15 +20,6 @@ pub const HEADERS_BYTES_MAX: usize = 65_535;
 /// The last sequence that is given. What counts pages and positions has room above.
 pub const SEQ_MAX: u64 = u64::MAX - (1 << 20);
 
-/// The committed messages of one subject.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SubjectState {
-    /// The last one's sequence, 0 for none.
-    pub last_seq: u64,
-    /// How many there are.
-    pub count: u64,
-}
-
 /// The committed state of a stream, as admission and retention see it.
 pub trait StreamView {
     /// The first sequence that is there; `last_seq() + 1` when empty.
@@ -41,13 +32,15 @@ pub trait StreamView {
     fn messages(&self) -> u64;
     /// Bytes, each message counted by [`stored_size`].
     fn bytes(&self) -> u64;
-    /// The messages of a literal subject.
-    fn subject(&self, subject: &[u8]) -> SubjectState;
-    /// The last sequence of a subject that matches the filter, 0 for none.
-    fn last_matching(&self, filter: &[u8]) -> u64;
-    /// The stored size of the `nth` message of a subject, from the oldest (0). Asked only of
-    /// streams that have discard new, max_bytes and max_msgs_per_subject.
-    fn nth_size(&self, subject: &[u8], nth: u64) -> u64;
+    /// How many messages a literal subject has.
+    fn subject_count(&self, subject: &[u8]) -> u64;
+    /// The last sequence of a subject that matches the filter, 0 for none. `None` if that is to be
+    /// looked up first.
+    fn last_matching(&self, filter: &[u8]) -> Option<u64>;
+    /// The stored size of the `nth` message of a subject, from the oldest (0). `None` if that is to
+    /// be looked up first. Asked only of streams that have discard new, max_bytes and
+    /// max_msgs_per_subject.
+    fn nth_size(&self, subject: &[u8], nth: u64) -> Option<u64>;
 }
 
 /// Bytes that a message counts for, as nats-server counts them.
@@ -91,6 +84,35 @@ pub enum Admitted {
     },
     /// It is refused.
     Refuse(ApiError),
+    /// Nothing has changed: it depends on what the view does not know. It is to be offered again
+    /// with a view that does.
+    LookUp(LookUp),
+}
+
+/// What must be looked up before a publish can be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// [`StreamView::last_matching`] this filter.
+    Last(Box<[u8]>),
+    /// [`StreamView::nth_size`].
+    Size {
+        /// The subject.
+        subject: Box<[u8]>,
+        /// Which of its messages, from the oldest.
+        nth: u64,
+    },
+}
+
+/// Why a publish is not stored.
+enum Stop {
+    Refused(ApiError),
+    LookUp(LookUp),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Stop {
+        Stop::Refused(error)
+    }
 }
 
 /// The rules of a configuration that admission needs.
@@ -167,6 +189,11 @@ impl Admission {
         self.rules = Rules::new(config);
     }
 
+    /// Messages in flight that were searched for what matches a filter, since the last call.
+    pub fn take_visited(&mut self) -> u32 {
+        self.overlay.take_visited()
+    }
+
     /// Messages admitted and not committed.
     pub fn in_flight(&self) -> usize {
         self.overlay.len()
@@ -191,7 +218,8 @@ impl Admission {
     pub fn admit(&mut self, view: &impl StreamView, now: Timestamp, publish: &Publish) -> Admitted {
         match self.try_admit(view, now, publish) {
             Ok(admitted) => admitted,
-            Err(error) => Admitted::Refuse(error),
+            Err(Stop::Refused(error)) => Admitted::Refuse(error),
+            Err(Stop::LookUp(what)) => Admitted::LookUp(what),
         }
     }
 
@@ -200,7 +228,7 @@ impl Admission {
         view: &impl StreamView,
         now: Timestamp,
         publish: &Publish,
-    ) -> Result<Admitted, ApiError> {
+    ) -> Result<Admitted, Stop> {
         self.check_size(publish)?;
         let mut id_hash = None;
         let mut msg_id: &[u8] = b"";
@@ -224,7 +252,7 @@ impl Admission {
         let grow = self.check_limits(view, publish.subject, size)?;
         let seq = self.next_seq(view);
         if seq > SEQ_MAX {
-            return Err(kinds::STREAM_STORE_FAILED.with("maximum sequence reached"));
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum sequence reached").into());
         }
         let last_time = self.overlay.last().map_or_else(|| view.last_time(), |last| last.at);
         let at = now.max(last_time);
@@ -258,13 +286,13 @@ impl Admission {
         view: &impl StreamView,
         publish: &Publish,
         headers: &PublishHeaders,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Stop> {
         if headers.batch {
-            return Err(kinds::ATOMIC_PUBLISH_DISABLED.error());
+            return Err(kinds::ATOMIC_PUBLISH_DISABLED.error().into());
         }
         headers.check_counter()?;
         if !headers.expected_stream.is_empty() && headers.expected_stream != self.rules.name {
-            return Err(kinds::STREAM_NOT_MATCH.error());
+            return Err(kinds::STREAM_NOT_MATCH.error().into());
         }
         headers.check_ttl()?;
         if let Some(expected) = headers.expected_last_subject_seq {
@@ -272,37 +300,37 @@ impl Admission {
                 b"" => publish.subject,
                 named => named,
             };
-            let actual = self.last_of_subject(view, subject);
+            let actual = self.last_of_subject(view, subject)?;
             if !expected.is(actual) {
-                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual));
+                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual).into());
             }
         } else if !headers.expected_subject.is_empty() {
-            return Err(kinds::EXPECTED_LAST_SUBJECT_SEQUENCE_MISSING.error());
+            return Err(kinds::EXPECTED_LAST_SUBJECT_SEQUENCE_MISSING.error().into());
         }
         if let Some(expected) = headers.expected_last_seq {
             let actual = self.last_seq(view);
             if !expected.is(actual) {
-                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual));
+                return Err(kinds::WRONG_LAST_SEQUENCE.with(actual).into());
             }
         }
         headers.check_schedule(publish.subject)?;
         if headers.stream_source {
-            return Err(kinds::STREAM_SOURCE_HEADER_NOT_ALLOWED.error());
+            return Err(kinds::STREAM_SOURCE_HEADER_NOT_ALLOWED.error().into());
         }
         Ok(())
     }
 
-    fn last_of_subject(&mut self, view: &impl StreamView, subject: &[u8]) -> u64 {
-        if crate::subject::has_wildcards(subject) {
-            match self.overlay.last_matching(subject) {
-                0 => view.last_matching(subject),
-                seq => seq,
-            }
+    fn last_of_subject(&mut self, view: &impl StreamView, subject: &[u8]) -> Result<u64, Stop> {
+        let in_flight = if crate::subject::has_wildcards(subject) {
+            self.overlay.last_matching(subject)
         } else {
-            match self.overlay.of_subject(subject).last_seq {
-                0 => view.subject(subject).last_seq,
-                seq => seq,
-            }
+            self.overlay.of_subject(subject).last_seq
+        };
+        match in_flight {
+            0 => view
+                .last_matching(subject)
+                .ok_or_else(|| Stop::LookUp(LookUp::Last(subject.into()))),
+            seq => Ok(seq),
         }
     }
 
@@ -325,32 +353,32 @@ impl Admission {
         view: &impl StreamView,
         subject: &[u8],
         size: u64,
-    ) -> Result<(i64, i64), ApiError> {
+    ) -> Result<(i64, i64), Stop> {
         let mut grow = (1, size as i64);
         if !self.rules.discard_new {
             return Ok(grow);
         }
         let mut replaced = None;
         if self.rules.max_per_subject != u64::MAX {
-            let committed = view.subject(subject).count;
+            let committed = view.subject_count(subject);
             let in_flight = self.overlay.of_subject(subject).count;
             if committed + in_flight >= self.rules.max_per_subject {
                 if self.rules.discard_new_per_subject {
                     let text = "maximum messages per subject exceeded";
-                    return Err(kinds::STREAM_STORE_FAILED.with(text));
+                    return Err(kinds::STREAM_STORE_FAILED.with(text).into());
                 }
                 let nth = committed + in_flight - self.rules.max_per_subject;
-                replaced = Some(self.replaced_size(view, subject, nth, committed));
+                replaced = Some(self.replaced_size(view, subject, nth, committed)?);
             }
         }
         let messages = view.messages().saturating_add_signed(self.overlay.grow_msgs());
         if messages >= self.rules.max_msgs && replaced.is_none() {
-            return Err(kinds::STREAM_STORE_FAILED.with("maximum messages exceeded"));
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum messages exceeded").into());
         }
         let bytes = view.bytes().saturating_add_signed(self.overlay.grow_bytes());
         let over = bytes.saturating_add(size) > self.rules.max_bytes;
         if over && replaced.is_none_or(|old| old < size) {
-            return Err(kinds::STREAM_STORE_FAILED.with("maximum bytes exceeded"));
+            return Err(kinds::STREAM_STORE_FAILED.with("maximum bytes exceeded").into());
         }
         if let Some(old) = replaced {
             grow = (0, size as i64 - old as i64);
@@ -366,13 +394,15 @@ impl Admission {
         subject: &[u8],
         nth: u64,
         committed: u64,
-    ) -> u64 {
+    ) -> Result<u64, Stop> {
         if self.rules.max_bytes == u64::MAX {
-            return 0;
+            return Ok(0);
         }
         match nth.checked_sub(committed) {
-            None => view.nth_size(subject, nth),
-            Some(nth) => self.overlay.nth_size(subject, nth).unwrap_or(0),
+            None => view
+                .nth_size(subject, nth)
+                .ok_or_else(|| Stop::LookUp(LookUp::Size { subject: subject.into(), nth })),
+            Some(nth) => Ok(self.overlay.nth_size(subject, nth).unwrap_or(0)),
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Overlay {
     by_subject: HashMap<Vec<u8>, SubjectOverlay, FixedState>,
     /// How many entries at the front of `queue` are in `by_subject`.
     indexed: usize,
+    /// Entries that searches for a filter looked at.
+    visited: u32,
 }
 
 impl Overlay {
@@ -106,9 +108,17 @@ impl Overlay {
     }
 
     /// The last in-flight message whose subject matches `filter`, 0 for none.
-    pub fn last_matching(&self, filter: &[u8]) -> u64 {
+    pub fn last_matching(&mut self, filter: &[u8]) -> u64 {
         let matching = |entry: &&InFlight| crate::subject::matches(filter, self.subject(entry));
-        self.queue.iter().rev().find(matching).map_or(0, |entry| entry.seq)
+        let found = self.queue.iter().rev().position(|entry| matching(&entry));
+        let visited = found.map_or(self.queue.len(), |at| at + 1);
+        self.visited = self.visited.saturating_add(visited as u32);
+        found.map_or(0, |at| self.queue[self.queue.len() - 1 - at].seq)
+    }
+
+    /// Entries that were looked at since the last call to find what matches filters.
+    pub fn take_visited(&mut self) -> u32 {
+        std::mem::take(&mut self.visited)
     }
 
     /// The size of the `nth` in-flight message of `subject`, counted from the oldest.

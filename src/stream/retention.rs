@@ -5,7 +5,7 @@
 //! age rests on a clock, so it is a decision of the leader that goes through the log.
 
 use crate::api::types::{DiscardPolicy, StreamConfig};
-use crate::stream::admission::{StreamView, SubjectState};
+use crate::stream::admission::StreamView;
 use crate::types::Timestamp;
 
 /// The limits of a configuration that evict.
@@ -41,9 +41,9 @@ impl Retention {
         }
     }
 
-    /// How many of the subject's oldest messages must leave, after one was stored under it.
-    pub fn of_subject(&self, subject: SubjectState) -> u64 {
-        subject.count.saturating_sub(self.max_per_subject)
+    /// How many of a subject's oldest messages must leave if it holds so many.
+    pub fn of_subject(&self, count: u64) -> u64 {
+        count.saturating_sub(self.max_per_subject)
     }
 
     /// True if anything is limited by count or size.

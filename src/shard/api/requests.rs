@@ -99,13 +99,15 @@ impl Shard {
     pub(in crate::shard) fn request(&mut self, m: &Captured<'_>) {
         let request = Request::new(m);
         if matches!(request.target, Target::Api { .. }) {
-            self.behind_appended(request);
+            if let Some(request) = self.park_request(request) {
+                self.behind_appended(request);
+            }
         } else {
             self.inbox.push_back(request);
         }
     }
 
-    fn behind_appended(&mut self, request: Request) {
+    pub(super) fn behind_appended(&mut self, request: Request) {
         if self.queue.is_empty() && self.at_once.is_empty() {
             self.inbox.push_back(request);
         } else if self.queue.is_empty() {

@@ -6,8 +6,7 @@ use corelane_storage::index::{PageKey, Removed, Resolved, SubjectCursor, Subject
 use crate::shard::Shard;
 use crate::shard::effects::ShardEffects;
 use crate::shard::streams::read::Fetched;
-use crate::shard::streams::stream::subject_state;
-use crate::stream::admission::SubjectState;
+use crate::shard::streams::stream::subject_count;
 use crate::stream::retention::Evict;
 
 /// Index entries that one step visits.
@@ -43,7 +42,7 @@ impl Shard {
     pub(in crate::shard) fn evict_after(&mut self, slot: usize, subject: SubjectId) {
         let cell = &mut self.streams[slot];
         let over = cell.retention.limits_subjects()
-            && cell.retention.of_subject(subject_state(&cell.index, subject)) > 0;
+            && cell.retention.of_subject(subject_count(&cell.index, subject)) > 0;
         if cell.eviction.queued {
             cell.eviction.over.extend(over.then_some(subject));
             return;
@@ -100,8 +99,7 @@ impl Shard {
             let (retention, over) = (&cell.retention, &mut cell.eviction.over);
             let subjects = cell.index.subjects();
             let done = subjects.for_each_match(b">", &mut cursor, &mut budget, |id, e| {
-                let state = SubjectState { last_seq: e.last, count: e.count };
-                over.extend((retention.of_subject(state) > 0).then_some(id));
+                over.extend((retention.of_subject(e.count) > 0).then_some(id));
             });
             if !done {
                 cell.eviction.walk = Some(cursor);
@@ -156,7 +154,7 @@ impl Shard {
     fn evict_of_subject(&mut self, slot: usize, subject: SubjectId, budget: &mut u32) -> Evicted {
         loop {
             let cell = &mut self.streams[slot];
-            if cell.retention.of_subject(subject_state(&cell.index, subject)) == 0 {
+            if cell.retention.of_subject(subject_count(&cell.index, subject)) == 0 {
                 return Evicted::Done;
             }
             if *budget == 0 {

@@ -27,7 +27,7 @@ use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::{BEGUN, ConfigBody, PurgeBody, kind};
 use crate::shard::recovery::load::{Isolated, forget_removed};
-use crate::shard::streams::stream::{ShardStream, subject_state};
+use crate::shard::streams::stream::{ShardStream, subject_count};
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
@@ -205,6 +205,8 @@ impl Shard {
             blocked_apply: None,
             ops: Vec::new(),
             jobs: Default::default(),
+            parked: Default::default(),
+            look_up_visits: 0,
             meta,
             decisions: Default::default(),
             checkpoint: Checkpointer::recovered(outcome.loaded, outcome.orphans, outcome.replayed),
@@ -616,7 +618,7 @@ impl Replay<'_> {
         if cell.retention.limits_subjects() {
             let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
             cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
-                if cell.retention.of_subject(subject_state(&cell.index, id)) > 0 {
+                if cell.retention.of_subject(subject_count(&cell.index, id)) > 0 {
                     over.push(id);
                 }
             });
@@ -647,7 +649,7 @@ impl Replay<'_> {
     ) -> Result<(), String> {
         let cell = &self.streams[slot];
         let excess = match cell.retention.limits_subjects() {
-            true => cell.retention.of_subject(subject_state(&cell.index, subject)),
+            true => cell.retention.of_subject(subject_count(&cell.index, subject)),
             false => 0,
         };
         for _ in 0..excess {

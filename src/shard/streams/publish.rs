@@ -8,7 +8,8 @@ use crate::interest::Captured;
 use crate::shard::Shard;
 use crate::shard::apply::pending::StoreItem;
 use crate::shard::streams::memory::Message;
-use crate::stream::admission::{Admitted, Publish, stored_size};
+use crate::shard::streams::stream::Known;
+use crate::stream::admission::{Admitted, LookUp, Publish, stored_size};
 use crate::stream::headers::without_server_fields;
 use crate::types::{CreditKind, Origin, Position, StreamId, Timestamp};
 
@@ -31,6 +32,28 @@ impl Shard {
                 return;
             }
         };
+        if self.is_parked(stream) {
+            return self.park_publish(stream, m);
+        }
+        // Enough was looked up in this turn: what may need more is for the next.
+        if self.look_up_visits == 0 && !m.headers.is_empty() {
+            return self.park_first(stream, m, Default::default());
+        }
+        if let Some(what) = self.offer(now, slot, m, Known::default()) {
+            self.look_up_first(now, stream, slot, m, what);
+        }
+    }
+
+    /// Offers a publish to its stream's gate, with what was looked up for it. Answers what must be
+    /// looked up first; then nothing has happened.
+    pub(in crate::shard) fn offer(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        m: &Captured<'_>,
+        known: Known,
+    ) -> Option<LookUp> {
+        let origin = m.origin;
         let full = self.is_full(self.streams[slot].is_memory());
         let cell = &mut self.streams[slot];
         let reply = if cell.config.no_ack { &[][..] } else { m.reply };
@@ -40,8 +63,13 @@ impl Shard {
             headers: m.headers,
             payload_len: m.payload.len(),
         };
-        let (admission, view) = cell.gate();
-        match admission.admit(&view, now, &publish) {
+        let (admission, view) = cell.gate(known);
+        let admitted = admission.admit(&view, now, &publish);
+        if !m.headers.is_empty() {
+            let visited = admission.take_visited();
+            self.look_up_visits = self.look_up_visits.saturating_sub(visited);
+        }
+        match admitted {
             Admitted::Store { seq, .. } if full => {
                 self.streams[slot].admission.withdraw(seq);
                 self.refuse(slot, &kinds::INSUFFICIENT_RESOURCES.error(), m, reply);
@@ -49,11 +77,19 @@ impl Shard {
             Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
             Admitted::Duplicate { seq } => {
                 self.scratch.clear();
-                cell.ack.write_duplicate(&mut self.scratch, seq);
+                self.streams[slot].ack.write_duplicate(&mut self.scratch, seq);
                 self.answer_later(slot, origin, reply, m.credit_bytes);
             }
             Admitted::Refuse(error) => self.refuse(slot, &error, m, reply),
+            Admitted::LookUp(what) => return Some(what),
         }
+        None
+    }
+
+    /// Refuses a publish for what is not its stream's rules.
+    pub(super) fn refuse_publish(&mut self, slot: usize, error: &ApiError, m: &Captured<'_>) {
+        let no_ack = self.streams[slot].config.no_ack;
+        self.refuse(slot, error, m, if no_ack { &[] } else { m.reply });
     }
 
     fn refuse(&mut self, slot: usize, error: &ApiError, m: &Captured<'_>, reply: &[u8]) {

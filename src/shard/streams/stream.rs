@@ -5,7 +5,7 @@ use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
 use crate::api::types::{StorageType, StreamConfig};
 use crate::shard::streams::memory::MemoryStore;
 use crate::stream::ack::AckTemplate;
-use crate::stream::admission::{Admission, StreamView, SubjectState};
+use crate::stream::admission::{Admission, StreamView};
 use crate::stream::retention::Retention;
 use crate::types::{StreamId, Timestamp};
 
@@ -107,21 +107,19 @@ impl ShardStream {
 
     /// The committed state, as admission sees it.
     pub fn view(&self) -> View<'_> {
-        View { index: &self.index, last_time: self.last_time }
+        View { index: &self.index, last_time: self.last_time, known: Known::default() }
     }
 
-    /// The gate and the state it looks at.
-    pub fn gate(&mut self) -> (&mut Admission, View<'_>) {
-        (&mut self.admission, View { index: &self.index, last_time: self.last_time })
+    /// The gate and the state it looks at, with what was looked up for the publish at hand.
+    pub fn gate(&mut self, known: Known) -> (&mut Admission, View<'_>) {
+        let view = View { index: &self.index, last_time: self.last_time, known };
+        (&mut self.admission, view)
     }
 }
 
-/// What a subject holds.
-pub fn subject_state(index: &StreamIndex, id: SubjectId) -> SubjectState {
-    index
-        .subjects()
-        .get(id)
-        .map_or_else(SubjectState::default, |e| SubjectState { last_seq: e.last, count: e.count })
+/// How many messages a subject holds.
+pub fn subject_count(index: &StreamIndex, id: SubjectId) -> u64 {
+    index.subjects().get(id).map_or(0, |e| e.count)
 }
 
 /// The settings of a stream's index.
@@ -134,10 +132,20 @@ pub fn index_config(config: &StreamConfig, seed: u64) -> IndexConfig {
     }
 }
 
+/// What was looked up for one publish. It holds until the stream changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The last sequence that matches what it expects.
+    pub last: Option<u64>,
+    /// Which message of its subject it replaces, and the size of that.
+    pub size: Option<(u64, u64)>,
+}
+
 /// The committed state of a stream.
 pub struct View<'a> {
     index: &'a StreamIndex,
     last_time: Timestamp,
+    known: Known,
 }
 
 impl StreamView for View<'_> {
@@ -161,32 +169,33 @@ impl StreamView for View<'_> {
         self.index.bytes()
     }
 
-    fn subject(&self, subject: &[u8]) -> SubjectState {
-        let table = self.index.subjects();
-        let found = table.lookup(subject).and_then(|id| table.get(id));
-        found.map_or_else(SubjectState::default, |e| SubjectState {
-            last_seq: e.last,
-            count: e.count,
-        })
+    fn subject_count(&self, subject: &[u8]) -> u64 {
+        self.index.subjects().lookup(subject).map_or(0, |id| subject_count(self.index, id))
     }
 
-    fn last_matching(&self, filter: &[u8]) -> u64 {
-        let mut last = 0;
-        let mut cursor = corelane_storage::index::SubjectCursor::new();
-        let mut budget = u32::MAX;
-        self.index.subjects().for_each_match(filter, &mut cursor, &mut budget, |_, entry| {
-            last = last.max(entry.last);
-        });
-        last
-    }
-
-    fn nth_size(&self, subject: &[u8], nth: u64) -> u64 {
-        let table = self.index.subjects();
-        let Some(id) = table.lookup(subject) else { return 0 };
-        let (history, _) = table.history(id);
-        if let Some(kept) = history.get(nth as usize) {
-            return u64::from(kept.size);
+    fn last_matching(&self, filter: &[u8]) -> Option<u64> {
+        if self.known.last.is_some() || crate::subject::has_wildcards(filter) {
+            return self.known.last;
         }
-        table.get(id).map_or(0, |e| u64::from(e.last_size))
+        let table = self.index.subjects();
+        match table.lookup(filter).and_then(|id| table.get(id)) {
+            None => Some(0),
+            Some(entry) => entry.last_is_exact().then_some(entry.last),
+        }
+    }
+
+    fn nth_size(&self, subject: &[u8], nth: u64) -> Option<u64> {
+        let table = self.index.subjects();
+        let Some(id) = table.lookup(subject) else { return Some(0) };
+        if let (history, true) = table.history(id) {
+            return Some(
+                history
+                    .get(usize::try_from(nth).unwrap_or(usize::MAX))
+                    .map_or(0, |kept| u64::from(kept.size)),
+            );
+        }
+        let only = table.get(id).filter(|e| e.count == 1 && e.last_is_exact());
+        let known = self.known.size.filter(|known| known.0 == nth).map(|known| known.1);
+        only.map(|e| u64::from(e.last_size)).or(known)
     }
 }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod damage;
+mod expected;
 mod limits;
 mod restart;
 mod room;

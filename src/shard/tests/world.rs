@@ -237,12 +237,35 @@ impl World {
 
     /// Publishes; the answer comes to the reply subject that is returned.
     pub fn publish(&mut self, stream: &str, subject: &str, id: &str, payload: &str) -> String {
+        let header = format!("Nats-Msg-Id: {id}\r\n");
+        self.publish_with(stream, subject, if id.is_empty() { "" } else { &header }, payload)
+    }
+
+    /// Publishes with these header lines.
+    pub fn publish_with(
+        &mut self,
+        stream: &str,
+        subject: &str,
+        headers: &str,
+        payload: &str,
+    ) -> String {
         let Some(stream) = self.stream(stream) else { return String::new() };
-        let headers = match id {
+        let headers = match headers {
             "" => String::new(),
-            id => format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"),
+            headers => format!("NATS/1.0\r\n{headers}\r\n"),
         };
         self.capture(Target::Stream { stream, shard: ID }, subject, &headers, payload)
+    }
+
+    /// The answer to a reply subject, once it comes.
+    pub fn await_answer(&mut self, reply: &str) -> String {
+        for _ in 0..20_000 {
+            if let Some(answer) = self.answer(reply) {
+                return answer;
+            }
+            self.turn();
+        }
+        panic!("no answer to {reply}");
     }
 
     /// Sends a request to the API without waiting for the answer.
@@ -288,13 +311,7 @@ impl World {
     /// A request and its answer.
     pub fn request(&mut self, verb: &str, stream: &str, body: &str) -> String {
         let reply = self.ask(verb, stream, body);
-        for _ in 0..20_000 {
-            if let Some(answer) = self.answer(&reply) {
-                return answer;
-            }
-            self.turn();
-        }
-        panic!("no answer to {verb}");
+        self.await_answer(&reply)
     }
 
     pub fn create(&mut self, name: &str, settings: &str) -> String {

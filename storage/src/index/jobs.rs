@@ -329,6 +329,74 @@ impl LastJob {
     }
 }
 
+/// The answer of [`NthJob::step`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NthStep {
+    /// The sequence and the accounted bytes of the message, as of now; `None` if there are not so
+    /// many.
+    Done(Option<(u64, u32)>),
+    /// Load the page and step on.
+    NeedPage(PageKey),
+    /// The budget is used up; step on.
+    Budget,
+}
+
+/// Finds the `nth` live message of a subject, counted from the oldest (0). The answer is exact for
+/// the moment of the last step.
+#[derive(Clone, Debug)]
+pub struct NthJob {
+    filter: FilterSet,
+    nth: usize,
+    at: u64,
+    /// Sequence and size of those that were found below `at`.
+    found: Vec<(u64, u32)>,
+}
+
+impl NthJob {
+    /// A job for the oldest message of this literal subject.
+    pub fn new(subject: &[u8]) -> NthJob {
+        NthJob { filter: FilterSet::new([subject]), nth: 0, at: 0, found: Vec::new() }
+    }
+
+    /// Which message is looked for.
+    pub fn nth(&self) -> usize {
+        self.nth
+    }
+
+    /// Looks for this one from now on; what was found counts.
+    pub fn seek(&mut self, nth: usize) {
+        self.nth = nth;
+    }
+
+    /// Goes on.
+    pub fn step(&mut self, index: &StreamIndex, budget: &mut u32) -> NthStep {
+        loop {
+            // Some may have been removed since they were found.
+            self.found.retain(|(seq, _)| index.is_live(*seq));
+            if let Some(&found) = self.found.get(self.nth) {
+                return NthStep::Done(Some(found));
+            }
+            let (found, nth) = (&mut self.found, self.nth);
+            let end = index.visit(&mut self.filter, self.at, u64::MAX, budget, |seq, entry| {
+                found.push((seq, entry.size));
+                found.len() <= nth
+            });
+            match end {
+                ScanEnd::Full { resume } => self.at = resume,
+                ScanEnd::End => return NthStep::Done(None),
+                ScanEnd::NeedPage { key, resume } => {
+                    self.at = resume;
+                    return NthStep::NeedPage(key);
+                }
+                ScanEnd::Budget { resume } => {
+                    self.at = resume;
+                    return NthStep::Budget;
+                }
+            }
+        }
+    }
+}
+
 /// The answer of [`PurgeJob::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeStep {

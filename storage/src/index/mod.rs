@@ -74,7 +74,7 @@ use crate::types::Position;
 
 pub use checkpoint::Frozen;
 pub use filter::FilterSet;
-pub use jobs::{CountId, CountStep, LastJob, LastStep, PurgeJob, PurgeStep};
+pub use jobs::{CountId, CountStep, LastJob, LastStep, NthJob, NthStep, PurgeJob, PurgeStep};
 pub use order::SubjectCursor;
 pub use scan::{RangeRemoval, Resolved, Scan, ScanEnd};
 pub use stream::StreamIndex;

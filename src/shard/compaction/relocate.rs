@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use corelane_storage::index::{Lookup, PageKey, PageKind, Relocated};
+use corelane_storage::index::{Lookup, PageKey, PageKind, Relocated, Shrunk};
 use corelane_storage::log::{ReadId, Scan, ScanStep};
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 
@@ -315,14 +315,33 @@ impl Shard {
                 let key = PageKind::from_code((id >> 56) as u8)
                     .map(|kind| PageKey { kind, number: id & 0x00ff_ffff_ffff_ffff });
                 let (Some(slot), Some(key)) = (slot, key) else { return Found::Leave };
-                match self.streams[slot].index.location(key).filter(|l| l.position == at) {
-                    Some(l) => Found::Copy(What::Page(stream, key), l.len),
-                    None => Found::Leave,
-                }
+                self.judge_page(at, stream, slot, key)
             }
             Shape::Meta { kind, id, .. } => {
                 self.write_again(at, kind, slot, id);
                 Found::Leave
+            }
+        }
+    }
+
+    /// A page of the index: a copy of it, or, if most of it is dead, a smaller one that the next
+    /// checkpoint writes.
+    fn judge_page(&mut self, at: Position, stream: StreamId, slot: usize, key: PageKey) -> Found {
+        let location = self.streams[slot].index.location(key).filter(|l| l.position == at);
+        let Some(location) = location else { return Found::Leave };
+        let copy = Found::Copy(What::Page(stream, key), location.len);
+        loop {
+            match self.streams[slot].index.shrink_stored(key, location.len) {
+                Shrunk::Not => return copy,
+                Shrunk::Done => return Found::Leave,
+                Shrunk::NeedPage(key) => match self.fetch_page(slot, key) {
+                    Fetched::Loaded => {}
+                    Fetched::Pending(read) => {
+                        self.reclaim.page = Some((stream, key));
+                        return Found::Wait(read);
+                    }
+                    Fetched::Failed(_) => return copy,
+                },
             }
         }
     }

@@ -373,7 +373,12 @@ impl World {
             let mut lines = Vec::new();
             let index = &cell.index;
             let (first, last) = (index.first_seq(), index.last_seq());
-            lines.push(format!("{first}..={last} {} {}", index.messages(), index.bytes()));
+            let digest = index.digest();
+            lines.push(format!(
+                "{first}..={last} {} {} {digest:x}",
+                index.messages(),
+                index.bytes()
+            ));
             lines.push(format!("{:?} {:?}", cell.config, cell.created));
             lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_committed_id()));
             for seq in first..=last {

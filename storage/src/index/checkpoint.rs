@@ -31,6 +31,11 @@ impl PageState {
     fn is_dirty(self) -> bool {
         self.0 & DIRTY != 0
     }
+
+    /// True if a checkpoint under way has it or will store it.
+    pub fn is_in_checkpoint(self) -> bool {
+        self.0 & (FROZEN | COPIED) != 0
+    }
 }
 
 /// The numbers of a stream that the head carries.
@@ -41,6 +46,7 @@ pub(super) struct Scalars {
     pub messages: u64,
     pub bytes: u64,
     pub track_history: bool,
+    pub live_sum: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,6 +73,8 @@ pub(super) struct Checkpoint {
     scalars: Scalars,
     /// A directory or head page must be written although no data page is dirty.
     head_dirty: bool,
+    /// Sequence pages that were dropped and whose stored versions the next freeze gives back.
+    dropped: Vec<u64>,
     released: Vec<Location>,
 }
 
@@ -104,6 +112,11 @@ impl Checkpoint {
         PageState(state.0 & !FROZEN | COPIED)
     }
 
+    /// A sequence page was dropped that is stored, or will be by the checkpoint under way.
+    pub fn drop_at_freeze(&mut self, number: u64) {
+        self.dropped.push(number);
+    }
+
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }
@@ -131,6 +144,7 @@ impl StreamIndex {
         let c = &self.checkpoint;
         !c.dirty.is_empty()
             || c.head_dirty
+            || !c.dropped.is_empty()
             || c.scalars != self.scalars()
             || self.directory.head.is_none()
     }
@@ -165,6 +179,9 @@ impl StreamIndex {
         let first = self.first_seq;
         self.directory.drop_below(PageKind::Sequences, first / SEQUENCES_PER_PAGE, released);
         self.directory.drop_below(PageKind::Deleted, first / DELETED_PER_PAGE, released);
+        for number in self.checkpoint.dropped.drain(..) {
+            self.directory.remove(PageKey::new(PageKind::Sequences, number), released);
+        }
         Some(Frozen { pages: self.checkpoint.frozen.len() })
     }
 

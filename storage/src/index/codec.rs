@@ -15,7 +15,15 @@ use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
+/// The version of sparse sequence pages.
+const SPARSE_VERSION: u8 = 2;
+/// The version of heads that have a sum for the digest.
+const HEAD_VERSION: u8 = 2;
 const HEADER: usize = 8;
+/// Bytes of a sequence page before its entries.
+pub(super) const SEQUENCES_HEADER: usize = HEADER + 8;
+/// Bytes of a slot of a sparse page.
+const SLOT_BYTES: usize = 2;
 
 /// A used id of a subject page.
 #[derive(Archive, Serialize, Deserialize, Debug, PartialEq, Eq)]
@@ -77,6 +85,17 @@ pub(super) struct ChunkBody {
     pub location: LocationBody,
 }
 
+/// A stream's head of version 1.
+#[derive(Archive, Serialize, Deserialize, Debug, PartialEq, Eq)]
+pub(super) struct HeadBody1 {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub track_history: bool,
+    pub directory: Vec<ChunkBody>,
+}
+
 /// A stream's head.
 #[derive(Archive, Serialize, Deserialize, Debug, PartialEq, Eq)]
 pub(super) struct HeadBody {
@@ -85,6 +104,8 @@ pub(super) struct HeadBody {
     pub messages: u64,
     pub bytes: u64,
     pub track_history: bool,
+    /// The sum of what each live message gives to the digest.
+    pub live_sum: u64,
     pub directory: Vec<ChunkBody>,
 }
 
@@ -111,10 +132,16 @@ fn check_header(key: PageKey, bytes: &[u8]) -> Result<(), Corrupt> {
     let bad = |what| Err(Corrupt { key, what });
     match bytes {
         [kind, _, ..] if *kind != key.kind.code() => bad("another type of page"),
-        [_, version, ..] if *version != VERSION => bad("unknown version"),
-        _ if bytes.len() < HEADER => bad("too short"),
-        _ => Ok(()),
+        [_, VERSION, ..] => Ok(()),
+        [_, SPARSE_VERSION, ..] if key.kind == PageKind::Sequences => Ok(()),
+        [_, HEAD_VERSION, ..] if key.kind == PageKind::Head => Ok(()),
+        [_, _, ..] => bad("unknown version"),
+        _ => bad("too short"),
     }
+    .and_then(|()| match bytes.len() {
+        0..HEADER => bad("too short"),
+        _ => Ok(()),
+    })
 }
 
 /// Appends the rkyv archive of `body` behind a header.
@@ -143,7 +170,8 @@ fn aligned(bytes: &[u8]) -> AlignedVec {
 }
 
 pub(super) fn encode_sequences(number: u64, page: &SequencePage, out: &mut Vec<u8>) {
-    out.reserve(HEADER + 8 + page.entries.len() * ENTRY_BYTES);
+    out.reserve(SEQUENCES_HEADER + page.entries.len() * (ENTRY_BYTES + SLOT_BYTES));
+    let version_at = out.len() + 1;
     header(PageKind::Sequences, [page.start, page.entries.len() as u16, 0], out);
     out.extend_from_slice(&number.to_le_bytes());
     for entry in &page.entries {
@@ -153,6 +181,10 @@ pub(super) fn encode_sequences(number: u64, page: &SequencePage, out: &mut Vec<u
         raw[8..12].copy_from_slice(&entry.size.to_le_bytes());
         raw[12..16].copy_from_slice(&entry.subject.0.to_le_bytes());
         out.extend_from_slice(&raw);
+    }
+    if !page.slots.is_empty() {
+        out[version_at] = SPARSE_VERSION;
+        out.extend(page.slots.iter().flat_map(|slot| slot.to_le_bytes()));
     }
 }
 
@@ -170,17 +202,26 @@ pub(super) fn decode_sequences(number: u64, bytes: &[u8]) -> Result<SequencePage
     check_header(key, bytes)?;
     let fields = (u16_at(bytes, 2), u16_at(bytes, 4), u64_at(bytes, HEADER));
     let (Some(start), Some(count), Some(found)) = fields else { return Err(bad("too short")) };
-    let entries = &bytes[HEADER + 8..];
+    let entries = &bytes[SEQUENCES_HEADER..];
     if found != number {
         return Err(bad("another page's number"));
     }
-    if u64::from(start) + u64::from(count) > SEQUENCES_PER_PAGE
-        || entries.len() != usize::from(count) * ENTRY_BYTES
+    let sparse = bytes[1] == SPARSE_VERSION;
+    let entry_bytes = ENTRY_BYTES + if sparse { SLOT_BYTES } else { 0 };
+    if u64::from(start) + u64::from(count) > SEQUENCES_PER_PAGE && !sparse
+        || entries.len() != usize::from(count) * entry_bytes
     {
         return Err(bad("wrong number of entries"));
     }
+    let (entries, slots) = entries.split_at(usize::from(count) * ENTRY_BYTES);
+    let slots: Vec<u16> = slots.chunks_exact(SLOT_BYTES).filter_map(|raw| u16_at(raw, 0)).collect();
+    let rising = slots.windows(2).all(|w| w[0] < w[1]);
+    let within = slots.last().is_none_or(|&slot| u64::from(slot) < SEQUENCES_PER_PAGE);
+    if !rising || !within || sparse && slots.is_empty() {
+        return Err(bad("slots that cannot be"));
+    }
     let entries = entries.chunks_exact(ENTRY_BYTES).filter_map(decode_entry).collect();
-    Ok(SequencePage { start, entries, ..SequencePage::default() })
+    Ok(SequencePage { start, entries, slots, ..SequencePage::default() })
 }
 
 pub(super) fn encode_deleted(number: u64, page: &DeletedPage, out: &mut Vec<u8>) {
@@ -283,14 +324,12 @@ pub(super) fn decode_subjects(number: u64, bytes: &[u8]) -> Result<SubjectPage, 
         if entry.count != 0 || count == 0 || history.len() as u64 > count {
             return Err(bad("an id that cannot be"));
         }
-        *entry = SubjectEntry {
-            first: subject.first.to_native(),
-            last: subject.last.to_native(),
-            count,
-            last_size: subject.last_size.to_native(),
-            last_segment: SegmentId(subject.last_segment.to_native()),
-            name: name.into(),
-        };
+        entry.first = subject.first.to_native();
+        entry.last = subject.last.to_native();
+        entry.count = count;
+        entry.last_size = subject.last_size.to_native();
+        entry.last_segment = SegmentId(subject.last_segment.to_native());
+        entry.set_name(name);
         if let Some(into) = page.history.get_mut(slot) {
             into.extend(history.iter().map(|k| Kept {
                 seq: k.seq.to_native(),
@@ -347,6 +386,7 @@ pub(super) fn encode_head(
         messages: scalars.messages,
         bytes: scalars.bytes,
         track_history: scalars.track_history,
+        live_sum: scalars.live_sum,
         directory: directory
             .iter()
             .map(|(key, location)| ChunkBody {
@@ -356,7 +396,9 @@ pub(super) fn encode_head(
             })
             .collect(),
     };
+    let version_at = out.len() + 1;
     encode_archive(PageKind::Head, &body, out);
+    out[version_at] = HEAD_VERSION;
 }
 
 /// The numbers and the places of the directory's pages.
@@ -364,16 +406,31 @@ pub(super) type Head = (Scalars, BTreeMap<PageKey, Location>);
 
 pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, Corrupt> {
     let bad = |what| Corrupt { key: PageKey::HEAD, what };
+    let invalid = |_: rkyv::rancor::Error| bad("not a valid archive");
     check_header(PageKey::HEAD, bytes)?;
     let body = aligned(bytes);
-    let body = rkyv::access::<ArchivedHeadBody, rkyv::rancor::Error>(&body)
-        .map_err(|_| bad("not a valid archive"))?;
-    let scalars = Scalars {
-        first_seq: body.first_seq.to_native(),
-        last_seq: body.last_seq.to_native(),
-        messages: body.messages.to_native(),
-        bytes: body.bytes.to_native(),
-        track_history: body.track_history,
+    let (scalars, chunks) = if bytes[1] == VERSION {
+        let body = rkyv::access::<ArchivedHeadBody1, _>(&body).map_err(invalid)?;
+        let scalars = Scalars {
+            first_seq: body.first_seq.to_native(),
+            last_seq: body.last_seq.to_native(),
+            messages: body.messages.to_native(),
+            bytes: body.bytes.to_native(),
+            track_history: body.track_history,
+            live_sum: 0,
+        };
+        (scalars, &body.directory)
+    } else {
+        let body = rkyv::access::<ArchivedHeadBody, _>(&body).map_err(invalid)?;
+        let scalars = Scalars {
+            first_seq: body.first_seq.to_native(),
+            last_seq: body.last_seq.to_native(),
+            messages: body.messages.to_native(),
+            bytes: body.bytes.to_native(),
+            track_history: body.track_history,
+            live_sum: body.live_sum.to_native(),
+        };
+        (scalars, &body.directory)
     };
     let span = scalars.last_seq.checked_add(1).and_then(|end| end.checked_sub(scalars.first_seq));
     let fits = span.is_some_and(|s| scalars.messages <= s && (scalars.messages > 0 || s == 0));
@@ -381,7 +438,7 @@ pub(super) fn decode_head(bytes: &[u8]) -> Result<Head, Corrupt> {
         return Err(bad("numbers that cannot be"));
     }
     let mut directory = BTreeMap::new();
-    for chunk in body.directory.iter() {
+    for chunk in chunks.iter() {
         let kind = PageKind::from_code(chunk.kind).filter(|k| k.located().is_some());
         let Some(kind) = kind else { return Err(bad("not a directory page")) };
         let location = location_of(&chunk.location);

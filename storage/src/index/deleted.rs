@@ -83,6 +83,13 @@ impl DeletedPages {
         page.word(slot / 64) >> (slot % 64) & 1 == 1
     }
 
+    /// How many of the 64 sequences around `seq` have no bit set.
+    pub fn live_around(&self, seq: u64) -> u32 {
+        let page = self.pages.get(&(seq / DELETED_PER_PAGE));
+        let slot = (seq % DELETED_PER_PAGE) as usize;
+        page.map_or(64, |page| page.word(slot / 64).count_zeros())
+    }
+
     /// The lowest sequence in `from..=last` whose bit is not set.
     pub fn next_live(&self, from: u64, last: u64) -> Option<u64> {
         let mut seq = from;

@@ -55,6 +55,20 @@ impl Directory {
         (old.len > 0).then_some(old)
     }
 
+    /// Forgets a data page; its location goes to `released`, with that of its directory page if
+    /// nothing else is in it.
+    pub fn remove(&mut self, key: PageKey, released: &mut Vec<Location>) {
+        let Some((chunk_key, slot)) = chunk_of(key) else { return };
+        let Some(chunk) = self.chunks.get_mut(&chunk_key) else { return };
+        let Some(location) = chunk.slots.get_mut(slot).filter(|l| l.len > 0) else { return };
+        released.push(std::mem::take(location));
+        chunk.dirty = true;
+        if chunk.slots.iter().all(|l| l.len == 0) {
+            self.chunks.remove(&chunk_key);
+            released.extend(self.chunk_locations.remove(&chunk_key));
+        }
+    }
+
     /// Forgets the pages of `kind` below `number`; their locations go to `released`. True if there
     /// was one.
     pub fn drop_below(

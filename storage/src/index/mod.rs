@@ -19,7 +19,8 @@
 //! - `first` of a subject is a lower bound, `last` an upper bound; `last` is exact unless
 //!   [`SubjectEntry::last_is_exact`] says no (only after the last of several messages was removed).
 //! - The smallest free [`SubjectId`] is taken first, so that replay gives the same ids.
-//! - A page that is evictable equals its stored version. Subjects, bitmaps and directory are always
+//! - A page that is evictable equals its stored version as far as live messages go. No page is
+//!   kept in which nothing lives, but for the open one. Subjects, bitmaps and directory are always
 //!   resident.
 //! - Everything that walks takes a budget of visited entries and can be resumed.
 //!
@@ -41,7 +42,8 @@
 //!      2  u16  start slot            8  u64  page number
 //!      4  u16  entries              16  entries of 16 bytes:
 //!      6  u16  zero                       segment u32, offset u32, size u32, subject u32
-//!    Entry i is sequence number * 4096 + start + i.
+//!    Entry i is sequence number * 4096 + start + i. In version 2, of which little lives, the
+//!    entries are followed by the slot of each, u16, ascending; start means nothing.
 //! 2  deleted, 65,536 a page
 //!      2  u16  1: every bit is set and there are no words
 //!      4  u16  words, at most 1,024  8  u64  page number
@@ -49,10 +51,10 @@
 //!    Bit b of word w is sequence number * 65536 + 64 * w + b. Words left out are 0.
 //! 3  subjects, 256 ids a page                  2  zero   8  rkyv archive of SubjectsBody
 //! 4, 5, 6  directory of 1, 2, 3; 512 a page    2  zero   8  rkyv archive of DirectoryBody
-//! 7  head                                      2  zero   8  rkyv archive of HeadBody
+//! 7  head, version 2                           2  zero   8  rkyv archive of HeadBody
 //! ```
 //!
-//! The bodies are declared in `codec`.
+//! The bodies are declared in `codec`. Heads of version 1 have no sum for the digest: it begins at 0.
 
 mod checkpoint;
 mod codec;
@@ -252,6 +254,17 @@ pub enum Removed {
     Done(RemovedMessage),
     /// No live message has this sequence (and, where one was named, this subject).
     NotThere,
+    /// Nothing changed; load the page and ask again.
+    NeedPage(PageKey),
+}
+
+/// The answer of [`StreamIndex::shrink_stored`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrunk {
+    /// The next checkpoint writes it again.
+    Done,
+    /// It is as small as it should be.
+    Not,
     /// Nothing changed; load the page and ask again.
     NeedPage(PageKey),
 }

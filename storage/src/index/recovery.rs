@@ -25,6 +25,7 @@ impl StreamIndex {
         index.last_seq = scalars.last_seq;
         index.messages = scalars.messages;
         index.bytes = scalars.bytes;
+        index.live_sum = scalars.live_sum;
         index.sequences.open(scalars.last_seq + 1);
         index.recovery.missing = directory.clone();
         index.directory.chunk_locations = directory;
@@ -128,6 +129,7 @@ impl StreamIndex {
         if self.count_live(self.first_seq, self.last_seq + 1) != self.messages {
             return bad("deleted sequences and messages differ");
         }
+        self.drop_stored_holes();
         let open = self.messages > 0 && !(self.last_seq + 1).is_multiple_of(SEQUENCES_PER_PAGE);
         if open {
             let number = self.last_seq / SEQUENCES_PER_PAGE;
@@ -136,9 +138,25 @@ impl StreamIndex {
         Ok(())
     }
 
+    /// Earlier versions kept pages in which nothing lives: the next checkpoint gives them back.
+    fn drop_stored_holes(&mut self) {
+        let stored = self.directory.locations().map(|(key, _)| key);
+        let below_tail = self.sequences.tail_number;
+        let dead: Vec<u64> = stored
+            .filter(|key| key.kind == PageKind::Sequences && key.number < below_tail)
+            .map(|key| key.number)
+            .filter(|&number| {
+                let base = number * SEQUENCES_PER_PAGE;
+                self.count_live(base, base + SEQUENCES_PER_PAGE) == 0
+            })
+            .collect();
+        dead.into_iter().for_each(|number| self.checkpoint.drop_at_freeze(number));
+    }
+
     fn load_sequences(&mut self, number: u64, bytes: &[u8]) -> Result<(), Corrupt> {
         let last = self.last_seq / SEQUENCES_PER_PAGE;
-        let is_dead = number < self.first_seq / SEQUENCES_PER_PAGE || number > last;
+        let base = number * SEQUENCES_PER_PAGE;
+        let is_dead = number > last || self.count_live(base, base + SEQUENCES_PER_PAGE) == 0;
         if self.sequences.is_resident(number) || is_dead {
             return Ok(());
         }
@@ -146,6 +164,7 @@ impl StreamIndex {
         self.check_covers(number, &page)?;
         page.referenced.set(true);
         self.sequences.insert(number, page);
+        self.compact_loaded(number);
         Ok(())
     }
 

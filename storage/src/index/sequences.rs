@@ -1,4 +1,8 @@
-//! Sequence pages: the dense entries of 4,096 sequences, the open one and the resident others.
+//! Sequence pages: the entries of 4,096 sequences, the open page and the resident others.
+//!
+//! A page is dense (the slots of its entries follow one another) until most of its messages are
+//! gone; then it may become sparse (each entry with its slot). A page in which nothing lives is
+//! dropped.
 
 use super::checkpoint::PageState;
 use super::{Entry, SEQUENCES_PER_PAGE};
@@ -14,11 +18,17 @@ pub(super) fn slot_of(seq: u64) -> usize {
     (seq % SEQUENCES_PER_PAGE) as usize
 }
 
-/// Entries of one page from slot `start` on. Slots outside of it were never stored.
+/// A page of which at most one entry in so many lives may become sparse.
+pub(super) const SPARSE_SHARE: usize = 4;
+
+/// Entries of one page. A slot that has none was never stored, or its message is gone.
 #[derive(Debug, Default)]
 pub(super) struct SequencePage {
+    /// The slot of the first entry of a dense page.
     pub start: u16,
     pub entries: Vec<Entry>,
+    /// The slots of a sparse page's entries, ascending; empty in a dense one.
+    pub slots: Vec<u16>,
     pub state: PageState,
     /// Looked at since the clock's hand passed.
     pub referenced: Cell<bool>,
@@ -26,20 +36,53 @@ pub(super) struct SequencePage {
 
 impl SequencePage {
     pub fn get(&self, slot: usize) -> Option<&Entry> {
-        self.entries.get(slot.checked_sub(self.start as usize)?)
+        self.entries.get(self.place(slot)?)
     }
 
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Entry> {
-        self.entries.get_mut(slot.checked_sub(self.start as usize)?)
+        let place = self.place(slot)?;
+        self.entries.get_mut(place)
+    }
+
+    #[inline]
+    fn place(&self, slot: usize) -> Option<usize> {
+        if self.slots.is_empty() {
+            return slot.checked_sub(self.start as usize);
+        }
+        self.slots.binary_search(&(slot as u16)).ok()
     }
 
     /// One past the last slot that holds an entry.
     pub fn end(&self) -> usize {
-        self.start as usize + self.entries.len()
+        match self.slots.last() {
+            Some(&last) => last as usize + 1,
+            None => self.start as usize + self.entries.len(),
+        }
+    }
+
+    /// True if so few of its entries live that it should let the others go.
+    pub fn is_mostly_dead(&self, live: u64) -> bool {
+        live as usize * SPARSE_SHARE <= self.entries.len()
+    }
+
+    /// Keeps the entries whose slot `lives`, each with its slot.
+    pub fn compact(&mut self, lives: impl Fn(usize) -> bool) {
+        let mut slots = Vec::new();
+        let mut entries = Vec::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            let slot = self.slots.get(at).map_or(self.start as usize + at, |&slot| slot.into());
+            if lives(slot) {
+                slots.push(slot as u16);
+                entries.push(*entry);
+            }
+        }
+        slots.shrink_to_fit();
+        entries.shrink_to_fit();
+        (self.slots, self.entries) = (slots, entries);
     }
 
     fn bytes(&self) -> usize {
-        self.entries.capacity() * ENTRY_BYTES
+        self.entries.capacity() * ENTRY_BYTES + self.slots.capacity() * 2
     }
 }
 
@@ -75,6 +118,26 @@ impl SequencePages {
         if !page.entries.is_empty() {
             self.insert(self.tail_number, page);
         }
+    }
+
+    /// Lets a resident page other than the open one change.
+    pub fn change<T>(
+        &mut self,
+        number: u64,
+        change: impl FnOnce(&mut SequencePage) -> T,
+    ) -> Option<T> {
+        let page = self.full.get_mut(&number)?;
+        self.full_bytes -= page.bytes();
+        let changed = change(page);
+        self.full_bytes += page.bytes();
+        Some(changed)
+    }
+
+    /// Takes out a resident page other than the open one.
+    pub fn take(&mut self, number: u64) -> Option<SequencePage> {
+        let page = self.full.remove(&number)?;
+        self.full_bytes -= page.bytes();
+        Some(page)
     }
 
     pub fn insert(&mut self, number: u64, page: SequencePage) {

@@ -6,12 +6,13 @@ use super::deleted::DeletedPages;
 use super::directory::Directory;
 use super::jobs::Jobs;
 use super::recovery::Recovery;
-use super::sequences::{SequencePages, slot_of};
+use super::sequences::{ENTRY_BYTES, SPARSE_SHARE, SequencePages, slot_of};
 use super::subjects::{Kept, SubjectTable};
 use super::{
     DELETED_PER_PAGE, Entry, IndexConfig, Lookup, PageKey, PageKind, Relocated, Removed,
-    RemovedMessage, Resident, SEQUENCES_PER_PAGE, SubjectId,
+    RemovedMessage, Resident, SEQUENCES_PER_PAGE, Shrunk, SubjectId,
 };
+use crate::bytes::chain;
 use crate::types::{Position, SegmentId};
 
 /// Pages that one call of [`StreamIndex::evict`] looks at.
@@ -33,6 +34,13 @@ pub struct StreamIndex {
     pub(super) checkpoint: Checkpoint,
     pub(super) recovery: Recovery,
     pub(super) jobs: Jobs,
+    /// The sum of what each live message gives to the digest.
+    pub(super) live_sum: u64,
+}
+
+/// What a live message gives to the digest of its stream.
+fn share_of_digest(seq: u64, size: u32, subject: u64) -> u64 {
+    chain(chain(subject ^ seq, u64::from(size)), 0)
 }
 
 impl StreamIndex {
@@ -54,6 +62,7 @@ impl StreamIndex {
             checkpoint: Checkpoint::default(),
             recovery: Recovery::default(),
             jobs: Jobs::default(),
+            live_sum: 0,
         }
     }
 
@@ -75,6 +84,18 @@ impl StreamIndex {
     /// Accounted bytes of the live messages.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// A digest of what is applied: which messages live (sequence, size, subject) and which
+    /// sequences were used. It does not depend on where they lie, nor on the order in which others
+    /// went. Of messages from before the format that keeps it, it knows nothing.
+    pub fn digest(&self) -> u64 {
+        let numbers = [self.first_seq, self.last_seq, self.messages, self.bytes, self.live_sum];
+        let mut bytes = [0; 40];
+        for (into, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            into.copy_from_slice(&number.to_le_bytes());
+        }
+        xxhash_rust::xxh3::xxh3_64(&bytes)
     }
 
     /// Sequences between first and last that are gone.
@@ -99,6 +120,7 @@ impl StreamIndex {
             messages: self.messages,
             bytes: self.bytes,
             track_history: self.subjects.track_history,
+            live_sum: self.live_sum,
         }
     }
 
@@ -124,6 +146,8 @@ impl StreamIndex {
         self.last_seq = seq;
         self.messages += 1;
         self.bytes += u64::from(size);
+        let share = share_of_digest(seq, size, self.subjects.hash_of(id));
+        self.live_sum = self.live_sum.wrapping_add(share);
         if !self.jobs.is_empty() {
             self.jobs.appended(&self.subjects, id);
         }
@@ -143,8 +167,10 @@ impl StreamIndex {
             self.mark_deleted(self.last_seq + 1, seq);
         }
         if self.sequences.tail_number != seq / SEQUENCES_PER_PAGE {
+            let closed = self.sequences.tail_number;
             self.sequences.close_tail();
             self.sequences.open(seq);
+            self.shrink(closed);
         } else if self.sequences.tail.entries.is_empty() {
             self.sequences.tail.start = slot_of(seq) as u16;
         } else {
@@ -263,6 +289,8 @@ impl StreamIndex {
         if !self.jobs.is_empty() {
             self.jobs.removed(&self.subjects, subject, seq);
         }
+        let share = share_of_digest(seq, size, self.subjects.hash_of(subject));
+        self.live_sum = self.live_sum.wrapping_sub(share);
         self.subjects.remove(subject, seq, &mut self.checkpoint);
         self.messages -= 1;
         self.bytes = self.bytes.saturating_sub(u64::from(size));
@@ -274,6 +302,10 @@ impl StreamIndex {
             }
         } else {
             self.mark_deleted(seq, seq + 1);
+            // Looked at twice for 64 messages that go, whatever their order.
+            if self.deleted.live_around(seq) <= 1 {
+                self.shrink(seq / SEQUENCES_PER_PAGE);
+            }
         }
         message
     }
@@ -331,6 +363,83 @@ impl StreamIndex {
         }
     }
 
+    /// Live messages in a page that is not the open one.
+    fn live_in(&self, number: u64) -> u64 {
+        let base = number * SEQUENCES_PER_PAGE;
+        self.count_live(base, base + SEQUENCES_PER_PAGE)
+    }
+
+    /// Drops a closed page in which nothing lives, and makes one sparse of which little lives, if
+    /// it is resident.
+    #[cold]
+    fn shrink(&mut self, number: u64) {
+        if number >= self.sequences.tail_number || number < self.first_seq / SEQUENCES_PER_PAGE {
+            return;
+        }
+        let live = self.live_in(number);
+        if live == 0 {
+            self.drop_page(number);
+        } else if self.sequences.get(number).is_some_and(|page| page.is_mostly_dead(live)) {
+            self.touch_sequences(number);
+            self.compact(number);
+        }
+    }
+
+    fn compact(&mut self, number: u64) {
+        let (deleted, first) = (&self.deleted, self.first_seq);
+        let base = number * SEQUENCES_PER_PAGE;
+        self.sequences.change(number, |page| {
+            page.compact(|slot| {
+                let seq = base + slot as u64;
+                seq >= first && !deleted.contains(seq)
+            });
+        });
+    }
+
+    /// Drops a page in which nothing lives; what a checkpoint still needs of it is copied.
+    fn drop_page(&mut self, number: u64) {
+        let key = PageKey::new(PageKind::Sequences, number);
+        let page = self.sequences.take(number);
+        let state = page.as_ref().map_or_else(Default::default, |page| page.state);
+        if let Some(page) = &page {
+            self.checkpoint.copy_frozen(page.state, key, |out| {
+                codec::encode_sequences(number, page, out);
+            });
+        }
+        if state.is_in_checkpoint() || self.directory.get(key).is_some() {
+            self.checkpoint.drop_at_freeze(number);
+        }
+        self.trim_dirty();
+    }
+
+    /// A page of sequences whose stored version holds `len` bytes: if most of that is dead, lets
+    /// the next checkpoint write it again, smaller.
+    pub fn shrink_stored(&mut self, key: PageKey, len: u32) -> Shrunk {
+        let number = key.number;
+        let stored = (len as usize).saturating_sub(codec::SEQUENCES_HEADER) / ENTRY_BYTES;
+        if key.kind != PageKind::Sequences || number >= self.sequences.tail_number {
+            return Shrunk::Not;
+        }
+        let live = self.live_in(number);
+        if live == 0 || live as usize * SPARSE_SHARE > stored {
+            return Shrunk::Not;
+        }
+        if !self.sequences.is_resident(number) {
+            return Shrunk::NeedPage(key);
+        }
+        self.touch_sequences(number);
+        self.compact(number);
+        Shrunk::Done
+    }
+
+    /// What [`StreamIndex::load_page`] brings takes no more memory than what lives in it.
+    pub(super) fn compact_loaded(&mut self, number: u64) {
+        let live = self.live_in(number);
+        if self.sequences.get(number).is_some_and(|page| page.is_mostly_dead(live)) {
+            self.compact(number);
+        }
+    }
+
     /// Drops the pages that lie wholly below the first sequence; what a checkpoint still needs of
     /// them is copied.
     fn drop_dead_pages(&mut self) {
@@ -371,7 +480,8 @@ impl StreamIndex {
         let next = PageKey::new(PageKind::Sequences, number + 1);
         let wanted = slot_of(self.first_seq) >= PREFETCH_SLOT
             && !self.sequences.is_resident(next.number)
-            && self.directory.get(next).is_some();
+            && self.directory.get(next).is_some()
+            && self.live_in(next.number) > 0;
         wanted.then_some(next)
     }
 

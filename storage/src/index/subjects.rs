@@ -33,6 +33,8 @@ pub struct SubjectEntry {
     /// Segment of the last message, if `last` is exact.
     pub last_segment: SegmentId,
     pub(super) name: Box<[u8]>,
+    /// Of the name, the same everywhere: for the digest of the stream.
+    pub(super) name_hash: u64,
 }
 
 impl SubjectEntry {
@@ -44,7 +46,13 @@ impl SubjectEntry {
             last_size: 0,
             last_segment: NO_SEGMENT,
             name: Box::default(),
+            name_hash: 0,
         }
+    }
+
+    pub(super) fn set_name(&mut self, name: &[u8]) {
+        self.name = name.into();
+        self.name_hash = xxhash_rust::xxh3::xxh3_64(name);
     }
 
     /// The subject.
@@ -175,6 +183,12 @@ impl SubjectTable {
         (kept, kept.len() as u64 == count)
     }
 
+    /// The hash of a subject's name, the same everywhere.
+    #[inline]
+    pub(super) fn hash_of(&self, id: SubjectId) -> u64 {
+        self.get(id).map_or(0, |entry| entry.name_hash)
+    }
+
     pub(super) fn name_of(&self, id: u32) -> &[u8] {
         name_in(&self.pages, id)
     }
@@ -267,7 +281,7 @@ impl SubjectTable {
         };
         self.touch(id, checkpoint);
         let (page, at) = split(id);
-        self.pages[page].entries[at].name = name.into();
+        self.pages[page].entries[at].set_name(name);
         self.attach(id, hash);
         self.order.insert(id, |id| name_in(&self.pages, id));
         id

@@ -31,13 +31,12 @@ fn sequences() -> SequencePage {
 }
 
 fn subjects() -> SubjectPage {
-    let entry = |name: &str, first, last, count, segment| SubjectEntry {
-        first,
-        last,
-        count,
-        last_size: 300,
-        last_segment: segment,
-        name: name.as_bytes().into(),
+    let entry = |name: &str, first, last, count, segment| {
+        let mut entry = SubjectEntry::free();
+        (entry.first, entry.last, entry.count) = (first, last, count);
+        (entry.last_size, entry.last_segment) = (300, segment);
+        entry.set_name(name.as_bytes());
+        entry
     };
     let kept = |seq| Kept { seq, size: 9, segment: SegmentId(3) };
     let mut page = SubjectPage::default();
@@ -65,6 +64,26 @@ fn sequence_page() {
     );
     let page = decode_sequences(0x0102, &bytes).expect("valid");
     assert_eq!((page.start, page.entries), (4094, sequences().entries));
+}
+
+#[test]
+fn sparse_sequence_page() {
+    let mut page = sequences();
+    page.compact(|slot| slot == 4095);
+    assert!(page.get(4094).is_none());
+    assert_eq!(page.get(4095), Some(&sequences().entries[1]));
+    let bytes = encoded(|out| encode_sequences(0x0102, &page, out));
+    assert_eq!(
+        hex(&bytes),
+        "0102fe0f01000000 0201000000000000 0200000008030201 050000000d0c0b0a ff0f"
+    );
+    let back = decode_sequences(0x0102, &bytes).expect("valid");
+    assert_eq!((back.entries, back.slots), (page.entries, page.slots));
+    assert!(decode_sequences(0x0102, &bytes[..bytes.len() - 1]).is_err());
+    let mut beyond = bytes;
+    let len = beyond.len();
+    beyond[len - 1] = 0x10;
+    assert!(decode_sequences(0x0102, &beyond).is_err());
 }
 
 #[test]
@@ -115,22 +134,52 @@ fn directory_page() {
     assert_eq!(decode_directory(key, &bytes).expect("valid"), slots);
 }
 
-#[test]
-fn head() {
-    let scalars =
-        Scalars { first_seq: 5, last_seq: 900, messages: 17, bytes: 4000, track_history: true };
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.bytes().filter_map(|b| char::from(b).to_digit(16)).map(|d| d as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn head() -> (Scalars, BTreeMap<PageKey, Location>) {
     let directory = BTreeMap::from([
         (PageKey::new(PageKind::SequencesDirectory, 0), location(1, 8, 100)),
         (PageKey::new(PageKind::SubjectsDirectory, 3), location(2, 16, 200)),
     ]);
+    let scalars = Scalars {
+        first_seq: 5,
+        last_seq: 900,
+        messages: 17,
+        bytes: 4000,
+        track_history: true,
+        live_sum: 0x1122_3344_5566_7788,
+    };
+    (scalars, directory)
+}
+
+#[test]
+fn heads() {
+    let (scalars, directory) = head();
     let bytes = encoded(|out| encode_head(&scalars, &directory, out));
     assert_eq!(
         hex(&bytes),
+        "0702000000000000 0000000000000000 0400000001000000 0800000064000000 \
+         0300000000000000 0600000002000000 10000000c8000000 0500000000000000 \
+         8403000000000000 1100000000000000 a00f000000000000 0100000000000000 \
+         8877665544332211 a0ffffff02000000"
+    );
+    assert_eq!(decode_head(&bytes).expect("valid"), (scalars, directory));
+}
+
+#[test]
+fn heads_of_version_1() {
+    let bytes = unhex(
         "0701000000000000 0000000000000000 0400000001000000 0800000064000000 \
          0300000000000000 0600000002000000 10000000c8000000 0500000000000000 \
          8403000000000000 1100000000000000 a00f000000000000 01000000acffffff \
-         0200000000000000"
+         0200000000000000",
     );
+    let (scalars, directory) = head();
+    let scalars = Scalars { live_sum: 0, ..scalars };
     assert_eq!(decode_head(&bytes).expect("valid"), (scalars, directory));
 }
 
@@ -141,6 +190,11 @@ fn wrong_bytes_are_refused() {
     let scalars = Scalars { first_seq: 1, ..Scalars::default() };
     let pages = [
         encoded(|out| encode_sequences(1, &sequences(), out)),
+        encoded(|out| {
+            let mut page = sequences();
+            page.compact(|slot| slot == 4094);
+            encode_sequences(1, &page, out);
+        }),
         encoded(|out| encode_deleted(1, &DeletedPage::default(), out)),
         encoded(|out| encode_subjects(1, &subjects(), out)),
         encoded(|out| encode_directory(key, &[location(1, 8, 100)], out)),
@@ -162,7 +216,7 @@ fn wrong_bytes_are_refused() {
             assert!(refuses(&bytes[..len]), "{len} bytes of {}", hex(bytes));
         }
         let mut other = bytes.clone();
-        other[1] = 2;
+        other[1] = 3;
         assert!(refuses(&other), "another version");
         for at in (0..bytes.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
             for bit in 0..8 {

@@ -62,6 +62,83 @@ fn what_stays_resident_is_small() {
     assert!(beyond <= 120, "{beyond} bytes a subject beyond its name");
 }
 
+/// One old message and one subject that is overwritten again and again: what was overwritten takes
+/// neither memory nor disk.
+#[test]
+fn overwritten_messages_leave_nothing() {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    index.append(1, position(1), 300, b"old");
+    let mut on_disk = BTreeMap::new();
+    let mut out = Vec::new();
+    let (mut kept, mut places) = (Vec::new(), 0);
+    for n in 2..=3_000_000u64 {
+        let id = index.append(n, position(n), 300, b"hot");
+        if n > 2 {
+            assert!(matches!(index.remove_of(id, n - 1), Removed::Done(_)), "{n}");
+        }
+        if n.is_multiple_of(10_000) && n % 100_000 >= 50_000 {
+            index.freeze();
+            for location in index.take_released() {
+                assert!(on_disk.remove(&location.position).is_some());
+            }
+            while let Some(key) = index.next_frozen(&mut out) {
+                places += 1;
+                let at = position(places);
+                let old = index.stored(key, at, out.len() as u32);
+                old.map(|old| on_disk.remove(&old.position));
+                on_disk.insert(at, out.len());
+            }
+            let resident = index.resident();
+            kept.push((on_disk.values().sum::<usize>(), resident.sequences + resident.fixed));
+        }
+    }
+    let most = kept.iter().max().expect("checkpoints");
+    assert!(most.0 < 400 << 10, "{most:?} bytes on disk");
+    let most = kept.iter().map(|k| k.1).max().expect("checkpoints");
+    assert!(most < 400 << 10, "{most} bytes in memory");
+    assert_eq!(index.num_deleted(), 3_000_000 - 2);
+}
+
+/// Few messages that live among many that were overwritten.
+#[test]
+fn sparse_pages_are_small() {
+    let mut index = StreamIndex::new(IndexConfig::default());
+    let (mut stored, mut places, mut out) = (Stored::new(), 0, Vec::new());
+    for n in 1..=1_000_000u64 {
+        if n.is_multiple_of(1_000) {
+            index.append(n, position(n), 300, format!("cold.{n}").as_bytes());
+            continue;
+        }
+        let before = index.subjects().lookup(b"hot").and_then(|id| index.subjects().get(id));
+        let before = before.map(|e| e.last);
+        let id = index.append(n, position(n), 300, b"hot");
+        if let Some(before) = before {
+            assert!(matches!(index.remove_of(id, before), Removed::Done(_)));
+        }
+    }
+    index.freeze();
+    while let Some(key) = index.next_frozen(&mut out) {
+        places += 1;
+        index.stored(key, position(places), out.len() as u32);
+        stored.insert(key, out.clone());
+    }
+    let bytes = stored.iter().filter(|(key, _)| key.kind == PageKind::Sequences);
+    let bytes: usize = bytes.map(|(_, page)| page.len()).sum();
+    assert!(bytes < 200 << 10, "{bytes} bytes for 1,000 messages");
+    assert!(index.sequence_bytes() < 200 << 10, "{} in memory", index.sequence_bytes());
+    while index.evict(usize::MAX) > 0 {}
+    recover(&index, &stored);
+    for n in (1_000..1_000_000).step_by(1_000) {
+        let key = PageKey::of_sequence(n);
+        if let Lookup::NeedPage(_) = index.get(n) {
+            let location = index.location(key).expect("stored");
+            index.load_page(key, location.position, &stored[&key]).expect("a page");
+        }
+        assert!(matches!(index.get(n), Lookup::Found(entry) if entry.position == position(n)));
+        assert!(!matches!(index.get(n + 1), Lookup::Found(_)));
+    }
+}
+
 /// `cargo test --release -p corelane-storage figures -- --ignored --nocapture`
 #[test]
 #[ignore = "prints figures"]

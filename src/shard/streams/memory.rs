@@ -1,12 +1,80 @@
 //! The messages of a memory stream: the same records as in the log, kept in memory alone.
+//!
+//! They lie in chunks of neighbouring sequences. A chunk in which nothing lives is dropped, and one
+//! in which little lives is packed, so that what was removed takes no memory, whatever lives before
+//! it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-/// Encoded records by sequence.
+/// Sequences of one chunk.
+const CHUNK: u64 = 1024;
+/// A chunk of which at most one slot in so many is used is packed.
+const PACK_SHARE: usize = 4;
+
+/// Messages by sequence.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    first: u64,
-    records: VecDeque<Option<Message>>,
+    /// Number of the open chunk: the one that took the last message.
+    open_number: u64,
+    open: Chunk,
+    /// The others, all below it.
+    closed: BTreeMap<u64, Chunk>,
+}
+
+/// Messages of neighbouring sequences.
+#[derive(Debug, Default)]
+struct Chunk {
+    /// The slot of the first record, if the chunk is not packed.
+    start: u16,
+    /// The slots of the records of a packed chunk, ascending; empty in others.
+    slots: Vec<u16>,
+    records: Vec<Option<Message>>,
+    live: usize,
+}
+
+impl Chunk {
+    fn place(&self, slot: u16) -> Option<usize> {
+        if self.slots.is_empty() {
+            return Some(usize::from(slot.checked_sub(self.start)?));
+        }
+        self.slots.binary_search(&slot).ok()
+    }
+
+    fn get(&self, slot: u16) -> Option<&Message> {
+        self.records.get(self.place(slot)?)?.as_ref()
+    }
+
+    /// Appends to a chunk that is not packed.
+    fn push(&mut self, slot: u16, message: Message) {
+        if self.records.is_empty() {
+            self.start = slot;
+        }
+        let place = usize::from(slot - self.start);
+        debug_assert!(place >= self.records.len(), "sequences rise");
+        self.records.resize_with(place, || None);
+        self.records.push(Some(message));
+        self.live += 1;
+    }
+
+    fn remove(&mut self, slot: u16) {
+        let record = self.place(slot).and_then(|place| self.records.get_mut(place));
+        if record.and_then(Option::take).is_some() {
+            self.live -= 1;
+        }
+    }
+
+    fn pack(&mut self) {
+        let mut slots = Vec::with_capacity(self.live);
+        let mut records = Vec::with_capacity(self.live);
+        for (place, record) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            if record.is_some() {
+                let packed = self.slots.get(place).copied();
+                slots.push(packed.unwrap_or(self.start + place as u16));
+                records.push(record);
+            }
+        }
+        (self.slots, self.records) = (slots, records);
+    }
 }
 
 /// One message of a memory stream.
@@ -51,35 +119,45 @@ impl Message {
     }
 }
 
+fn split(seq: u64) -> (u64, u16) {
+    (seq / CHUNK, (seq % CHUNK) as u16)
+}
+
 impl MemoryStore {
     /// Keeps a message. Sequences only grow.
     pub fn insert(&mut self, seq: u64, message: Message) {
-        if self.records.is_empty() {
-            self.first = seq;
+        let (number, slot) = split(seq);
+        if number != self.open_number {
+            let closed = std::mem::take(&mut self.open);
+            let before = std::mem::replace(&mut self.open_number, number);
+            if closed.live > 0 {
+                self.closed.insert(before, closed);
+            }
         }
-        let slot = (seq - self.first) as usize;
-        debug_assert!(slot >= self.records.len());
-        while self.records.len() < slot {
-            self.records.push_back(None);
-        }
-        self.records.push_back(Some(message));
+        self.open.push(slot, message);
     }
 
     /// The message at `seq`.
     pub fn get(&self, seq: u64) -> Option<&Message> {
-        let slot = seq.checked_sub(self.first)?;
-        self.records.get(usize::try_from(slot).ok()?)?.as_ref()
+        let (number, slot) = split(seq);
+        match number == self.open_number {
+            true => self.open.get(slot),
+            false => self.closed.get(&number)?.get(slot),
+        }
     }
 
     /// Drops the message at `seq`.
     pub fn remove(&mut self, seq: u64) {
-        let Some(slot) = seq.checked_sub(self.first) else { return };
-        if let Some(r) = self.records.get_mut(slot as usize) {
-            *r = None;
+        let (number, slot) = split(seq);
+        if number == self.open_number {
+            return self.open.remove(slot);
         }
-        while let Some(None) = self.records.front() {
-            self.records.pop_front();
-            self.first += 1;
+        let Some(chunk) = self.closed.get_mut(&number) else { return };
+        chunk.remove(slot);
+        if chunk.live == 0 {
+            self.closed.remove(&number);
+        } else if chunk.live * PACK_SHARE <= chunk.records.len() {
+            chunk.pack();
         }
     }
 }
@@ -88,23 +166,77 @@ impl MemoryStore {
 mod tests {
     use super::*;
 
+    fn message(seq: u64) -> Message {
+        Message::new(seq as i64, b"a.b", b"NATS/1.0\r\n\r\n", b"x")
+    }
+
     #[test]
     fn messages_come_back_until_removed() {
         let mut s = MemoryStore::default();
-        for seq in [3u64, 4, 7] {
-            s.insert(seq, Message::new(seq as i64, b"a.b", b"NATS/1.0\r\n\r\n", b"x"));
+        for seq in [3u64, 4, 7, 2000] {
+            s.insert(seq, message(seq));
         }
-        assert!(s.get(2).is_none() && s.get(5).is_none() && s.get(8).is_none());
+        assert!([2, 5, 8, 1999, 2001, 5000].iter().all(|&seq| s.get(seq).is_none()));
         let m = s.get(7).unwrap();
         assert_eq!(
             (m.subject(), m.headers(), m.payload(), m.ts),
             (&b"a.b"[..], &b"NATS/1.0\r\n\r\n"[..], &b"x"[..], 7)
         );
-        s.remove(3);
-        s.remove(4);
-        assert_eq!(s.first, 7);
-        s.remove(7);
-        s.insert(9, Message::new(0, b"a", b"", b""));
-        assert!(s.get(9).is_some());
+        for seq in [3, 4, 7, 7, 2] {
+            s.remove(seq);
+            assert!(s.get(seq).is_none());
+        }
+        assert!(s.closed.is_empty() && s.get(2000).is_some());
+        s.remove(2000);
+        s.insert(2002, message(2002));
+        assert!(s.get(2002).is_some() && s.get(2000).is_none());
+    }
+
+    /// Against a map, with removals in any order.
+    #[test]
+    fn what_lives_is_there_and_nothing_else() {
+        let mut s = MemoryStore::default();
+        let mut map = BTreeMap::new();
+        let mut random = 1u64;
+        let mut next = 0;
+        for n in 0..200_000u64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let r = random >> 33;
+            if r.is_multiple_of(2) {
+                next += if r.is_multiple_of(1_000) { 3_000 } else { 1 };
+                s.insert(next, message(next));
+                map.insert(next, next as i64);
+            } else if n < 150_000 || !r.is_multiple_of(8) {
+                // Old ones and recent ones.
+                let from = if r.is_multiple_of(3) {
+                    r % (next + 1)
+                } else {
+                    next.saturating_sub(r % 5_000)
+                };
+                if let Some((&seq, _)) = map.range(from..).next() {
+                    s.remove(seq);
+                    map.remove(&seq);
+                }
+            }
+        }
+        for seq in 0..next + 2 {
+            assert_eq!(s.get(seq).map(|m| m.ts), map.get(&seq).copied(), "{seq}");
+        }
+        let slots: usize = s.closed.values().map(|c| c.records.len()).sum();
+        assert!(slots <= map.len() * PACK_SHARE, "{slots} slots for {}", map.len());
+    }
+
+    #[test]
+    fn one_old_message_holds_nothing_else() {
+        let mut s = MemoryStore::default();
+        s.insert(1, message(1));
+        for seq in 2..100_000 {
+            s.insert(seq, message(seq));
+            if seq > 2 {
+                s.remove(seq - 1);
+            }
+        }
+        assert_eq!(s.closed.len(), 1);
+        assert!(s.closed.values().all(|chunk| chunk.records.len() == 1));
     }
 }

@@ -169,6 +169,11 @@ impl Plan {
     pub fn log(&self, shard: u16) -> LogOptions {
         LogOptions {
             segment_bytes: self.segment_bytes,
+            // Some logs grow into the size of their segments, others begin with it.
+            first_segment_bytes: match self.writes_in_flight % 2 {
+                0 => self.segment_bytes,
+                _ => 32 << 10,
+            },
             tail_bytes: self.tail_bytes,
             writes_in_flight: self.writes_in_flight,
             large_writes_in_flight: self.writes_in_flight,

@@ -44,6 +44,8 @@ pub(super) struct Lane {
 
 struct Current {
     segment: SegmentId,
+    /// Its size.
+    bytes: u32,
     /// Where its next block starts.
     next_base: u32,
     /// Its last block.
@@ -154,6 +156,14 @@ impl Lane {
         }
         self.history.push_back(write.mark);
         Some(write)
+    }
+
+    /// Whether a good part of the segment at hand is used, so that another is needed before long.
+    pub(super) fn nears_rotation(&self) -> bool {
+        self.current.as_ref().is_some_and(|c| {
+            let used = if self.cursor.segment == c.segment { self.cursor.offset } else { 0 };
+            used > c.bytes / 4
+        })
     }
 
     fn replay_point(&self, lsn: Lsn) -> Option<ReplayPoint> {
@@ -299,20 +309,20 @@ impl Log {
         }
         let kind = self.lane(id).kind;
         let block_bytes = self.options.block_bytes;
-        let segment_bytes = self.options.segment_bytes;
         let (in_block, in_segment) = match &self.lane(id).current {
             None => (None, None),
             Some(c) => {
-                (Some(c.block), (c.next_base < segment_bytes).then_some((c.segment, c.next_base)))
+                let next = (c.segment, c.next_base, c.bytes);
+                (Some(c.block), (c.next_base < c.bytes).then_some(next))
             }
         };
         let fits = |b: &u64| self.tails[kind as usize].get(*b).fill + fresh <= block_bytes;
         let block = match (in_block.filter(fits), in_segment) {
             (Some(block), _) => block,
-            (None, Some((segment, base))) => self.begin_block(id, segment, base),
+            (None, Some((segment, base, bytes))) => self.begin_block(id, segment, base, bytes),
             (None, None) => {
-                let segment = self.begin_segment(id, message)?;
-                self.begin_block(id, segment, 0)
+                let (segment, bytes) = self.begin_segment(id, message)?;
+                self.begin_block(id, segment, 0, bytes)
             }
         };
         self.begin_write(id, kind, block, fresh);
@@ -321,7 +331,11 @@ impl Log {
     }
 
     /// Closes the lane's segment and begins another, which may have to wait for its file.
-    fn begin_segment(&mut self, id: LaneId, message: bool) -> Result<SegmentId, AppendError> {
+    fn begin_segment(
+        &mut self,
+        id: LaneId,
+        message: bool,
+    ) -> Result<(SegmentId, u32), AppendError> {
         let spare = self.claim_slot(message)?;
         let lane = self.lane(id);
         let (kind, number) = (lane.kind, lane.next_number);
@@ -329,11 +343,11 @@ impl Log {
             self.tails[kind as usize].get_mut(old.block).current = false;
             self.seal_segment(old.segment, number - 1);
         }
-        let bytes = self.options.segment_bytes;
-        Ok(self.new_segment(kind, bytes, number, spare))
+        let bytes = spare.as_ref().map_or_else(|| self.waiting_bytes(), |spare| spare.bytes) as u32;
+        Ok((self.new_segment(kind, bytes, number, spare), bytes))
     }
 
-    fn begin_block(&mut self, id: LaneId, segment: SegmentId, base: u32) -> u64 {
+    fn begin_block(&mut self, id: LaneId, segment: SegmentId, base: u32, bytes: u32) -> u64 {
         self.evict(self.options.block_bytes as usize);
         let buf = self.pool.take();
         let fill = if base == 0 { self.options.first_write_offset() } else { 0 };
@@ -348,7 +362,7 @@ impl Log {
         }
         let block = tail.push(block);
         let next_base = base + self.options.block_bytes;
-        self.lane(id).current = Some(Current { segment, next_base, block });
+        self.lane(id).current = Some(Current { segment, bytes, next_base, block });
         block
     }
 

@@ -1,6 +1,7 @@
 //! Writes out and completions in: sealing, the frontiers, the flushes of `SyncPolicy::Interval`.
 
 use super::append::Write;
+use super::space::Spare;
 use super::{LaneId, Log, LogFailure, Pending, Progress, SyncPolicy};
 use crate::device::{DeviceError, Done, File, Op, Token};
 use crate::segment::{SEGMENT_HEADER_COPIES, SegmentHeader};
@@ -92,10 +93,14 @@ impl Log {
                 self.read_done(id, done.result, done.buf);
                 progress.read = Some(id);
             }
-            Pending::CreateSpare { slot } => {
-                self.spare_done(slot, done.result, false, &mut progress)?;
+            Pending::CreateSpare { slot, bytes } => {
+                let spare = Spare { slot, bytes, zeroed: false };
+                self.spare_done(spare, done.result, &mut progress)?;
             }
-            Pending::Zero { slot } => self.spare_done(slot, done.result, true, &mut progress)?,
+            Pending::Zero { slot, bytes } => {
+                let spare = Spare { slot, bytes, zeroed: true };
+                self.spare_done(spare, done.result, &mut progress)?;
+            }
             Pending::CreateOwn { slot, segment } => {
                 self.own_done(slot, segment, done.result, &mut progress)?;
             }

@@ -33,6 +33,7 @@ pub use checkpoint::Commit;
 pub use options::{EXTENSION_BYTES_MAX, LogOptions, OptionsError, SyncPolicy};
 pub use read::{Read, ReadError, ReadHint, ReadId};
 pub use scan::{Scan, ScanStep};
+pub(crate) use space::is_usable;
 pub use space::{SegmentUse, SpaceState};
 
 use crate::device::{DeviceError, Slot, Token};
@@ -121,9 +122,9 @@ enum Pending {
     Write { lane: LaneId, number: u64 },
     Flush,
     Read { id: ReadId },
-    CreateSpare { slot: Slot },
+    CreateSpare { slot: Slot, bytes: u64 },
     CreateOwn { slot: Slot, segment: SegmentId },
-    Zero { slot: Slot },
+    Zero { slot: Slot, bytes: u64 },
     Remove,
     Superblock,
 }
@@ -169,8 +170,8 @@ pub(crate) struct Start {
     pub superblock: Superblock,
     /// Segments with content, with what is known of them.
     pub segments: Vec<RecoveredSegment>,
-    /// Slots without content that have the standard size.
-    pub spares: Vec<Slot>,
+    /// Slots without content, and their sizes.
+    pub spares: Vec<(Slot, u64)>,
     pub next_segment: u32,
     pub next_slot: u32,
     /// Number of the next write.
@@ -224,7 +225,11 @@ impl Log {
             tails: Default::default(),
             pool: BlockPool::new(options.block_bytes as usize),
             segments: BTreeMap::new(),
-            spares: start.spares.iter().map(|slot| Spare { slot: *slot, zeroed: false }).collect(),
+            spares: start
+                .spares
+                .iter()
+                .map(|&(slot, bytes)| Spare { slot, bytes, zeroed: false })
+                .collect(),
             waiting: VecDeque::new(),
             space: space::Space::default(),
             flush: flush::FlushRounds::default(),

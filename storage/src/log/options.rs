@@ -26,8 +26,10 @@ pub struct LogOptions {
     pub shard: ShardId,
     /// Shards of the store.
     pub shards: u16,
-    /// Size of a segment, a multiple of the block.
+    /// Size of a segment of a log that holds much, a multiple of the block.
     pub segment_bytes: u32,
+    /// Size of the first segments, of a whole block at least: a log grows into its full size.
+    pub first_segment_bytes: u32,
     /// Size of a block: the unit of the tail cache, which no write crosses.
     pub block_bytes: u32,
     /// The largest of the device's physical block, its direct-I/O alignment and 4 KiB.
@@ -92,6 +94,7 @@ impl LogOptions {
             shard,
             shards,
             segment_bytes: 64 << 20,
+            first_segment_bytes: 4 << 20,
             block_bytes: 4 << 20,
             device_block_bytes: 4096,
             write_bytes_max: 2 << 20,
@@ -119,6 +122,7 @@ impl LogOptions {
     pub fn small(store: u128, shard: ShardId, shards: u16) -> LogOptions {
         LogOptions {
             segment_bytes: 256 << 10,
+            first_segment_bytes: 256 << 10,
             block_bytes: 32 << 10,
             write_bytes_max: 16 << 10,
             large_write_bytes: 8 << 10,

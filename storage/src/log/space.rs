@@ -1,8 +1,10 @@
 //! Segments: their files, spares and live bytes; a full disk; freeing what is dead.
 //!
 //! Files are asked for ahead of need, so that a rotation finds one: `reserve_segments` for metadata
-//! on a full disk and one more to go on with. Nothing is asked for before the first append: an
-//! empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
+//! on a full disk and one more to go on with. Their size grows with what the log holds, from
+//! `first_segment_bytes` to `segment_bytes`: new ones have half of that, so that a small store
+//! takes little of the disk, and one under load seldom rotates. Nothing is asked for before the
+//! first append: an empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
 //! memory; messages are refused while the disk is full and only the reserve is left.
 
 use super::{AppendError, Log, LogFailure, LogOptions, Pending, Progress, RecoveredSegment};
@@ -62,6 +64,7 @@ impl Segment {
 /// A file without content.
 pub(super) struct Spare {
     pub slot: Slot,
+    pub bytes: u64,
     /// All of it was written once: overwriting it is fast.
     pub zeroed: bool,
 }
@@ -86,6 +89,8 @@ pub(super) struct Space {
     zeroing: bool,
     /// Segments in which nothing lives, with the hot record that emptied them.
     dead: BTreeMap<SegmentId, Lsn>,
+    /// Bytes of the segments that hold data, but for those of a single record.
+    held: u64,
     /// Segments freed since the start.
     freed: u64,
     /// The shard has counted what lives.
@@ -227,12 +232,38 @@ impl Log {
 
     /// Whether as many are there.
     pub fn has_wanted_spares(&self) -> bool {
-        let spares = self.spares.len() + self.space.zeroing as usize;
+        let spares = self.large_spares() + self.space.zeroing as usize;
         self.waiting.is_empty() && spares >= self.spares_wanted()
     }
 
     fn spares_wanted(&self) -> usize {
-        self.options.reserve_segments as usize + 1 + self.space.extra
+        // A log that may never fill its first segment needs no second one.
+        let LogOptions { first_segment_bytes, segment_bytes, .. } = self.options;
+        let first = self.space.held <= first_segment_bytes.min(segment_bytes) as u64;
+        let next = !first || self.hot.nears_rotation() || self.space.extra > 0;
+        self.options.reserve_segments as usize + usize::from(next) + self.space.extra
+    }
+
+    /// The size of the files that are created next.
+    pub(super) fn wanted_bytes(&self) -> u64 {
+        let LogOptions { first_segment_bytes, segment_bytes, block_bytes, .. } = self.options;
+        let full = segment_bytes as u64;
+        let first = first_segment_bytes.next_multiple_of(block_bytes) as u64;
+        let half = 1 << (self.space.held / 2).max(1).ilog2();
+        u64::max(half, block_bytes as u64).clamp(first.min(full), full)
+    }
+
+    /// The size of a segment that is begun without a file: whatever spare there is must do for it,
+    /// since it may need the reserve.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        let smallest = self.spares.iter().map(|s| s.bytes).min();
+        smallest.unwrap_or(u64::MAX).min(self.wanted_bytes())
+    }
+
+    /// Spares large enough to count for what is kept: the files of a smaller log are used up.
+    fn large_spares(&self) -> usize {
+        let least = self.wanted_bytes() / 2;
+        self.spares.iter().filter(|s| s.bytes >= least).count()
     }
 
     /// Frees segments that are dead for good, and returns how many. To be called after a
@@ -270,7 +301,7 @@ impl Log {
     /// Bytes of all segment files, spares included.
     pub fn file_bytes(&self) -> u64 {
         let used: u64 = self.segments.values().filter(|s| s.slot.is_some()).map(|s| s.bytes).sum();
-        used + self.spares.len() as u64 * self.options.segment_bytes as u64
+        used + self.spares.iter().map(|s| s.bytes).sum::<u64>()
     }
 
     /// How many segments hold data, and the live bytes in them.
@@ -300,7 +331,14 @@ impl Log {
             discarded: found.discarded,
             initialised: found.bytes,
         };
+        self.hold(&segment);
         self.segments.insert(found.segment, segment);
+    }
+
+    fn hold(&mut self, segment: &Segment) {
+        if segment.kind != SegmentKind::Own {
+            self.space.held += segment.bytes;
+        }
     }
 
     /// Whether no replay can need the segment.
@@ -347,6 +385,7 @@ impl Log {
         if let Some(spare) = &spare {
             segment.attach(spare);
         }
+        self.hold(&segment);
         self.segments.insert(id, segment);
         if spare.is_none() {
             let own = (kind == SegmentKind::Own).then_some(bytes as u64);
@@ -380,7 +419,7 @@ impl Log {
         if waits || spares <= reserve && !self.space.full {
             return Ok(None);
         }
-        Ok(self.take_spare())
+        Ok(self.take_spare(0))
     }
 
     /// Whether a segment of its own size may be begun.
@@ -388,10 +427,15 @@ impl Log {
         if self.space.full { Err(AppendError::NoSpace) } else { Ok(()) }
     }
 
-    /// The fastest spare.
-    fn take_spare(&mut self) -> Option<Spare> {
-        let at = self.spares.iter().position(|s| s.zeroed).unwrap_or(0);
-        (at < self.spares.len()).then(|| self.spares.remove(at))
+    /// A spare of at least so many bytes: one that is smaller than they are now, or the fastest.
+    fn take_spare(&mut self, bytes: u64) -> Option<Spare> {
+        let least = self.wanted_bytes() / 2;
+        let fits = |s: &Spare| s.bytes >= bytes;
+        let small = self.spares.iter().position(|s| fits(s) && s.bytes < least);
+        let zeroed = || self.spares.iter().position(|s| fits(s) && s.zeroed);
+        let any = || self.spares.iter().position(fits);
+        let at = small.or_else(zeroed).or_else(any)?;
+        Some(self.spares.remove(at))
     }
 
     /// Asks for the files that are wanted.
@@ -403,13 +447,15 @@ impl Log {
         let waiting = self.waiting.iter().filter(|w| w.own.is_none()).count();
         let wanted = waiting + self.spares_wanted();
         let zeroing = self.space.zeroing as usize;
-        while self.spares.len() + zeroing + self.space.creating < wanted
-            && self.space.creating < CREATES_MAX
+        // A segment that waits although there are spares needs a larger file than those.
+        while self.space.creating < CREATES_MAX
+            && (self.space.creating < waiting
+                || self.large_spares() + zeroing + self.space.creating < wanted)
         {
             self.space.creating += 1;
             let slot = self.new_slot();
-            let token = self.token(Pending::CreateSpare { slot });
-            let bytes = self.options.segment_bytes as u64;
+            let bytes = self.creation_bytes();
+            let token = self.token(Pending::CreateSpare { slot, bytes });
             ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
         }
         for nth in 0..self.waiting.len() {
@@ -423,6 +469,13 @@ impl Log {
         }
     }
 
+    /// The size of a file that is created now: it must do for the segments that wait for one.
+    fn creation_bytes(&self) -> u64 {
+        let waiting = self.waiting.iter().filter(|w| w.own.is_none());
+        let waiting = waiting.filter_map(|w| self.segments.get(&w.segment)).map(|s| s.bytes);
+        waiting.max().unwrap_or(0).max(self.wanted_bytes())
+    }
+
     fn new_slot(&mut self) -> Slot {
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
@@ -432,11 +485,11 @@ impl Log {
     /// A spare was created or written over.
     pub(super) fn spare_done(
         &mut self,
-        slot: Slot,
+        spare: Spare,
         result: Result<usize, DeviceError>,
-        zeroed: bool,
         progress: &mut Progress,
     ) -> Result<(), LogFailure> {
+        let zeroed = spare.zeroed;
         if zeroed {
             self.space.zeroing = false;
         } else {
@@ -444,14 +497,14 @@ impl Log {
         }
         match result {
             Ok(_) => {
-                self.spares.push(Spare { slot, zeroed });
+                self.spares.push(spare);
                 if !zeroed {
                     self.space_found(progress);
                 }
             }
             // Zeroes can be refused where blocks are shared or compressed: the file stays usable,
             // and is not tried again.
-            Err(DeviceError::NoSpace) if zeroed => self.spares.push(Spare { slot, zeroed }),
+            Err(DeviceError::NoSpace) if zeroed => self.spares.push(spare),
             Err(DeviceError::NoSpace) => self.space_refused(),
             Err(e) => return Err(self.fail("creating a segment", &e)),
         }
@@ -500,22 +553,23 @@ impl Log {
     /// Gives spares to the segments that wait: what they hold was accepted, so it may use the
     /// reserve when the disk is full.
     fn give_out_spares(&mut self) {
-        let standard = self.options.segment_bytes as u64;
         let mut nth = 0;
         while nth < self.waiting.len() && !self.spares.is_empty() {
             let waiting = &self.waiting[nth];
-            let fits = match waiting.own {
-                None => true,
-                Some(bytes) => self.space.full && !waiting.asked && bytes <= standard,
+            let bytes = match waiting.own {
+                None => self.segments.get(&waiting.segment).map(|s| s.bytes),
+                Some(bytes) => (self.space.full && !waiting.asked).then_some(bytes),
             };
-            if !fits {
+            let Some(spare) = bytes.and_then(|bytes| self.take_spare(bytes)) else {
                 nth += 1;
                 continue;
-            }
-            let Some(Waiting { segment, .. }) = self.waiting.remove(nth) else { break };
-            let spare = self.take_spare();
-            if let Some((found, spare)) = self.segments.get_mut(&segment).zip(spare) {
-                found.bytes = standard;
+            };
+            let Some(Waiting { segment, own, .. }) = self.waiting.remove(nth) else { break };
+            if let Some(found) = self.segments.get_mut(&segment) {
+                if own.is_none() {
+                    self.space.held = self.space.held - found.bytes + spare.bytes;
+                }
+                found.bytes = spare.bytes;
                 found.attach(&spare);
             }
         }
@@ -533,8 +587,8 @@ impl Log {
         self.space.retry_at = self.now.saturating_add(self.options.space_retry_ns);
         self.space.creating += 1;
         let slot = self.new_slot();
-        let token = self.token(Pending::CreateSpare { slot });
-        let bytes = self.options.segment_bytes as u64;
+        let bytes = self.creation_bytes();
+        let token = self.token(Pending::CreateSpare { slot, bytes });
         ops.push(Op::Create { token, slot, bytes, fill: Fill::Allocate });
     }
 
@@ -558,21 +612,26 @@ impl Log {
             return;
         }
         let Some(at) = self.spares.iter().position(|s| !s.zeroed) else { return };
-        let slot = self.spares.remove(at).slot;
+        let Spare { slot, bytes, .. } = self.spares.remove(at);
         self.space.zeroing = true;
-        let token = self.token(Pending::Zero { slot });
-        let bytes = self.options.segment_bytes as u64;
+        let token = self.token(Pending::Zero { slot, bytes });
         ops.push(Op::Create { token, slot, bytes, fill: Fill::Zero });
     }
 
     fn free(&mut self, id: SegmentId, ops: &mut Vec<Op>) {
         let Some(segment) = self.segments.remove(&id) else { return };
+        if segment.kind != SegmentKind::Own {
+            self.space.held -= segment.bytes;
+        }
         let Some(slot) = segment.slot else { return };
         self.space.freed += 1;
-        let standard = segment.bytes == self.options.segment_bytes as u64;
-        if standard && self.spares.len() < self.options.pool_segments_max as usize {
+        let bytes = segment.bytes;
+        // On a full disk a small file is better than none.
+        let large = bytes >= self.wanted_bytes() / 2 || self.space.full;
+        let usable = is_usable(bytes, &self.options) && large;
+        if usable && self.spares.len() < self.options.pool_segments_max as usize {
             let zeroed = segment.initialised == segment.bytes;
-            self.spares.push(Spare { slot, zeroed });
+            self.spares.push(Spare { slot, bytes, zeroed });
             self.give_out_spares();
             // Enough to go on without asking the disk.
             let reserve = self.options.reserve_segments as usize;
@@ -595,6 +654,12 @@ impl Log {
             None => segment.end,
         }
     }
+}
+
+/// Whether a file of this size can be a segment of many records.
+pub(crate) fn is_usable(bytes: u64, options: &LogOptions) -> bool {
+    let block = options.block_bytes as u64;
+    bytes >= block && bytes.is_multiple_of(block) && bytes <= options.segment_bytes as u64
 }
 
 fn use_of(id: SegmentId, s: &Segment) -> SegmentUse {

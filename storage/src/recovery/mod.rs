@@ -166,7 +166,7 @@ pub struct Recovery {
     /// Hot and own segments by generation and number of their first write.
     begins: BTreeMap<(u32, u64), SegmentId>,
     /// Files without accepted content that have the standard size.
-    spares: Vec<Slot>,
+    spares: Vec<(Slot, u64)>,
     next_segment: u32,
     next_slot: u32,
     /// Where replay is: the number of the next write, and where to look for it.

@@ -3,7 +3,7 @@
 use super::{Known, OpenError, Recovery, Report, WRITES_MAX};
 use crate::bytes::round_up;
 use crate::device::{Blocking, File, Fill, IoBuf, Slot};
-use crate::log::{Log, LogOptions, ReadError, RecoveredSegment, Start};
+use crate::log::{Log, LogOptions, ReadError, RecoveredSegment, Start, is_usable};
 use crate::record::{RecordError, RecordView};
 use crate::segment::{HeaderState, SEGMENT_HEADER_COPIES, SegmentHeader, SegmentKind};
 use crate::superblock::{
@@ -171,8 +171,8 @@ impl Recovery {
         len: u64,
     ) -> Result<(), OpenError> {
         let wanted = self.spares.len() < self.options.pool_segments_max as usize;
-        if wanted && len == self.options.segment_bytes as u64 {
-            self.spares.push(slot);
+        if wanted && is_usable(len, &self.options) {
+            self.spares.push((slot, len));
         } else {
             dev.remove(File::Segment(slot))?;
         }

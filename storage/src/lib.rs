@@ -29,7 +29,7 @@ pub mod fuzzing {
 
     /// How many records a write has, and whether walking it ended early.
     pub fn walk(write: &[u8]) -> (u64, bool) {
-        let (mut walk, mut records) = (RecordWalk::new(), 0);
+        let (mut walk, mut records) = (RecordWalk::new(false), 0);
         while walk.next(write).is_some() {
             records += 1;
         }

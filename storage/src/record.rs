@@ -227,12 +227,16 @@ impl<'a> RecordView<'a> {
 
     /// Checks the content against the checksum.
     pub fn verify(&self) -> Result<(), RecordError> {
-        let (head, tail) = self.bytes.split_at(self.tail_at());
-        if chain(xxh3_64(&head[8..]), xxh3_64(tail)) == self.checksum() {
-            Ok(())
-        } else {
-            Err(RecordError::Checksum)
+        match self.computed_checksum() == self.checksum() {
+            true => Ok(()),
+            false => Err(RecordError::Checksum),
         }
+    }
+
+    /// The checksum of its content.
+    pub(crate) fn computed_checksum(&self) -> u64 {
+        let (head, tail) = self.bytes.split_at(self.tail_at());
+        chain(xxh3_64(&head[8..]), xxh3_64(tail))
     }
 
     /// Where the payload or body starts.

@@ -184,7 +184,7 @@ impl Recovery {
             offset: position.offset,
             at: (position.offset - base) as usize,
             length: envelope.length as usize,
-            walk: RecordWalk::new(),
+            walk: RecordWalk::new(salvage),
             skip: std::mem::take(&mut self.skip),
             salvage,
         });

@@ -41,6 +41,8 @@ pub struct Jobs {
     ready: VecDeque<Job>,
     /// Those that wait for a read.
     reading: Vec<(ReadId, Job)>,
+    /// Removed streams that the checkpoint under way has yet to write.
+    checkpointed: Vec<usize>,
     /// Purges whose records are all on their way.
     draining: Vec<Purge>,
     /// When the first message of a stream may have reached its age.
@@ -229,6 +231,19 @@ impl Shard {
             Stepped::Again(job) => self.jobs.add(job),
             Stepped::Reading(read, job) => self.jobs.wait(read, job),
         }
+    }
+
+    /// The checkpoint went on: removals of streams that waited for it may follow.
+    pub(super) fn job_checkpoint_went_on(&mut self) {
+        let (jobs, checkpoint) = (&mut self.jobs, &self.checkpoint);
+        let ready = &mut jobs.ready;
+        jobs.checkpointed.retain(|&slot| {
+            let waits = checkpoint.still_needs(slot);
+            if !waits {
+                ready.push_back(Job::RemoveStream { slot });
+            }
+            waits
+        });
     }
 
     /// A read is over: jobs that waited for it go on.
@@ -483,7 +498,8 @@ impl Shard {
 
     fn step_stream_removal(&mut self, slot: usize, out: &mut impl ShardEffects) -> Stepped {
         if self.checkpoint.still_needs(slot) {
-            return Stepped::Again(Job::RemoveStream { slot });
+            self.jobs.checkpointed.push(slot);
+            return Stepped::Moved;
         }
         let Some(cell) = self.streams.get_mut(slot) else { return Stepped::Finished };
         let mut gone = std::mem::take(&mut self.gone);

@@ -191,6 +191,7 @@ impl Shard {
         self.record_acknowledgements();
         if self.stopping != Some(true) {
             self.step_checkpoint(now);
+            self.job_checkpoint_went_on();
         }
         if self.stopping.is_none() {
             self.step_reclaim(now);

@@ -107,7 +107,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn behind_appended(&mut self, request: Request) {
+    pub(in crate::shard) fn behind_appended(&mut self, request: Request) {
         if self.queue.is_empty() && self.at_once.is_empty() {
             self.inbox.push_back(request);
         } else if self.queue.is_empty() {

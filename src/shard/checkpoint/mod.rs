@@ -96,6 +96,8 @@ pub struct Checkpointer {
     root: Option<Location>,
     /// Bytes of resident sequence pages, as last counted.
     pub resident: usize,
+    /// The stream that gives up pages next when one is read.
+    pub evict_next: usize,
 }
 
 /// The checkpoint that recovery began with.

@@ -155,7 +155,12 @@ impl Shard {
 
     /// Parks a publish, the first at its stream.
     #[cold]
-    pub(in crate::shard) fn park_first(&mut self, stream: StreamId, m: &Captured<'_>, look_ups: LookUps) {
+    pub(in crate::shard) fn park_first(
+        &mut self,
+        stream: StreamId,
+        m: &Captured<'_>,
+        look_ups: LookUps,
+    ) {
         let items = VecDeque::from([Item::Publish(Box::new(OwnedPublish::new(m)))]);
         self.parked.insert(stream, Parked { items, look_ups });
         self.jobs.add(Job::Parked { stream });

@@ -87,7 +87,12 @@ impl Shard {
     }
 
     /// Refuses a publish for what is not its stream's rules.
-    pub(super) fn refuse_publish(&mut self, slot: usize, error: &ApiError, m: &Captured<'_>) {
+    pub(in crate::shard) fn refuse_publish(
+        &mut self,
+        slot: usize,
+        error: &ApiError,
+        m: &Captured<'_>,
+    ) {
         let no_ack = self.streams[slot].config.no_ack;
         self.refuse(slot, error, m, if no_ack { &[] } else { m.reply });
     }

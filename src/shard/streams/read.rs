@@ -24,6 +24,8 @@ pub const ANY_READ: ReadId = ReadId(u64::MAX);
 
 /// Bytes of a full page of sequences in memory.
 const PAGE_BYTES: usize = 64 << 10;
+/// Streams that are looked at to make room for one page.
+const EVICT_STREAMS: usize = 32;
 /// Bytes of pages that make room for one at most.
 const EVICT_BYTES: usize = 4 * PAGE_BYTES;
 
@@ -33,8 +35,7 @@ const TIMES_MAX: usize = 64;
 impl Shard {
     /// Loads a page of a stream's index.
     pub(in crate::shard) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
-        let index = &mut self.streams[slot].index;
-        let Some(location) = index.location(key) else {
+        let Some(location) = self.streams[slot].index.location(key) else {
             return Fetched::Failed(format!("index page {key:?} has no place"));
         };
         let read = self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
@@ -46,9 +47,12 @@ impl Shard {
                     let over =
                         (*resident + PAGE_BYTES).saturating_sub(self.options.index_cache_bytes);
                     if over > 0 {
-                        *resident = resident.saturating_sub(index.evict(over.min(EVICT_BYTES)));
+                        let next = &mut self.checkpoint.evict_next;
+                        let freed = evict(&mut self.streams, next, slot, over.min(EVICT_BYTES));
+                        *resident = resident.saturating_sub(freed);
                     }
                     *resident += PAGE_BYTES;
+                    let index = &mut self.streams[slot].index;
                     match index.load_page(key, location.position, meta.body) {
                         Ok(()) => Fetched::Loaded,
                         Err(e) => Fetched::Failed(e.to_string()),
@@ -82,6 +86,32 @@ impl Shard {
             Fetched::Failed(text) => Ok(Err(text)),
         }
     }
+}
+
+/// Drops index pages of the shard's streams until `want` bytes are free: of one after the other,
+/// from `next` on, so that none pays for all. Few streams are looked at: if that is not enough, the
+/// one at hand gives up its own. Answers how many bytes went.
+fn evict(
+    streams: &mut slab::Slab<ShardStream>,
+    next: &mut usize,
+    at_hand: usize,
+    want: usize,
+) -> usize {
+    let end = streams.capacity().max(1);
+    let mut freed = 0;
+    for _ in 0..EVICT_STREAMS.min(end) {
+        let stream = streams.get_mut(*next % end).filter(|stream| !stream.is_memory());
+        let index = stream.map(|stream| &mut stream.index);
+        if let Some(index) = index.filter(|index| index.sequence_bytes() >= PAGE_BYTES) {
+            // A page of each: what is left comes from the next one.
+            freed += index.evict(PAGE_BYTES.min(want - freed));
+        }
+        *next = (*next + 1) % end;
+        if freed >= want {
+            return freed;
+        }
+    }
+    freed + streams[at_hand].index.evict(want - freed)
 }
 
 /// Why a message was not read.

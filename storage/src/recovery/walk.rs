@@ -20,7 +20,7 @@ struct Found {
 struct Evidence {
     /// All writes up to this one were durable once.
     durable_through: u64,
-    /// The next write that is there, and where.
+    /// The first write from here on that is there, and where.
     next: Option<(u64, Position)>,
 }
 
@@ -104,6 +104,17 @@ impl Recovery {
             return Ok(None);
         }
         let evidence = self.evidence(dev)?;
+        if let Some((number, position)) = evidence.next
+            && number == self.number
+            && found.is_none()
+            && self.kind_of(position.segment) == Some(SegmentKind::Hot)
+        {
+            // Writes before it were lost, and a segment of its own came next, which does not say
+            // where the others go on.
+            self.damage_before(position);
+            self.cursor = position;
+            return Ok(None);
+        }
         if evidence.durable_through < self.number {
             self.ended = true;
             return Ok(None);
@@ -293,7 +304,7 @@ impl Recovery {
     }
 
     fn weigh(&self, evidence: &mut Evidence, found: &Envelope, at: Position) {
-        if found.number <= self.number {
+        if found.number < self.number {
             return;
         }
         evidence.durable_through = evidence.durable_through.max(found.durable_through);

@@ -8,6 +8,7 @@
 //! `consumer_config`); a refusal is an [`error::ApiError`] with nats-server's code and words; names
 //! of features that are not built are known here, so that they are refused and never half obeyed.
 
+pub mod ack;
 #[cfg(test)]
 pub(crate) mod cases;
 pub mod consumer_config;

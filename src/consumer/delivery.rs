@@ -5,10 +5,10 @@
 //! answered. Its view is the ledger as it will be once all that was gathered for the log is applied;
 //! it decides against that.
 
+use super::ack_subject::AckSubject;
 use super::delta::Delta;
 use super::ledger::{Ledger, Op};
 use super::push::Push;
-use super::request::AckSubject;
 use super::settings::{AckPolicy, ConsumerSettings, Mode, ReplayPolicy, SEQ_AHEAD_MAX};
 use super::sink::{Dispatch, Sink};
 use super::status::{self, Closing};

@@ -1,13 +1,15 @@
 //! What happens to a consumer: requests, acknowledgements, interest, removals, time and
 //! configuration.
 
+use super::ack_subject::AckSubject;
 use super::delivery::Delivery;
 use super::ledger::{Ledger, Op};
-use super::request::{AckKind, AckSubject, duration_text};
 use super::settings::{AckPolicy, Mode, Origin, PullSettings};
 use super::sink::Sink;
 use super::status::{self, Closing};
 use super::unacked::EXPIRE_MAX;
+use crate::api::ack::AckKind;
+use crate::api::time::go_duration;
 use crate::api::types::PullRequest;
 use crate::types::Timestamp;
 
@@ -18,12 +20,12 @@ const EXPIRES_NS_MIN: i64 = 100;
 pub const GONE_CHECKS_MAX: usize = 1_024;
 
 impl Delivery {
-    /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`). Answers go to `inbox` with
-    /// `origin`.
+    /// A pull request (`CONSUMER.MSG.NEXT`, or the rest of a `+NXT`), or what is wrong with it.
+    /// Answers go to `inbox` with `origin`.
     pub fn pull(
         &mut self,
         now: Timestamp,
-        body: &[u8],
+        request: Result<PullRequest, String>,
         inbox: &[u8],
         origin: Origin,
         sink: &mut dyn Sink,
@@ -36,7 +38,7 @@ impl Delivery {
             return sink.status(inbox, Some(origin), status::CONSUMER_DELETED, b"");
         }
         self.active_at = now.0;
-        let request = match PullRequest::decode(body) {
+        let request = match request {
             Ok(request) => request,
             Err(why) => {
                 status::line(&mut self.scratch, format_args!("400 Bad Request - {why}"));
@@ -81,7 +83,7 @@ impl Delivery {
         &mut self,
         now: Timestamp,
         ack: &AckSubject,
-        payload: &[u8],
+        kind: AckKind,
         reply: &[u8],
         origin: Origin,
         sink: &mut dyn Sink,
@@ -95,12 +97,12 @@ impl Delivery {
         }
         // Whoever acknowledges is at work, whatever it says and of which message.
         self.active_at = self.active_at.max(now.0);
-        let answered = match AckKind::parse(payload) {
+        let answered = match kind {
             AckKind::Ack | AckKind::Term => self.done(now, ack),
-            AckKind::Next(rest) => {
+            AckKind::Next(request) => {
                 self.done(now, ack);
                 if !reply.is_empty() {
-                    self.pull(now, rest, reply, origin, sink);
+                    self.pull(now, *request, reply, origin, sink);
                 }
                 false
             }
@@ -380,7 +382,7 @@ fn exceeds(limits: &PullSettings, request: &PullRequest, out: &mut Vec<u8>) -> b
         let n = limits.max_batch;
         status::line(out, format_args!("409 Exceeded MaxRequestBatch of {n}"));
     } else if limits.max_expires > 0 && request.expires > limits.max_expires {
-        let d = duration_text(limits.max_expires);
+        let d = go_duration(limits.max_expires);
         status::line(out, format_args!("409 Exceeded MaxRequestExpires of {d}"));
     } else if limits.max_bytes > 0 && request.max_bytes > limits.max_bytes {
         let n = limits.max_bytes;

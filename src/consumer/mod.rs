@@ -6,8 +6,8 @@
 //! - the [`Delivery`], which exists where the consumer's group is led: waiting requests, timers,
 //!   flow control, and what was delivered or acknowledged and is not applied to the ledger yet.
 //!
-//! It must not know connections, sockets, the stream's index or the log: the shard owns those, asks
-//! [`Delivery::wants`], looks the message up and offers it with [`Delivery::deliver`]. It exists
+//! It must not know connections, sockets, JSON, the stream's index or the log: the shard owns those,
+//! asks [`Delivery::wants`], looks the message up and offers it with [`Delivery::deliver`]. It exists
 //! once per consumer, on the shard of its stream; [`pending::FilterGroups`] exists once per stream.
 //!
 //! Invariants:
@@ -29,6 +29,7 @@
 //! log), `deadline` (to the timer). What the log has committed goes to [`Ledger::apply`], and then
 //! `applied` says so to the delivering side.
 
+mod ack_subject;
 mod codec;
 mod delivery;
 mod delta;
@@ -37,7 +38,6 @@ mod inputs;
 mod ledger;
 pub mod pending;
 mod push;
-mod request;
 mod settings;
 mod sink;
 mod snapshot;
@@ -49,11 +49,11 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use ack_subject::AckSubject;
 pub use codec::Corrupt;
 pub use delivery::{Delivery, Info, Meta, Outcome, Progress, Want};
 pub use inputs::GONE_CHECKS_MAX;
 pub use ledger::Ledger;
-pub use request::{AckKind, AckSubject, duration_text, parse_duration};
 pub use settings::{
     AckPolicy, ConsumerSettings, FLOW_WINDOW_BYTES_MAX, Mode, Origin, PullSettings, PushSettings,
     ReplayPolicy, SECOND, SEQ_AHEAD_MAX, StartPosition,

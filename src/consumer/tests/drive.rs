@@ -1,5 +1,7 @@
 //! A stream in a map, one consumer on it, and what a shard does between them.
 
+use crate::api::ack::AckKind;
+use crate::api::types::PullRequest;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::*;
 use crate::subject;
@@ -114,6 +116,29 @@ impl Consumer {
             self.ledger.apply(&body).expect("a delta");
             self.delivery.applied(&self.ledger);
         }
+    }
+
+    pub fn pull(
+        &mut self,
+        now: Timestamp,
+        body: &[u8],
+        inbox: &[u8],
+        origin: Origin,
+        sink: &mut dyn Sink,
+    ) {
+        self.delivery.pull(now, PullRequest::decode(body), inbox, origin, sink);
+    }
+
+    pub fn ack(
+        &mut self,
+        now: Timestamp,
+        ack: &AckSubject,
+        payload: &[u8],
+        reply: &[u8],
+        origin: Origin,
+        sink: &mut dyn Sink,
+    ) -> bool {
+        self.delivery.ack(now, ack, AckKind::parse(payload), reply, origin, sink)
     }
 
     pub fn update(&mut self, now: Timestamp, settings: ConsumerSettings) {

@@ -10,8 +10,8 @@ use crate::api::subject::ConsumerCreateSubject;
 use crate::api::time::GoTime;
 use crate::api::types::{
     ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse, ConsumersRequest,
-    CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, ResponseType, SequenceInfo,
-    Success, is_empty_request, write_response,
+    CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, PullRequest, ResponseType,
+    SequenceInfo, Success, is_empty_request, write_response,
 };
 use crate::consumer::{ConsumerSettings, Delivery, GONE_CHECKS_MAX, Info, StartPosition};
 use crate::shard::Shard;
@@ -661,7 +661,7 @@ impl Shard {
             return Ok(());
         };
         self.with_consumer(slot, at, out, |consumer, sink| {
-            consumer.pull(now, &r.payload, &r.reply, r.origin, sink);
+            consumer.pull(now, PullRequest::decode(&r.payload), &r.reply, r.origin, sink);
         });
         self.wake_consumer(slot, at);
         Ok(())

@@ -4,6 +4,7 @@ use corelane_storage::index::{Lookup, Scan};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
+use crate::api::ack::AckKind;
 use crate::consumer::{AckSubject, Delivery, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
@@ -359,7 +360,7 @@ impl Shard {
             name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
         let taken = found.and_then(|at| {
             self.with_consumer(slot, at, out, |consumer, sink| {
-                consumer.ack(now, &ack, &r.payload, &r.reply, r.origin, sink)
+                consumer.ack(now, &ack, AckKind::parse(&r.payload), &r.reply, r.origin, sink)
             })
         });
         let taken = taken.unwrap_or(false);

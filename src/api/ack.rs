@@ -1,11 +1,10 @@
-//! What clients write into pull requests and acknowledgements.
+//! What clients write into acknowledgements.
 
-use crate::api::types::NakOptions;
-use std::fmt::Write;
+use super::types::{NakOptions, PullRequest};
 
 /// What an acknowledgement's payload says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckKind<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AckKind {
     /// Done.
     Ack,
     /// Deliver again, after so many nanoseconds if given.
@@ -14,19 +13,19 @@ pub enum AckKind<'a> {
     Progress,
     /// Do not deliver again.
     Term,
-    /// Done, and the rest is a pull request.
-    Next(&'a [u8]),
+    /// Done, and the rest is a pull request, or what is wrong with it.
+    Next(Box<Result<PullRequest, String>>),
     /// Nothing known. Answered, and otherwise ignored.
     Unknown,
 }
 
-impl<'a> AckKind<'a> {
+impl AckKind {
     /// Reads an acknowledgement's payload.
-    pub fn parse(payload: &'a [u8]) -> Self {
+    pub fn parse(payload: &[u8]) -> Self {
         if matches!(payload, b"" | b"+ACK" | b"+OK") {
             AckKind::Ack
         } else if let Some(rest) = payload.strip_prefix(b"+NXT") {
-            AckKind::Next(rest)
+            AckKind::Next(Box::new(PullRequest::decode(rest)))
         } else if let Some(rest) = payload.strip_prefix(b"-NAK") {
             AckKind::Nak(nak_delay(rest.trim_ascii()))
         } else if payload == b"+WPI" {
@@ -52,7 +51,7 @@ fn nak_delay(argument: &[u8]) -> Option<i64> {
 }
 
 /// Reads a duration such as `1h2m3.5s`, `-10ms` or `0`, in nanoseconds.
-pub fn parse_duration(text: &[u8]) -> Option<i64> {
+fn parse_duration(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -106,132 +105,9 @@ fn scaled(digits: &str, unit: i128) -> Option<i128> {
     Some(total)
 }
 
-/// Writes a duration the way Go prints it: `1.5s`, `1m0s`, `100ms`, `0s`.
-pub fn duration_text(ns: i64) -> String {
-    let mut out = String::new();
-    if ns == 0 {
-        return "0s".to_owned();
-    }
-    if ns < 0 {
-        out.push('-');
-    }
-    let ns = ns.unsigned_abs();
-    let fraction = |out: &mut String, value: u64, unit: u64| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{}", value / unit);
-        let digits = unit.ilog10() as usize;
-        if !value.is_multiple_of(unit) {
-            let text = format!("{:0digits$}", value % unit);
-            let _ = write!(out, ".{}", text.trim_end_matches('0'));
-        }
-    };
-    match ns {
-        0..1_000 => {
-            let _ = write!(out, "{ns}ns");
-        }
-        1_000..1_000_000 => {
-            fraction(&mut out, ns, 1_000);
-            out.push_str("µs");
-        }
-        1_000_000..1_000_000_000 => {
-            fraction(&mut out, ns, 1_000_000);
-            out.push_str("ms");
-        }
-        _ => {
-            let (minutes, seconds) = (ns / 60_000_000_000, ns % 60_000_000_000);
-            if minutes >= 60 {
-                let _ = write!(out, "{}h", minutes / 60);
-            }
-            if minutes > 0 {
-                let _ = write!(out, "{}m", minutes % 60);
-            }
-            fraction(&mut out, seconds, 1_000_000_000);
-            out.push('s');
-        }
-    }
-    out
-}
-
-/// The numbers in an acknowledgement subject, which is the reply subject of a delivery.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AckSubject {
-    /// Which delivery of the message, from 1.
-    pub deliveries: u64,
-    /// The message's stream sequence.
-    pub seq: u64,
-    /// The consumer sequence of the delivery.
-    pub consumer_seq: u64,
-    /// When the message was stored, in nanoseconds.
-    pub stored: i64,
-    /// Messages that were pending after the delivery.
-    pub pending: u64,
-}
-
-impl AckSubject {
-    /// Splits `$JS.ACK.<stream>.<consumer>.…` (9 tokens) or
-    /// `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` (11 or more) into stream, consumer and
-    /// numbers. `None` for any other shape. What is no number is the greatest one, which belongs to
-    /// no delivery.
-    pub fn parse(subject: &[u8]) -> Option<(&[u8], &[u8], AckSubject)> {
-        let rest = subject.strip_prefix(b"$JS.ACK.")?;
-        let count = rest.split(|&b| b == b'.').count();
-        let skip = match count {
-            7 => 0,
-            9.. => 2,
-            _ => return None,
-        };
-        let mut tokens = rest.split(|&b| b == b'.').skip(skip);
-        let stream = tokens.next()?;
-        let consumer = tokens.next()?;
-        let mut number = || tokens.next().and_then(decimal).unwrap_or(u64::MAX);
-        let numbers = AckSubject {
-            deliveries: number(),
-            seq: number(),
-            consumer_seq: number(),
-            stored: i64::try_from(number()).unwrap_or(0),
-            pending: number(),
-        };
-        Some((stream, consumer, numbers))
-    }
-
-    /// Appends the numbers, each with its leading dot.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
-        let stored = self.stored.max(0) as u64;
-        for n in [self.deliveries, self.seq, self.consumer_seq, stored, self.pending] {
-            out.push(b'.');
-            push_decimal(out, n);
-        }
-    }
-}
-
-fn decimal(token: &[u8]) -> Option<u64> {
-    if token.is_empty() || token.len() > 20 {
-        return None;
-    }
-    token.iter().try_fold(0u64, |n, &b| {
-        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::PullRequest;
 
     fn pull(batch: i64, expires: i64, max_bytes: i64, no_wait: bool, hb: i64) -> PullRequest {
         let request = PullRequest { batch, expires, max_bytes, no_wait, ..PullRequest::default() };
@@ -349,8 +225,9 @@ mod tests {
             ("+WPIx", AckKind::Unknown),
             ("+TERM", AckKind::Term),
             ("+TERM why", AckKind::Term),
-            ("+NXT", AckKind::Next(b"")),
-            ("+NXT 2", AckKind::Next(b" 2")),
+            ("+NXT", AckKind::Next(Box::new(Ok(pull(1, 0, 0, false, 0))))),
+            ("+NXT 2", AckKind::Next(Box::new(Ok(pull(2, 0, 0, false, 0))))),
+            ("+NXT {", AckKind::Next(Box::new(Err("unexpected end of JSON input".to_owned())))),
         ] {
             assert_eq!(AckKind::parse(payload.as_bytes()), want, "{payload}");
         }
@@ -373,36 +250,6 @@ mod tests {
             ("9999999h", None),
         ] {
             assert_eq!(parse_duration(text.as_bytes()), want, "{text}");
-        }
-        for (ns, want) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (100_000_000, "100ms"),
-            (1_500_000_000, "1.5s"),
-            (60_000_000_000, "1m0s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (-1_000_000_000, "-1s"),
-        ] {
-            assert_eq!(duration_text(ns), want);
-        }
-    }
-
-    #[test]
-    fn ack_subjects() {
-        let numbers =
-            AckSubject { deliveries: 2, seq: 33, consumer_seq: 44, stored: 5, pending: 0 };
-        let v1 = b"$JS.ACK.S.C.2.33.44.5.0";
-        assert_eq!(AckSubject::parse(v1), Some((&b"S"[..], &b"C"[..], numbers)));
-        let v2 = b"$JS.ACK._.hash.S.C.2.33.44.5.0.x";
-        assert_eq!(AckSubject::parse(v2), Some((&b"S"[..], &b"C"[..], numbers)));
-        let mut out = b"$JS.ACK.S.C".to_vec();
-        numbers.write_to(&mut out);
-        assert_eq!(out, v1);
-        let odd = AckSubject::parse(b"$JS.ACK.S.C.2.x.44.y.0").map(|(_, _, numbers)| numbers);
-        assert_eq!(odd, Some(AckSubject { seq: u64::MAX, stored: 0, ..numbers }));
-        for bad in ["$JS.ACK.S.C.2.33.44.5", "$JS.ACK.S", "foo"] {
-            assert_eq!(AckSubject::parse(bad.as_bytes()), None, "{bad}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It exists where the consumer's group is led, is built from the [`Ledger`], and may be dropped at
 //! any moment: the ledger is then what the log says, and nothing that was not in the log was
-//! answered. Its view is the ledger as it will be once all that was gathered for the log is applied;
-//! it decides against that.
+//! answered. Its view is the ledger as it will be once all that was gathered for the log is
+//! applied; it decides against that.
 
 use super::ack_subject::AckSubject;
 use super::delta::Delta;

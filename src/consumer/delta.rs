@@ -253,8 +253,8 @@ impl Delta {
         self.body.len()
     }
 
-    /// Its body; `at` is the position now. Unless it is [`Delta::clear`]ed, what follows is appended
-    /// to it.
+    /// Its body; `at` is the position now. Unless it is [`Delta::clear`]ed, what follows is
+    /// appended to it.
     pub(super) fn body(&mut self, at: (u64, u64, u64)) -> &[u8] {
         if self.moved {
             self.position(at);

@@ -145,8 +145,8 @@ impl PartialEq for Ledger {
 }
 
 impl Ledger {
-    /// A ledger that nothing was applied to. The first delta of a consumer says where it starts: see
-    /// [`StartPosition::to_delta`].
+    /// A ledger that nothing was applied to. The first delta of a consumer says where it starts:
+    /// see [`StartPosition::to_delta`].
     pub fn new(settings: ConsumerSettings) -> Self {
         Ledger {
             settings,

@@ -6,9 +6,10 @@
 //! - the [`Delivery`], which exists where the consumer's group is led: waiting requests, timers,
 //!   flow control, and what was delivered or acknowledged and is not applied to the ledger yet.
 //!
-//! It must not know connections, sockets, JSON, the stream's index or the log: the shard owns those,
-//! asks [`Delivery::wants`], looks the message up and offers it with [`Delivery::deliver`]. It exists
-//! once per consumer, on the shard of its stream; [`pending::FilterGroups`] exists once per stream.
+//! It must not know connections, sockets, JSON, the stream's index or the log: the shard owns
+//! those, asks [`Delivery::wants`], looks the message up and offers it with [`Delivery::deliver`].
+//! It exists once per consumer, on the shard of its stream; [`pending::FilterGroups`] exists once
+//! per stream.
 //!
 //! Invariants:
 //! - Time, seeds and counts are arguments. Effects go to a [`Sink`], in order.

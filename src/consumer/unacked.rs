@@ -7,8 +7,8 @@
 //! when they outnumber the living. A message that is queued for redelivery holds the ticket of its
 //! place in the queue: a place it has left does not count when it is queued again, so that one
 //! message that is refused again and again cannot keep the others from their turn. Nothing
-//! allocates in steady state. Timers and queue are those of a consumer that delivers: the replicated
-//! set has neither.
+//! allocates in steady state. Timers and queue are those of a consumer that delivers: the
+//! replicated set has neither.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

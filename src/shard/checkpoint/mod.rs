@@ -3,9 +3,10 @@
 //! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from
 //! then on a stream or a consumer is frozen before it changes, or when its turn comes, whichever is
 //! first. Streams, configurations, duplicate windows and consumers are those of the freeze. The
-//! catalogue, which changes before its records are durable, is written as it is when its turn comes,
-//! with the index of the group up to which records are part of it. The root comes last, so it is
-//! durable after everything that it names; what it supersedes is dead when the superblock names it.
+//! catalogue, which changes before its records are durable, is written as it is when its turn
+//! comes, with the index of the group up to which records are part of it. The root comes last, so
+//! it is durable after everything that it names; what it supersedes is dead when the superblock
+//! names it.
 
 pub(in crate::shard) mod codec;
 pub(in crate::shard) mod locations;

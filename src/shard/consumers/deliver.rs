@@ -285,14 +285,8 @@ impl Shard {
         let ShardConsumer { delivery, held, filter, scan_from, ahead, .. } =
             &mut consumers.slab[at];
         let Some(consumer) = delivery else { return Step::Rest };
-        let mut deleted = false;
-        let mut sink = Emit {
-            out,
-            held,
-            message: MessageView::default(),
-            deleted: &mut deleted,
-            head: scratch,
-        };
+        let (mut deleted, message) = (false, MessageView::default());
+        let mut sink = Emit { out, held, message, deleted: &mut deleted, head: scratch };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {

@@ -112,8 +112,8 @@ pub(in crate::shard) fn filters_of(config: &ConsumerConfig) -> FilterSet {
 }
 
 impl ShardConsumer {
-    /// A consumer as its record has it. Nobody delivers for it yet, and it has not joined the others
-    /// of its stream.
+    /// A consumer as its record has it. Nobody delivers for it yet, and it has not joined the
+    /// others of its stream.
     pub fn new(
         stream: &StreamConfig,
         consumer: NewConsumer,

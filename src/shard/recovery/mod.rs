@@ -237,13 +237,17 @@ impl Shard {
             judge_missing,
         };
         shard.register_streams();
-        for ((stream, _), consumer) in outcome.consumers {
-            if let Some(&slot) = shard.slots.get(&stream) {
-                shard.streams[slot].consumers.insert(consumer);
-            }
-        }
+        shard.insert_consumers(outcome.consumers);
         outcome.buried.into_iter().for_each(|slot| shard.start_stream_removal(slot));
         shard
+    }
+
+    fn insert_consumers(&mut self, all: BTreeMap<(StreamId, ConsumerId), ShardConsumer>) {
+        for ((stream, _), consumer) in all {
+            if let Some(&slot) = self.slots.get(&stream) {
+                self.streams[slot].consumers.insert(consumer);
+            }
+        }
     }
 
     /// What the streams hold, and how they are found.

@@ -226,6 +226,7 @@ fn settings(
         first_ping: Limits::default().first_ping.min(ns(options.ping_interval)),
         stall: options.fast_producer_stall,
         headers: options.headers,
+        closed_max: given.closed_clients_max as usize,
     };
     let info = ServerInfo {
         server_id: server_id.to_owned(),

@@ -8,7 +8,7 @@ mod common;
 use common::server::Kind;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -341,4 +341,140 @@ fn a_store_of_nats_server_is_refused() {
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("nats-server"), "{stderr}");
     assert!(store.join("jetstream/$G/streams/S/meta.inf").exists(), "its data is left alone");
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("an address").port()
+}
+
+/// Starts a server with nothing but a file, whose log goes to `log`.
+fn serve_file(home: &Home, text: &str) -> Running {
+    let _ = fs::remove_file(home.0.join("log"));
+    let file = home.file("server.conf", &format!("{text}\nlog_file: log\n"));
+    let child = home.command(&["-c", &file]).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut running = Running { child, log: home.0.join("log") };
+    running.wait_for("Server is ready");
+    running
+}
+
+fn json_of(answer: &str) -> serde_json::Value {
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+/// The INFO that a server greets a client with.
+fn info(address: SocketAddr) -> serde_json::Value {
+    let mut socket = TcpStream::connect_timeout(&address, WAIT).expect("it listens");
+    socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while !line.ends_with(b"\r\n") {
+        socket.read_exact(&mut byte).expect("a line");
+        line.push(byte[0]);
+    }
+    serde_json::from_slice(&line[b"INFO ".len()..]).expect("INFO is JSON")
+}
+
+#[test]
+fn a_configuration_file_is_obeyed() {
+    each(|kind, home| {
+        let (word, monitor) = (kind.word(), free_port());
+        fs::create_dir(home.0.join("ports")).expect("a directory");
+        let text = format!(
+            "listen: \"127.0.0.1:-1\"\nhttp: \"127.0.0.1:{monitor}\"\nhttp_base_path: base\n\
+             server_name: here\nlogtime: false\npid_file: pid\nports_file_dir: ports\n\
+             server_tags: [One, two]\nserver_metadata: {{ a: b }}\n\
+             jetstream: enabled\nstore_dir: store\n"
+        );
+        let server = serve_file(home, &text);
+        let log = server.log();
+        let pid = server.child.id();
+        assert!(log.starts_with(&format!("[{pid}] [INF] Starting nats-server")), "{word}: {log}");
+        let written = fs::read_to_string(home.0.join("pid")).expect("a pid file");
+        assert_eq!(written, pid.to_string(), "{word}");
+        assert!(get(monitor, "/varz").contains(" 404 "), "{word}");
+        let varz = json_of(&get(monitor, "/base/varz"));
+        assert_eq!(varz["server_name"], "here", "{word}: {varz}");
+        assert_eq!(varz["tags"], serde_json::json!(["one", "two"]), "{word}: {varz}");
+        assert_eq!(varz["metadata"]["a"], "b", "{word}: {varz}");
+        assert_eq!(varz["jetstream"]["config"]["store_dir"], "store/jetstream", "{word}: {varz}");
+        assert_eq!(info(SocketAddr::from(([127, 0, 0, 1], server.port())))["jetstream"], true);
+        drop(server);
+        let monitor = free_port();
+        let text =
+            format!("host: \"127.0.0.1\"\nport: -1\nhttp_port: {monitor}\nmax_closed_clients: 2\n");
+        let server = serve_file(home, &text);
+        let varz = json_of(&get(monitor, "/varz"));
+        assert_eq!(varz["port"], server.port(), "{word}");
+        // Each reactor of ours remembers so many.
+        let most = 2 * varz["cores"].as_u64().expect("a number");
+        for _ in 0..most + 2 {
+            info(SocketAddr::from(([127, 0, 0, 1], server.port())));
+        }
+        let left = || json_of(&get(monitor, "/varz"))["connections"].as_u64();
+        let end = Instant::now() + WAIT;
+        while left() != Some(0) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let closed = json_of(&get(monitor, "/connz?state=closed"));
+        let total = closed["total"].as_u64().expect("a number");
+        assert!((1..=most).contains(&total), "{word}: {closed}");
+    });
+}
+
+#[test]
+fn every_way_to_name_an_address() {
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    each(|kind, home| {
+        for (text, host, v4, v6) in [
+            ("listen: \":-1\"", "0.0.0.0", true, true),
+            ("listen: -1", "0.0.0.0", true, true),
+            ("host: \"\"\nport: -1", "0.0.0.0", true, true),
+            ("host: \"0.0.0.0\"\nport: -1", "0.0.0.0", true, true),
+            ("net: \"::\"\nport: -1", "::", true, true),
+            ("net: \"127.0.0.1\"\nport: -1", "127.0.0.1", true, false),
+            ("listen: \"localhost:-1\"", "localhost", true, false),
+            ("listen: \"[::1]:-1\"", "::1", false, true),
+        ] {
+            if !has_ipv6 && !v4 {
+                continue;
+            }
+            let server = serve_file(home, text);
+            let of = |ip: IpAddr| SocketAddr::new(ip, server.port());
+            for (ip, reached) in [
+                (IpAddr::from(Ipv4Addr::LOCALHOST), v4),
+                (IpAddr::from(Ipv6Addr::LOCALHOST), v6 && has_ipv6),
+            ] {
+                let context = format!("{}: {text:?} by {ip}", kind.word());
+                if reached {
+                    let info = info(of(ip));
+                    assert_eq!(info["host"], host, "{context}");
+                    assert_eq!(info["port"], server.port(), "{context}");
+                    assert_eq!(info["client_ip"], ip.to_string(), "{context}");
+                } else {
+                    assert!(TcpStream::connect(of(ip)).is_err(), "{context}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_store_that_is_not_there_yet() {
+    each(|kind, home| {
+        let absolute = home.0.join("x/y").display().to_string();
+        for path in ["data", "./dotted", "deep/er/data", "slash/", "~/home", "a/../up", &absolute] {
+            let server = home.serve(&["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", path]);
+            let log = server.log();
+            let line =
+                log.lines().find(|line| line.contains("  Max Storage: ")).unwrap_or_default();
+            let room = line.rsplit(": ").next().unwrap_or_default().trim();
+            assert!(!room.starts_with("0 ") && !room.is_empty(), "{} {path}: {log}", kind.word());
+        }
+        std::os::unix::fs::symlink("nowhere/at/all", home.0.join("dangling")).expect("a link");
+        let args = ["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", "dangling"];
+        let (code, _, stderr) = home.run(&args);
+        assert!(stderr.contains("[FTL] Can't start JetStream: "), "{}: {stderr}", kind.word());
+        assert_eq!(code, 1, "{}: {stderr}", kind.word());
+    });
 }

@@ -1,6 +1,6 @@
 //! The connections and subscriptions of one reactor.
 
-use super::closed::{CLOSED_MAX, Closed};
+use super::closed::Closed;
 use super::{
     ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
     Outbound, Spares,
@@ -308,7 +308,7 @@ impl Clients {
             full: Vec::new(),
             released: Vec::new(),
             stats: NetStats::default(),
-            closed: Closed::new(CLOSED_MAX),
+            closed: Closed::new(limits.closed_max),
         }
     }
 

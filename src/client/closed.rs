@@ -3,7 +3,7 @@
 use crate::inspect::Connection;
 use std::collections::VecDeque;
 
-/// Closed connections that a node remembers.
+/// Closed connections that a reactor remembers, where nothing else is asked for.
 pub const CLOSED_MAX: usize = 10_000;
 
 /// A ring of them: the oldest goes when it is full.

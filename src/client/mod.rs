@@ -54,6 +54,8 @@ pub struct Limits {
     pub stall: bool,
     /// Whether clients may use headers at all.
     pub headers: bool,
+    /// Closed connections that a reactor remembers.
+    pub closed_max: usize,
 }
 
 impl Default for Limits {
@@ -70,6 +72,7 @@ impl Default for Limits {
             write_deadline: 10 * SECOND,
             stall: true,
             headers: true,
+            closed_max: CLOSED_MAX,
         }
     }
 }

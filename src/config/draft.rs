@@ -1,6 +1,7 @@
 //! A configuration file's keys, checked for type but not yet for sense.
 
 use super::engine;
+use super::keys;
 use super::options::EngineOptions;
 use super::units::{SECOND, parse_duration, quote};
 use super::value::{Map, Node, Pos, Value};
@@ -145,66 +146,6 @@ pub(super) fn duration(key: &str, node: &Node, found: &mut Findings) -> Read<Opt
     Ok(Some(integer(&node.value)?.saturating_mul(SECOND)))
 }
 
-/// Keys that nats-server knows and we do not. One that asks for nothing is let pass.
-const UNSUPPORTED: &[&str] = &[
-    "accounts",
-    "account_resolver",
-    "accounts_resolver",
-    "allow_non_tls",
-    "authorization",
-    "cluster",
-    "default_js_domain",
-    "default_sentinel",
-    "feature_flags",
-    "gateway",
-    "https",
-    "https_port",
-    "leaf",
-    "leafnodes",
-    "mappings",
-    "maps",
-    "mqtt",
-    "no_auth_user",
-    "no_sys_acc",
-    "no_system",
-    "no_system_account",
-    "ocsp",
-    "ocsp_cache",
-    "operator",
-    "operators",
-    "prof_port",
-    "proxies",
-    "proxy_protocol",
-    "remote_syslog",
-    "resolver",
-    "resolver_pinned_accounts",
-    "resolver_preload",
-    "resolver_tls",
-    "root",
-    "root_operator",
-    "root_operators",
-    "roots",
-    "syslog",
-    "tls",
-    "trusted",
-    "trusted_keys",
-    "websocket",
-    "write_timeout",
-    "ws",
-];
-
-/// True for a value that switches nothing on.
-pub(super) fn asks_for_nothing(value: &Value) -> bool {
-    match value {
-        Value::Bool(flag) => !flag,
-        Value::Int(number) => *number == 0,
-        Value::String(text) => text.is_empty() || text == "default",
-        Value::Array(items) => items.is_empty(),
-        Value::Map(map) => map.is_empty(),
-        _ => false,
-    }
-}
-
 /// Reads all keys of a file into `draft`.
 pub(super) fn read(map: &Map, draft: &mut Draft, found: &mut Findings) {
     let mut nodes: Vec<(&String, &Node)> = map.iter().collect();
@@ -257,14 +198,14 @@ fn top_level(
         "connect_error_reports" | "reconnect_error_reports" | "prof_block_rate" => {
             integer(value)?;
         }
-        "system_account" | "system" if *value == Value::String("$SYS".to_owned()) => {}
-        "system_account" | "system" => unsupported(key, node, found),
-        _ if UNSUPPORTED.contains(&lower) => {
-            if !asks_for_nothing(value) {
-                unsupported(key, node, found);
-            }
+        "write_timeout" if !matches!(string(value)?.as_str(), "default" | "close" | "retry") => {
+            found.error(&node.at, "write_timeout must be 'default', 'close' or 'retry'");
         }
-        _ => unknown(key, node, found),
+        _ => match keys::refused(keys::TOP, lower) {
+            Some(off) if keys::asks_for_nothing(off, value) => {}
+            Some(_) => unsupported(key, node, found),
+            None => unknown(key, node, found),
+        },
     }
     Ok(())
 }

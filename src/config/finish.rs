@@ -231,7 +231,10 @@ fn jetstream(draft: &Draft, persona: Persona) -> Result<JetStreamOptions, String
     options.sync = match draft.sync_interval {
         _ if draft.sync_always => SyncPolicy::Always,
         None => SyncPolicy::BeforeAck,
-        Some(ns) if ns <= 0 => SyncPolicy::Interval(SYNC_INTERVAL_DEFAULT),
+        Some(ns) if ns < 0 => {
+            return Err(format!("sync_interval of {} is not supported", format_duration(ns)));
+        }
+        Some(0) => SyncPolicy::Interval(SYNC_INTERVAL_DEFAULT),
         Some(ns) => SyncPolicy::Interval(Duration::from_nanos_signed(ns)),
     };
     options.strict = draft.strict.unwrap_or(true);

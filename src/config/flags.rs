@@ -13,11 +13,19 @@ enum Kind {
     Text,
 }
 
-/// A flag: its names, what it takes, whether it does anything here, and where its value goes.
+/// What becomes of a flag here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Obeyed,
+    Meaningless,
+    Refused,
+}
+
+/// A flag: its names, what it takes, what becomes of it, and where its value goes.
 struct Flag {
     names: &'static [&'static str],
     kind: Kind,
-    supported: bool,
+    r#use: Use,
     set: fn(&mut Flags, Value<'_>),
 }
 
@@ -64,11 +72,16 @@ fn ignore(_: &mut Flags, _: Value<'_>) {}
 
 /// A flag of nats-server that we do not have; setting it to anything but nothing is refused.
 const fn missing(names: &'static [&'static str], kind: Kind) -> Flag {
-    Flag { names, kind, supported: false, set: ignore }
+    Flag { names, kind, r#use: Use::Refused, set: ignore }
+}
+
+/// A flag that says how a cluster is run: without one it says nothing.
+const fn meaningless_flag(names: &'static [&'static str], kind: Kind) -> Flag {
+    Flag { names, kind, r#use: Use::Meaningless, set: ignore }
 }
 
 const fn flag(names: &'static [&'static str], kind: Kind, set: fn(&mut Flags, Value<'_>)) -> Flag {
-    Flag { names, kind, supported: true, set }
+    Flag { names, kind, r#use: Use::Obeyed, set }
 }
 
 use Kind::{Number, Switch, Text};
@@ -111,10 +124,9 @@ const FLAGS: &[Flag] = &[
     }),
     flag(&["js", "jetstream"], Switch, |f, v| f.draft.jetstream = Some(v.flag())),
     flag(&["sd", "store_dir"], Text, |f, v| f.draft.store_dir = Some(v.text())),
-    // These say how a cluster is run; without one they say nothing.
-    flag(&["no_advertise"], Switch, ignore),
-    flag(&["connect_retries"], Number, ignore),
-    flag(&["cluster_advertise"], Text, ignore),
+    meaningless_flag(&["no_advertise"], Switch),
+    meaningless_flag(&["connect_retries"], Number),
+    meaningless_flag(&["cluster_advertise"], Text),
     missing(&["ms", "https_port"], Number),
     missing(&["s", "syslog"], Switch),
     missing(&["r", "remote_syslog"], Text),
@@ -131,6 +143,24 @@ const FLAGS: &[Flag] = &[
     missing(&["cluster_name"], Text),
     missing(&["profile"], Number),
 ];
+
+/// The names of flags that are refused, for the test that the documents list them.
+#[cfg(test)]
+pub(super) fn refused() -> impl Iterator<Item = &'static str> {
+    names_of(Use::Refused)
+}
+
+/// And of those without meaning here.
+#[cfg(test)]
+pub(super) fn meaningless() -> impl Iterator<Item = &'static str> {
+    names_of(Use::Meaningless)
+}
+
+#[cfg(test)]
+fn names_of(r#use: Use) -> impl Iterator<Item = &'static str> {
+    let those = FLAGS.iter().filter(move |flag| flag.r#use == r#use);
+    those.flat_map(|flag| flag.names.iter().copied()).filter(|name| name.len() > 2)
+}
 
 /// Reads `args`, without the program's name. The error is Go's text for it.
 pub(super) fn parse(args: &[String]) -> Result<Flags, String> {
@@ -185,7 +215,7 @@ fn apply(flag: &'static Flag, name: &str, text: &str, flags: &mut Flags) -> Resu
         Value::Switch(on) => !on,
         Value::Number(number) => number == 0,
     };
-    if !flag.supported && !says_nothing {
+    if flag.r#use == Use::Refused && !says_nothing {
         flags.unsupported = flags.unsupported.or(flag.names.first().copied());
     }
     (flag.set)(flags, value);

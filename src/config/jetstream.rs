@@ -1,9 +1,9 @@
 //! The `jetstream` key: a word, a flag or a block.
 
 use super::draft::{
-    Draft, Findings, Read, asks_for_nothing, boolean, duration, integer, store_dir, string,
-    unknown, unsupported,
+    Draft, Findings, Read, boolean, duration, integer, store_dir, string, unknown, unsupported,
 };
+use super::keys;
 use super::units::parse_duration;
 use super::value::{Map, Node, Value};
 
@@ -54,20 +54,11 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
             }
             "limits" => limits(node, draft, found)?,
             key if idle(key, node, found)? => {}
-            "domain"
-            | "key"
-            | "ek"
-            | "encryption_key"
-            | "prev_key"
-            | "prev_ek"
-            | "prev_encryption_key"
-            | "cipher"
-            | "tpm" => {
-                if !asks_for_nothing(&node.value) {
-                    unsupported(key, node, found);
-                }
-            }
-            _ => unknown(key, node, found),
+            lower => match keys::refused(keys::JETSTREAM, lower) {
+                Some(off) if keys::asks_for_nothing(off, &node.value) => {}
+                Some(_) => unsupported(key, node, found),
+                None => unknown(key, node, found),
+            },
         }
     }
     draft.jetstream = Some(enabled);
@@ -172,8 +163,30 @@ fn limits(node: &Node, draft: &mut Draft, found: &mut Findings) -> Read<()> {
                 Ok(ns) => draft.duplicate_window = ns,
                 Err(e) => found.errors.push((None, e)),
             },
-            // Batches are refused as a whole, whatever their limits.
-            "batch" => {}
+            "batch" => batch(node, found)?,
+            _ => unknown(key, node, found),
+        }
+    }
+    Ok(())
+}
+
+/// Limits of batches. Publishing one is refused, so they are looked at and not used.
+fn batch(node: &Node, found: &mut Findings) -> Read<()> {
+    let Value::Map(map) = &node.value else {
+        let text = format!("Expected a map to define batch limits, got {}", node.value.go_type());
+        found.error(&node.at, text);
+        return Ok(());
+    };
+    for (key, node) in map {
+        match key.to_lowercase().as_str() {
+            "max_inflight_per_stream" | "max_inflight_total" | "max_msgs" => {
+                integer(&node.value)?;
+            }
+            "timeout" => {
+                if let Err(e) = parse_duration(&string(&node.value)?) {
+                    found.errors.push((None, e));
+                }
+            }
             _ => unknown(key, node, found),
         }
     }

@@ -26,6 +26,7 @@ pub mod files;
 mod finish;
 mod flags;
 mod jetstream;
+mod keys;
 mod lexer;
 mod loader;
 pub mod log;

@@ -77,12 +77,12 @@ fn options(args: &[&str], fake: &mut Fake) -> Options {
 }
 
 /// Options of a file alone.
-fn of(text: &str) -> Options {
+pub(super) fn of(text: &str) -> Options {
     options(&["-c", "c.conf"], &mut Fake::with(&[("c.conf", text)]))
 }
 
 /// The error a file alone ends with.
-fn refused(text: &str) -> String {
+pub(super) fn refused(text: &str) -> String {
     let mut fake = Fake::with(&[("c.conf", text)]);
     let reply = done(run_as("nats-server", &["-c", "c.conf"], &mut fake));
     assert_eq!((reply.code, reply.stdout.as_str()), (1, ""));
@@ -246,6 +246,14 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn jetstream_is_on_where_the_block_stands() {
+    assert!(of("jetstream {}").jetstream.is_some());
+    assert!(of("jetstream { enabled: false, store_dir: x }").jetstream.is_none());
+    assert!(of("jetstream: disabled").jetstream.is_none());
+    assert!(of("jetstream: true").jetstream.is_some());
+}
+
+#[test]
 fn sync_is_durable_unless_relaxed() {
     let sync = |text: &str| of(&format!("jetstream {{ {text} }}")).jetstream.unwrap().sync;
     assert_eq!(sync(""), SyncPolicy::BeforeAck);
@@ -326,8 +334,7 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
-fn what_asks_for_nothing_is_let_pass() {
-    of("tls {}, leafnodes: {}, syslog: false, operator: [], system_account: \"$SYS\", https: 0");
+fn flags_that_ask_for_nothing_are_let_pass() {
     options(&["--user", "", "--tls=false", "--connect_retries", "3"], &mut Fake::default());
 }
 

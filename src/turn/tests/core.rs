@@ -137,14 +137,32 @@ fn a_stall_ends_when_the_outbound_has_drained() {
 
 #[test]
 fn a_send_without_progress_is_given_up() {
-    let mut node = Node::new(1, 1);
-    let conn = node.client(0);
-    node.seen.get_mut(&conn).unwrap().window = Some(0);
-    node.send(conn, "PING\r\n");
-    node.pass(9 * SECOND);
-    assert_eq!(node.closed(conn), None);
-    node.pass(12 * SECOND);
-    assert_eq!(node.closed(conn), Some(CloseReason::SlowConsumerWriteDeadline));
+    for (seconds, limits) in
+        [(10, Limits::default()), (3, Limits { write_deadline: 3 * SECOND, ..Limits::default() })]
+    {
+        let mut node = Node::with_limits(1, 1, limits);
+        let conn = node.client(0);
+        node.seen.get_mut(&conn).unwrap().window = Some(0);
+        node.send(conn, "PING\r\n");
+        node.pass((seconds - 1) * SECOND);
+        assert_eq!(node.closed(conn), None);
+        node.pass((seconds + 2) * SECOND);
+        assert_eq!(node.closed(conn), Some(CloseReason::SlowConsumerWriteDeadline));
+    }
+}
+
+#[test]
+fn publishers_are_not_stalled_where_that_is_off() {
+    let limits = Limits { max_pending: 4000, stall: false, ..Limits::default() };
+    let mut node = Node::with_limits(1, 1, limits);
+    let (publisher, slow) = (node.client(0), node.client(0));
+    node.send(slow, "SUB a 1\r\n");
+    node.settle();
+    node.seen.get_mut(&slow).unwrap().window = Some(0);
+    node.ask(publisher, format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000)).repeat(3));
+    assert!(!node.seen[&publisher].paused);
+    assert_eq!(node.nets[0].stats().stalled_clients, 0);
+    assert_eq!(node.closed(slow), None);
 }
 
 #[test]

@@ -27,17 +27,22 @@
 //!   0  8  checksum         chain of: each record's checksum (which covers the record's header),
 //!                          from 0, then xxh3-64 of the bytes 8..64
 //!   8  4  magic            "CLF1"
-//!  12  2  version          1
+//!  12  1  version          2
+//!  13  1  flags            zero
 //!  14  1  codec            0: records as they are
 //!  15  1  cipher           0: none
-//!  16  8  group
+//!  16  8  group            0: of this log alone (term, index and commit are zero)
 //!  24  8  term
-//!  32  8  index            of the first record
+//!  32  8  index            of this entry in the group's log
 //!  40  4  length           bytes with this header
 //!  44  4  records
 //!  48  8  key              of the cipher; zero
-//!  56  8  reserved         zero
+//!  56  8  commit           the group's commit index when this was sealed
 //! ```
+//!
+//! A frame is an entry of its group: what one write collected for it. In version 1, which is read,
+//! a write held several frames of a group, `index` was that of the frame's first record and records
+//! took one each, group 2 held what groups 0 and 1 hold now, and `commit` was zero.
 
 use crate::bytes::{chain, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use crate::record::RecordView;
@@ -52,6 +57,9 @@ pub const FRAME_HEADER_BYTES: u32 = 64;
 const ENVELOPE_MAGIC: &[u8; 4] = b"CLW1";
 const FRAME_MAGIC: &[u8; 4] = b"CLF1";
 const VERSION: u16 = 1;
+const FRAME_VERSION: u8 = 2;
+/// The group of frames that are of one log alone: no group's index counts them.
+pub const LOCAL_GROUP: GroupId = GroupId(0);
 
 /// What is said of one write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,8 +138,12 @@ pub struct FrameHeader {
     pub group: GroupId,
     /// Its term.
     pub term: Term,
-    /// The index of its first record.
+    /// Its index in the group's log; of a frame of version 1, that of its first record.
     pub index: LogIndex,
+    /// What was committed of the group when it was sealed.
+    pub commit: LogIndex,
+    /// The format's version: 1 or 2.
+    pub version: u8,
     /// Bytes with this header.
     pub length: u32,
     /// How many records.
@@ -145,12 +157,13 @@ impl FrameHeader {
         let out = &mut out[..FRAME_HEADER_BYTES as usize];
         out.fill(0);
         out[8..12].copy_from_slice(FRAME_MAGIC);
-        put_u16(out, 12, VERSION);
+        out[12] = FRAME_VERSION;
         put_u64(out, 16, self.group.0);
         put_u64(out, 24, self.term.0);
         put_u64(out, 32, self.index.0);
         put_u32(out, 40, self.length);
         put_u32(out, 44, self.records);
+        put_u64(out, 56, self.commit.0);
         let checksum = chain(sums, xxh3_64(&out[8..]));
         put_u64(out, 0, checksum);
         checksum
@@ -159,13 +172,16 @@ impl FrameHeader {
     /// Reads a header; its checksum is checked with the records'.
     pub(crate) fn decode(bytes: &[u8]) -> Option<FrameHeader> {
         let b = bytes.get(..FRAME_HEADER_BYTES as usize)?;
-        if &b[8..12] != FRAME_MAGIC || get_u16(b, 12) != VERSION || get_u16(b, 14) != 0 {
+        let known = matches!(b[12], 1 | FRAME_VERSION) && b[13] == 0;
+        if &b[8..12] != FRAME_MAGIC || !known || get_u16(b, 14) != 0 {
             return None;
         }
         Some(FrameHeader {
             group: GroupId(get_u64(b, 16)),
             term: Term(get_u64(b, 24)),
             index: LogIndex(get_u64(b, 32)),
+            commit: LogIndex(get_u64(b, 56)),
+            version: b[12],
             length: get_u32(b, 40),
             records: get_u32(b, 44),
         })
@@ -338,7 +354,7 @@ mod tests {
     }
 
     const ENVELOPE_SUM: u64 = 18276284088295518370;
-    const FRAME_SUM: u64 = 39937746727597545;
+    const FRAME_SUM: u64 = 8835803675945722311;
 
     #[test]
     fn golden_frame() {
@@ -346,15 +362,25 @@ mod tests {
             group: GroupId(1),
             term: Term(2),
             index: LogIndex(3),
+            commit: LogIndex(2),
+            version: 2,
             length: 64,
             records: 5,
         };
         let mut bytes = [0xaa; 64];
         assert_eq!(header.encode(6, &mut bytes), FRAME_SUM);
-        let want = "434c463101000000010000000000000002000000000000000300000000000000\
-                    400000000500000000000000000000000000000000000000";
+        let want = "434c463102000000010000000000000002000000000000000300000000000000\
+                    400000000500000000000000000000000200000000000000";
         assert_eq!(hex(&bytes[8..]), want);
         assert_eq!(FrameHeader::decode(&bytes), Some(header));
+        (bytes[12], bytes[56]) = (1, 0);
+        let old = FrameHeader { version: 1, commit: LogIndex(0), ..header };
+        assert_eq!(FrameHeader::decode(&bytes), Some(old));
+        for (byte, version) in [(12, 0), (12, 3), (13, 1)] {
+            let mut other = bytes;
+            other[byte] = version;
+            assert_eq!(FrameHeader::decode(&other), None);
+        }
     }
 
     fn write() -> (Envelope, Vec<u8>) {

@@ -7,7 +7,7 @@
 //! ```text
 //!   0  8  checksum         xxh3-64 of the bytes 8..length
 //!   8  8  magic            "CLSUPER1"
-//!  16  4  version          1
+//!  16  4  version          2; 1 is read
 //!  20  4  length           bytes of this copy
 //!  24  8  sequence
 //!  32 16  store            the store's id
@@ -43,7 +43,8 @@ pub const SUPERBLOCK_COPY_BYTES: u32 = 64 << 10;
 pub const GENERATION_ENDS_MAX: usize = 2_700;
 
 const MAGIC: &[u8; 8] = b"CLSUPER1";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 const FIXED_BYTES: usize = 128;
 const END_BYTES: usize = 24;
 
@@ -149,14 +150,16 @@ impl Superblock {
         let fixed = bytes.get(..FIXED_BYTES).filter(|b| &b[8..16] == MAGIC)?;
         let b = bytes.get(..get_u32(fixed, 20) as usize).filter(|b| b.len() >= FIXED_BYTES)?;
         let version = get_u32(b, 16);
-        (version != VERSION && get_u64(b, 0) == xxh3_64(&b[8..])).then_some(version)
+        (!(VERSION_MIN..=VERSION).contains(&version) && get_u64(b, 0) == xxh3_64(&b[8..]))
+            .then_some(version)
     }
 
     /// Reads a copy.
     pub fn decode(bytes: &[u8]) -> Option<Superblock> {
         let fixed = bytes.get(..FIXED_BYTES)?;
         let count = get_u32(fixed, 60) as usize;
-        if &fixed[8..16] != MAGIC || get_u32(fixed, 16) != VERSION || count > GENERATION_ENDS_MAX {
+        let known = (VERSION_MIN..=VERSION).contains(&get_u32(fixed, 16));
+        if &fixed[8..16] != MAGIC || !known || count > GENERATION_ENDS_MAX {
             return None;
         }
         let b = bytes.get(..FIXED_BYTES + count * END_BYTES)?;
@@ -234,7 +237,7 @@ mod tests {
         superblock().encode(&mut bytes);
         assert_eq!(superblock().length(), 152);
         let hex: String = bytes[8..152].iter().map(|b| format!("{b:02x}")).collect();
-        let want = "434c535550455231010000009800000001000000000000000200000000000000\
+        let want = "434c535550455231020000009800000001000000000000000200000000000000\
                     0000000000000000030000000400000005000000010000000900000000000000\
                     0a000000000000000b000000100000000c000000100000000d0000000e000000\
                     0f00000000000000000000000000000000000000000000000400000006000000\
@@ -244,20 +247,31 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Some(superblock()));
     }
 
-    const SUPERBLOCK_SUM: u64 = 3058807619676244635;
+    const SUPERBLOCK_SUM: u64 = 7562352109982137864;
 
     #[test]
     fn another_version_is_told_from_damage() {
         let mut bytes = vec![0; 4096];
         superblock().encode(&mut bytes);
         assert_eq!(Superblock::other_version(&bytes), None);
-        put_u32(&mut bytes, 16, 2);
-        assert_eq!(Superblock::other_version(&bytes), None, "the checksum is that of version 1");
+        put_u32(&mut bytes, 16, 3);
+        assert_eq!(Superblock::other_version(&bytes), None, "the checksum is that of version 2");
         let checksum = xxh3_64(&bytes[8..152]);
         put_u64(&mut bytes, 0, checksum);
-        assert_eq!(Superblock::other_version(&bytes), Some(2));
+        assert_eq!(Superblock::other_version(&bytes), Some(3));
         assert_eq!(Superblock::decode(&bytes), None);
         put_u32(&mut bytes, 20, 100_000);
+        assert_eq!(Superblock::other_version(&bytes), None);
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let mut bytes = vec![0; 4096];
+        superblock().encode(&mut bytes);
+        put_u32(&mut bytes, 16, 1);
+        let checksum = xxh3_64(&bytes[8..152]);
+        put_u64(&mut bytes, 0, checksum);
+        assert_eq!(Superblock::decode(&bytes), Some(superblock()));
         assert_eq!(Superblock::other_version(&bytes), None);
     }
 

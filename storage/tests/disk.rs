@@ -2,10 +2,14 @@
 
 use corelane_storage::device::blocking::Directory;
 use corelane_storage::device::{Blocking, DeviceError, Done, File, IoBuf, Op};
-use corelane_storage::log::{Log, LogOptions, Read, ReadHint};
+use corelane_storage::log::{Log, LogOptions, Read, ReadHint, Stamp};
 use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::recovery::{OpenError, Recovery, Replayed, open};
 use corelane_storage::types::{GroupId, LogIndex, Position, ShardId, Term};
+
+fn stamper(_: GroupId) -> Stamp {
+    Stamp { term: Term(1), index: LogIndex(1), commit: LogIndex(0) }
+}
 
 fn execute(log: &mut Log, dir: &mut Directory, ops: &mut Vec<Op>) {
     // A turn begins: what nobody came for may go.
@@ -32,7 +36,7 @@ fn execute(log: &mut Log, dir: &mut Directory, ops: &mut Vec<Op>) {
             }
             Op::Remove { slot, .. } => (dir.remove(File::Segment(slot)).map(|()| 0), None),
         };
-        log.complete(Done { token, result, buf }, ops).unwrap();
+        log.complete(Done { token, result, buf }, ops, &mut { stamper }).unwrap();
     }
 }
 
@@ -65,15 +69,15 @@ fn a_directory_holds_a_log() {
             let body = vec![id as u8; (id * 37 % 3000) as usize];
             let record =
                 RecordIn::Meta(MetaIn { kind: 1, stream: 0, id, body: &body, relocated: false });
-            let done = log.append(GroupId(1), Term(1), LogIndex(id), &record).unwrap();
-            places.push((done.position, done.len));
+            let done = log.append(GroupId(2), &record).unwrap();
+            places.push((done.position.unwrap(), done.len));
             if id.is_multiple_of(7) {
-                log.seal(&mut ops);
+                log.seal(&mut ops, &mut { stamper });
                 execute(&mut log, &mut dir, &mut ops);
             }
         }
         while log.durable() < log.appended() {
-            log.seal(&mut ops);
+            log.seal(&mut ops, &mut { stamper });
             execute(&mut log, &mut dir, &mut ops);
         }
         for (id, (position, len)) in places.iter().enumerate() {
@@ -108,10 +112,10 @@ fn store(name: &str, options: &LogOptions) -> Option<std::path::PathBuf> {
     for id in 0..50 {
         let record =
             RecordIn::Meta(MetaIn { kind: 1, stream: 0, id, body: b"body", relocated: false });
-        log.append(GroupId(1), Term(1), LogIndex(id), &record).unwrap();
+        log.append(GroupId(2), &record).unwrap();
     }
     while log.durable() < log.appended() {
-        log.seal(&mut ops);
+        log.seal(&mut ops, &mut { stamper });
         execute(&mut log, &mut dir, &mut ops);
     }
     execute(&mut log, &mut dir, &mut ops);

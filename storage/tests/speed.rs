@@ -3,13 +3,17 @@
 
 use corelane_storage::device::blocking::Directory;
 use corelane_storage::device::{Blocking, Done, File, Op};
-use corelane_storage::log::{Log, LogOptions};
+use corelane_storage::log::{Log, LogOptions, Stamp};
 use corelane_storage::record::{MessageIn, RecordIn};
 use corelane_storage::recovery::{Recovery, open};
 use corelane_storage::types::{GroupId, LogIndex, ShardId, StreamId, Term};
 use std::time::Instant;
 
 /// A device that has everything done at once, writing to `dir` if there is one.
+fn stamper(_: GroupId) -> Stamp {
+    Stamp { term: Term(1), index: LogIndex(1), commit: LogIndex(0) }
+}
+
 fn finish(log: &mut Log, ops: &mut Vec<Op>, dir: Option<&mut Directory>) {
     let mut dir = dir;
     while !ops.is_empty() {
@@ -31,7 +35,7 @@ fn finish(log: &mut Log, ops: &mut Vec<Op>, dir: Option<&mut Directory>) {
                 }
                 _ => {}
             }
-            log.complete(Done { token, result, buf: None }, ops).unwrap();
+            log.complete(Done { token, result, buf: None }, ops, &mut { stamper }).unwrap();
         }
     }
 }
@@ -52,9 +56,9 @@ fn fill(log: &mut Log, count: u64, size: usize, mut dir: Option<&mut Directory>)
                 payload: &payload,
                 relocated: false,
             });
-            log.append(GroupId(1), Term(1), LogIndex(n), &record).unwrap();
+            log.append(GroupId(2), &record).unwrap();
         }
-        log.seal(&mut ops);
+        log.seal(&mut ops, &mut { stamper });
         spent += begun.elapsed();
         finish(log, &mut ops, dir.as_deref_mut());
     }

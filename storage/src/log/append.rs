@@ -1,18 +1,20 @@
 //! Appending: records into the open write of a lane, writes into blocks, blocks into segments.
 
 use super::tail::Block;
-use super::{AppendError, Appended, LaneId, Log};
+use super::{AppendError, Appended, LaneId, Log, Placed};
 use crate::bytes::{chain, round_up};
 use crate::device::IoBuf;
-use crate::envelope::{ENVELOPE_BYTES, Envelope, FRAME_HEADER_BYTES, FrameHeader};
+use crate::envelope::{ENVELOPE_BYTES, Envelope, FRAME_HEADER_BYTES, LOCAL_GROUP};
 use crate::record::{RecordIn, padded};
 use crate::segment::SegmentKind;
 use crate::superblock::ReplayPoint;
-use crate::types::{GroupId, LogIndex, Lsn, Position, SegmentId, Term};
+use crate::types::{GroupId, Lsn, Position, SegmentId};
 use std::collections::VecDeque;
 
 /// Durable writes whose places are remembered for `replay_point`.
 const HISTORY_MAX: usize = 4096;
+/// Groups that may append to one write.
+const FRAMES_MAX: usize = 64;
 
 /// A sequence of writes into segments of one kind.
 pub(super) struct Lane {
@@ -67,12 +69,31 @@ pub(super) struct OpenWrite {
     limit: u32,
     cursor: Position,
     first_lsn: Lsn,
-    frame: FrameHeader,
-    frame_start: u32,
-    sums: u64,
-    bodies: u64,
-    frames: u32,
+    /// A frame for each group that has appended; the first is laid out in place.
+    frames: Vec<OpenFrame>,
+    /// Bytes of the frames that are laid out beside the block until the write is closed.
+    staged: u32,
     records: u32,
+}
+
+/// What one group has appended to an open write: its entry. Groups that append in turn would cut
+/// each other's frames to pieces, so all but the first collect theirs beside the block.
+struct OpenFrame {
+    group: GroupId,
+    /// The records, without the header; empty for the first frame.
+    staged: Vec<u8>,
+    sums: u64,
+    records: u32,
+}
+
+/// A frame of a closed write, whose header is written when the write is handed out.
+pub(super) struct ClosedFrame {
+    pub group: GroupId,
+    /// Offset of its header in the block.
+    pub start: u32,
+    pub length: u32,
+    pub sums: u64,
+    pub records: u32,
 }
 
 /// A closed write.
@@ -88,6 +109,7 @@ pub(super) struct Write {
     /// Zeroes written behind it.
     pub zeroes: u32,
     pub envelope: Envelope,
+    pub frames: Vec<ClosedFrame>,
     pub written: bool,
     pub flushing: bool,
     pub flushed: bool,
@@ -112,7 +134,13 @@ impl Write {
 
 impl OpenWrite {
     pub fn bytes(&self) -> u32 {
-        self.fill - self.start
+        self.fill + self.staged - self.start
+    }
+
+    /// Which of the frames a group appends to.
+    #[inline]
+    fn frame_of(&self, group: GroupId) -> Option<usize> {
+        self.frames.iter().position(|f| f.group == group)
     }
 }
 
@@ -187,34 +215,33 @@ impl Lane {
 }
 
 impl Log {
-    /// Appends an entry of a group: one copy, with its checksum, into the open write.
-    ///
-    /// Records of one group and term that follow one another make one frame; `index` is that of
-    /// the frame's first record.
+    /// Appends a record to the entry that a group collects: one copy, with its checksum, into the
+    /// open write. An entry is what a group appends to one write; it becomes one frame, whose index
+    /// and term are asked for when the write is handed out (`Stamper`). Group 0 is for what is of
+    /// this log alone and of no group.
     #[inline]
     pub fn append(
         &mut self,
         group: GroupId,
-        term: Term,
-        index: LogIndex,
         record: &RecordIn<'_>,
     ) -> Result<Appended, AppendError> {
-        self.append_to(LaneId::Hot, group, term, index, record)
+        self.append_to(LaneId::Hot, group, record)
     }
 
-    /// Appends a relocated record, which is state, to the cold lane, and counts `live` bytes there,
-    /// as many as its source counts for (so the caller calls `mark_dead` for a copy that it does
-    /// not use, and never `add_live` for one that it does). Wait for `cold_durable` before using
-    /// its position.
+    /// Appends a record that is state and no entry (a relocated one, a part of a checkpoint) to the
+    /// cold lane, and counts `live` bytes there: for a relocated one as many as its source counts
+    /// for (so the caller calls `mark_dead` for a copy that it does not use, and never `add_live`
+    /// for one that it does), `None` for the bytes that it takes. Wait for `cold_durable` before
+    /// using its position.
     pub fn append_cold(
         &mut self,
         record: &RecordIn<'_>,
-        live: u32,
-    ) -> Result<Appended, AppendError> {
-        let none = (GroupId(0), Term(0), LogIndex(0));
-        let appended = self.append_to(LaneId::Cold, none.0, none.1, none.2, record)?;
-        self.add_live(appended.position.segment, live);
-        Ok(appended)
+        live: Option<u32>,
+    ) -> Result<Placed, AppendError> {
+        let appended = self.append_to(LaneId::Cold, LOCAL_GROUP, record)?;
+        let Some(position) = appended.position else { return Err(AppendError::Failed) };
+        self.add_live(position.segment, live.unwrap_or(appended.len));
+        Ok(Placed { lsn: appended.lsn, position, len: appended.len })
     }
 
     /// Where replay must start if a checkpoint holds the effects of all hot records up to `lsn`.
@@ -229,8 +256,6 @@ impl Log {
         &mut self,
         lane: LaneId,
         group: GroupId,
-        term: Term,
-        index: LogIndex,
         record: &RecordIn<'_>,
     ) -> Result<Appended, AppendError> {
         let length = record.length();
@@ -244,34 +269,38 @@ impl Log {
             LaneId::Cold => &mut self.cold,
         };
         let message = record.is_message() && lane == LaneId::Hot;
-        let room = chosen.open.as_ref().is_some_and(|w| {
-            w.frame.group == group && w.frame.term == term && w.fill + need <= w.limit
-        });
+        let fits = |w: &OpenWrite| w.fill + w.staged + need <= w.limit;
+        let room = chosen.open.as_ref().filter(|w| fits(w)).and_then(|w| w.frame_of(group));
         if message && chosen.unflushed_bytes() >= self.options.unflushed_bytes_max {
             return Err(AppendError::Busy);
         }
-        if !room {
-            self.make_room(
-                lane,
-                FrameHeader { group, term, index, length: 0, records: 0 },
-                need,
-                message,
-            )?;
-        }
+        let frame = match room {
+            Some(frame) => frame,
+            None => self.make_room(lane, group, need, message)?,
+        };
         let chosen = match lane {
             LaneId::Hot => &mut self.hot,
             LaneId::Cold => &mut self.cold,
         };
         let open = chosen.open.as_mut().expect("make_room opened a write");
-        let block = self.tails[open.kind as usize].get_mut(open.block);
-        let end = open.fill + need;
-        let checksum = record.encode(length, &mut block.buf[open.fill as usize..end as usize]);
-        let position = Position { segment: open.segment, offset: open.base + open.fill };
-        open.sums = chain(open.sums, checksum);
-        open.frame.records += 1;
+        let into = &mut open.frames[frame];
+        let (checksum, position) = if frame == 0 {
+            let block = self.tails[open.kind as usize].get_mut(open.block);
+            let end = open.fill + need;
+            let checksum = record.encode(length, &mut block.buf[open.fill as usize..end as usize]);
+            let position = Position { segment: open.segment, offset: open.base + open.fill };
+            open.fill = end;
+            block.fill = end;
+            (checksum, Some(position))
+        } else {
+            let at = into.staged.len();
+            into.staged.resize(at + need as usize, 0);
+            open.staged += need;
+            (record.encode(length, &mut into.staged[at..]), None)
+        };
+        into.sums = chain(into.sums, checksum);
+        into.records += 1;
         open.records += 1;
-        open.fill = end;
-        block.fill = end;
         chosen.appended.0 += 1;
         let lsn = chosen.appended;
         if open.kind == SegmentKind::Own {
@@ -280,32 +309,35 @@ impl Log {
         Ok(Appended { lsn, position, len: need })
     }
 
+    /// Begins a frame of the group, in the open write or in a new one. Answers which frame of the
+    /// write it is.
     #[cold]
     #[inline(never)]
     fn make_room(
         &mut self,
         id: LaneId,
-        frame: FrameHeader,
+        group: GroupId,
         need: u32,
         message: bool,
-    ) -> Result<(), AppendError> {
+    ) -> Result<usize, AppendError> {
         if self.failed.is_some() {
             return Err(AppendError::Failed);
         }
-        if let Some(open) = &self.lane(id).open
-            && open.fill + FRAME_HEADER_BYTES + need <= open.limit
+        if let Some(open) = self.lane(id).open.as_mut()
+            && open.frame_of(group).is_none()
+            && open.frames.len() < FRAMES_MAX
+            && open.fill + open.staged + FRAME_HEADER_BYTES + need <= open.limit
         {
-            self.end_frame(id);
-            self.begin_frame(id, frame);
-            return Ok(());
+            open.staged += FRAME_HEADER_BYTES;
+            open.frames.push(OpenFrame { group, staged: Vec::new(), sums: 0, records: 0 });
+            return Ok(open.frames.len() - 1);
         }
         self.close_write(id);
         let fresh = ENVELOPE_BYTES + FRAME_HEADER_BYTES + need;
         if need > self.options.block_record_max() {
             let block = self.begin_own(id, fresh)?;
-            self.begin_write(id, SegmentKind::Own, block, fresh);
-            self.begin_frame(id, frame);
-            return Ok(());
+            self.begin_write(id, SegmentKind::Own, block, fresh, group);
+            return Ok(0);
         }
         let kind = self.lane(id).kind;
         let block_bytes = self.options.block_bytes;
@@ -325,9 +357,8 @@ impl Log {
                 self.begin_block(id, segment, 0, bytes)
             }
         };
-        self.begin_write(id, kind, block, fresh);
-        self.begin_frame(id, frame);
-        Ok(())
+        self.begin_write(id, kind, block, fresh, group);
+        Ok(0)
     }
 
     /// Closes the lane's segment and begins another, which may have to wait for its file.
@@ -352,7 +383,8 @@ impl Log {
         let buf = self.pool.take();
         let fill = if base == 0 { self.options.first_write_offset() } else { 0 };
         let (kind, number) = (self.lane(id).kind, self.lane(id).next_number);
-        let block = Block { segment, base, buf, fill, pending: 0, number, current: true };
+        let last = number;
+        let block = Block { segment, base, buf, fill, pending: 0, number, last, current: true };
         let tail = &mut self.tails[kind as usize];
         if let Some(old) = match id {
             LaneId::Hot => &self.hot.current,
@@ -377,21 +409,38 @@ impl Log {
         self.seal_segment(segment, number);
         self.evict(bytes as usize);
         let buf = IoBuf::zeroed(bytes as usize);
-        let block =
-            Block { segment, base: 0, buf, fill: first, pending: 0, number, current: false };
+        let block = Block {
+            segment,
+            base: 0,
+            buf,
+            fill: first,
+            pending: 0,
+            number,
+            last: number,
+            current: false,
+        };
         Ok(self.tails[kind as usize].push(block))
     }
 
-    fn begin_write(&mut self, id: LaneId, kind: SegmentKind, block: u64, fresh: u32) {
+    fn begin_write(
+        &mut self,
+        id: LaneId,
+        kind: SegmentKind,
+        block: u64,
+        fresh: u32,
+        group: GroupId,
+    ) {
         let write_bytes_max = self.options.write_bytes_max;
+        let number = self.lane(id).next_number;
         let found = self.tails[kind as usize].get_mut(block);
         found.pending += 1;
+        found.last = number;
         let (segment, base, envelope) = (found.segment, found.base, found.fill);
         let first_of_segment = base == 0 && envelope == self.options.first_write_offset();
         let limit = (found.buf.len() as u32).min(envelope + write_bytes_max.max(fresh));
-        found.fill = envelope + ENVELOPE_BYTES;
+        let fill = envelope + ENVELOPE_BYTES + FRAME_HEADER_BYTES;
+        found.fill = fill;
         let lane = self.lane(id);
-        let number = lane.next_number;
         lane.next_number += 1;
         if kind != SegmentKind::Own {
             lane.cursor = Position { segment, offset: base + envelope };
@@ -404,43 +453,19 @@ impl Log {
             base,
             start: if first_of_segment { 0 } else { envelope },
             envelope,
-            fill: envelope + ENVELOPE_BYTES,
+            fill,
             limit,
             cursor: lane.cursor,
             first_lsn: Lsn(lane.appended.0 + 1),
-            frame: FrameHeader::default(),
-            frame_start: 0,
-            sums: 0,
-            bodies: 0,
-            frames: 0,
+            frames: vec![OpenFrame { group, staged: Vec::new(), sums: 0, records: 0 }],
+            staged: 0,
             records: 0,
         });
     }
 
-    fn begin_frame(&mut self, id: LaneId, frame: FrameHeader) {
-        let Some(open) = self.lane(id).open.as_mut() else { return };
-        open.frame = frame;
-        open.frame_start = open.fill;
-        open.sums = 0;
-        open.fill += FRAME_HEADER_BYTES;
-    }
-
-    fn end_frame(&mut self, id: LaneId) {
-        let lane = match id {
-            LaneId::Hot => &mut self.hot,
-            LaneId::Cold => &mut self.cold,
-        };
-        let Some(open) = lane.open.as_mut() else { return };
-        let buf = &mut self.tails[open.kind as usize].get_mut(open.block).buf;
-        open.frame.length = open.fill - open.frame_start;
-        let body = open.frame.encode(open.sums, &mut buf[open.frame_start as usize..]);
-        open.bodies = chain(open.bodies, body);
-        open.frames += 1;
-    }
-
-    /// Moves the open write to the queue, padded; its envelope is filled in when it is handed out.
+    /// Moves the open write to the queue, padded, with the frames that were beside the block behind
+    /// the first; the headers of the frames and the envelope are filled in when it is handed out.
     pub(super) fn close_write(&mut self, id: LaneId) {
-        self.end_frame(id);
         let device_block_bytes = self.options.device_block_bytes;
         let generation = self.generation;
         let lane = match id {
@@ -449,8 +474,22 @@ impl Log {
         };
         let Some(open) = lane.open.take() else { return };
         let block = self.tails[open.kind as usize].get_mut(open.block);
-        let end = round_up(open.fill, device_block_bytes);
-        block.buf[open.fill as usize..end as usize].fill(0);
+        let mut frames = Vec::with_capacity(open.frames.len());
+        let mut fill = open.fill;
+        for (nth, frame) in open.frames.iter().enumerate() {
+            let start = if nth == 0 { open.envelope + ENVELOPE_BYTES } else { fill };
+            if nth > 0 {
+                let records = (fill + FRAME_HEADER_BYTES) as usize;
+                let end = records + frame.staged.len();
+                block.buf[records..end].copy_from_slice(&frame.staged);
+                fill = end as u32;
+            }
+            let OpenFrame { group, sums, records, .. } = *frame;
+            let length = if nth == 0 { open.fill - start } else { fill - start };
+            frames.push(ClosedFrame { group, start, length, sums, records });
+        }
+        let end = round_up(fill, device_block_bytes);
+        block.buf[fill as usize..end as usize].fill(0);
         block.fill = end;
         if open.kind != SegmentKind::Own {
             lane.cursor = Position { segment: open.segment, offset: open.base + end };
@@ -459,13 +498,13 @@ impl Log {
             segment: open.segment,
             offset: open.base + open.envelope,
             generation,
-            length: open.fill - open.envelope,
+            length: fill - open.envelope,
             padded: end - open.envelope,
-            frames: open.frames,
+            frames: frames.len() as u32,
             records: open.records,
             number: open.number,
             durable_through: 0,
-            bodies: open.bodies,
+            bodies: 0,
         };
         lane.queued_bytes += (end - open.start) as usize;
         lane.queue.push_back(Write {
@@ -479,6 +518,7 @@ impl Log {
             at: open.envelope,
             zeroes: 0,
             envelope,
+            frames,
             written: false,
             flushing: false,
             flushed: false,
@@ -506,7 +546,7 @@ impl Log {
     fn evict(&mut self, coming: usize) {
         let kinds = [SegmentKind::Hot as usize, SegmentKind::Own as usize];
         while self.tail_bytes() + coming > self.tail_max {
-            let ages = kinds.map(|k| self.tails[k].evictable().unwrap_or(u64::MAX));
+            let ages = kinds.map(|k| self.tails[k].evictable(self.needed_from).unwrap_or(u64::MAX));
             let oldest = if ages[1] < ages[0] { 1 } else { 0 };
             if ages[oldest] == u64::MAX {
                 break;
@@ -516,7 +556,7 @@ impl Log {
             }
         }
         let cold = &mut self.tails[SegmentKind::Cold as usize];
-        while cold.len() > 1 && cold.evictable().is_some() {
+        while cold.len() > 1 && cold.evictable(u64::MAX).is_some() {
             if let Some(block) = cold.evict() {
                 self.pool.give(block.buf);
             }

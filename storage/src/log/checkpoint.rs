@@ -13,8 +13,10 @@ use crate::types::Lsn;
 pub struct Commit {
     /// Its id (not 0) and root.
     pub checkpoint: CheckpointRef,
-    /// The root record's place in the order; all of the checkpoint's pages come before it.
+    /// The root record's place in the cold lane; all of the checkpoint's records come before it.
     pub root_lsn: Lsn,
+    /// What the checkpoint holds of the hot lane.
+    pub applied: Lsn,
     /// From `Log::replay_point`, when the checkpoint was frozen.
     pub replay: ReplayPoint,
 }
@@ -78,8 +80,8 @@ impl Log {
         if self.superblock.in_flight() {
             return;
         }
-        let durable = self.hot.durable;
-        let ready = self.superblock.wanted.take_if(|c| c.root_lsn <= durable);
+        let (cold, hot) = (self.cold.durable, self.hot.durable);
+        let ready = self.superblock.wanted.take_if(|c| c.root_lsn <= cold && c.applied <= hot);
         if ready.is_none() && !std::mem::take(&mut self.superblock.mark_wanted) {
             return;
         }

@@ -1,11 +1,13 @@
 //! Writes out and completions in: sealing, the frontiers, the flushes of `SyncPolicy::Interval`.
 
-use super::append::Write;
+use super::append::{ClosedFrame, Write};
 use super::space::Spare;
-use super::{LaneId, Log, LogFailure, Pending, Progress, SyncPolicy};
+use super::{LaneId, Log, LogFailure, Pending, Progress, SealedEntry, Stamp, Stamper, SyncPolicy};
+use crate::bytes::chain;
 use crate::device::{DeviceError, Done, File, Op, Token};
+use crate::envelope::{FRAME_HEADER_BYTES, FrameHeader, LOCAL_GROUP};
 use crate::segment::{SEGMENT_HEADER_COPIES, SegmentHeader};
-use crate::types::SegmentId;
+use crate::types::{Position, SegmentId};
 
 /// Flushes under `SyncPolicy::Interval`. One round at a time covers every file written since the
 /// last.
@@ -28,13 +30,13 @@ impl Log {
     /// Hands out what may be written now. Called once a turn, after the turn's appends.
     ///
     /// The open write is sealed only when a slot is free; otherwise it goes on collecting.
-    pub fn seal(&mut self, ops: &mut Vec<Op>) {
+    pub fn seal(&mut self, ops: &mut Vec<Op>, stamper: &mut impl Stamper) {
         if self.failed.is_some() {
             return;
         }
         self.request_space(ops);
         for lane in [LaneId::Hot, LaneId::Cold] {
-            while self.hand_out(lane, ops) {}
+            while self.hand_out(lane, ops, stamper) {}
         }
         self.pump_superblock(ops);
     }
@@ -78,7 +80,12 @@ impl Log {
     }
 
     /// Told that an operation is over. Pushes what follows from it.
-    pub fn complete(&mut self, done: Done, ops: &mut Vec<Op>) -> Result<Progress, LogFailure> {
+    pub fn complete(
+        &mut self,
+        done: Done,
+        ops: &mut Vec<Op>,
+        stamper: &mut impl Stamper,
+    ) -> Result<Progress, LogFailure> {
         let mut progress = Progress::default();
         let Some(pending) = self.tokens.remove(&done.token) else {
             return Err(LogFailure { message: format!("unknown completion {:?}", done.token) });
@@ -86,7 +93,7 @@ impl Log {
         match pending {
             Pending::Write { lane, number } => {
                 self.write_done(lane, number, done.result, &mut progress)?;
-                while self.hand_out_queued(lane, ops) {}
+                while self.hand_out_queued(lane, ops, stamper) {}
             }
             Pending::Flush => self.flush_done(done.result, &mut progress)?,
             Pending::Read { id } => {
@@ -118,7 +125,7 @@ impl Log {
 
     /// Hands out the lane's next write, closing the open one if it is that. False if there is
     /// none or no slot is free.
-    fn hand_out(&mut self, id: LaneId, ops: &mut Vec<Op>) -> bool {
+    fn hand_out(&mut self, id: LaneId, ops: &mut Vec<Op>, stamper: &mut impl Stamper) -> bool {
         let lane = self.lane(id);
         if lane.issued == lane.queue.len() {
             let Some(bytes) = lane.open.as_ref().map(|w| w.bytes()) else { return false };
@@ -128,10 +135,15 @@ impl Log {
             }
             self.close_write(id);
         }
-        self.hand_out_queued(id, ops)
+        self.hand_out_queued(id, ops, stamper)
     }
 
-    fn hand_out_queued(&mut self, id: LaneId, ops: &mut Vec<Op>) -> bool {
+    fn hand_out_queued(
+        &mut self,
+        id: LaneId,
+        ops: &mut Vec<Op>,
+        stamper: &mut impl Stamper,
+    ) -> bool {
         let lane = self.lane(id);
         let next = lane.issued;
         let Some(write) = lane.queue.get(next) else { return false };
@@ -150,9 +162,34 @@ impl Log {
         lane.in_flight += 1;
         lane.issued_at = now;
         let flush = id == LaneId::Cold || self.options.sync == SyncPolicy::Always;
+        self.stamp_frames(id, next, stamper);
         let op = self.write_op(id, next, token, File::Segment(slot), flush);
         ops.push(op);
         true
+    }
+
+    /// Gives the frames of a write their places in their groups' logs, and reports the entries.
+    fn stamp_frames(&mut self, id: LaneId, nth: usize, stamper: &mut impl Stamper) {
+        let Log { hot, cold, tails, sealed, .. } = self;
+        let lane = if id == LaneId::Hot { hot } else { cold };
+        let write = &mut lane.queue[nth];
+        let buf = &mut tails[write.kind as usize].get_mut(write.block).buf;
+        let mut bodies = 0;
+        for frame in &write.frames {
+            let ClosedFrame { group, start, length, sums, records } = *frame;
+            let stamp = if group == LOCAL_GROUP { Stamp::default() } else { stamper.stamp(group) };
+            let Stamp { term, index, commit } = stamp;
+            let header = FrameHeader { group, term, index, commit, version: 2, length, records };
+            bodies = chain(bodies, header.encode(sums, &mut buf[start as usize..]));
+            if group != LOCAL_GROUP {
+                let offset = write.base + start + FRAME_HEADER_BYTES;
+                let position = Position { segment: write.segment, offset };
+                let length = length - FRAME_HEADER_BYTES;
+                let write = write.number;
+                sealed.push(SealedEntry { group, term, index, write, position, length, records });
+            }
+        }
+        write.envelope.bodies = bodies;
     }
 
     fn extend(&mut self, id: LaneId, nth: usize, segment: SegmentId) -> u32 {

@@ -39,7 +39,7 @@ pub use space::{SegmentUse, SpaceState};
 use crate::device::{DeviceError, Slot, Token};
 use crate::segment::SegmentKind;
 use crate::superblock::{CheckpointRef, Superblock};
-use crate::types::{Lsn, Position, SegmentId};
+use crate::types::{GroupId, LogIndex, Lsn, Position, SegmentId, Term};
 use append::Lane;
 use space::{Segment, Spare, Waiting};
 use std::collections::{BTreeMap, VecDeque};
@@ -49,12 +49,66 @@ use tail::{BlockPool, Tail};
 /// Where a record went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// Its place in the order of its lane.
+    /// Its place in the order in which its lane's records were appended.
+    pub lsn: Lsn,
+    /// Where it lies, unless that is only known when its write is closed: a write has one group's
+    /// frame behind the other's.
+    pub position: Option<Position>,
+    /// Bytes that it takes, with padding: what live-byte counts and reads are given.
+    pub len: u32,
+}
+
+/// Where a record of the cold lane went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its place in the order of the cold lane.
     pub lsn: Lsn,
     /// Where it lies.
     pub position: Position,
-    /// Bytes that it takes, with padding: what live-byte counts and reads are given.
+    /// Bytes that it takes, with padding.
     pub len: u32,
+}
+
+/// The place of an entry in its group's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The term in which it is sealed.
+    pub term: Term,
+    /// Its index.
+    pub index: LogIndex,
+    /// What is committed of the group.
+    pub commit: LogIndex,
+}
+
+/// Gives out the places of entries, when their write is handed to the device.
+pub trait Stamper {
+    /// The next entry of this group is sealed.
+    fn stamp(&mut self, group: GroupId) -> Stamp;
+}
+
+impl<F: FnMut(GroupId) -> Stamp> Stamper for F {
+    fn stamp(&mut self, group: GroupId) -> Stamp {
+        self(group)
+    }
+}
+
+/// An entry whose write was handed to the device. Its records follow one another from `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedEntry {
+    /// Its group.
+    pub group: GroupId,
+    /// Its term.
+    pub term: Term,
+    /// Its index.
+    pub index: LogIndex,
+    /// The number of its write.
+    pub write: u64,
+    /// Its first record.
+    pub position: Position,
+    /// Bytes of its records.
+    pub length: u32,
+    /// How many.
+    pub records: u32,
 }
 
 /// Why a record was not appended. Nothing has changed.
@@ -159,6 +213,10 @@ pub struct Log {
     flush: flush::FlushRounds,
     superblock: checkpoint::SuperblockWriter,
     reads: read::Reads,
+    /// Entries handed out and not taken by `take_sealed`.
+    sealed: Vec<SealedEntry>,
+    /// The blocks of writes from this number on stay in memory.
+    needed_from: u64,
     /// When `tick` was last told.
     now: i64,
 }
@@ -235,6 +293,8 @@ impl Log {
             flush: flush::FlushRounds::default(),
             superblock: checkpoint::SuperblockWriter::new(start.superblock),
             reads: read::Reads::new(&options),
+            sealed: Vec::new(),
+            needed_from: u64::MAX,
             now: 0,
             tail_max: options.tail_bytes,
             options,
@@ -277,6 +337,31 @@ impl Log {
             SyncPolicy::Always => self.hot.durable,
             SyncPolicy::Interval(_) => self.hot.written,
         }
+    }
+
+    /// The number of the last write whose entries may be acknowledged.
+    pub fn acknowledgeable_write(&self) -> u64 {
+        match self.options.sync {
+            SyncPolicy::Always => self.hot.durable_number,
+            SyncPolicy::Interval(_) => self.hot.written_number,
+        }
+    }
+
+    /// Takes the entries that were handed out, in the order of their writes.
+    pub fn take_sealed(&mut self) -> std::vec::Drain<'_, SealedEntry> {
+        self.sealed.drain(..)
+    }
+
+    /// The records of an entry that is not applied yet: in memory while `need_writes_from` says so.
+    pub fn entry_bytes(&self, entry: &SealedEntry) -> Option<&[u8]> {
+        let found = self.tails.iter().find_map(|t| t.find(entry.position));
+        found.and_then(|bytes| bytes.get(..entry.length as usize))
+    }
+
+    /// The blocks of writes from this number on are kept in memory: they hold entries that are not
+    /// applied.
+    pub fn need_writes_from(&mut self, number: u64) {
+        self.needed_from = number;
     }
 
     /// The last record appended to the cold lane, which counts on its own.

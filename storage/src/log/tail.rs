@@ -19,6 +19,8 @@ pub(super) struct Block {
     pub pending: u32,
     /// Number of its first write: its age.
     pub number: u64,
+    /// Number of its last write so far.
+    pub last: u64,
     /// More will be appended to it.
     pub current: bool,
 }
@@ -63,9 +65,11 @@ impl Tail {
         self.blocks.len()
     }
 
-    /// The oldest block's age, if it may go.
-    pub fn evictable(&self) -> Option<u64> {
-        self.blocks.front().filter(|b| b.pending == 0 && !b.current).map(|b| b.number)
+    /// The oldest block's age, if it may go: nothing of it is under way, and none of its writes is
+    /// `needed` (their number or later).
+    pub fn evictable(&self, needed: u64) -> Option<u64> {
+        let free = |b: &&Block| b.pending == 0 && !b.current && b.last < needed;
+        self.blocks.front().filter(free).map(|b| b.number)
     }
 
     pub fn evict(&mut self) -> Option<Block> {

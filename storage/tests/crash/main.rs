@@ -2,6 +2,7 @@
 //! random order, stopped anywhere, and recovered. What was reported durable is there, once and in
 //! order; what was cut off never comes back; what rots is reported.
 
+mod groups;
 mod rot;
 mod space;
 mod world;

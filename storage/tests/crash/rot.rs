@@ -1,6 +1,6 @@
 //! What rots below a durable mark is reported, and nothing else is lost with it.
 
-use crate::world::{World, check};
+use crate::world::{World, check, stamper};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{Blocking, File};
 use corelane_storage::envelope::Envelope;
@@ -26,7 +26,7 @@ fn filled(seed: u64) -> World {
         for _ in 0..10 + world.rng.below(30) {
             world.append_some();
             let mut ops = Vec::new();
-            world.log.seal(&mut ops);
+            world.log.seal(&mut ops, &mut { stamper });
             world.complete_one(&mut ops);
             world.submit(ops);
         }
@@ -37,7 +37,7 @@ fn filled(seed: u64) -> World {
     for _ in 0..20 {
         world.append_some();
         let mut ops = Vec::new();
-        world.log.seal(&mut ops);
+        world.log.seal(&mut ops, &mut { stamper });
         world.submit(ops);
         world.settle();
     }

@@ -1,6 +1,6 @@
 //! A full disk, and the flush pipeline's limits.
 
-use crate::world::World;
+use crate::world::{World, stamper};
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::device::{Blocking, File, Op};
 use corelane_storage::log::{AppendError, LogOptions, SpaceState, SyncPolicy};
@@ -17,7 +17,7 @@ fn world(seed: u64, capacity_bytes: u64, change: impl Fn(&mut LogOptions)) -> Wo
 fn turn(world: &mut World) {
     let mut ops = Vec::new();
     world.log.tick(world.now, &mut ops);
-    world.log.seal(&mut ops);
+    world.log.seal(&mut ops, &mut { stamper });
     world.submit(ops);
     let mut ops = Vec::new();
     world.complete_one(&mut ops);
@@ -113,7 +113,7 @@ fn next_write(world: &mut World) -> Option<Op> {
     for _ in 0..20 {
         let mut ops = Vec::new();
         world.log.tick(world.now, &mut ops);
-        world.log.seal(&mut ops);
+        world.log.seal(&mut ops, &mut { stamper });
         let mut write = None;
         for op in ops {
             match op {
@@ -188,7 +188,7 @@ fn small_writes_keep_their_distance_and_large_ones_do_not() {
     let seal = |world: &mut World| {
         let mut ops = Vec::new();
         world.log.tick(world.now, &mut ops);
-        world.log.seal(&mut ops);
+        world.log.seal(&mut ops, &mut { stamper });
         ops
     };
     assert!(seal(&mut world).is_empty());
@@ -214,7 +214,7 @@ fn writes_in_flight_and_memory_are_bounded() {
     for _ in 0..10_000 {
         let done = world.append(2_000, false);
         let mut ops = Vec::new();
-        world.log.seal(&mut ops);
+        world.log.seal(&mut ops, &mut { stamper });
         for op in ops {
             if matches!(op, Op::Write { .. }) {
                 writes += 1;
@@ -252,7 +252,7 @@ fn under_an_interval_what_is_written_may_be_acknowledged_and_flushes_are_rare() 
         world.now += 100_000;
         let mut ops = Vec::new();
         world.log.tick(world.now, &mut ops);
-        world.log.seal(&mut ops);
+        world.log.seal(&mut ops, &mut { stamper });
         for op in &ops {
             let flush = matches!(op, Op::Flush { .. });
             flushes += flush as u32;

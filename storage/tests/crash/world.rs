@@ -4,7 +4,7 @@ use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{Blocking, DeviceError, File, Fill, Op, Slot};
 use corelane_storage::log::{
     AppendError, Commit, Log, LogOptions, Progress, Read, ReadError, ReadHint, Scan, ScanStep,
-    SpaceState, SyncPolicy,
+    SpaceState, Stamp, SyncPolicy,
 };
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn, RecordView};
 use corelane_storage::recovery::{Recovery, Replayed, open};
@@ -39,6 +39,8 @@ struct Begun {
     id: u64,
     /// Entries that it holds.
     entries: usize,
+    /// Its root.
+    root: Option<Entry>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,6 +115,11 @@ impl Blocking for Cut<'_> {
     fn free_bytes(&mut self) -> Result<u64, DeviceError> {
         self.next()?.free_bytes()
     }
+}
+
+/// The log under test is of one group, and what index its entries have does not matter.
+pub fn stamper(_: GroupId) -> Stamp {
+    Stamp { term: Term(1), index: LogIndex(1), commit: LogIndex(0) }
 }
 
 pub fn content(id: u64, size: u64) -> Vec<u8> {
@@ -192,7 +199,7 @@ impl World {
             durable: 0,
             next_id: 1,
             checkpoints: Vec::new(),
-            confirmed: Begun { id: 0, entries: 0 },
+            confirmed: Begun { id: 0, entries: 0, root: None },
             committing: false,
             moves: Vec::new(),
             scan: None,
@@ -224,7 +231,7 @@ impl World {
             let mut ops = Vec::new();
             match self.rng.below(16) {
                 0..4 => self.append_some(),
-                4..7 => self.log.seal(&mut ops),
+                4..7 => self.log.seal(&mut ops, &mut { stamper }),
                 7..10 => self.complete_one(&mut ops),
                 10 => {
                     self.now += self.rng.below(2_000_000) as i64;
@@ -272,17 +279,17 @@ impl World {
                 relocated: false,
             })
         };
-        let group = GroupId(self.rng.below(3));
-        let done = self.log.append(group, Term(1), LogIndex(id), &record)?;
-        let Position { segment, .. } = done.position;
+        let done = self.log.append(GroupId(2), &record)?;
+        let at = done.position.expect("one group's records lie where they are appended");
+        let Position { segment, .. } = at;
         assert_eq!(done.lsn.0 as usize, self.entries.len() - self.base + 1);
         self.log.add_live(segment, done.len);
-        let entry = Entry { id, size, at: done.position, len: done.len, dead: false };
+        let entry = Entry { id, size, at, len: done.len, dead: false };
         self.entries.push(entry);
         self.next_id += 1;
         self.tally.appended += 1;
-        check(&self.log.peek(done.position).expect("just appended"), &entry);
-        Ok(done.position)
+        check(&self.log.peek(at).expect("just appended"), &entry);
+        Ok(at)
     }
 
     pub fn complete_one(&mut self, ops: &mut Vec<Op>) {
@@ -290,7 +297,8 @@ impl World {
         self.now = self.now.max(time);
         while let Some(done) = self.disk.poll(self.now) {
             self.note(done.token.0);
-            match self.log.complete(done, ops) {
+            let mut stamps = stamper;
+            match self.log.complete(done, ops, &mut stamps) {
                 Ok(progress) => self.progressed(progress),
                 Err(_) => {
                     self.failed = true;
@@ -311,6 +319,9 @@ impl World {
         if let Some(id) = progress.checkpoint {
             let begun = *self.checkpoints.iter().find(|c| c.id == id).expect("was begun");
             assert!(id > self.confirmed.id);
+            if let Some(old) = self.confirmed.root {
+                self.log.mark_dead(old.at.segment, old.len);
+            }
             self.confirmed = begun;
             self.committing = false;
             self.tally.checkpoints += 1;
@@ -348,18 +359,22 @@ impl World {
             return;
         }
         let replay = self.log.replay_point(lsn).expect("recent");
-        let Ok(root) = self.append(40, true) else { return };
         let id = self.next_id;
-        let root_len = self.entries[self.entries.len() - 1].len;
+        let body = content(id, 40);
+        let record =
+            RecordIn::Meta(MetaIn { kind: 3, stream: 1, id, body: &body, relocated: false });
+        let Ok(done) = self.log.append_cold(&record, None) else { return };
+        self.next_id += 1;
+        let root = Entry { id, size: 40, at: done.position, len: done.len, dead: false };
         let durable = self.log.cold_durable();
         for moved in self.moves.iter_mut().filter(|m| m.lsn <= durable) {
             moved.checkpoint.get_or_insert(id);
         }
-        self.checkpoints.push(Begun { id, entries });
+        self.checkpoints.push(Begun { id, entries, root: Some(root) });
         self.committing = true;
-        let checkpoint = CheckpointRef { id, root, root_len };
-        let root_lsn = self.log.appended();
-        self.log.commit_checkpoint(Commit { checkpoint, root_lsn, replay }, ops);
+        let checkpoint = CheckpointRef { id, root: root.at, root_len: root.len };
+        let commit = Commit { checkpoint, root_lsn: done.lsn, applied: lsn, replay };
+        self.log.commit_checkpoint(commit, ops);
     }
 
     /// Entries that the durable checkpoint holds may die (a deletion is not modelled otherwise).
@@ -403,7 +418,8 @@ impl World {
                         }
                         RecordIn::Meta(m) => RecordIn::Meta(MetaIn { relocated: true, ..m }),
                     };
-                    let Ok(done) = self.log.append_cold(&copied, self.entries[index].len) else {
+                    let Ok(done) = self.log.append_cold(&copied, Some(self.entries[index].len))
+                    else {
                         return;
                     };
                     let to = done.position;
@@ -457,7 +473,7 @@ impl World {
         for _ in 0..10_000 {
             let mut ops = Vec::new();
             self.log.tick(self.now, &mut ops);
-            self.log.seal(&mut ops);
+            self.log.seal(&mut ops, &mut { stamper });
             self.complete_one(&mut ops);
             self.submit(ops);
             if self.log.is_idle() && self.disk.in_flight() == 0 {
@@ -538,8 +554,7 @@ impl World {
         }
         if let Some(checkpoint) = checkpoint {
             let root = recovery.read(&mut self.disk, checkpoint.root, checkpoint.root_len);
-            let entry = self.entries.iter().find(|e| e.at == checkpoint.root);
-            check(&root.expect("the root is readable"), entry.expect("is an entry"));
+            check(&root.expect("the root is readable"), &self.confirmed.root.expect("its root"));
         }
         let start = self.confirmed.entries;
         let mut at = start;
@@ -573,6 +588,9 @@ impl World {
         let held = self.confirmed.entries.min(at);
         for entry in self.entries[..held].iter().filter(|e| !e.dead) {
             *live.entry(entry.at.segment).or_default() += entry.len as u64;
+        }
+        if let Some(root) = self.confirmed.root {
+            *live.entry(root.at.segment).or_default() += root.len as u64;
         }
         for (segment, bytes) in live {
             self.log.restore_live(segment, bytes);

@@ -1,73 +1,64 @@
 //! Groups: sets of replicas with one consensus log.
 //!
-//! Purpose: the facade behind which a stream's records become committed. A group of one replica
-//! commits what its own log has made durable; groups of several will run consensus behind the same
-//! calls. It must not know connections, streams or the device. One value per group and replica; it
-//! lives in the shard that hosts the replica.
+//! Purpose: the facade behind which entries become committed. A group of one replica commits what
+//! its own log has persisted; groups of several will run consensus behind the same calls. It must
+//! not know connections, streams or the device. One value per group and replica; it lives in the
+//! shard that hosts the replica.
 //!
-//! Invariants: indices are handed out without gaps; `committed` never falls and never passes
-//! `persisted`.
+//! Invariants: indices are given to entries without gaps, when they are sealed; `committed` never
+//! falls and never passes what was persisted.
 
-use crate::types::{GroupId, LogIndex, Lsn, Term};
+use corelane_storage::log::Stamp;
 
-/// The group of a shard's catalogue records (shard 0 only).
+use crate::types::{GroupId, LogIndex, Term};
+
+/// The group of the catalogue (shard 0 only).
 pub const META_GROUP: GroupId = GroupId(1);
-/// The group of the single-replica file streams of a shard.
+/// The group of a shard's single-replica file streams.
 pub const FILE_GROUP: GroupId = GroupId(2);
+/// The group of a shard's single-replica memory streams. Nothing of it is on disk.
+pub const MEMORY_GROUP: GroupId = GroupId(3);
 
 /// One replica of a group; here always the only one.
 #[derive(Debug)]
 pub struct Group {
     id: GroupId,
     term: Term,
-    next_index: LogIndex,
-    committed: Lsn,
-}
-
-/// What a proposal is tagged with in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposal {
-    /// The group.
-    pub group: GroupId,
-    /// The term it was proposed in.
-    pub term: Term,
-    /// Its place in the group's log.
-    pub index: LogIndex,
+    last: LogIndex,
+    committed: LogIndex,
 }
 
 impl Group {
-    /// A group of one replica whose log goes on at `next_index`.
-    pub fn single(id: GroupId, term: Term, next_index: LogIndex) -> Self {
-        Group { id, term, next_index, committed: Lsn(0) }
+    /// A group of one replica whose last entry is `last`; it is committed.
+    pub fn single(id: GroupId, term: Term, last: LogIndex) -> Self {
+        Group { id, term, last, committed: last }
     }
 
-    /// The next place in the group's log, without taking it.
-    pub fn next(&self) -> Proposal {
-        Proposal { group: self.id, term: self.term, index: self.next_index }
+    /// Its id.
+    pub fn id(&self) -> GroupId {
+        self.id
     }
 
-    /// Takes the next place in the group's log.
-    pub fn propose(&mut self) -> Proposal {
-        let proposal = self.next();
-        self.next_index = LogIndex(proposal.index.0 + 1);
-        proposal
+    /// Seals the next entry: its place in the group's log.
+    pub fn seal(&mut self) -> Stamp {
+        self.last = LogIndex(self.last.0 + 1);
+        Stamp { term: self.term, index: self.last, commit: self.committed }
     }
 
-    /// The local log has made everything below `durable` durable.
-    pub fn persisted(&mut self, durable: Lsn) {
-        if durable > self.committed {
-            self.committed = durable;
-        }
+    /// The log has persisted the group's entries up to this one.
+    pub fn persisted(&mut self, index: LogIndex) {
+        debug_assert!(index <= self.last);
+        self.committed = self.committed.max(index);
     }
 
-    /// Everything below this is committed.
-    pub fn committed(&self) -> Lsn {
+    /// Entries up to this one may be applied.
+    pub fn committed(&self) -> LogIndex {
         self.committed
     }
 
-    /// Where the group's log goes on.
-    pub fn next_index(&self) -> LogIndex {
-        self.next_index
+    /// The last entry that was sealed.
+    pub fn last_index(&self) -> LogIndex {
+        self.last
     }
 
     /// The current term.
@@ -82,13 +73,18 @@ mod tests {
 
     #[test]
     fn a_single_replica_commits_what_it_persisted() {
-        let mut g = Group::single(FILE_GROUP, Term(1), LogIndex(7));
-        assert_eq!(g.propose().index, LogIndex(7));
-        assert_eq!(g.propose().index, LogIndex(8));
-        assert_eq!(g.committed(), Lsn(0));
-        g.persisted(Lsn(2));
-        g.persisted(Lsn(1));
-        assert_eq!(g.committed(), Lsn(2));
-        assert_eq!(g.next_index(), LogIndex(9));
+        let mut g = Group::single(FILE_GROUP, Term(1), LogIndex(6));
+        assert_eq!(g.committed(), LogIndex(6));
+        let stamp = |index, commit| Stamp {
+            term: Term(1),
+            index: LogIndex(index),
+            commit: LogIndex(commit),
+        };
+        assert_eq!(g.seal(), stamp(7, 6));
+        assert_eq!(g.seal(), stamp(8, 6));
+        g.persisted(LogIndex(7));
+        g.persisted(LogIndex(6));
+        assert_eq!(g.committed(), LogIndex(7));
+        assert_eq!(g.seal(), stamp(9, 7));
     }
 }

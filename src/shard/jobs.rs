@@ -1,5 +1,5 @@
 //! Long work in short steps: purges, removal by age, requests that look at much, counting for new
-//! consumers, burying removed streams, owed evictions.
+//! consumers, what is left of removed streams, limits to be enforced.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -47,6 +47,8 @@ pub struct Jobs {
     draining: Vec<Purge>,
     /// When the first message of a stream may have reached its age.
     ages: BTreeSet<(Timestamp, StreamId)>,
+    /// When to try again to enforce the limits of a stream.
+    enforce_at: BTreeSet<(Timestamp, StreamId)>,
 }
 
 /// One of them.
@@ -55,7 +57,7 @@ pub(super) enum Job {
     Count(Count),
     RemoveStream { slot: usize },
     Age { stream: StreamId },
-    Evict { stream: StreamId },
+    Enforce { stream: StreamId },
     Reply(Reply),
     Request(Box<Request>),
     Parked { stream: StreamId },
@@ -65,6 +67,11 @@ impl Jobs {
     /// Adds a job that can go on.
     pub(super) fn add(&mut self, job: Job) {
         self.ready.push_back(job);
+    }
+
+    /// Goes on enforcing limits at a time.
+    pub(super) fn enforce_later(&mut self, at: Timestamp, stream: StreamId) {
+        self.enforce_at.insert((at, stream));
     }
 
     /// Adds a job that waits for a read.
@@ -113,7 +120,8 @@ pub(super) enum Stepped {
 
 impl Shard {
     pub(super) fn jobs_deadline(&self) -> Option<Timestamp> {
-        self.jobs.ages.first().map(|(at, _)| *at)
+        let first = |set: &BTreeSet<(Timestamp, StreamId)>| set.first().map(|(at, _)| *at);
+        first(&self.jobs.ages).into_iter().chain(first(&self.jobs.enforce_at)).min()
     }
 
     pub(super) fn jobs_are_ready(&self) -> bool {
@@ -174,11 +182,6 @@ impl Shard {
         self.jobs.ready.push_back(Job::RemoveStream { slot });
     }
 
-    /// Goes on with what limits have to remove.
-    pub(super) fn start_eviction(&mut self, stream: StreamId) {
-        self.jobs.ready.push_back(Job::Evict { stream });
-    }
-
     /// Looks at the age of a stream's first message when it may be due.
     pub(super) fn watch_age(&mut self, slot: usize) {
         let cell = &mut self.streams[slot];
@@ -211,6 +214,10 @@ impl Shard {
                 self.streams[slot].age_due = None;
                 self.jobs.ready.push_back(Job::Age { stream });
             }
+        }
+        while self.jobs.enforce_at.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, stream)) = self.jobs.enforce_at.pop_first() else { break };
+            self.jobs.ready.push_back(Job::Enforce { stream });
         }
         let begun = self.tally.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
@@ -265,7 +272,7 @@ impl Shard {
             Job::Count(count) => self.step_count(now, count, out),
             Job::RemoveStream { slot } => self.step_stream_removal(slot, out),
             Job::Age { stream } => self.step_age(now, stream, out),
-            Job::Evict { stream } => self.step_eviction(stream, out),
+            Job::Enforce { stream } => self.step_enforcement(now, stream),
             Job::Parked { stream } => self.step_parked(now, stream),
             Job::Request(request) => {
                 self.run_request(now, *request, out);
@@ -335,19 +342,16 @@ impl Shard {
 
     /// Appends one record of a purge. False if there is no room for it, not even in the reserve.
     fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) -> bool {
-        let cell = &self.streams[slot];
-        let stream = cell.id;
-        if !cell.is_memory() {
-            let mut body = Vec::new();
-            PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
-            if self.append_meta(kind::PURGE, stream.0, 0, &body).is_err() {
-                return false;
-            }
+        let (stream, group) = (self.streams[slot].id, self.streams[slot].group());
+        let mut body = Vec::new();
+        PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
+        if self.append_meta(group, kind::PURGE, stream.0, 0, &body).is_err() {
+            return false;
         }
         purge.ahead += 1;
-        let lsn = self.log.appended();
         let filter = purge.filter.clone();
-        self.queue.push(lsn, Change::Purge { stream, from, to, filter, job: purge.id });
+        let change = Change::Purge { stream, from, to, filter, job: purge.id };
+        self.wait_for_appended(group, change);
         true
     }
 
@@ -582,14 +586,5 @@ impl Shard {
         let due = now.plus(AGE_AGAIN);
         cell.age_due = Some(due);
         self.jobs.ages.insert((due, cell.id));
-    }
-
-    fn step_eviction(&mut self, stream: StreamId, out: &mut impl ShardEffects) -> Stepped {
-        let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
-        match self.evict_step(slot, out) {
-            Ok(true) => Stepped::Finished,
-            Ok(false) => Stepped::Again(Job::Evict { stream }),
-            Err(read) => Stepped::Reading(read, Job::Evict { stream }),
-        }
     }
 }

@@ -31,16 +31,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelane_storage::device::{Done, Op};
-use corelane_storage::log::{Log, ReadId};
+use corelane_storage::envelope::LOCAL_GROUP;
+use corelane_storage::log::{AppendError, Log, ReadId};
+use corelane_storage::record::{MetaIn, RecordIn};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::interest::{Captured, Target, WatchId};
-use crate::replication::Group;
 use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use api::requests::Request;
 pub use apply::APPLY_ITEMS;
-use apply::pending::Queue;
+use apply::groups::{GroupName, Groups, Pipeline};
+use apply::pending::Change;
 pub use checkpoint::CheckpointOptions;
 pub use compaction::sort::SortOptions;
 pub use effects::{Outgoing, ShardEffects, StreamPlacement};
@@ -56,14 +58,11 @@ pub struct Shard {
     id: ShardId,
     options: ShardOptions,
     log: Log,
-    /// The group of the shard's single-replica file streams.
-    group: Group,
+    /// Entries on their way to being applied.
+    groups: Groups,
     streams: slab::Slab<ShardStream>,
     slots: HashMap<StreamId, usize, FixedState>,
     names: HashMap<Box<[u8]>, usize, FixedState>,
-    queue: Queue,
-    /// What memory streams wait for: the next step.
-    at_once: Queue,
     inbox: VecDeque<Request>,
     /// Requests that wait for a read.
     waiting: Vec<(ReadId, Request)>,
@@ -76,11 +75,11 @@ pub struct Shard {
     /// Credit to give back, by reactor and kind.
     credit: Vec<[u64; 2]>,
     scratch: Vec<u8>,
+    /// The subject of the message that is being applied.
+    subject: Vec<u8>,
     gone: Vec<corelane_storage::index::RemovedMessage>,
     /// Streams with something for their consumers.
     active: Vec<usize>,
-    /// Applying waits for this read.
-    blocked_apply: Option<ReadId>,
     ops: Vec<Op>,
     jobs: jobs::Jobs,
     /// Publishes that wait until something is looked up, by stream.
@@ -153,7 +152,7 @@ impl Shard {
 
     /// A device operation is over.
     pub fn disk_done(&mut self, done: Done) {
-        match self.log.complete(done, &mut self.ops) {
+        match self.log.complete(done, &mut self.ops, &mut self.groups) {
             Ok(progress) => {
                 if let Some(read) = progress.read {
                     self.reads_over.push(read);
@@ -178,7 +177,6 @@ impl Shard {
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
         self.run_decisions();
-        self.group.persisted(self.log.durable());
         self.apply(now, out);
         self.run_requests(now, out);
         if self.stopping.is_none() {
@@ -198,10 +196,7 @@ impl Shard {
             self.step_sort(now);
         }
         self.record_stop();
-        self.log.seal(&mut self.ops);
-        // What was asked for and needs no flush (memory streams, refusals) need not wait for the
-        // next turn.
-        self.apply(now, out);
+        self.log.seal(&mut self.ops, &mut self.groups);
     }
 
     /// Takes the device operations to start.
@@ -229,8 +224,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.inbox.is_empty()
             || self.consumer_changed && !self.held_back.is_empty()
-            || !self.at_once.is_empty()
-            || self.blocked_apply.is_none() && self.queue.is_due(self.log.acknowledgeable())
+            || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
@@ -249,21 +243,36 @@ impl Shard {
         }
     }
 
-    /// Appends a meta record of the shard's group.
+    /// Appends a record other than a message to a group.
     fn append_meta(
         &mut self,
+        group: GroupName,
         kind: u16,
         stream: u64,
         id: u64,
         body: &[u8],
-    ) -> Result<corelane_storage::log::Appended, corelane_storage::log::AppendError> {
-        use corelane_storage::record::{MetaIn, RecordIn};
-        let p = self.group.next();
+    ) -> Result<(), AppendError> {
         let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
-        let appended = self.log.append(p.group, p.term, p.index, &record)?;
-        self.group.propose();
+        let len = self.groups.append(group, &mut self.log, &record)?;
+        if group != GroupName::Memory {
+            self.checkpoint.appended += u64::from(len);
+        }
+        Ok(())
+    }
+
+    /// Appends a record that is of this log alone.
+    fn append_local(&mut self, kind: u16, id: u64) -> Result<(), AppendError> {
+        let record = MetaIn { kind, stream: 0, id, body: b"", relocated: false };
+        let appended = self.log.append(LOCAL_GROUP, &RecordIn::Meta(record))?;
         self.checkpoint.appended += u64::from(appended.len);
-        Ok(appended)
+        Ok(())
+    }
+
+    /// What follows once all that was appended to a group is applied.
+    fn wait_for_appended(&mut self, group: GroupName, change: Change) {
+        let pipeline = self.groups.get_mut(group);
+        let place = pipeline.appended();
+        pipeline.waiting.push(place, change);
     }
 
     /// The next number of the shard's own generator (SplitMix64).
@@ -300,7 +309,7 @@ impl Shard {
             // Without room for it, or for what consumers owe, the next start takes this for a
             // crash, which is safe.
             if self.dirty_consumers.is_empty() {
-                let _ = self.append_meta(records::kind::STOPPED, 0, 0, b"");
+                let _ = self.append_local(records::kind::STOPPED, 0);
             }
             self.log.request_flush();
             self.stopping = Some(true);
@@ -311,7 +320,7 @@ impl Shard {
     /// the log knows, and must not be taken for nothing after a crash.
     fn record_begin(&mut self) {
         let begun = records::BEGUN;
-        if self.stopped_clean && self.append_meta(records::kind::STOPPED, 0, begun, b"").is_ok() {
+        if self.stopped_clean && self.append_local(records::kind::STOPPED, begun).is_ok() {
             self.begun = self.log.appended();
             self.log.request_flush();
         }
@@ -320,8 +329,7 @@ impl Shard {
     /// True once a shard that was shut down has nothing under way any more.
     pub fn is_at_rest(&self) -> bool {
         self.stopping == Some(true)
-            && self.queue.is_empty()
-            && self.at_once.is_empty()
+            && self.groups.iter().all(Pipeline::is_idle)
             && self.log.durable() >= self.log.appended()
     }
 

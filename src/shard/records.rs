@@ -20,8 +20,11 @@
 //! | 14 | stream state | stream | 0 | see `checkpoint::codec` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
 //! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
+//! | 17 | enforce limits | stream | 0 | what `u8`; 0: counted subjects, 1: messages `u64`, 2: done |
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
+
+use crate::shard::apply::limits::Enforce;
 
 /// The id of a `STOPPED` record that says that the shard was started again.
 pub const BEGUN: u64 = 1;
@@ -45,6 +48,7 @@ pub mod kind {
     pub const STREAM_STATE: u16 = 14;
     pub const STREAM_CONFIG: u16 = 15;
     pub const STOPPED: u16 = 16;
+    pub const ENFORCE: u16 = 17;
 
     /// True for records that only checkpoints name.
     pub fn is_of_checkpoint(kind: u16) -> bool {
@@ -124,6 +128,44 @@ impl<'a> PurgeBody<'a> {
     }
 }
 
+/// Limits to be enforced.
+pub struct EnforceBody;
+
+impl EnforceBody {
+    /// Appends the body to `out`.
+    pub fn encode(what: &Enforce, out: &mut Vec<u8>) {
+        match what {
+            Enforce::Subjects(subjects) => {
+                out.push(0);
+                subjects.iter().for_each(|subject| put_counted(out, subject));
+            }
+            Enforce::Stream(messages) => {
+                out.push(1);
+                out.extend_from_slice(&messages.to_le_bytes());
+            }
+            Enforce::Done => out.push(2),
+        }
+    }
+
+    /// Reads a body.
+    pub fn decode(body: &[u8]) -> Option<Enforce> {
+        let mut f = Fields(body);
+        let what = match f.u8()? {
+            0 => {
+                let mut subjects = Vec::new();
+                while !f.0.is_empty() {
+                    subjects.push(f.counted()?.into());
+                }
+                Enforce::Subjects(subjects)
+            }
+            1 => Enforce::Stream(f.u64()?),
+            2 => Enforce::Done,
+            _ => return None,
+        };
+        f.0.is_empty().then_some(what)
+    }
+}
+
 /// The configuration of a stream or a consumer, with the time it was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigBody<'a> {
@@ -166,6 +208,19 @@ mod tests {
         let back = PurgeBody::decode(&out).unwrap();
         assert_eq!((back.from, back.to, back.filter), (1, 0x0203, &b"a.*"[..]));
         assert!(PurgeBody::decode(&out[..15]).is_none());
+
+        let names = [b"a"[..].into(), b"bc"[..].into()].to_vec();
+        for (what, bytes) in [
+            (Enforce::Subjects(names), &b"\0\x01\0\0\0a\x02\0\0\0bc"[..]),
+            (Enforce::Stream(0x0102), b"\x01\x02\x01\0\0\0\0\0\0"),
+            (Enforce::Done, b"\x02"),
+        ] {
+            let mut out = Vec::new();
+            EnforceBody::encode(&what, &mut out);
+            assert_eq!(out, bytes);
+            assert_eq!(EnforceBody::decode(bytes), Some(what));
+            assert_eq!(EnforceBody::decode(&[bytes, b"x"].concat()), None);
+        }
 
         let mut out = Vec::new();
         ConfigBody { created: 5, start: b"xy", json: b"{}" }.encode(&mut out);

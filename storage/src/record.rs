@@ -139,6 +139,16 @@ impl RecordIn<'_> {
         matches!(self, RecordIn::Message(_))
     }
 
+    /// Appends the record, padded, to `out`: for entries that are kept in memory alone. False if it
+    /// cannot be encoded.
+    pub fn append_to(&self, out: &mut Vec<u8>) -> bool {
+        let Ok(length) = u32::try_from(self.length()) else { return false };
+        let at = out.len();
+        out.resize(at + padded(length as usize), 0);
+        self.encode(length as usize, &mut out[at..]);
+        true
+    }
+
     /// Writes the record into `out`, which has exactly `padded(length())` bytes. Returns the
     /// checksum.
     #[inline]

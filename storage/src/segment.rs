@@ -13,7 +13,7 @@
 //!  12  4  shard
 //!  16 16  store          the store's id
 //!  32  4  segment
-//!  36  1  kind           1 hot, 2 cold, 3 own (one record larger than a block)
+//!  36  1  kind           1 hot, 2 cold, 3 own (one record larger than a block), 4 cold own
 //!  37  3  zero
 //!  40  4  generation
 //!  44  4  block bytes
@@ -44,10 +44,24 @@ const CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 8;
 pub enum SegmentKind {
     /// Entries in the order of their writes; replayed.
     Hot,
-    /// Relocated records: state, not replayed.
+    /// Relocated records and checkpoints: state, not replayed.
     Cold,
     /// One entry that is larger than a block; replayed in the order of its write.
     Own,
+    /// One record of state that is larger than a block.
+    ColdOwn,
+}
+
+impl SegmentKind {
+    /// Whether it holds one record that is larger than a block.
+    pub fn is_own(self) -> bool {
+        matches!(self, SegmentKind::Own | SegmentKind::ColdOwn)
+    }
+
+    /// Whether it holds state, which is not replayed.
+    pub fn is_cold(self) -> bool {
+        matches!(self, SegmentKind::Cold | SegmentKind::ColdOwn)
+    }
 }
 
 /// The header.
@@ -100,6 +114,7 @@ impl SegmentHeader {
             SegmentKind::Hot => 1,
             SegmentKind::Cold => 2,
             SegmentKind::Own => 3,
+            SegmentKind::ColdOwn => 4,
         };
         put_u32(out, 40, self.generation);
         put_u32(out, 44, self.block_bytes);
@@ -130,6 +145,7 @@ impl SegmentHeader {
                 1 => SegmentKind::Hot,
                 2 => SegmentKind::Cold,
                 3 => SegmentKind::Own,
+                4 => SegmentKind::ColdOwn,
                 _ => return None,
             },
             generation: get_u32(b, 40),

@@ -146,21 +146,20 @@ impl Shard {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
         let cell = &self.streams[slot];
-        let (stream, memory) = (cell.id, cell.is_memory());
+        let (stream, memory, group) = (cell.id, cell.is_memory(), cell.group());
         let start = start.to_delta();
         if !memory && !config.mem_storage {
             let mut body = Vec::new();
             let json = to_json(&stored_config(&name, &config));
             ConfigBody { created: now.0, start: &start, json: &json }.encode(&mut body);
-            if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
+            if self.append_meta(group, kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 return self.refuse_consumer(requester, out);
             }
         }
         self.streams[slot].consumers.in_flight.push(name.clone().into());
         let consumer = Box::new(NewConsumer { id, name, config, created: now, start });
-        let lsn = self.log.appended();
-        self.queue
-            .push(lsn, Change::CreateConsumer { stream, consumer, requester: requester.clone() });
+        let requester = requester.clone();
+        self.wait_for_appended(group, Change::CreateConsumer { stream, consumer, requester });
     }
 
     /// Where a new consumer begins.
@@ -303,21 +302,23 @@ impl Shard {
         let cell = &self.streams[slot];
         let Some(at) = cell.consumers.find(name) else { return };
         let (stream, c) = (cell.id, &cell.consumers.slab[at]);
-        let (id, created) = (c.id, c.created);
+        let (id, created, group) = (c.id, c.created, cell.group());
         if !cell.is_memory() && !config.mem_storage {
             let mut body = Vec::new();
             let json = to_json(&stored_config(name, &config));
             ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
-            if self.append_meta(kind::CONSUMER, stream.0, id.0, &body).is_err() {
+            if self.append_meta(group, kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 let error = kinds::INSUFFICIENT_RESOURCES.error();
                 self.refuse_request(&r.requester(), ResponseType::ConsumerCreate, &error, out);
                 return;
             }
         }
         self.streams[slot].consumers.in_flight.push(name.into());
-        let lsn = self.log.appended();
         let requester = r.requester();
-        self.queue.push(lsn, Change::UpdateConsumer { stream, consumer: id, config, requester });
+        self.wait_for_appended(
+            group,
+            Change::UpdateConsumer { stream, consumer: id, config, requester },
+        );
     }
 
     pub(in crate::shard) fn consumer_updated(
@@ -576,8 +577,10 @@ impl Shard {
             self.expired.push((stream, consumer));
             return;
         }
+        let group = cell.group();
         let recorded = !cell.is_memory() && !cell.consumers.slab[at].config.mem_storage;
-        if recorded && self.append_meta(kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
+        if recorded
+            && self.append_meta(group, kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
         {
             match requester {
                 Some(requester) => {
@@ -590,8 +593,7 @@ impl Shard {
             return;
         }
         self.streams[slot].consumers.in_flight.push(name);
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Change::DeleteConsumer { stream, consumer, requester });
+        self.wait_for_appended(group, Change::DeleteConsumer { stream, consumer, requester });
     }
 
     pub(in crate::shard) fn consumer_deleted(

@@ -84,11 +84,6 @@ impl Shard {
                     self.stream_is_gone(Some(&requester), ResponseType::StreamUpdate, out);
                     return Answered::Done;
                 };
-                match self.evict_step(slot, out) {
-                    Ok(true) => {}
-                    Ok(false) => return Answered::More(Reply::Updated(stream, requester)),
-                    Err(read) => return Answered::Reading(read, Reply::Updated(stream, requester)),
-                }
                 let info = match self.created_info(now, slot) {
                     Ok(info) => info,
                     Err(wait) => return waits(wait, Reply::Updated(stream, requester)),

@@ -13,6 +13,7 @@ use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
 use crate::shard::Shard;
 use crate::shard::api::search::Walk;
+use crate::shard::apply::groups::GROUPS;
 use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
@@ -108,13 +109,17 @@ impl Shard {
     }
 
     pub(in crate::shard) fn behind_appended(&mut self, request: Request) {
-        if self.queue.is_empty() && self.at_once.is_empty() {
-            self.inbox.push_back(request);
-        } else if self.queue.is_empty() {
-            self.at_once.push(Default::default(), Change::Request(Box::new(request)));
-        } else {
-            let lsn = self.log.appended();
-            self.queue.push(lsn, Change::Request(Box::new(request)));
+        let stream = match request.target {
+            Target::Api { stream, .. } => stream.and_then(|id| self.slots.get(&id)),
+            _ => None,
+        };
+        let waits_for = match stream {
+            Some(&slot) => Some(self.streams[slot].group()),
+            None => GROUPS.into_iter().find(|&group| !self.groups.get(group).is_idle()),
+        };
+        match waits_for.filter(|&group| !self.groups.get(group).is_idle()) {
+            Some(group) => self.wait_for_appended(group, Change::Request(Box::new(request))),
+            None => self.inbox.push_back(request),
         }
     }
 
@@ -175,11 +180,7 @@ impl Shard {
             self.reads_over.push(crate::shard::streams::read::ANY_READ);
         }
         for read in std::mem::take(&mut self.reads_over) {
-            if self.blocked_apply == Some(read)
-                || self.blocked_apply == Some(crate::shard::streams::read::ANY_READ)
-            {
-                self.blocked_apply = None;
-            }
+            self.groups.read_is_over(read, crate::shard::streams::read::ANY_READ);
             let mut i = 0;
             while i < self.waiting.len() {
                 if self.waiting[i].0 == read

@@ -366,15 +366,15 @@ impl Shard {
         match checked {
             Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(seq) => {
-                let (stream, memory) = (cell.id, cell.is_memory());
-                if !memory && self.append_meta(kind::DELETE, stream.0, seq, b"").is_err() {
+                let (stream, group) = (cell.id, cell.group());
+                if self.append_meta(group, kind::DELETE, stream.0, seq, b"").is_err() {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
                     self.refuse_request(&r.requester(), kind, &error, out);
                     return Ok(());
                 }
-                let lsn = self.log.appended();
-                self.queue
-                    .push(lsn, Change::DeleteMessage { stream, seq, requester: r.requester() });
+                let requester = r.requester();
+                let change = Change::DeleteMessage { stream, seq, requester };
+                self.wait_for_appended(group, change);
             }
         }
         Ok(())
@@ -543,6 +543,7 @@ impl Shard {
         let name = cell.config.name.clone();
         self.names.remove(name.as_bytes());
         self.delete_all_consumers(slot, out);
+        self.drop_enforcement(slot, out);
         let cell = &mut self.streams[slot];
         if let Some(due) = cell.age_due.take() {
             let id = cell.id;

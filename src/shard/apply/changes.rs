@@ -91,6 +91,8 @@ impl Shard {
             Change::DeleteMessage { stream, seq, requester } => {
                 return self.message_deleted(stream, seq, requester, out);
             }
+            // Begun where the record was applied.
+            Change::Enforce { .. } => {}
             Change::Purge { stream, from, to, filter, job } => {
                 return self.purged(stream, from, to, filter, job, out);
             }
@@ -159,9 +161,11 @@ impl Shard {
         let Some(&slot) = self.slots.get(&id) else { return };
         self.before_update(slot);
         self.streams[slot].update(config);
-        self.enforce_limits(slot);
         self.look_at_age(id);
         self.place(id, true, out);
+        if self.streams[slot].enforcing {
+            return self.start_enforcement(slot, requester);
+        }
         if let Some(requester) = requester {
             self.reply(now, Reply::Updated(id, requester), out);
         }

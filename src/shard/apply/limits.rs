@@ -1,13 +1,19 @@
-//! Limits that remove messages: at once where little is to be removed, in steps of a job where it
-//! is more, as after an update that lowers a limit.
+//! Limits that remove messages.
+//!
+//! Removal by count and size follows from what is applied: it is complete before the next record of
+//! the group is applied, so that every replica and every replay removes the same. Where a page of
+//! the index is missing, or much is to be removed, the group's applying pauses and goes on step by
+//! step. Limits that an update lowers are enforced by records (`streams::enforce`).
 
-use corelane_storage::index::{PageKey, Removed, Resolved, SubjectCursor, SubjectId};
+use corelane_storage::index::{PageKey, Removed, Resolved, SubjectId};
 
+use super::groups::GroupName;
 use crate::shard::Shard;
 use crate::shard::effects::ShardEffects;
 use crate::shard::streams::read::Fetched;
 use crate::shard::streams::stream::subject_count;
 use crate::stream::retention::Evict;
+use crate::types::{StreamId, Timestamp};
 
 /// Index entries that one step visits.
 const STEP_VISITS: u32 = 2_000;
@@ -16,15 +22,38 @@ const STORE_VISITS: u32 = 1_000;
 /// What the removal of a message counts for.
 const REMOVAL_VISITS: u32 = 4;
 
-/// What limits still have to look at in one stream.
-#[derive(Default)]
-pub struct Eviction {
-    /// Where the walk over all subjects goes on.
-    walk: Option<SubjectCursor>,
-    /// Subjects that may hold too much.
-    over: Vec<SubjectId>,
-    /// A job is on its way.
-    queued: bool,
+/// What a record says about limits that are to be enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enforce {
+    /// These subjects hold more than they may.
+    Subjects(Vec<Box<[u8]>>),
+    /// The stream holds more than it may: at most so many messages leave.
+    Stream(u64),
+    /// All is within the limits.
+    Done,
+}
+
+/// What the record that was applied last leaves to be done.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// A message of this subject was stored in this slot.
+    Limits {
+        /// The stream's slot.
+        slot: usize,
+        /// The subject.
+        subject: SubjectId,
+    },
+    /// Limits are to be enforced in this slot.
+    Enforce {
+        /// The stream's slot.
+        slot: usize,
+        /// The stream.
+        stream: StreamId,
+        /// Subjects to look at, the next last.
+        subjects: Vec<SubjectId>,
+        /// Messages that may leave for the limits of the stream.
+        most: u64,
+    },
 }
 
 /// How far an eviction came.
@@ -39,103 +68,103 @@ pub enum Evicted {
 
 impl Shard {
     /// Evicts what the limits no longer allow, after a message of `subject` was applied.
-    pub(in crate::shard) fn evict_after(&mut self, slot: usize, subject: SubjectId) {
-        let cell = &mut self.streams[slot];
-        let over = cell.retention.limits_subjects()
-            && cell.retention.of_subject(subject_count(&cell.index, subject)) > 0;
-        if cell.eviction.queued {
-            cell.eviction.over.extend(over.then_some(subject));
-            return;
-        }
+    pub(super) fn evict_after(&mut self, slot: usize, subject: SubjectId) -> Evicted {
         let mut budget = STORE_VISITS;
-        if over && !matches!(self.evict_of_subject(slot, subject, &mut budget), Evicted::Done) {
-            self.streams[slot].eviction.over.push(subject);
-            return self.owe_eviction(slot);
-        }
-        if !matches!(self.evict_by_limits(slot, &mut budget), Evicted::Done) {
-            self.owe_eviction(slot);
-        }
+        self.evict_stored(slot, subject, &mut budget)
     }
 
-    /// The limits have changed: evicts some at once, the rest as a job.
-    pub(in crate::shard) fn enforce_limits(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        if !cell.retention.is_limited() {
-            return;
-        }
-        if cell.retention.limits_subjects() {
-            cell.eviction.walk = Some(SubjectCursor::new());
-        }
-        if !matches!(self.evict_some(slot), Evicted::Done) {
-            self.owe_eviction(slot);
-        }
-    }
-
-    fn owe_eviction(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        if !std::mem::replace(&mut cell.eviction.queued, true) {
-            let stream = cell.id;
-            self.start_eviction(stream);
-        }
-    }
-
-    /// One step of what is left to be evicted.
-    pub(in crate::shard) fn evict_some(&mut self, slot: usize) -> Evicted {
-        self.before_change(slot);
-        let mut budget = STEP_VISITS;
-        loop {
-            while let Some(&subject) = self.streams[slot].eviction.over.last() {
-                match self.evict_of_subject(slot, subject, &mut budget) {
-                    Evicted::Done => self.streams[slot].eviction.over.pop(),
-                    more => return more,
-                };
-            }
-            let cell = &mut self.streams[slot];
-            let Some(mut cursor) = cell.eviction.walk.take() else { break };
-            if budget == 0 {
-                cell.eviction.walk = Some(cursor);
-                return Evicted::Budget;
-            }
-            let (retention, over) = (&cell.retention, &mut cell.eviction.over);
-            let subjects = cell.index.subjects();
-            let done = subjects.for_each_match(b">", &mut cursor, &mut budget, |id, e| {
-                over.extend((retention.of_subject(e.count) > 0).then_some(id));
-            });
-            if !done {
-                cell.eviction.walk = Some(cursor);
+    fn evict_stored(&mut self, slot: usize, subject: SubjectId, budget: &mut u32) -> Evicted {
+        if self.streams[slot].retention.limits_subjects() {
+            match self.evict_of_subject(slot, subject, budget) {
+                Evicted::Done => {}
+                more => return more,
             }
         }
-        self.evict_by_limits(slot, &mut budget)
+        self.evict_by_limits(slot, &mut { u64::MAX }, budget)
     }
 
-    /// A step of the job; `Err` with the read that it waits for, `Ok(true)` once it is done.
-    pub(in crate::shard) fn evict_step(
+    /// A record that enforces limits was applied: what it says is done before the next.
+    pub(super) fn begin_enforce(&mut self, group: GroupName, stream: StreamId, what: Enforce) {
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let table = self.streams[slot].index.subjects();
+        let (subjects, most) = match what {
+            Enforce::Subjects(names) => {
+                (names.iter().filter_map(|name| table.lookup(name)).collect(), 0)
+            }
+            Enforce::Stream(most) => (Vec::new(), most),
+            Enforce::Done => {
+                self.before_change(slot);
+                self.streams[slot].enforcing = false;
+                (Vec::new(), 0)
+            }
+        };
+        let unfinished = Unfinished::Enforce { slot, stream, subjects, most };
+        self.groups.get_mut(group).unfinished = Some(unfinished);
+    }
+
+    /// Goes on with what the last record left to be done. True if applying goes on at once.
+    pub(super) fn finish_removals(
         &mut self,
-        slot: usize,
+        group: GroupName,
+        now: Timestamp,
         out: &mut impl ShardEffects,
-    ) -> Result<bool, corelane_storage::log::ReadId> {
-        match self.evict_some(slot) {
-            Evicted::Done => {}
-            Evicted::Budget => return Ok(false),
-            Evicted::NeedPage(key) => match self.fetch_page(slot, key) {
-                Fetched::Loaded => return Ok(false),
-                Fetched::Pending(read) => return Err(read),
-                Fetched::Failed(text) => {
-                    out.log(format!("limits cannot remove what they should: {text}"));
-                    self.streams[slot].eviction = Eviction::default();
-                    return Ok(true);
+    ) -> bool {
+        let Some(mut unfinished) = self.groups.get_mut(group).unfinished.take() else {
+            return true;
+        };
+        let mut budget = STEP_VISITS;
+        let slot = match unfinished {
+            Unfinished::Limits { slot, .. } | Unfinished::Enforce { slot, .. } => slot,
+        };
+        self.before_change(slot);
+        loop {
+            match self.step_removals(&mut unfinished, &mut budget) {
+                Evicted::Done => break,
+                Evicted::Budget => {
+                    self.groups.get_mut(group).unfinished = Some(unfinished);
+                    return false;
                 }
-            },
+                Evicted::NeedPage(key) => match self.fetch_page(slot, key) {
+                    Fetched::Loaded => {}
+                    Fetched::Pending(read) => {
+                        let pipeline = self.groups.get_mut(group);
+                        pipeline.unfinished = Some(unfinished);
+                        pipeline.blocked = Some(read);
+                        return false;
+                    }
+                    Fetched::Failed(text) => {
+                        out.log(format!("limits cannot remove what they should: {text}"));
+                        break;
+                    }
+                },
+            }
         }
-        self.streams[slot].eviction.queued = false;
-        Ok(true)
+        if let Unfinished::Enforce { stream, .. } = unfinished {
+            self.enforce_applied(now, stream, out);
+        }
+        true
     }
 
-    /// Removes first messages while there are too many.
-    fn evict_by_limits(&mut self, slot: usize, budget: &mut u32) -> Evicted {
+    fn step_removals(&mut self, unfinished: &mut Unfinished, budget: &mut u32) -> Evicted {
+        match unfinished {
+            Unfinished::Limits { slot, subject } => self.evict_stored(*slot, *subject, budget),
+            Unfinished::Enforce { slot, subjects, most, .. } => {
+                while let Some(&subject) = subjects.last() {
+                    match self.evict_of_subject(*slot, subject, budget) {
+                        Evicted::Done => subjects.pop(),
+                        more => return more,
+                    };
+                }
+                self.evict_by_limits(*slot, most, budget)
+            }
+        }
+    }
+
+    /// Removes first messages while there are too many, at most so many.
+    fn evict_by_limits(&mut self, slot: usize, most: &mut u64, budget: &mut u32) -> Evicted {
         loop {
             let cell = &mut self.streams[slot];
-            if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
+            if *most == 0 || cell.retention.by_limits(&cell.view()) == Evict::Nothing {
                 return Evicted::Done;
             }
             if *budget == 0 {
@@ -143,7 +172,10 @@ impl Shard {
             }
             *budget = budget.saturating_sub(REMOVAL_VISITS);
             match cell.index.remove_first() {
-                Removed::Done(gone) => self.removed(slot, &gone),
+                Removed::Done(gone) => {
+                    *most -= 1;
+                    self.removed(slot, &gone);
+                }
                 Removed::NotThere => return Evicted::Done,
                 Removed::NeedPage(key) => return Evicted::NeedPage(key),
             }

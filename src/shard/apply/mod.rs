@@ -1,18 +1,27 @@
-//! What became durable takes effect: index, limits, answers, consumers.
+//! Applying: what is committed takes effect, in the order of each group: index, limits, consumers,
+//! and the answers to those who waited for it.
 
 pub(in crate::shard) mod byte_queue;
 pub(in crate::shard) mod changes;
+pub(in crate::shard) mod groups;
 pub(in crate::shard) mod limits;
+mod memory_log;
 pub(in crate::shard) mod pending;
 
 use corelane_storage::index::RemovedMessage;
+use corelane_storage::record::RecordView;
 
-use crate::shard::apply::pending::{AnswerItem, Item, StoreItem};
+use crate::api::types::StorageType;
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::ShardMessage;
+use crate::shard::streams::memory::Message;
 use crate::shard::{NO_SEGMENT, Shard};
-use crate::types::{CreditKind, Origin, ReactorId, ShardId, Timestamp};
+use crate::stream::admission::stored_size;
+use crate::types::{CreditKind, Origin, Position, ReactorId, ShardId, StreamId, Timestamp};
+use groups::{GROUPS, GroupName, NextRecord, Place};
+use limits::{Evicted, Unfinished};
+use pending::{AnswerItem, Change, Item};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
 /// cut the acknowledgements of small messages into more sends than they need.
@@ -20,100 +29,196 @@ pub const APPLY_ITEMS: u32 = 16_384;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;
 
+/// A message that is being applied.
+struct AppliedMessage {
+    stream: StreamId,
+    seq: u64,
+    ts: Timestamp,
+    /// Bytes as streams count them.
+    size: u32,
+    position: Position,
+    place: Place,
+}
+
 impl Shard {
-    /// Applies what may be acknowledged, in order; what is more than a turn has time for, in the
-    /// next step.
+    /// Applies what is committed, group by group and in the order of each; what is more than a turn
+    /// has time for, in the next step.
     pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
-        let frontier = self.log.acknowledgeable();
-        for _ in 0..self.options.apply_items {
-            if self.blocked_apply.is_some() {
-                break;
-            }
-            let Some(item) = self.queue.front(frontier) else { break };
-            match item {
-                Item::Store(s) => {
-                    let s = *s;
-                    self.queue.pop();
-                    self.apply_store(&s, false, out);
-                }
-                Item::Answer(a) => {
-                    let a = *a;
-                    self.queue.pop();
-                    self.apply_answer(&a, false, out);
-                }
-                Item::Change(_) => {
-                    let Some(Item::Change(change)) = self.queue.pop() else { break };
-                    let before = self.tally.work;
-                    let rest = self.apply_change(now, *change, out);
-                    self.tally.note(Handler::Change, before);
-                    if let Some((rest, read)) = rest {
-                        self.queue.push_front(rest);
-                        self.blocked_apply = Some(read);
-                    }
-                }
-            }
+        self.groups.follow(&mut self.log);
+        let mut left = self.options.apply_items;
+        for group in GROUPS {
+            self.apply_group(group, &mut left, now, out);
         }
-        while let Some(item) = self.at_once.front(Default::default()) {
-            match item {
-                Item::Store(s) => {
-                    let s = *s;
-                    self.at_once.pop();
-                    self.apply_store(&s, true, out);
-                }
-                Item::Answer(a) => {
-                    let a = *a;
-                    self.at_once.pop();
-                    self.apply_answer(&a, true, out);
-                }
-                Item::Change(_) => {
-                    let Some(Item::Change(change)) = self.at_once.pop() else { break };
-                    let _ = self.apply_change(now, *change, out);
-                }
-            }
-        }
+        self.groups.keep_in_memory(&mut self.log);
         self.settle_live();
         self.return_credit(out);
     }
 
-    fn apply_store(&mut self, s: &StoreItem, at_once: bool, out: &mut impl ShardEffects) {
-        self.before_change(s.slot as usize);
-        let queue = if at_once { &mut self.at_once } else { &mut self.queue };
-        let len = (s.subject_len + s.reply_len) as usize;
-        let (subject, reply) = queue.bytes(len).split_at(s.subject_len as usize);
-        let cell = &mut self.streams[s.slot as usize];
-        let id = cell.index.append(s.seq, s.position, s.size, subject);
-        cell.last_time = Timestamp(s.ts);
-        let is_first = cell.index.messages() == 1;
-        if is_first {
-            cell.first_time = (s.seq, cell.last_time);
+    fn apply_group(
+        &mut self,
+        group: GroupName,
+        left: &mut u32,
+        now: Timestamp,
+        out: &mut impl ShardEffects,
+    ) {
+        while *left > 0 && self.groups.get(group).blocked.is_none() {
+            if self.groups.get(group).unfinished.is_some() {
+                if !self.finish_removals(group, now, out) {
+                    return;
+                }
+                continue;
+            }
+            *left -= 1;
+            let pipeline = self.groups.get_mut(group);
+            let applied = pipeline.applied();
+            match pipeline.waiting.front(applied) {
+                Some(Item::Answer(a)) => {
+                    let a = *a;
+                    pipeline.waiting.pop();
+                    self.apply_answer(group, &a, out);
+                }
+                Some(_) => {
+                    let Some(Item::Change(change)) = pipeline.waiting.pop() else { continue };
+                    self.apply_waiting(group, *change, now, out);
+                }
+                None => {
+                    let Some(next) = pipeline.next_record() else { return };
+                    if !self.apply_record(group, &next, out) {
+                        return;
+                    }
+                }
+            }
         }
-        cell.admission.commit(s.seq);
-        cell.consumers.appended(id, subject, s.seq);
-        if s.reply_len > 0 {
+    }
+
+    /// What waited for the record that was applied last.
+    fn apply_waiting(
+        &mut self,
+        group: GroupName,
+        change: Change,
+        now: Timestamp,
+        out: &mut impl ShardEffects,
+    ) {
+        let before = self.tally.work;
+        let rest = match change {
+            Change::Enforce { stream, what } => {
+                self.begin_enforce(group, stream, what);
+                None
+            }
+            change => self.apply_change(now, change, out),
+        };
+        self.tally.note(Handler::Change, before);
+        if let Some((rest, read)) = rest {
+            let pipeline = self.groups.get_mut(group);
+            pipeline.waiting.push_front(rest);
+            pipeline.blocked = Some(read);
+        }
+    }
+
+    /// Applies the next record of a group. False if it is not there, which ends the node.
+    fn apply_record(
+        &mut self,
+        group: GroupName,
+        next: &NextRecord,
+        out: &mut impl ShardEffects,
+    ) -> bool {
+        let pipeline = self.groups.get(group);
+        let bytes = pipeline.bytes(&self.log, next);
+        let Some(record) = bytes.and_then(|b| RecordView::decode(b).ok()) else {
+            let id = self.id.0;
+            self.failure = Some(format!("shard {id}: an entry is not in memory any more"));
+            return false;
+        };
+        let len = record.padded_len();
+        if let Some(m) = record.message() {
+            let (subject, headers) = (m.subject.len(), m.headers.len());
+            let (storage, kept) = match group {
+                GroupName::Memory => {
+                    let message = Message::new(m.ts, m.subject, m.headers, m.payload);
+                    (StorageType::Memory, Some(message))
+                }
+                _ => (StorageType::File, None),
+            };
+            let message = AppliedMessage {
+                stream: m.stream,
+                seq: m.seq,
+                ts: Timestamp(m.ts),
+                size: stored_size(storage, subject, headers, m.payload.len()) as u32,
+                position: if kept.is_some() { Position::default() } else { next.position },
+                place: next.place,
+            };
+            self.subject.clear();
+            self.subject.extend_from_slice(m.subject);
+            self.apply_message(group, &message, kept, out);
+        }
+        self.groups.get_mut(group).advance(next, len);
+        true
+    }
+
+    fn apply_message(
+        &mut self,
+        group: GroupName,
+        m: &AppliedMessage,
+        kept: Option<Message>,
+        out: &mut impl ShardEffects,
+    ) {
+        let waiting = &mut self.groups.get_mut(group).waiting;
+        let publisher = waiting.pop_store(m.place);
+        let slot = match publisher {
+            Some(item) => Some(item.slot as usize),
+            None => self.slots.get(&m.stream).copied(),
+        };
+        if let Some(slot) = slot {
+            self.store(group, slot, m, kept);
+        }
+        let Some(item) = publisher else { return };
+        let len = item.reply_len as usize;
+        let waiting = &mut self.groups.get_mut(group).waiting;
+        if let Some(slot) = slot.filter(|_| len > 0) {
             self.scratch.clear();
-            cell.ack.write_stored(&mut self.scratch, s.seq);
+            self.streams[slot].ack.write_stored(&mut self.scratch, m.seq);
             out.send(&Outgoing {
-                origin: Some(s.origin),
-                to: reply,
+                origin: Some(item.origin),
+                to: waiting.bytes(len),
                 shown: &[],
                 reply: &[],
                 headers: &[],
                 payload: &self.scratch,
             });
         }
-        queue.pop_bytes(len);
-        if !at_once {
-            if self.live.0 != s.position.segment {
-                self.settle_live();
-                self.live.0 = s.position.segment;
-            }
-            self.live.1 += s.size;
+        waiting.pop_bytes(len);
+        self.owe_credit(CreditKind::Publish, item.origin, item.credit);
+    }
+
+    /// Stores a message of the subject at hand in a stream, and removes what its limits no longer
+    /// allow.
+    fn store(&mut self, group: GroupName, slot: usize, m: &AppliedMessage, kept: Option<Message>) {
+        self.before_change(slot);
+        let cell = &mut self.streams[slot];
+        let id = cell.index.append(m.seq, m.position, m.size, &self.subject);
+        cell.last_time = m.ts;
+        let is_first = cell.index.messages() == 1;
+        if is_first {
+            cell.first_time = (m.seq, m.ts);
         }
-        self.owe_credit(CreditKind::Publish, s.origin, s.credit);
-        let slot = s.slot as usize;
+        cell.admission.commit(m.seq);
+        cell.consumers.appended(id, &self.subject, m.seq);
+        match (&mut cell.memory, kept) {
+            (Some(memory), Some(message)) => memory.insert(m.seq, message),
+            _ => {
+                if self.live.0 != m.position.segment {
+                    self.settle_live();
+                    self.live.0 = m.position.segment;
+                }
+                self.live.1 += m.size;
+            }
+        }
         if self.streams[slot].retention.is_limited() {
             let before = self.tally.work;
-            self.evict_after(slot, id);
+            if !matches!(self.evict_after(slot, id), Evicted::Done) {
+                let unfinished = Unfinished::Limits { slot, subject: id };
+                self.groups.get_mut(group).unfinished = Some(unfinished);
+            }
             // Most messages evict nothing.
             if self.tally.work.removed != before.removed {
                 self.tally.note(Handler::Limits, before);
@@ -122,15 +227,15 @@ impl Shard {
         if is_first {
             self.watch_age(slot);
         }
-        self.count_used(slot, i64::from(s.size));
+        self.count_used(slot, i64::from(m.size));
         self.mark_active(slot);
     }
 
-    fn apply_answer(&mut self, a: &AnswerItem, at_once: bool, out: &mut impl ShardEffects) {
-        let queue = if at_once { &mut self.at_once } else { &mut self.queue };
+    fn apply_answer(&mut self, group: GroupName, a: &AnswerItem, out: &mut impl ShardEffects) {
+        let waiting = &mut self.groups.get_mut(group).waiting;
         let len = (a.reply_len + a.body_len) as usize;
         if a.reply_len > 0 {
-            let (to, payload) = queue.bytes(len).split_at(a.reply_len as usize);
+            let (to, payload) = waiting.bytes(len).split_at(a.reply_len as usize);
             out.send(&Outgoing {
                 origin: Some(a.origin),
                 to,
@@ -140,7 +245,7 @@ impl Shard {
                 payload,
             });
         }
-        queue.pop_bytes(len);
+        waiting.pop_bytes(len);
         self.owe_credit(CreditKind::Publish, a.origin, a.credit);
     }
 

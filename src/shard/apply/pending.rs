@@ -1,4 +1,4 @@
-//! What was appended and waits for its durability, in the order of the log.
+//! What waits for records of a group to be applied, in the order of the group.
 
 use std::collections::VecDeque;
 
@@ -6,31 +6,21 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
+use crate::shard::apply::groups::Place;
+use crate::shard::apply::limits::Enforce;
 use crate::shard::catalogue::leader::CatalogueStep;
 use crate::shard::consumers::NewConsumer;
 use crate::shard::mailbox::Requester;
-use crate::types::{ConsumerId, Lsn, Origin, Position, StreamId};
+use crate::types::{ConsumerId, Origin, StreamId};
 
-/// A message that was admitted and appended.
+/// Who published a message that was appended.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreItem {
     /// The stream's slot in the shard.
     pub slot: u32,
-    /// Its sequence.
-    pub seq: u64,
-    /// When it was admitted.
-    pub ts: i64,
-    /// Where its record lies.
-    pub position: Position,
-    /// Bytes of its record.
-    pub record_len: u32,
-    /// Bytes as streams count them.
-    pub size: u32,
     /// Who published it.
     pub origin: Origin,
-    /// Bytes of its subject in the queue.
-    pub subject_len: u32,
-    /// Bytes of its reply subject in the queue, behind the subject; 0 for none.
+    /// Bytes of its reply subject in the queue; 0 for none.
     pub reply_len: u32,
     /// Publish credit to give back.
     pub credit: u32,
@@ -49,7 +39,7 @@ pub struct AnswerItem {
     pub credit: u32,
 }
 
-/// Something rarer.
+/// What else waits: changes other than messages, and requests that must see them.
 pub enum Change {
     /// A request that must see what was appended before it.
     Request(Box<Request>),
@@ -93,6 +83,13 @@ pub enum Change {
         seq: u64,
         /// Who asked.
         requester: Requester,
+    },
+    /// What is over the limits of a stream is to be removed.
+    Enforce {
+        /// The stream.
+        stream: StreamId,
+        /// Which of it.
+        what: Enforce,
     },
     /// A range of sequences is to be removed.
     Purge {
@@ -159,27 +156,25 @@ pub enum Item {
     Change(Box<Change>),
 }
 
-/// The queue of one shard. Invariant: `Lsn`s do not fall from front to back.
+/// The queue of one group. Invariant: places do not fall from front to back.
 #[derive(Default)]
 pub struct Queue {
-    items: VecDeque<(Lsn, Item)>,
+    items: VecDeque<(Place, Item)>,
     bytes: ByteQueue,
 }
 
 impl Queue {
-    /// A message was appended as `lsn`.
-    pub fn push_store(&mut self, lsn: Lsn, item: StoreItem, subject: &[u8], reply: &[u8]) {
+    /// A message was appended at this place.
+    pub fn push_store(&mut self, place: Place, item: StoreItem, reply: &[u8]) {
         debug_assert_eq!(item.reply_len as usize, reply.len());
-        debug_assert_eq!(item.subject_len as usize, subject.len());
-        self.bytes.push(subject);
         self.bytes.push(reply);
-        self.items.push_back((lsn, Item::Store(item)));
+        self.items.push_back((place, Item::Store(item)));
     }
 
-    /// An answer waits until `lsn` is durable.
+    /// An answer waits until the record at this place is applied.
     pub fn push_answer(
         &mut self,
-        lsn: Lsn,
+        place: Place,
         origin: Origin,
         reply: &[u8],
         body: &[u8],
@@ -193,30 +188,43 @@ impl Queue {
             body_len: body.len() as u32,
             credit,
         };
-        self.items.push_back((lsn, Item::Answer(item)));
+        self.items.push_back((place, Item::Answer(item)));
     }
 
-    /// Something rarer waits until `lsn` is durable.
-    pub fn push(&mut self, lsn: Lsn, change: Change) {
-        self.items.push_back((lsn, Item::Change(Box::new(change))));
+    /// Something else waits until the record at this place is applied.
+    pub fn push(&mut self, place: Place, change: Change) {
+        self.items.push_back((place, Item::Change(Box::new(change))));
     }
 
-    /// The first item, if it is durable.
-    pub fn front(&mut self, durable: Lsn) -> Option<&mut Item> {
+    /// The first item, if it waits for no more than what is applied.
+    pub fn front(&mut self, applied: Place) -> Option<&mut Item> {
         match self.items.front_mut() {
-            Some((lsn, item)) if *lsn <= durable => Some(item),
+            Some((place, item)) if *place <= applied => Some(item),
             _ => None,
         }
     }
 
-    /// True if the first item is durable.
-    pub fn is_due(&self, durable: Lsn) -> bool {
-        self.items.front().is_some_and(|(lsn, _)| *lsn <= durable)
+    /// True if the first item waits for no more than what is applied.
+    pub fn is_due(&self, applied: Place) -> bool {
+        self.items.front().is_some_and(|(place, _)| *place <= applied)
+    }
+
+    /// Takes off the publisher of the message at this place, if there is one here.
+    #[inline]
+    pub fn pop_store(&mut self, place: Place) -> Option<StoreItem> {
+        match self.items.front() {
+            Some((at, Item::Store(item))) if *at == place => {
+                let item = *item;
+                self.items.pop_front();
+                Some(item)
+            }
+            _ => None,
+        }
     }
 
     /// Puts back what could not be finished; it may go on at once when it is asked for again.
     pub fn push_front(&mut self, change: Change) {
-        self.items.push_front((Lsn(0), Item::Change(Box::new(change))));
+        self.items.push_front((Place::default(), Item::Change(Box::new(change))));
     }
 
     /// Takes the first item off. Its bytes stay until `pop_bytes`.

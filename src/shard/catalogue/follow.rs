@@ -10,6 +10,7 @@ use crate::api::json::to_json;
 use crate::api::types::{StorageType, StreamConfig};
 use crate::meta::StreamEntry;
 use crate::shard::Shard;
+use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
@@ -63,7 +64,8 @@ impl Shard {
     pub(in crate::shard) fn run_decisions(&mut self) {
         while let Some(first) = self.decisions.waiting.pop_front() {
             let early = self.decisions.creating.contains(&first.stream());
-            if early || !self.record_decision(&first) {
+            let group = self.group_of(&first);
+            if early || !self.record_decision(group, &first) {
                 self.decisions.waiting.push_front(first);
                 return;
             }
@@ -83,39 +85,57 @@ impl Shard {
                     Change::Delete { id, requester }
                 }
             };
-            self.queue.push(self.log.appended(), change);
+            self.wait_for_appended(group, change);
+        }
+    }
+
+    /// The group of the stream that a decision is about.
+    fn group_of(&self, decided: &Decided) -> GroupName {
+        let of_config = |config: &StreamConfig| match config.storage {
+            StorageType::Memory => GroupName::Memory,
+            StorageType::File => GroupName::File,
+        };
+        match decided {
+            Decided::Create { entry, .. } => of_config(&entry.config),
+            Decided::Update { config, .. } => of_config(config),
+            Decided::Existing { id, .. } | Decided::Delete { id, .. } => {
+                let slot = self.slots.get(id);
+                slot.map_or(GroupName::File, |&slot| self.streams[slot].group())
+            }
         }
     }
 
     /// Appends the record of a decision, if it has one. False if there is no room for it.
-    fn record_decision(&mut self, decided: &Decided) -> bool {
+    fn record_decision(&mut self, group: GroupName, decided: &Decided) -> bool {
         match decided {
             Decided::Create { entry, .. } => {
-                let created = entry.created;
-                entry.config.storage == StorageType::Memory
-                    || self.append_stream(entry.id, created, &entry.config)
+                self.append_stream(group, entry.id, entry.created, &entry.config)
             }
             Decided::Existing { .. } => true,
             Decided::Update { id, config, .. } => match self.slots.get(id) {
-                Some(&slot) if config.storage == StorageType::File => {
+                Some(&slot) => {
                     let created = self.streams[slot].created;
-                    self.append_stream(*id, created, config)
+                    self.append_stream(group, *id, created, config)
                 }
-                _ => true,
+                None => true,
             },
             Decided::Delete { id, .. } => match self.slots.get(id) {
-                Some(&slot) if !self.streams[slot].is_memory() => {
-                    self.append_meta(kind::STREAM_REMOVED, id.0, 0, b"").is_ok()
-                }
-                _ => true,
+                Some(_) => self.append_meta(group, kind::STREAM_REMOVED, id.0, 0, b"").is_ok(),
+                None => true,
             },
         }
     }
 
-    fn append_stream(&mut self, id: StreamId, created: Timestamp, config: &StreamConfig) -> bool {
+    fn append_stream(
+        &mut self,
+        group: GroupName,
+        id: StreamId,
+        created: Timestamp,
+        config: &StreamConfig,
+    ) -> bool {
         let mut body = Vec::new();
         let json = to_json(config);
         ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
-        self.append_meta(kind::STREAM, id.0, 0, &body).is_ok()
+        self.append_meta(group, kind::STREAM, id.0, 0, &body).is_ok()
     }
 }

@@ -13,6 +13,7 @@ use crate::meta::{
 };
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
+use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::{Requester, ShardMessage, Usage};
@@ -234,7 +235,7 @@ impl Shard {
         if durable {
             let mut body = Vec::new();
             record.encode(&mut body);
-            if self.append_meta(kind::CATALOGUE, 0, 0, &body).is_err() {
+            if self.append_meta(GroupName::Meta, kind::CATALOGUE, 0, 0, &body).is_err() {
                 let error: ApiError = kinds::INSUFFICIENT_RESOURCES.error();
                 self.refuse_request(requester, kind_of, &error, out);
                 return;
@@ -248,8 +249,7 @@ impl Shard {
     }
 
     fn send_when_durable(&mut self, step: CatalogueStep) {
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Change::Catalogue(Box::new(step)));
+        self.wait_for_appended(GroupName::Meta, Change::Catalogue(Box::new(step)));
     }
 
     /// A shard has removed a stream for good.
@@ -260,7 +260,7 @@ impl Shard {
         let mut body = Vec::new();
         record.encode(&mut body);
         // If there is no room for it, recovery finds the stream removed again and forgets it then.
-        let _ = self.append_meta(kind::CATALOGUE, 0, 0, &body);
+        let _ = self.append_meta(GroupName::Meta, kind::CATALOGUE, 0, 0, &body);
         self.checkpoint.catalogue_changed = true;
     }
 

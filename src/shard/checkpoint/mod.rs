@@ -23,8 +23,9 @@ use crate::api::json::to_json;
 use crate::api::types::StorageType;
 use crate::meta::Record;
 use crate::shard::Shard;
+use crate::shard::apply::groups::Pipeline;
 use crate::shard::budget::Handler;
-use crate::shard::checkpoint::codec::{DedupePage, Root, StreamState};
+use crate::shard::checkpoint::codec::{DedupePage, GroupState, Root, StreamState, Upto};
 pub use crate::shard::checkpoint::locations::Stored;
 use crate::shard::consumers::ShardConsumer;
 use crate::shard::records::{ConfigBody, kind, put_counted};
@@ -81,6 +82,8 @@ pub struct Checkpointer {
     evicting: Option<usize>,
     /// Bytes appended since the last freeze that replay would read.
     pub appended: u64,
+    /// What of that stands for relocations alone: each asks for a checkpoint that frees its source.
+    relocations: u64,
     seen: u64,
     changed_at: Timestamp,
     begun_at: Timestamp,
@@ -93,7 +96,7 @@ pub struct Checkpointer {
     /// The catalogue is newer than the stored one.
     pub catalogue_changed: bool,
     catalogue: Vec<Location>,
-    catalogue_upto: u64,
+    catalogue_upto: Upto,
     root: Option<Location>,
     /// Bytes of resident sequence pages, as last counted.
     pub resident: usize,
@@ -110,7 +113,7 @@ pub struct Loaded {
     /// The catalogue's records.
     pub catalogue: Vec<Location>,
     /// Catalogue records below this index are in them.
-    pub catalogue_upto: u64,
+    pub catalogue_upto: Upto,
 }
 
 /// A checkpoint that waits for its root, and what is dead then.
@@ -118,6 +121,7 @@ struct Committing {
     id: u64,
     superseded: Vec<Location>,
     moved: Vec<(SegmentId, u32)>,
+    holds_entries: bool,
 }
 
 /// A checkpoint being written.
@@ -129,6 +133,11 @@ struct Run {
     /// Bytes of records that were relocated before the freeze.
     moved: Vec<(SegmentId, u32)>,
     root: Root,
+    /// It holds more than relocations. What those leave dead is no reason to relocate again: with
+    /// small segments that would never end.
+    holds_entries: bool,
+    /// How far the groups were applied at the freeze.
+    groups: Vec<GroupState>,
     stage: Stage,
     /// The page that was handed out and found no room; its bytes are in `body`.
     page: Option<PageKey>,
@@ -204,6 +213,12 @@ impl Checkpointer {
     /// A checkpoint is durable.
     pub fn durable(&mut self, id: u64) {
         self.durable = Some(id);
+    }
+
+    /// A record was relocated: the next checkpoint frees its source.
+    pub fn relocated(&mut self) {
+        self.appended += 1;
+        self.relocations += 1;
     }
 
     /// A stream appears.
@@ -347,7 +362,9 @@ impl Shard {
 
     /// Whether there is nothing that the next start would have to replay.
     pub fn is_settled(&self) -> bool {
-        self.checkpoint.appended == 0 && !self.checkpoint.is_busy() && self.queue.is_empty()
+        self.checkpoint.appended == 0
+            && !self.checkpoint.is_busy()
+            && self.groups.iter().all(Pipeline::is_idle)
     }
 
     /// Makes or continues a checkpoint: once a step, when what is durable is applied.
@@ -408,7 +425,7 @@ impl Shard {
     /// Freezes, if everything durable is applied.
     fn begin_checkpoint(&mut self, now: Timestamp) {
         let frontier = self.log.acknowledgeable();
-        if self.blocked_apply.is_some() || self.queue.is_due(frontier) {
+        if !self.groups.iter().all(Pipeline::is_caught_up) {
             return;
         }
         let Some(replay) = self.log.replay_point(frontier) else { return };
@@ -420,6 +437,8 @@ impl Shard {
             superseded: Vec::new(),
             moved: Vec::new(),
             root: Root::default(),
+            holds_entries: self.checkpoint.appended > self.checkpoint.relocations,
+            groups: self.groups.applied_states(),
             stage: Stage::Stream(0, Part::Index),
             page: None,
             body: Vec::new(),
@@ -439,9 +458,10 @@ impl Shard {
         let c = &mut self.checkpoint;
         c.epoch += 1;
         c.wanted = false;
+        c.relocations = 0;
         c.begun_at = now;
         // What is on its way is behind the freeze.
-        c.appended = self.log.unflushed_bytes() as u64;
+        c.appended = self.log.unflushed_hot_bytes() as u64;
         c.seen = c.appended;
         c.run = Some(Box::new(run));
     }
@@ -482,11 +502,8 @@ impl Shard {
         stream: StreamId,
         id: u64,
     ) -> Step<(Location, Lsn)> {
-        let p = self.group.next();
         let meta = MetaIn { kind, stream: stream.0, id, body: &run.body, relocated: false };
-        let done = self.log.append(p.group, p.term, p.index, &RecordIn::Meta(meta))?;
-        self.group.propose();
-        self.log.add_live(done.position.segment, done.len);
+        let done = self.log.append_cold(&RecordIn::Meta(meta), None)?;
         *run.live.entry(done.position.segment).or_default() += i64::from(done.len);
         run.bytes += u64::from(done.len);
         self.tally.work.written += u64::from(done.len);
@@ -541,7 +558,9 @@ impl Shard {
         for (segment, live) in done.moved {
             self.log.mark_dead(segment, live);
         }
-        self.reclaim.look();
+        if done.holds_entries {
+            self.reclaim.look();
+        }
         self.sort.look();
         self.log.free_dead(&mut self.ops);
         self.checkpoint.evicting = Some(0);

@@ -2,6 +2,7 @@
 //! catalogue, the root.
 
 use super::*;
+use crate::shard::apply::groups::{GroupName, Place};
 
 impl Shard {
     pub(super) fn write_index(&mut self, run: &mut Run, slot: usize) -> Step {
@@ -134,6 +135,7 @@ impl Shard {
         let state = StreamState {
             buried: !self.slots.contains_key(&stream),
             first_shown: cell.first_shown,
+            enforcing: cell.enforcing,
             last_time: cell.last_time.0,
             first_time: (cell.first_time.0, cell.first_time.1.0),
             config: cell.stored.config.unwrap_or_default(),
@@ -161,6 +163,12 @@ impl Shard {
         Ok(())
     }
 
+    /// Records that are appended to a group from now on are behind this.
+    fn appended_upto(&self, group: GroupName) -> Upto {
+        let Place { write, nth } = self.groups.get(group).appended();
+        Upto::Place(write, nth + 1)
+    }
+
     pub(super) fn begin_catalogue(&mut self, run: &mut Run) {
         if !self.checkpoint.catalogue_changed || self.meta.is_none() {
             run.root.catalogue.clone_from(&self.checkpoint.catalogue);
@@ -169,7 +177,7 @@ impl Shard {
             return;
         }
         self.checkpoint.catalogue_changed = false;
-        run.root.catalogue_upto = self.group.next().index.0;
+        run.root.catalogue_upto = self.appended_upto(GroupName::Meta);
     }
 
     /// Writes a page of the catalogue. Answers the last stream of it; `None` if there are no more.
@@ -222,7 +230,7 @@ impl Shard {
             run.supersede([l]);
         }
         let id = self.checkpoint.last_id + 1;
-        run.root.next_index = self.group.next().index.0 + 1;
+        run.root.groups = run.groups.clone();
         run.root.next_consumer = self.next_consumer;
         let live = run.live.iter().filter(|(_, live)| **live > 0);
         run.root.live = live.map(|(&segment, &live)| (segment, live as u64)).collect();
@@ -242,9 +250,12 @@ impl Shard {
         c.root = Some(l);
         c.last_bytes = run.bytes;
         let superseded = std::mem::take(&mut run.superseded);
-        c.committing = Some(Committing { id, superseded, moved: std::mem::take(&mut run.moved) });
+        let (moved, holds_entries) = (std::mem::take(&mut run.moved), run.holds_entries);
+        c.committing = Some(Committing { id, superseded, moved, holds_entries });
         let checkpoint = CheckpointRef { id, root: l.position, root_len: l.len };
-        let commit = Commit { checkpoint, root_lsn, replay: run.replay };
+        // Consumers and the catalogue may hold what was appended since the freeze.
+        let applied = self.log.appended();
+        let commit = Commit { checkpoint, root_lsn, applied, replay: run.replay };
         self.log.commit_checkpoint(commit, &mut self.ops);
         Ok(())
     }

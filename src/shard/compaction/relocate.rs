@@ -264,7 +264,7 @@ impl Shard {
         self.reclaim.tried.retain(|s, _| self.log.segments().any(|found| found.segment == *s));
         self.reclaim.tried.insert(segment, left);
         // The next checkpoint frees it.
-        self.checkpoint.appended += 1;
+        self.checkpoint.relocated();
     }
 
     fn reclaim_record(
@@ -281,7 +281,8 @@ impl Shard {
             }
             Found::Copy(what, live) => (what, live),
         };
-        let appended = self.log.append_cold(&shape.record(body), live).map_err(|_| Some(RETRY))?;
+        let appended =
+            self.log.append_cold(&shape.record(body), Some(live)).map_err(|_| Some(RETRY))?;
         let (lsn, to) = (appended.lsn, appended.position);
         self.reclaim.copied(Copy { lsn, what, from, to, live }, appended.len as usize);
         Ok(appended.len as usize)
@@ -416,7 +417,7 @@ impl Shard {
             if self.reclaim.copies.is_empty() {
                 self.reclaim.copied = 0;
             }
-            self.checkpoint.appended += 1;
+            self.checkpoint.relocated();
         }
     }
 }

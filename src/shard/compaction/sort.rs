@@ -20,6 +20,7 @@ use corelane_storage::record::{MessageIn, RecordIn, RecordView};
 use corelane_storage::types::Position;
 
 use crate::shard::Shard;
+use crate::shard::apply::groups::Pipeline;
 use crate::shard::compaction::relocate::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
 use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::types::{SegmentId, StreamId, Timestamp};
@@ -230,7 +231,7 @@ impl Shard {
             && (s.ahead < AHEAD_SEGMENTS || s.work.is_some())
             && self.log.unflushed_bytes() < UNFLUSHED_MAX
             && self.log.space() == SpaceState::Available
-            && self.queue.is_empty()
+            && self.groups.iter().all(Pipeline::is_idle)
             && self.blocked_consumers.is_empty();
         ready.then(|| s.not_before.max(s.load.calm_at(self.options.sort.idle_ns)))
     }
@@ -497,7 +498,8 @@ impl Shard {
         let mut cost = 0;
         if let Some(m) = record {
             let record = RecordIn::Message(MessageIn { relocated: true, ..m });
-            let appended = self.log.append_cold(&record, pick.live).map_err(|_| Some(RETRY))?;
+            let appended =
+                self.log.append_cold(&record, Some(pick.live)).map_err(|_| Some(RETRY))?;
             let what = What::Message(pick.stream, pick.key.seq);
             let from = Position { segment: work.segment, offset: pick.key.offset };
             let (lsn, to, live) = (appended.lsn, appended.position, pick.live);

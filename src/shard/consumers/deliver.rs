@@ -8,6 +8,7 @@ use crate::api::ack::AckKind;
 use crate::consumer::{AckSubject, Delivery, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
+use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
 use crate::shard::consumers::ShardConsumer;
@@ -409,16 +410,16 @@ impl Shard {
     /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
     /// acknowledgements in it stay unanswered until there is.
     fn record_delta(&mut self, slot: usize, at: usize) -> bool {
-        let stream = self.streams[slot].id;
+        let (stream, group) = (self.streams[slot].id, self.streams[slot].group());
         let c = &mut self.streams[slot].consumers.slab[at];
         let consumer = c.id;
         let Some(delivery) = c.delivery.as_mut().filter(|d| d.is_dirty()) else {
             let answers = std::mem::take(&mut c.held);
-            self.answer_when_applied(answers);
+            self.answer_when_applied(group, answers);
             return true;
         };
         let body = delivery.delta().to_vec();
-        if self.append_meta(kind::CONSUMER_DELTA, stream.0, consumer.0, &body).is_err() {
+        if self.append_meta(group, kind::CONSUMER_DELTA, stream.0, consumer.0, &body).is_err() {
             return false;
         }
         let c = &mut self.streams[slot].consumers.slab[at];
@@ -427,15 +428,15 @@ impl Shard {
         }
         let answers = std::mem::take(&mut c.held);
         self.deltas_in_flight += 1;
-        let lsn = self.log.appended();
-        self.queue.push(lsn, Change::Delta { stream, consumer, body, answers });
+        self.wait_for_appended(group, Change::Delta { stream, consumer, body, answers });
         true
     }
 
-    fn answer_when_applied(&mut self, answers: Vec<Requester>) {
-        let lsn = self.log.appended();
+    fn answer_when_applied(&mut self, group: GroupName, answers: Vec<Requester>) {
+        let pipeline = self.groups.get_mut(group);
+        let place = pipeline.appended();
         for requester in answers {
-            self.queue.push_answer(lsn, requester.origin, &requester.reply, b"", 0);
+            pipeline.waiting.push_answer(place, requester.origin, &requester.reply, b"", 0);
         }
     }
 

@@ -84,7 +84,10 @@ impl Replay<'_> {
             Root::decode(m.body).ok_or_else(|| "not a root of this version".into())
         });
         let root = root.map_err(needed)?;
-        self.next_index = root.next_index;
+        self.format_1 |= root.version == 1;
+        for g in &root.groups {
+            self.last_index.insert(g.group, g.index);
+        }
         self.next_consumer = root.next_consumer;
         self.live = root.live.iter().map(|&(s, live)| (s, live as i64)).collect();
         *self.live.entry(at.position.segment).or_default() += i64::from(at.len);
@@ -141,6 +144,7 @@ impl Replay<'_> {
         let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
         let mut cell = ShardStream::with_index(id, config, created, index);
         cell.first_shown |= state.first_shown;
+        cell.enforcing = state.enforcing;
         cell.last_time = Timestamp(state.last_time);
         cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
         cell.admission.restore_last_id(&state.last_id);

@@ -5,6 +5,7 @@ pub(in crate::shard) mod load;
 use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
+use corelane_storage::envelope::FrameHeader;
 use corelane_storage::index::{
     FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectCursor, SubjectId,
 };
@@ -18,20 +19,23 @@ use crate::api::json::{self, Object};
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::{ConsumerSettings, Delivery};
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
-use crate::replication::{FILE_GROUP, Group};
+use crate::replication::{FILE_GROUP, META_GROUP};
+use crate::shard::apply::groups::Groups;
+use crate::shard::apply::limits::Enforce;
 use crate::shard::catalogue::leader::Meta;
+use crate::shard::checkpoint::codec::Upto;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use crate::shard::compaction::sort::{Sort, SortOptions};
 use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
-use crate::shard::records::{BEGUN, ConfigBody, PurgeBody, kind};
+use crate::shard::records::{BEGUN, ConfigBody, EnforceBody, PurgeBody, kind};
 use crate::shard::recovery::load::{Isolated, forget_removed};
 use crate::shard::streams::stream::{ShardStream, subject_count};
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
-use crate::types::{ConsumerId, LogIndex, SegmentId, ShardId, StreamId, Term, Timestamp};
+use crate::types::{ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp};
 
 /// What a shard is opened with.
 #[derive(Clone, Debug)]
@@ -83,7 +87,10 @@ pub(in crate::shard) struct Replay<'a> {
     pub catalogue: Catalogue,
     pub live: BTreeMap<SegmentId, i64>,
     pub buried: Vec<usize>,
-    pub next_index: u64,
+    /// The last entry of each group.
+    pub last_index: BTreeMap<GroupId, LogIndex>,
+    /// The store was written by a release of format 1.
+    pub format_1: bool,
     pub next_consumer: u64,
     pub stopped_clean: bool,
     pub lines: Vec<String>,
@@ -101,6 +108,15 @@ pub(in crate::shard) struct Replay<'a> {
     todo: Todo,
 }
 
+/// Where a record lies in its group's log.
+#[derive(Clone, Copy)]
+struct ReplayedPlace {
+    index: u64,
+    write: u64,
+    nth: u32,
+    version: u8,
+}
+
 /// What follows from a record and may need pages of the index.
 #[derive(Default)]
 enum Todo {
@@ -110,6 +126,8 @@ enum Todo {
     Limits(usize, SubjectId),
     /// The limits of the stream in this slot may have changed.
     AllLimits(usize),
+    /// Limits of the stream in this slot are to be enforced.
+    Enforce(usize, Enforce),
     /// A message is to be removed.
     Remove(usize, u64),
     /// So is a range.
@@ -133,9 +151,8 @@ impl Shard {
         loop {
             match recovery.next(dev).map_err(|e| text(&e))? {
                 None => break,
-                Some(Replayed::Record { frame, nth, position, len, record }) => {
-                    let index = frame.index.0.saturating_add(u64::from(nth));
-                    replay.next_index = replay.next_index.max(index.saturating_add(1));
+                Some(Replayed::Record { frame, write, nth, position, len, record }) => {
+                    let place = replay.count_entry(&frame, write, nth);
                     let content = record.content();
                     if matches!(&content, RecordIn::Meta(m) if kind::is_of_checkpoint(m.kind)) {
                         continue;
@@ -148,7 +165,7 @@ impl Shard {
                     }
                     match content {
                         RecordIn::Message(m) => replay.message(&m, position),
-                        RecordIn::Meta(m) => replay.meta(&m, index),
+                        RecordIn::Meta(m) => replay.meta(&m, place),
                     }
                     replay.replayed.0 += 1;
                     replay.replayed.1 += u64::from(len);
@@ -157,7 +174,9 @@ impl Shard {
             }
             replay.settle(dev, &mut recovery);
         }
-        replay.evict_owed(dev, &mut recovery);
+        if replay.format_1 {
+            replay.evict_owed(dev, &mut recovery);
+        }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
         let (records, _) = replay.replayed;
@@ -182,17 +201,16 @@ impl Shard {
         let lines = restore_live(&mut log, &outcome.live, outcome.lines, judge_missing);
         let meta = (options.id == ShardId(0))
             .then(|| Meta::new(outcome.catalogue, options.meta_limits, options.shards));
+        let last = |group| outcome.last_index.get(&group).copied().unwrap_or_default();
         let mut shard = Shard {
             id: options.id,
             random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
             options,
             log,
-            group: Group::single(FILE_GROUP, Term(1), LogIndex(outcome.next_index)),
+            groups: Groups::new(last(META_GROUP), last(FILE_GROUP)),
             streams: outcome.streams,
             slots: Default::default(),
             names: Default::default(),
-            queue: Default::default(),
-            at_once: Default::default(),
             inbox: Default::default(),
             waiting: Vec::new(),
             held_back: Vec::new(),
@@ -200,9 +218,9 @@ impl Shard {
             live: (NO_SEGMENT, 0),
             credit: Vec::new(),
             scratch: Vec::new(),
+            subject: Vec::new(),
             gone: Vec::new(),
             active: Vec::new(),
-            blocked_apply: None,
             ops: Vec::new(),
             jobs: Default::default(),
             parked: Default::default(),
@@ -279,6 +297,9 @@ impl Shard {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
                 self.watch_age(slot);
+                if self.streams[slot].enforcing {
+                    self.start_enforcement(slot, None);
+                }
             }
         }
         if !self.recovered.is_empty() {
@@ -404,7 +425,7 @@ struct Outcome {
     catalogue: Catalogue,
     live: BTreeMap<SegmentId, i64>,
     buried: Vec<usize>,
-    next_index: u64,
+    last_index: BTreeMap<GroupId, LogIndex>,
     stopped_clean: bool,
     next_consumer: u64,
     lines: Vec<String>,
@@ -434,7 +455,8 @@ impl<'a> Replay<'a> {
             catalogue: Catalogue::new(options.shards),
             live: BTreeMap::new(),
             buried: Vec::new(),
-            next_index: 1,
+            last_index: BTreeMap::new(),
+            format_1: false,
             next_consumer: 1,
             stopped_clean: false,
             lines: Vec::new(),
@@ -456,7 +478,7 @@ impl Replay<'_> {
             catalogue: self.catalogue,
             live: self.live,
             buried: self.buried,
-            next_index: self.next_index,
+            last_index: self.last_index,
             next_consumer: self.next_consumer,
             stopped_clean: self.stopped_clean,
             lines: self.lines,
@@ -520,17 +542,18 @@ impl Replay<'_> {
         }
     }
 
-    fn meta(&mut self, m: &MetaIn<'_>, index: u64) {
+    fn meta(&mut self, m: &MetaIn<'_>, place: ReplayedPlace) {
         let stream = StreamId(m.stream);
         let consumer = ConsumerId(m.id);
         let known = match m.kind {
-            kind::CONSUMER_DELTA | kind::CONSUMER => {
-                self.applied_below.get(&(stream, consumer)).copied().unwrap_or(0)
-            }
-            kind::CATALOGUE => self.loaded.as_ref().map_or(0, |l| l.catalogue_upto),
-            _ => 0,
+            kind::CONSUMER_DELTA | kind::CONSUMER => self
+                .applied_below
+                .get(&(stream, consumer))
+                .map_or(Upto::Nothing, |&index| Upto::Index(index)),
+            kind::CATALOGUE => self.loaded.as_ref().map_or(Upto::Nothing, |l| l.catalogue_upto),
+            _ => Upto::Nothing,
         };
-        if index < known {
+        if known.covers(place.index, place.write, place.nth) {
             return;
         }
         let done = match m.kind {
@@ -548,7 +571,8 @@ impl Replay<'_> {
                 Ok(())
             }
             kind::PURGE => self.purge(stream, m.body),
-            kind::STREAM => self.stream(stream, m.body),
+            kind::ENFORCE => self.enforce(stream, m.body),
+            kind::STREAM => self.stream(stream, m.body, place.version),
             kind::STREAM_REMOVED => {
                 self.stream_removed(stream);
                 Ok(())
@@ -577,6 +601,27 @@ impl Replay<'_> {
         }
     }
 
+    /// Takes in where a record lies in its group's log.
+    fn count_entry(&mut self, frame: &FrameHeader, write: u64, nth: u32) -> ReplayedPlace {
+        let FrameHeader { group, index, version, .. } = *frame;
+        self.format_1 |= version == 1;
+        let index = match version {
+            1 => index.0.saturating_add(u64::from(nth)),
+            _ => index.0,
+        };
+        let last = self.last_index.entry(group).or_default();
+        *last = (*last).max(LogIndex(index));
+        ReplayedPlace { index, write, nth, version }
+    }
+
+    fn enforce(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
+        let what = EnforceBody::decode(body).ok_or("too short")?;
+        if let Some(&slot) = self.slots.get(&stream) {
+            self.todo = Todo::Enforce(slot, what);
+        }
+        Ok(())
+    }
+
     fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
         let PurgeBody { from, to, filter } = PurgeBody::decode(body).ok_or("too short")?;
         if let Some(&slot) = self.slots.get(&stream) {
@@ -599,6 +644,7 @@ impl Replay<'_> {
             Todo::Nothing => return,
             Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
             Todo::AllLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
+            Todo::Enforce(slot, what) => (slot, self.keep_enforced(dev, recovery, slot, &what)),
             Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
             Todo::Purge { slot, from, to, filter } => {
                 (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
@@ -630,7 +676,7 @@ impl Replay<'_> {
         for subject in over {
             self.keep_subject_limit(dev, recovery, slot, subject)?;
         }
-        self.keep_size_limits(dev, recovery, slot)
+        self.keep_size_limits(dev, recovery, slot, u64::MAX)
     }
 
     fn keep_limits<D: Blocking>(
@@ -641,7 +687,31 @@ impl Replay<'_> {
         subject: SubjectId,
     ) -> Result<(), String> {
         self.keep_subject_limit(dev, recovery, slot, subject)?;
-        self.keep_size_limits(dev, recovery, slot)
+        self.keep_size_limits(dev, recovery, slot, u64::MAX)
+    }
+
+    fn keep_enforced<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+        slot: usize,
+        what: &Enforce,
+    ) -> Result<(), String> {
+        match what {
+            Enforce::Subjects(names) => {
+                for name in names {
+                    if let Some(subject) = self.streams[slot].index.subjects().lookup(name) {
+                        self.keep_subject_limit(dev, recovery, slot, subject)?;
+                    }
+                }
+                Ok(())
+            }
+            Enforce::Stream(most) => self.keep_size_limits(dev, recovery, slot, *most),
+            Enforce::Done => {
+                self.streams[slot].enforcing = false;
+                Ok(())
+            }
+        }
     }
 
     fn keep_subject_limit<D: Blocking>(
@@ -681,14 +751,19 @@ impl Replay<'_> {
         dev: &mut D,
         recovery: &mut Recovery,
         slot: usize,
+        most: u64,
     ) -> Result<(), String> {
+        let mut left = most;
         loop {
             let cell = &mut self.streams[slot];
-            if cell.retention.by_limits(&cell.view()) == Evict::Nothing {
+            if left == 0 || cell.retention.by_limits(&cell.view()) == Evict::Nothing {
                 return Ok(());
             }
             match cell.index.remove_first() {
-                Removed::Done(gone) => drop_live(&mut self.live, &gone),
+                Removed::Done(gone) => {
+                    left -= 1;
+                    drop_live(&mut self.live, &gone);
+                }
                 Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
                 Removed::NotThere => return Ok(()),
             }
@@ -741,13 +816,17 @@ impl Replay<'_> {
         }
     }
 
-    fn stream(&mut self, id: StreamId, body: &[u8]) -> Result<(), String> {
+    fn stream(&mut self, id: StreamId, body: &[u8], version: u8) -> Result<(), String> {
         let body = ConfigBody::decode(body).ok_or("too short")?;
         let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
         match self.slots.get(&id) {
             Some(&slot) => {
                 self.streams[slot].update(config);
-                self.todo = Todo::AllLimits(slot);
+                if version == 1 {
+                    // What new limits removed had no records of its own.
+                    self.streams[slot].enforcing = false;
+                    self.todo = Todo::AllLimits(slot);
+                }
             }
             None => {
                 let created = Timestamp(body.created);

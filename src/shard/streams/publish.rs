@@ -7,11 +7,10 @@ use crate::api::error::{ApiError, kinds};
 use crate::interest::Captured;
 use crate::shard::Shard;
 use crate::shard::apply::pending::StoreItem;
-use crate::shard::streams::memory::Message;
 use crate::shard::streams::stream::Known;
-use crate::stream::admission::{Admitted, LookUp, Publish, stored_size};
+use crate::stream::admission::{Admitted, LookUp, Publish};
 use crate::stream::headers::without_server_fields;
-use crate::types::{CreditKind, Origin, Position, StreamId, Timestamp};
+use crate::types::{CreditKind, Origin, StreamId, Timestamp};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
@@ -74,7 +73,7 @@ impl Shard {
                 self.streams[slot].admission.withdraw(seq);
                 self.refuse(slot, &kinds::INSUFFICIENT_RESOURCES.error(), m, reply);
             }
-            Admitted::Store { seq, at } => self.store(slot, seq, at, m, reply),
+            Admitted::Store { seq, at } => self.append_message(slot, seq, at, m, reply),
             Admitted::Duplicate { seq } => {
                 self.scratch.clear();
                 self.streams[slot].ack.write_duplicate(&mut self.scratch, seq);
@@ -106,35 +105,20 @@ impl Shard {
     /// Queues `scratch` as an answer behind everything admitted before.
     fn answer_later(&mut self, slot: usize, origin: Origin, reply: &[u8], credit: u32) {
         let body: &[u8] = if reply.is_empty() { &[] } else { &self.scratch };
-        if self.streams[slot].is_memory() {
-            self.at_once.push_answer(Default::default(), origin, reply, body, credit);
-        } else {
-            self.queue.push_answer(self.log.appended(), origin, reply, body, credit);
-        }
+        let pipeline = self.groups.get_mut(self.streams[slot].group());
+        let place = pipeline.appended();
+        pipeline.waiting.push_answer(place, origin, reply, body, credit);
     }
 
-    fn store(&mut self, slot: usize, seq: u64, at: Timestamp, m: &Captured<'_>, reply: &[u8]) {
+    fn append_message(
+        &mut self,
+        slot: usize,
+        seq: u64,
+        at: Timestamp,
+        m: &Captured<'_>,
+        reply: &[u8],
+    ) {
         let cell = &mut self.streams[slot];
-        let size =
-            stored_size(cell.config.storage, m.subject.len(), m.headers.len(), m.payload.len())
-                as u32;
-        let mut item = StoreItem {
-            slot: slot as u32,
-            seq,
-            ts: at.0,
-            position: Position::default(),
-            record_len: 0,
-            size,
-            origin: m.origin,
-            subject_len: m.subject.len() as u32,
-            reply_len: reply.len() as u32,
-            credit: m.credit_bytes,
-        };
-        if let Some(memory) = &mut cell.memory {
-            memory.insert(seq, Message::new(at.0, m.subject, m.headers, m.payload));
-            self.at_once.push_store(Default::default(), item, m.subject, reply);
-            return;
-        }
         let record = RecordIn::Message(MessageIn {
             stream: cell.id,
             seq,
@@ -144,14 +128,19 @@ impl Shard {
             payload: m.payload,
             relocated: false,
         });
-        let p = self.group.next();
-        match self.log.append(p.group, p.term, p.index, &record) {
-            Ok(appended) => {
-                self.group.propose();
-                item.position = appended.position;
-                item.record_len = appended.len;
-                self.checkpoint.appended += u64::from(appended.len);
-                self.queue.push_store(appended.lsn, item, m.subject, reply);
+        let group = cell.group();
+        match self.groups.append(group, &mut self.log, &record) {
+            Ok(len) => {
+                self.checkpoint.appended += if cell.is_memory() { 0 } else { u64::from(len) };
+                let item = StoreItem {
+                    slot: slot as u32,
+                    origin: m.origin,
+                    reply_len: reply.len() as u32,
+                    credit: m.credit_bytes,
+                };
+                let pipeline = self.groups.get_mut(group);
+                let place = pipeline.appended();
+                pipeline.waiting.push_store(place, item, reply);
             }
             Err(error) => {
                 cell.admission.withdraw(seq);

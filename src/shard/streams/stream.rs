@@ -3,6 +3,7 @@
 use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
 
 use crate::api::types::{StorageType, StreamConfig};
+use crate::shard::apply::groups::GroupName;
 use crate::shard::streams::memory::MemoryStore;
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::{Admission, StreamView};
@@ -44,8 +45,10 @@ pub struct ShardStream {
     pub active: bool,
     /// Removal was decided: nothing more is captured.
     pub removing: bool,
-    /// What limits still have to remove.
-    pub eviction: crate::shard::apply::limits::Eviction,
+    /// The limits were lowered, and not all that is over them is removed.
+    pub enforcing: bool,
+    /// What is being done about that.
+    pub enforcement: Option<super::enforce::Enforcement>,
     /// What checkpoints have of it.
     pub stored: crate::shard::checkpoint::Stored,
 }
@@ -81,7 +84,8 @@ impl ShardStream {
             age_due: None,
             active: false,
             removing: false,
-            eviction: Default::default(),
+            enforcing: false,
+            enforcement: None,
             stored: Default::default(),
         }
     }
@@ -89,7 +93,9 @@ impl ShardStream {
     /// Follows an update of the configuration.
     pub fn update(&mut self, config: StreamConfig) {
         self.admission.update(&config);
-        self.retention = Retention::new(&config);
+        let retention = Retention::new(&config);
+        self.enforcing |= retention != self.retention && retention.is_limited();
+        self.retention = retention;
         self.index.set_track_history(index_config(&config, 0).track_history);
         self.config = config;
         self.stored.config_changed = true;
@@ -103,6 +109,12 @@ impl ShardStream {
     /// Whether the stream lives in memory alone.
     pub fn is_memory(&self) -> bool {
         self.memory.is_some()
+    }
+
+    /// The group that its entries belong to.
+    #[inline]
+    pub fn group(&self) -> GroupName {
+        if self.is_memory() { GroupName::Memory } else { GroupName::File }
     }
 
     /// The committed state, as admission sees it.

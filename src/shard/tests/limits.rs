@@ -64,6 +64,10 @@ fn a_crash_in_the_middle_of_it_is_made_up_for() {
         world.turn();
     }
     world.crash();
+    // What an update asked for goes on after a restart.
+    for _ in 0..10_000 {
+        world.turn();
+    }
     assert_eq!(messages(&mut world, "A"), 8_000);
     world.settle();
     world.check_live();

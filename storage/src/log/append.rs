@@ -298,15 +298,16 @@ impl Log {
             open.staged += need;
             (record.encode(length, &mut into.staged[at..]), None)
         };
+        let (write, nth) = (open.number, into.records);
         into.sums = chain(into.sums, checksum);
         into.records += 1;
         open.records += 1;
         chosen.appended.0 += 1;
         let lsn = chosen.appended;
-        if open.kind == SegmentKind::Own {
+        if open.kind.is_own() {
             self.close_write(lane);
         }
-        Ok(Appended { lsn, position, len: need })
+        Ok(Appended { lsn, position, len: need, write, nth })
     }
 
     /// Begins a frame of the group, in the open write or in a new one. Answers which frame of the
@@ -335,8 +336,12 @@ impl Log {
         self.close_write(id);
         let fresh = ENVELOPE_BYTES + FRAME_HEADER_BYTES + need;
         if need > self.options.block_record_max() {
-            let block = self.begin_own(id, fresh)?;
-            self.begin_write(id, SegmentKind::Own, block, fresh, group);
+            let kind = match id {
+                LaneId::Hot => SegmentKind::Own,
+                LaneId::Cold => SegmentKind::ColdOwn,
+            };
+            let block = self.begin_own(id, kind, fresh)?;
+            self.begin_write(id, kind, block, fresh, group);
             return Ok(0);
         }
         let kind = self.lane(id).kind;
@@ -399,12 +404,11 @@ impl Log {
     }
 
     /// A segment and a buffer for one record that is larger than a block.
-    fn begin_own(&mut self, id: LaneId, fresh: u32) -> Result<u64, AppendError> {
+    fn begin_own(&mut self, id: LaneId, kind: SegmentKind, fresh: u32) -> Result<u64, AppendError> {
         let first = self.options.first_write_offset();
         let bytes = round_up(first + fresh, self.options.device_block_bytes);
         self.claim_own()?;
         let number = self.lane(id).next_number;
-        let kind = SegmentKind::Own;
         let segment = self.new_segment(kind, bytes, number, None);
         self.seal_segment(segment, number);
         self.evict(bytes as usize);
@@ -442,7 +446,7 @@ impl Log {
         found.fill = fill;
         let lane = self.lane(id);
         lane.next_number += 1;
-        if kind != SegmentKind::Own {
+        if !kind.is_own() {
             lane.cursor = Position { segment, offset: base + envelope };
         }
         lane.open = Some(OpenWrite {
@@ -491,7 +495,7 @@ impl Log {
         let end = round_up(fill, device_block_bytes);
         block.buf[fill as usize..end as usize].fill(0);
         block.fill = end;
-        if open.kind != SegmentKind::Own {
+        if !open.kind.is_own() {
             lane.cursor = Position { segment: open.segment, offset: open.base + end };
         }
         let envelope = Envelope {
@@ -554,6 +558,10 @@ impl Log {
             if let Some(block) = self.tails[kinds[oldest]].evict() {
                 self.pool.give(block.buf);
             }
+        }
+        let own = &mut self.tails[SegmentKind::ColdOwn as usize];
+        while own.evictable(u64::MAX).is_some() {
+            own.evict();
         }
         let cold = &mut self.tails[SegmentKind::Cold as usize];
         while cold.len() > 1 && cold.evictable(u64::MAX).is_some() {

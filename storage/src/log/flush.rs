@@ -210,14 +210,15 @@ impl Log {
     }
 
     fn slot_free(&self, id: LaneId, bytes: u32) -> bool {
-        let (lane, options) = match id {
-            LaneId::Hot => (&self.hot, &self.options),
-            LaneId::Cold => return self.cold.in_flight == 0,
+        let options = &self.options;
+        let lane = match id {
+            LaneId::Hot => &self.hot,
+            LaneId::Cold => &self.cold,
         };
         if lane.extending.is_some() {
             return false;
         }
-        let large = bytes >= options.large_write_bytes;
+        let large = id == LaneId::Hot && bytes >= options.large_write_bytes;
         let allowed = if large {
             options.large_writes_in_flight.max(options.writes_in_flight)
         } else {

@@ -56,6 +56,10 @@ pub struct Appended {
     pub position: Option<Position>,
     /// Bytes that it takes, with padding: what live-byte counts and reads are given.
     pub len: u32,
+    /// The number of its write, which holds one entry of its group.
+    pub write: u64,
+    /// Which record of that entry it is, from 0.
+    pub nth: u32,
 }
 
 /// Where a record of the cold lane went.
@@ -204,7 +208,7 @@ pub struct Log {
     hot: Lane,
     cold: Lane,
     /// By `SegmentKind`.
-    tails: [Tail; 3],
+    tails: [Tail; 4],
     pool: BlockPool,
     segments: BTreeMap<SegmentId, Segment>,
     spares: Vec<Spare>,
@@ -377,6 +381,11 @@ impl Log {
     /// Bytes appended and not durable: what back-pressure goes by.
     pub fn unflushed_bytes(&self) -> usize {
         self.hot.unflushed_bytes() + self.cold.unflushed_bytes()
+    }
+
+    /// Those of them in the hot lane.
+    pub fn unflushed_hot_bytes(&self) -> usize {
+        self.hot.unflushed_bytes()
     }
 
     /// The generation that new segments get.

@@ -370,7 +370,8 @@ impl Log {
         hint: ReadHint,
         ops: &mut Vec<Op>,
     ) -> Result<Place, ReadError> {
-        for kind in [SegmentKind::Hot, SegmentKind::Own, SegmentKind::Cold] {
+        use SegmentKind::{Cold, ColdOwn, Hot, Own};
+        for kind in [Hot, Own, Cold, ColdOwn] {
             if self.tails[kind as usize].find(position).is_some() {
                 return Ok(Place::Tail(kind));
             }

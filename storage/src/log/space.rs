@@ -54,7 +54,7 @@ impl Segment {
             return 0;
         }
         let unit = options.extend_bytes as u64;
-        let small = bytes <= options.extend_write_bytes && self.kind != SegmentKind::Own;
+        let small = bytes <= options.extend_write_bytes && !self.kind.is_own();
         let to = if small { (end / unit + 1) * unit } else { end };
         self.initialised = to.min(self.bytes);
         (self.initialised - end) as u32
@@ -212,7 +212,7 @@ impl Log {
     pub fn mostly_alive(&self, after: SegmentId, percent: u64, max: usize) -> Vec<SegmentUse> {
         self.segments
             .range((Bound::Excluded(after), Bound::Unbounded))
-            .filter(|(_, s)| s.live * 100 > s.bytes * percent && s.kind != SegmentKind::Own)
+            .filter(|(_, s)| s.live * 100 > s.bytes * percent && !s.kind.is_own())
             .filter(|(id, s)| self.below_replay(**id, s))
             .map(|(id, s)| use_of(*id, s))
             .take(max)
@@ -346,7 +346,7 @@ impl Log {
         if segment.open {
             return false;
         }
-        if segment.discarded || segment.kind == SegmentKind::Cold {
+        if segment.discarded || segment.kind.is_cold() {
             return true;
         }
         let superblock = self.superblock.durable();
@@ -388,7 +388,7 @@ impl Log {
         self.hold(&segment);
         self.segments.insert(id, segment);
         if spare.is_none() {
-            let own = (kind == SegmentKind::Own).then_some(bytes as u64);
+            let own = kind.is_own().then_some(bytes as u64);
             self.waiting.push_back(Waiting { segment: id, own, asked: false });
         }
         id

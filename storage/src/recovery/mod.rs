@@ -115,8 +115,10 @@ pub struct Report {
 pub enum Replayed<'a> {
     /// A verified record that the checkpoint does not hold.
     Record {
-        /// Its frame: group, term, index of the frame's first record.
+        /// Its frame: group, term, index.
         frame: FrameHeader,
+        /// The number of the frame's write.
+        write: u64,
         /// Which record of its frame, from 0.
         nth: u32,
         /// Where it lies.

@@ -117,7 +117,7 @@ impl Recovery {
             Some(end) => match header.kind {
                 SegmentKind::Hot => header.segment > end.end.segment,
                 SegmentKind::Own => header.first_write >= end.write,
-                SegmentKind::Cold => false,
+                SegmentKind::Cold | SegmentKind::ColdOwn => false,
             },
         };
         let mut end = u32::try_from(header.bytes.min(len)).unwrap_or(u32::MAX);
@@ -130,7 +130,7 @@ impl Recovery {
         let own = header.kind == SegmentKind::Own;
         let last_write = if own { header.first_write } else { 0 };
         let segment = header.segment;
-        if header.kind != SegmentKind::Cold && !discarded {
+        if !header.kind.is_cold() && !discarded {
             self.begins.insert((header.generation, header.first_write), segment);
         }
         let known = Known { slot, header, discarded, last_write, end };
@@ -270,7 +270,7 @@ impl Recovery {
             known.discarded |= match known.header.kind {
                 SegmentKind::Hot => known.header.segment > end.end.segment,
                 SegmentKind::Own => known.header.first_write >= end.write,
-                SegmentKind::Cold => false,
+                SegmentKind::Cold | SegmentKind::ColdOwn => false,
             };
         }
         if let Some(last) = self.segments.get_mut(&self.cursor.segment)

@@ -22,6 +22,8 @@ struct Evidence {
     durable_through: u64,
     /// The first write from here on that is there, and where.
     next: Option<(u64, Position)>,
+    /// The next that does not lie in a segment of its own.
+    next_hot: Option<(u64, Position)>,
 }
 
 impl Recovery {
@@ -93,7 +95,7 @@ impl Recovery {
         let bytes = own.unwrap_or(&self.buf);
         let from = write.at + (position.offset - write.offset) as usize;
         let record = RecordView::decode(&bytes[from..]).expect("next has decoded it");
-        Replayed::Record { frame, nth, position, len, record }
+        Replayed::Record { frame, write: write.number, nth, position, len, record }
     }
 
     /// Finds the next write, or decides that the log ends, or isolates damage.
@@ -128,6 +130,13 @@ impl Recovery {
         let lost_to = match evidence.next {
             Some((number, position)) if number <= evidence.durable_through + 1 => {
                 if self.kind_of(position.segment) == Some(SegmentKind::Hot) {
+                    self.damage_before(position);
+                    let begin = self.cursor;
+                    self.cursor = position;
+                    return Ok(Some(self.lost(begin, number)));
+                }
+                // What is lost lies before the next write beside it.
+                if let Some((_, position)) = evidence.next_hot {
                     self.damage_before(position);
                     let begin = self.cursor;
                     self.cursor = position;
@@ -261,7 +270,7 @@ impl Recovery {
         let generation = self.generation_of(self.number);
         let ended = self.end_of(generation).map(|end| end.write - 1);
         let mark = ended.unwrap_or(self.superblock.durable_through);
-        let mut evidence = Evidence { durable_through: mark, next: None };
+        let mut evidence = Evidence { durable_through: mark, next: None, next_hot: None };
         let cursor = self.cursor;
         let later: Vec<(SegmentId, SegmentKind, u32)> = self
             .segments
@@ -272,7 +281,7 @@ impl Recovery {
                     && match k.header.kind {
                         SegmentKind::Hot => **id >= cursor.segment,
                         SegmentKind::Own => k.header.first_write > self.number,
-                        SegmentKind::Cold => false,
+                        SegmentKind::Cold | SegmentKind::ColdOwn => false,
                     }
             })
             .map(|(id, k)| (*id, k.header.kind, k.end))
@@ -310,6 +319,10 @@ impl Recovery {
         evidence.durable_through = evidence.durable_through.max(found.durable_through);
         if evidence.next.is_none_or(|(number, _)| found.number < number) {
             evidence.next = Some((found.number, at));
+        }
+        let hot = self.kind_of(at.segment) == Some(SegmentKind::Hot);
+        if hot && evidence.next_hot.is_none_or(|(number, _)| found.number < number) {
+            evidence.next_hot = Some((found.number, at));
         }
     }
 

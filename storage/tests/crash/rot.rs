@@ -186,7 +186,7 @@ fn a_foreign_store_is_refused() {
 
 #[test]
 fn an_unreadable_header_is_left_alone_and_its_records_are_reported() {
-    let mut world = filled(4);
+    let mut world = filled(6);
     let (slot, len) = world.disk.list().unwrap()[0];
     for at in [100, 4096 + 100] {
         world.disk.rot(File::Segment(slot), at, 8);
@@ -242,7 +242,7 @@ fn an_envelope_that_counts_too_far_is_none() {
         |e| (e.number, e.durable_through) = (u64::MAX, u64::MAX - 1),
     ];
     for change in changes {
-        let mut world = filled(4);
+        let mut world = filled(6);
         for (slot, _) in world.disk.list().unwrap() {
             let file = File::Segment(slot);
             let mut bytes = vec![0; 12288];

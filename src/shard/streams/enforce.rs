@@ -1,0 +1,168 @@
+//! Enforcing limits that an update has lowered: the leader finds what is over them and appends
+//! records, some at a time, each of which is applied within a few turns. The update is answered once
+//! its limits hold.
+
+use corelane_storage::index::SubjectCursor;
+
+use crate::api::error::kinds;
+use crate::api::types::ResponseType;
+use crate::shard::Shard;
+use crate::shard::api::replies::Reply;
+use crate::shard::apply::limits::Enforce;
+use crate::shard::apply::pending::Change;
+use crate::shard::effects::ShardEffects;
+use crate::shard::jobs::{Job, Stepped};
+use crate::shard::mailbox::Requester;
+use crate::shard::records::{EnforceBody, kind};
+use crate::stream::retention::Evict;
+use crate::types::{StreamId, Timestamp};
+
+/// Messages that one record removes for the limits of the stream.
+const STEP_MESSAGES: u64 = 500;
+/// Records that may wait to be applied.
+const RECORDS_AHEAD: u32 = 4;
+/// How soon to try again without room in the log, in nanoseconds.
+const RETRY: i64 = 100_000_000;
+
+/// What is left to be enforced in one stream.
+#[derive(Default)]
+pub struct Enforcement {
+    /// Where the search for subjects that hold too much goes on.
+    cursor: Option<SubjectCursor>,
+    /// Who waits for the limits to hold.
+    requesters: Vec<Requester>,
+    /// Records that are not applied yet.
+    ahead: u32,
+    /// The last record is on its way.
+    closing: bool,
+    /// Waits for records to be applied.
+    parked: bool,
+}
+
+impl Shard {
+    /// The limits of a stream have changed, or were not enforced when the node stopped.
+    pub(in crate::shard) fn start_enforcement(
+        &mut self,
+        slot: usize,
+        requester: Option<Requester>,
+    ) {
+        let cell = &mut self.streams[slot];
+        let limits_subjects = cell.retention.limits_subjects();
+        let stream = cell.id;
+        let begins = cell.enforcement.is_none();
+        let e = cell.enforcement.get_or_insert_default();
+        e.cursor = limits_subjects.then(SubjectCursor::new);
+        e.requesters.extend(requester);
+        if begins {
+            self.jobs.add(Job::Enforce { stream });
+        }
+    }
+
+    /// One step of the job.
+    pub(in crate::shard) fn step_enforcement(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+    ) -> Stepped {
+        let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
+        let job_visits = self.options.job_visits;
+        let cell = &mut self.streams[slot];
+        let over = cell.retention.by_limits(&cell.view()) != Evict::Nothing;
+        let Some(e) = &mut cell.enforcement else { return Stepped::Finished };
+        if e.ahead >= RECORDS_AHEAD || e.closing {
+            e.parked = true;
+            return Stepped::Moved;
+        }
+        let (what, cursor) = match e.cursor.take() {
+            Some(before) => {
+                let (mut budget, mut cursor) = (job_visits, before.clone());
+                let mut over: Vec<Box<[u8]>> = Vec::new();
+                let retention = &cell.retention;
+                let subjects = cell.index.subjects();
+                let done = subjects.for_each_match(b">", &mut cursor, &mut budget, |_, entry| {
+                    if retention.of_subject(entry.count) > 0 {
+                        over.push(entry.name().into());
+                    }
+                });
+                e.cursor = (!done).then_some(cursor);
+                if over.is_empty() {
+                    return Stepped::Again(Job::Enforce { stream });
+                }
+                (Enforce::Subjects(over), Some(before))
+            }
+            None if over => (Enforce::Stream(STEP_MESSAGES), None),
+            None if e.ahead > 0 => {
+                e.parked = true;
+                return Stepped::Moved;
+            }
+            None => (Enforce::Done, None),
+        };
+        if self.append_enforce(slot, what) {
+            return Stepped::Again(Job::Enforce { stream });
+        }
+        // What was found is looked for again when there is room.
+        if let Some(e) = &mut self.streams[slot].enforcement
+            && cursor.is_some()
+        {
+            e.cursor = cursor;
+        }
+        self.jobs.enforce_later(now.plus(RETRY), stream);
+        Stepped::Moved
+    }
+
+    /// Appends one record. False if there is no room for it.
+    fn append_enforce(&mut self, slot: usize, what: Enforce) -> bool {
+        let cell = &self.streams[slot];
+        let (stream, group) = (cell.id, cell.group());
+        let mut body = Vec::new();
+        EnforceBody::encode(&what, &mut body);
+        if self.append_meta(group, kind::ENFORCE, stream.0, 0, &body).is_err() {
+            return false;
+        }
+        if let Some(e) = &mut self.streams[slot].enforcement {
+            e.ahead += 1;
+            e.closing = what == Enforce::Done;
+        }
+        self.wait_for_appended(group, Change::Enforce { stream, what });
+        true
+    }
+
+    /// A record was applied.
+    pub(in crate::shard) fn enforce_applied(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        out: &mut impl ShardEffects,
+    ) {
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let cell = &mut self.streams[slot];
+        let Some(e) = &mut cell.enforcement else { return };
+        e.ahead -= 1;
+        if e.closing && e.ahead == 0 {
+            // An update that came meanwhile begins anew.
+            let changed = e.cursor.is_some() || cell.enforcing;
+            if !changed {
+                let requesters = std::mem::take(&mut e.requesters);
+                cell.enforcement = None;
+                self.watch_age(slot);
+                for requester in requesters {
+                    self.reply(now, Reply::Updated(stream, requester), out);
+                }
+                return;
+            }
+            e.closing = false;
+        }
+        if std::mem::take(&mut e.parked) {
+            self.jobs.add(Job::Enforce { stream });
+        }
+    }
+
+    /// The stream goes away: who waited for its limits is told.
+    pub(in crate::shard) fn drop_enforcement(&mut self, slot: usize, out: &mut impl ShardEffects) {
+        let Some(e) = self.streams[slot].enforcement.take() else { return };
+        for requester in e.requesters {
+            let error = kinds::STREAM_NOT_FOUND.error();
+            self.refuse_request(&requester, ResponseType::StreamUpdate, &error, out);
+        }
+    }
+}

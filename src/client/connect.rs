@@ -116,8 +116,8 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Reads a CONNECT's JSON. As in NATS, keys are compared without regard to case, unknown ones are
-/// ignored, `null` leaves a field alone and a wrong type closes the connection. A client has headers
-/// only where the server has them.
+/// ignored, `null` leaves a field alone and a wrong type closes the connection. A client has
+/// headers only where the server has them.
 pub fn parse(
     json: &[u8],
     mut flags: ConnectFlags,

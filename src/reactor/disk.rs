@@ -4,8 +4,9 @@
 //! A write with a flush is one write and one linked data flush; both report as one. Creating and
 //! removing files goes to a thread, because reserving and zeroing space blocks.
 //!
-//! A shard has a share of the process's descriptors. Files that were not used for longest are closed
-//! for others; an operation whose file cannot be opened for want of a descriptor waits for one.
+//! A shard has a share of the process's descriptors. Files that were not used for longest are
+//! closed for others; an operation whose file cannot be opened for want of a descriptor waits for
+//! one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsRawFd;

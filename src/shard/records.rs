@@ -20,7 +20,7 @@
 //! | 14 | stream state | stream | 0 | see `checkpoint::codec` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
 //! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
-//! | 17 | enforce limits | stream | 0 | what `u8`; 0: counted subjects, 1: messages `u64`, 2: done |
+//! | 17 | enforce limits | stream | 0 | `u8`; 0: counted subjects, 1: messages `u64`, 2: done |
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 

@@ -162,48 +162,41 @@ impl Net {
         }
         let mut waits = None;
         for (at, stream) in plan.streams.iter().enumerate() {
-            let mut bytes = 0;
             let again = plan.streams[..at].iter().any(|s| s.reactor == stream.reactor);
-            if source.charged && !again {
-                bytes = credit_bytes(message);
-                if self.mesh.credit_take(CreditKind::Publish, stream.shard, bytes) {
-                    waits = Some((CreditKind::Publish, stream.shard));
-                }
+            let bytes = if source.charged && !again { credit_bytes(message) } else { 0 };
+            let (kind, shard) = (CreditKind::Publish, stream.shard);
+            if source.charged && !again && self.mesh.credit_take(kind, shard, bytes) {
+                waits = Some((kind, shard));
             }
             if stream.reactor == self.own {
-                let target = Target::Stream { stream: stream.stream, shard: stream.shard };
+                let target = Target::Stream { stream: stream.stream, shard };
                 js.capture(now, &captured(target, source.origin, message, bytes));
                 taken += 1;
             }
         }
-        let mut remote = None;
-        if let Some(destination) = destination {
+        let remote = destination.filter(|destination| {
             let (kind, shard) = (CreditKind::Request, destination.target.shard());
-            let bytes = match source.charged {
-                true => request_bytes(message, self.request_bytes_min),
-                false => 0,
-            };
+            let min = self.request_bytes_min;
+            let bytes = if source.charged { request_bytes(message, min) } else { 0 };
             if bytes > 0 && self.mesh.credit_take(kind, shard, bytes) {
                 waits = Some((kind, shard));
             }
-            if destination.reactor == self.own {
-                js.capture(now, &captured(destination.target, source.origin, message, bytes));
-                taken += 1;
-            } else {
-                remote = Some(destination);
+            if destination.reactor != self.own {
+                return true;
             }
+            js.capture(now, &captured(destination.target, source.origin, message, bytes));
+            taken += 1;
+            false
+        });
+        if !(self.picks.is_empty() && remote.is_none() && plan.reactors.is_empty()) {
+            taken += self.send_remote(id, remote, &source, message, taken == 0);
         }
-        let sent = if self.picks.is_empty() && remote.is_none() && plan.reactors.is_empty() {
-            0
-        } else {
-            self.send_remote(id, remote, &source, message, taken == 0)
-        };
         if let (Some((kind, shard)), Some(slot)) = (waits, source.slot) {
             self.mesh.credit_wait(kind, shard, source.origin.conn);
             self.clients.pause(slot, PauseReason::Credit);
         }
         self.settle();
-        taken + sent > 0
+        taken > 0
     }
 
     /// Sends one entry to each interested reactor. Returns how many.
@@ -383,19 +376,23 @@ impl Net {
         }
         let whole = all && taken == 0 && entry.want_return;
         if (whole || !missing.is_empty()) && entry.hops < HOPS_MAX {
-            let queues = if whole { &[][..] } else { &missing };
-            let back = Entry {
-                kind: Kind::Returned,
-                hops: entry.hops + 1,
-                queues: Queues::from_bytes(queues),
-                credit: None,
-                request_credit: None,
-                ..*entry
-            };
-            self.mesh.send(from, &back);
+            self.send_back(from, entry, if whole { &[][..] } else { &missing });
         }
         self.names = missing;
         self.settle();
+    }
+
+    /// Sends an entry back to where it was routed: for these queue groups, or as a whole.
+    fn send_back(&mut self, to: ReactorId, entry: &Entry<'_>, queues: &[u8]) {
+        let back = Entry {
+            kind: Kind::Returned,
+            hops: entry.hops + 1,
+            queues: Queues::from_bytes(queues),
+            credit: None,
+            request_credit: None,
+            ..*entry
+        };
+        self.mesh.send(to, &back);
     }
 
     /// An entry of this reactor came back: nobody was left there, or no member of the named

@@ -1,12 +1,13 @@
 //! The groups of a shard: entries on their way from being appended to being applied.
 //!
 //! ```text
-//! append ──> open entry ──seal──> sealed ──persisted, committed──> applied, record by record
+//! append ──> open entry ──seal──> sealed ──committed──> applied, record by record
 //! ```
 //!
-//! A record's place is that of its entry's write and which record of the entry it is. What waits for
-//! a record (who published it, an answer that rests on it, a request that must see it) waits in the
-//! group's queue under that place. Exists once per shard; knows neither streams nor the device.
+//! A record's place is that of its entry's write and which record of the entry it is. What waits
+//! for a record (who published it, an answer that rests on it, a request that must see it) waits
+//! in the group's queue under that place. Exists once per shard; knows neither streams nor the
+//! device.
 //!
 //! Invariants: places only grow within a group; what waits is released in the order of its places
 //! and never before the record at its place was applied.

@@ -1,6 +1,6 @@
 //! Enforcing limits that an update has lowered: the leader finds what is over them and appends
-//! records, some at a time, each of which is applied within a few turns. The update is answered once
-//! its limits hold.
+//! records, some at a time, each of which is applied within a few turns. The update is answered
+//! once its limits hold.
 
 use corelane_storage::index::SubjectCursor;
 

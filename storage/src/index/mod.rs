@@ -54,7 +54,8 @@
 //! 7  head, version 2                           2  zero   8  rkyv archive of HeadBody
 //! ```
 //!
-//! The bodies are declared in `codec`. Heads of version 1 have no sum for the digest: it begins at 0.
+//! The bodies are declared in `codec`. Heads of version 1 have no sum for the digest: it
+//! begins at 0.
 
 mod checkpoint;
 mod codec;

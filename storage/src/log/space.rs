@@ -4,8 +4,9 @@
 //! on a full disk and one more to go on with. Their size grows with what the log holds, from
 //! `first_segment_bytes` to `segment_bytes`: new ones have half of that, so that a small store
 //! takes little of the disk, and one under load seldom rotates. Nothing is asked for before the
-//! first append: an empty store is a superblock. A rotation that finds none waits in `waiting`, with its writes in
-//! memory; messages are refused while the disk is full and only the reserve is left.
+//! first append: an empty store is a superblock. A rotation that finds none waits in
+//! `waiting`, with its writes in memory; messages are refused while the disk is full and only the
+//! reserve is left.
 
 use super::{AppendError, Log, LogFailure, LogOptions, Pending, Progress, RecoveredSegment};
 use crate::device::{DeviceError, Fill, Op, Slot};

@@ -1,4 +1,5 @@
-//! Groups that append in turn: each gets one frame of a write, whole and with the index it was given.
+//! Groups that append in turn: each gets one frame of a write, whole and with the index it was
+//! given.
 
 use crate::world::World;
 use corelane_storage::device::sim::{SimFaults, SimRng};

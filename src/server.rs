@@ -247,7 +247,7 @@ fn settings(
         xkey: public_key(b'X').map_err(|e| e.to_string())?,
     };
     let mut settings = Settings::new(limits, info);
-    let trace = options.log.trace.then(|| TraceSettings {
+    let trace = options.log.trace.then_some(TraceSettings {
         payload_bytes_max: options.log.traced_message_bytes_max as usize,
         headers_only: options.log.trace_headers,
     });

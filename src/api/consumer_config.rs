@@ -450,7 +450,7 @@ fn try_decide(
         if create.action == ConsumerAction::Update {
             return Err(kinds::CONSUMER_DOES_NOT_EXIST.error());
         }
-        let most = match i64::from(stream.max_consumers) {
+        let most = match stream.max_consumers {
             own if own > 0 => own,
             _ => limits.max_consumers,
         };

@@ -181,11 +181,11 @@ impl Net {
 
     /// Shows what was written to few connections; what many get is shown when it is sent.
     fn trace_touched(&mut self) {
-        let touched = self.clients.touched();
-        if touched.len() > OUTBOUNDS_MAX {
+        if self.clients.touched().len() > OUTBOUNDS_MAX {
             return;
         }
-        for conn in touched.to_vec() {
+        let touched = self.clients.touched().to_vec();
+        for conn in touched {
             if let Some(slot) = self.clients.slot(conn) {
                 self.trace_outbound(slot);
             }

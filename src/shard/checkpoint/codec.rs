@@ -451,7 +451,7 @@ mod tests {
     fn golden_consumer_state() {
         let state =
             ConsumerState { created: 1, applied_below: None, json: b"{}", snapshot: b"abc" };
-        let of_version_1 = ConsumerState { applied_below: Some(2), ..state.clone() };
+        let of_version_1 = ConsumerState { applied_below: Some(2), ..state };
         for (state, want) in [
             (state, "020100000000000000020000007b7d616263"),
             (of_version_1, "0101000000000000000200000000000000020000007b7d616263"),

@@ -286,9 +286,9 @@ fn a_write_that_fails_stops_the_node_and_loses_nothing() {
         let mut socket = connect(server.port());
         let made = request(&mut socket, "$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#);
         assert!(made.contains("\"config\""), "{made}");
-        // Segments that are made ahead are there by then; if not, making one fails, which ends the
-        // same way.
-        std::thread::sleep(Duration::from_millis(500));
+        // The first checkpoint is made and segments that are made ahead are there by then; if not,
+        // making one fails, which ends the same way.
+        std::thread::sleep(Duration::from_secs(2));
         let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
         // SAFETY: the limits are valid for the call, which writes nothing back.
         let set = unsafe {

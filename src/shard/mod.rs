@@ -196,6 +196,7 @@ impl Shard {
             self.step_sort(now);
         }
         self.record_stop();
+        self.return_credit(out);
         self.log.seal(&mut self.ops, &mut self.groups);
     }
 

@@ -51,7 +51,6 @@ impl Shard {
         }
         self.groups.keep_in_memory(&mut self.log);
         self.settle_live();
-        self.return_credit(out);
     }
 
     fn apply_group(
@@ -317,7 +316,8 @@ impl Shard {
         self.credit[at][kind as usize] += u64::from(bytes);
     }
 
-    fn return_credit(&mut self, out: &mut impl ShardEffects) {
+    /// Gives back what was owed in this step: nobody may wait for what an idle shard holds.
+    pub(in crate::shard) fn return_credit(&mut self, out: &mut impl ShardEffects) {
         for (reactor, owed) in self.credit.iter_mut().enumerate() {
             for kind in [CreditKind::Publish, CreditKind::Request] {
                 let bytes = std::mem::take(&mut owed[kind as usize]);

@@ -2,7 +2,7 @@
 
 use corelane_storage::device::sim::{SimDisk, SimFaults};
 use corelane_storage::device::{Blocking, File, Fill, Op};
-use corelane_storage::log::{Commit, Log, LogOptions};
+use corelane_storage::log::{Commit, Log, LogOptions, Stamp};
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::open;
 use corelane_storage::superblock::CheckpointRef;
@@ -24,9 +24,14 @@ pub fn options() -> LogOptions {
     options
 }
 
+/// The index of an entry does not matter here.
+fn stamper(_: GroupId) -> Stamp {
+    Stamp { term: Term(1), index: LogIndex(1), commit: LogIndex(0) }
+}
+
 fn settle(disk: &mut SimDisk, log: &mut Log) {
     let mut ops: Vec<Op> = Vec::new();
-    log.seal(&mut ops);
+    log.seal(&mut ops, &mut { stamper });
     loop {
         let now = disk.next_time().unwrap_or(0);
         for op in ops.drain(..) {
@@ -34,9 +39,9 @@ fn settle(disk: &mut SimDisk, log: &mut Log) {
         }
         let Some(now) = disk.next_time() else { break };
         while let Some(done) = disk.poll(now) {
-            log.complete(done, &mut ops).expect("a good disk");
+            log.complete(done, &mut ops, &mut { stamper }).expect("a good disk");
         }
-        log.seal(&mut ops);
+        log.seal(&mut ops, &mut { stamper });
     }
 }
 
@@ -56,18 +61,18 @@ fn append(log: &mut Log, id: u64, size: usize) {
             relocated: false,
         }),
     };
-    log.append(GroupId(id / 7), Term(1), LogIndex(id), &record).expect("there is room");
+    log.append(GroupId(id / 7), &record).expect("there is room");
 }
 
 fn checkpoint(disk: &mut SimDisk, log: &mut Log, id: u64) {
     let lsn = log.durable();
     let replay = log.replay_point(lsn).expect("recent");
     let root = RecordIn::Meta(MetaIn { kind: 13, stream: 0, id, body: b"root", relocated: false });
-    let appended = log.append(GroupId(0), Term(1), LogIndex(id), &root).expect("there is room");
+    let appended = log.append_cold(&root, None).expect("there is room");
     let checkpoint = CheckpointRef { id, root: appended.position, root_len: appended.len };
     let mut ops = Vec::new();
-    let root_lsn = log.appended();
-    log.commit_checkpoint(Commit { checkpoint, root_lsn, replay }, &mut ops);
+    let commit = Commit { checkpoint, root_lsn: appended.lsn, applied: lsn, replay };
+    log.commit_checkpoint(commit, &mut ops);
     for op in ops {
         disk.submit(0, op);
     }
@@ -87,7 +92,7 @@ fn relocate(log: &mut Log) {
             payload: &payload,
             relocated: true,
         });
-        log.append_cold(&copy, 1).expect("there is room");
+        log.append_cold(&copy, Some(1)).expect("there is room");
     }
 }
 

@@ -26,6 +26,8 @@ const DRIVE_MAX: usize = 512;
 const DRIVE_BYTES_MAX: usize = 1 << 20;
 /// Index entries that one drive visits at most.
 const VISITS_MAX: u32 = 8_192;
+/// How soon a consumer tries again to read what could not be read, in nanoseconds.
+const RETRY: i64 = 1_000_000_000;
 /// Deltas of a shard that may wait for durability: what happens meanwhile makes the next.
 const DELTAS_IN_FLIGHT: usize = 2;
 
@@ -124,7 +126,7 @@ impl Shard {
         if delivery.is_caught_up() {
             consumers.groups.park(c.handle);
         }
-        let deadline = delivery.deadline();
+        let deadline = delivery.deadline().into_iter().chain(c.retry_at).min();
         if c.owes() {
             self.dirty_consumers.insert((stream, c.id));
         }
@@ -155,7 +157,10 @@ impl Shard {
             }
             self.timers.pop_first();
             let Some((slot, c)) = self.locate(stream, id) else { continue };
-            self.streams[slot].consumers.slab[c].timer = None;
+            let woken = &mut self.streams[slot].consumers.slab[c];
+            woken.timer = None;
+            // It is driven below, and must not find the same time due again.
+            woken.retry_at = woken.retry_at.filter(|&at| at > now);
             self.with_consumer(slot, c, out, |consumer, sink| consumer.tick(now, sink));
             self.wake_consumer(slot, c);
         }
@@ -165,7 +170,8 @@ impl Shard {
             for at in std::mem::take(&mut cell.consumers.ready) {
                 let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
                 c.queued = false;
-                if c.blocked.is_none() && self.drive(now, slot, at, out) {
+                let waits = c.blocked.is_some() || c.retry_at.is_some_and(|at| at > now);
+                if !waits && self.drive(now, slot, at, out) {
                     self.wake_consumer(slot, at);
                 }
             }
@@ -203,6 +209,7 @@ impl Shard {
         let Some(delivery) = &mut consumers.slab[at].delivery else { return false };
         delivery.set_counted(counted);
         let before = self.tally.work;
+        consumers.slab[at].retry_at = None;
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
@@ -228,10 +235,14 @@ impl Shard {
                         break;
                     }
                     Fetched::Failed(text) => {
-                        out.log(format!("consumer cannot go on: {text}"));
+                        self.retry_later(now, slot, at, &text, out);
                         break;
                     }
                 },
+                Step::Unreadable(text) => {
+                    self.retry_later(now, slot, at, &text, out);
+                    break;
+                }
                 Step::Blocked(read) => {
                     self.block_consumer(slot, at, read);
                     break;
@@ -248,6 +259,22 @@ impl Shard {
         }
         self.after_consumer(slot, at);
         more
+    }
+
+    /// What a consumer needs cannot be read now. Nothing is passed over: it tries again after a
+    /// while, and says so no more often than that.
+    fn retry_later(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        at: usize,
+        why: &str,
+        out: &mut impl ShardEffects,
+    ) {
+        let stream = &mut self.streams[slot];
+        let (name, c) = (&stream.config.name, &mut stream.consumers.slab[at]);
+        c.retry_at = Some(now.plus(RETRY));
+        out.log(format!("stream '{name}': consumer '{}' waits: {why}", c.name));
     }
 
     fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {
@@ -324,8 +351,7 @@ impl Shard {
         match log.read(entry.position, entry.size, hint, ops) {
             Ok(Read::Ready(view)) => {
                 let RecordIn::Message(m) = view.content() else {
-                    sink.out.log(format!("message {seq} is not where the index says"));
-                    return Step::Rest;
+                    return Step::Unreadable(format!("message {seq} is not where the index says"));
                 };
                 sink.message =
                     MessageView { subject: m.subject, headers: m.headers, payload: m.payload };
@@ -333,10 +359,7 @@ impl Shard {
             }
             Ok(Read::Pending(read)) => Step::Blocked(read),
             Ok(Read::Busy) => Step::Blocked(ANY_READ),
-            Err(e) => {
-                sink.out.log(format!("message {seq} cannot be read: {e}"));
-                Step::Rest
-            }
+            Err(e) => Step::Unreadable(format!("message {seq} cannot be read: {e}")),
         }
     }
 
@@ -483,6 +506,8 @@ enum Step {
     Fetch(corelane_storage::index::PageKey),
     /// A read is needed.
     Blocked(ReadId),
+    /// A read has failed.
+    Unreadable(String),
 }
 
 fn offer_memory<O: ShardEffects>(

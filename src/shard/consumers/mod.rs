@@ -52,6 +52,8 @@ pub struct ShardConsumer {
     pub queued: bool,
     /// Its drive waits for this read.
     pub blocked: Option<ReadId>,
+    /// What it wants next could not be read: it tries again then.
+    pub retry_at: Option<Timestamp>,
     /// Where a scan for its next message goes on.
     pub scan_from: u64,
     /// How far what it will want is read already.
@@ -135,6 +137,7 @@ impl ShardConsumer {
             handle: NOT_JOINED,
             queued: false,
             blocked: None,
+            retry_at: None,
             scan_from: 0,
             ahead: Default::default(),
             held: Vec::new(),

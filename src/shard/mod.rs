@@ -20,6 +20,7 @@ mod consumers;
 pub mod effects;
 mod inspect;
 mod jobs;
+mod live_audit;
 pub mod mailbox;
 mod records;
 mod recovery;
@@ -47,6 +48,7 @@ pub use checkpoint::CheckpointOptions;
 pub use compaction::sort::SortOptions;
 pub use effects::{Outgoing, ShardEffects, StreamPlacement};
 pub use jobs::STEP_VISITS as JOB_VISITS;
+pub use live_audit::{Audited, LiveAudit};
 pub use mailbox::ShardMessage;
 pub use recovery::{Opened, ShardOptions};
 use streams::stream::ShardStream;
@@ -72,6 +74,8 @@ pub struct Shard {
     consumer_changed: bool,
     /// Segment and bytes that became live and were not told to the log yet.
     live: (SegmentId, u32),
+    /// Index pages that were read from the log since the start.
+    pages_read: u64,
     /// Credit to give back, by reactor and kind.
     credit: Vec<[u64; 2]>,
     scratch: Vec<u8>,
@@ -339,6 +343,18 @@ impl Shard {
         &self.tally
     }
 
+    /// What it keeps for what is under way.
+    pub fn footprint(&self) -> report::Footprint {
+        let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
+        report::Footprint {
+            requests: self.inbox.len() + self.waiting.len() + self.held_back.len(),
+            blocked: self.blocked_consumers.len(),
+            expired: self.expired.len(),
+            timers: self.timers.len().saturating_sub(consumers),
+            pending: self.groups.iter().filter(|group| !group.is_idle()).count(),
+        }
+    }
+
     /// Counters for monitoring.
     pub fn report(&self) -> report::ShardReport {
         let (segments, live_bytes) = self.log.usage();
@@ -358,6 +374,7 @@ impl Shard {
             relocated: self.reclaim.relocated,
             sorted: self.sort.sorted,
             freed: self.log.freed(),
+            pages_read: self.pages_read,
             file_bytes: self.log.file_bytes(),
         }
     }

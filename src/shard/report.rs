@@ -39,6 +39,30 @@ pub struct ShardReport {
     pub sorted: u64,
     /// See above.
     pub freed: u64,
+    /// Index pages read from the log since the start.
+    pub pages_read: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
+}
+
+/// What a shard keeps for what is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Requests that came, or wait for a read or for a consumer's change.
+    pub requests: usize,
+    /// Consumers that wait for a read.
+    pub blocked: usize,
+    /// Consumers that were inactive for too long and are still to be deleted.
+    pub expired: usize,
+    /// Timers beyond one for each consumer.
+    pub timers: usize,
+    /// Groups with something that is not applied, or that waits for it.
+    pub pending: usize,
+}
+
+impl Footprint {
+    /// What nothing but requests brings about: consumers go on delivering without any.
+    pub fn of_requests(&self) -> usize {
+        self.requests + self.expired + self.timers
+    }
 }

@@ -10,7 +10,10 @@ use crate::client::CloseReason;
 use crate::inspect::{Page, Query};
 use crate::interest::{AccountId, StreamPlace, WatchId};
 use crate::logline::LogLine;
-use crate::shard::{Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement};
+use crate::shard::report::Footprint;
+use crate::shard::{
+    Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement,
+};
 use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 
 /// Rounds of a turn at most: what is left goes on in the next.
@@ -370,6 +373,25 @@ impl Core {
             stalls: self.stalls,
             shell: super::report::ShellReport::default(),
         }
+    }
+
+    /// Goes on with a recount of the live bytes of the shard at `position`.
+    pub fn audit_live(
+        &mut self,
+        position: usize,
+        audit: &mut LiveAudit,
+    ) -> Result<Audited, String> {
+        self.shards.0[position].audit_live(audit)
+    }
+
+    /// What the shards keep for what is under way.
+    pub fn footprints(&self) -> impl Iterator<Item = Footprint> + '_ {
+        self.shards.0.iter().map(Shard::footprint)
+    }
+
+    /// Bytes of credit of a shard that are not at home.
+    pub fn credit_taken(&self, kind: CreditKind, shard: ShardId) -> u64 {
+        self.net.credit_taken(kind, shard)
     }
 
     /// What the shards' handlers did.

@@ -246,7 +246,6 @@ impl Checkpointer {
     }
 
     /// Every stored record that is not a stream's or a consumer's, or not yet dead.
-    #[cfg(test)]
     pub fn locations(&self) -> impl Iterator<Item = Location> + '_ {
         let pages = self.catalogue.iter().chain(&self.orphans).chain(&self.root);
         let run = self.run.iter().flat_map(|r| &r.superseded);
@@ -255,7 +254,6 @@ impl Checkpointer {
     }
 
     /// Relocated bytes whose sources are not dead yet.
-    #[cfg(test)]
     pub fn moved(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
         let run = self.run.iter().flat_map(|r| &r.moved);
         run.chain(self.committing.iter().flat_map(|c| &c.moved)).copied()

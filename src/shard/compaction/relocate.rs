@@ -119,7 +119,6 @@ impl Reclaim {
     }
 
     /// Everything that counts as live twice for now.
-    #[cfg(test)]
     pub fn unsettled(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
         self.unswapped().chain(self.moved.iter().copied())
     }

@@ -233,6 +233,7 @@ impl Shard {
             isolated: outcome.isolated,
             reads_over: Vec::new(),
             failure: None,
+            pages_read: 0,
             api_total: 0,
             api_errors: 0,
             timers: Default::default(),

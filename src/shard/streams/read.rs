@@ -54,7 +54,10 @@ impl Shard {
                     *resident += PAGE_BYTES;
                     let index = &mut self.streams[slot].index;
                     match index.load_page(key, location.position, meta.body) {
-                        Ok(()) => Fetched::Loaded,
+                        Ok(()) => {
+                            self.pages_read += 1;
+                            Fetched::Loaded
+                        }
                         Err(e) => Fetched::Failed(e.to_string()),
                     }
                 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
-use corelane_storage::index::{Location, Lookup};
+use corelane_storage::index::Lookup;
 use corelane_storage::log::LogOptions;
 
 use super::super::{
-    Outgoing, Shard, ShardEffects, ShardMessage, ShardOptions, SortOptions, StreamPlacement,
+    Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, ShardOptions, SortOptions,
+    StreamPlacement,
 };
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
@@ -404,36 +405,14 @@ impl World {
 
     /// Panics unless the live bytes of every segment are those of what lives in it.
     pub fn check_live(&mut self) {
-        let mut want: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        let cells = &self.shard().streams;
-        let slots: Vec<usize> =
-            cells.iter().filter(|(_, c)| !c.is_memory()).map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let index = &self.shard().streams[slot].index;
-            for seq in index.first_seq()..=index.last_seq() {
-                if let Some(e) = self.entry(slot, seq) {
-                    *want.entry(e.position.segment).or_default() += u64::from(e.size);
-                }
+        let mut audit = LiveAudit::default();
+        for _ in 0..10_000 {
+            match self.shard().audit_live(&mut audit) {
+                Ok(Audited::Done(_)) => return,
+                Ok(Audited::Waiting) => self.turn(),
+                Err(why) => panic!("{why}"),
             }
         }
-        let shard = self.shard();
-        let (checkpoint, reclaim) = (&shard.checkpoint, &shard.reclaim);
-        let mut records: Vec<Location> = checkpoint.locations().collect();
-        for (_, cell) in &shard.streams {
-            records.extend(cell.index.locations().map(|(_, l)| l));
-            records.extend(cell.stored.locations());
-            records.extend(cell.consumers.slab.iter().filter_map(|(_, c)| c.stored.location));
-        }
-        for l in records {
-            *want.entry(l.position.segment).or_default() += u64::from(l.len);
-        }
-        for (segment, bytes) in reclaim.unsettled().chain(checkpoint.moved()) {
-            *want.entry(segment).or_default() += u64::from(bytes);
-        }
-        for s in shard.log.segments() {
-            let wanted = want.remove(&s.segment).unwrap_or(0);
-            assert_eq!(s.live, wanted, "live bytes of {:?}", s.segment);
-        }
-        assert!(want.values().all(|&v| v == 0), "missing segments: {want:?}");
+        panic!("the shard does not come to rest");
     }
 }

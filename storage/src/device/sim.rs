@@ -14,6 +14,10 @@
 //! - Writes and flushes fail as often as told; what a failed flush should have covered may or may
 //!   not be there after a crash. Flushes and reads can be slow. The disk can be full: creating a
 //!   file beyond the capacity gives `NoSpace`.
+//! - A single operation can fail (`submit_failing`) on a disk that goes on working. Of a failed
+//!   write some sectors have the new content. What a failed flush should have covered is either
+//!   on the medium or is lost: reads still see it, no later flush covers it (only writing it again
+//!   does), and a stop of the machine takes it. After `kill` it is there or not, for good.
 //!
 //! Same seed and same calls, same result. What no log may do panics: changing the memory of a
 //! write in flight, which is compared at completion with what was submitted; writing, filling or
@@ -22,9 +26,11 @@
 //! is complete.
 
 use super::{Blocking, DeviceError, Done, File, Fill, IoBuf, Op, Slot, Token, WriteView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SECTOR: usize = 512;
+/// Sectors, per million, that a failed flush loses.
+const LOST_PPM: u32 = 700_000;
 /// What memory holds that nothing was read into yet.
 const POISON: u8 = 0xdb;
 
@@ -102,6 +108,8 @@ struct SimFile {
     cached: Vec<u8>,
     /// Sectors that differ, with the count of the write that made them so.
     dirty: BTreeMap<usize, u64>,
+    /// Sectors that differ and that no flush will cover: one of them failed.
+    lost: BTreeSet<usize>,
 }
 
 impl SimFile {
@@ -110,11 +118,12 @@ impl SimFile {
         self.cached[offset..offset + data.len()].copy_from_slice(data);
         for sector in offset / SECTOR..(offset + data.len()) / SECTOR {
             self.dirty.insert(sector, stamp);
+            self.lost.remove(&sector);
         }
     }
 
     fn flush(&mut self, stamp: u64) {
-        let SimFile { durable, cached, dirty } = self;
+        let SimFile { durable, cached, dirty, .. } = self;
         dirty.retain(|sector, written| {
             if *written > stamp {
                 return true;
@@ -124,15 +133,94 @@ impl SimFile {
             false
         });
     }
+
+    /// A flush fails: of what it should have covered, some is on the medium and the rest is lost.
+    fn fail_flush(&mut self, stamp: u64, rng: &mut SimRng) {
+        let SimFile { durable, cached, dirty, lost } = self;
+        dirty.retain(|sector, written| {
+            if *written > stamp {
+                return true;
+            }
+            if rng.chance(LOST_PPM) {
+                lost.insert(*sector);
+            } else {
+                let bytes = sector * SECTOR..(sector + 1) * SECTOR;
+                durable[bytes.clone()].copy_from_slice(&cached[bytes]);
+            }
+            false
+        });
+    }
+
+    /// What no flush covers is gone, or (`keep_ppm`) was written after all.
+    fn settle_lost(&mut self, keep_ppm: u32, rng: &mut SimRng) {
+        for sector in std::mem::take(&mut self.lost) {
+            let bytes = sector * SECTOR..(sector + 1) * SECTOR;
+            if rng.chance(keep_ppm) {
+                self.durable[bytes.clone()].copy_from_slice(&self.cached[bytes]);
+            } else {
+                self.cached[bytes.clone()].copy_from_slice(&self.durable[bytes]);
+            }
+        }
+    }
+}
+
+/// What of one operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// The write or the read.
+    Transfer,
+    /// The flush, or the one that is linked to the write.
+    Flush,
 }
 
 enum Event {
-    Write { token: Token, file: File, offset: u64, data: Vec<u8>, view: WriteView, flush: bool },
-    Flushed { token: Token, file: File, stamp: u64, len: usize },
-    Flush { token: Token, file: File },
-    Read { token: Token, file: File, offset: u64, len: usize, buf: IoBuf },
-    Create { token: Token, slot: Slot, bytes: u64 },
-    Remove { token: Token, slot: Slot },
+    Write {
+        token: Token,
+        file: File,
+        offset: u64,
+        data: Vec<u8>,
+        view: WriteView,
+        flush: bool,
+        failing: Option<Failing>,
+    },
+    Flushed {
+        token: Token,
+        file: File,
+        stamp: u64,
+        len: usize,
+        fails: bool,
+    },
+    Flush {
+        token: Token,
+        file: File,
+        fails: bool,
+    },
+    Read {
+        token: Token,
+        file: File,
+        offset: u64,
+        len: usize,
+        buf: IoBuf,
+        fails: bool,
+    },
+    Create {
+        token: Token,
+        slot: Slot,
+        bytes: u64,
+    },
+    Remove {
+        token: Token,
+        slot: Slot,
+    },
+}
+
+/// Writes in flight that a stop left done in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Torn {
+    /// All of them.
+    pub writes: u64,
+    /// Those of a superblock, which other sectors than its first one were part of.
+    pub superblocks: u64,
 }
 
 /// The disk of one shard: all files of its directory.
@@ -144,7 +232,7 @@ pub struct SimDisk {
     events: BTreeMap<(i64, u64), Event>,
     count: u64,
     now: i64,
-    torn: u64,
+    torn: Torn,
 }
 
 impl SimDisk {
@@ -157,12 +245,21 @@ impl SimDisk {
             events: BTreeMap::new(),
             count: 0,
             now: 0,
-            torn: 0,
+            torn: Torn::default(),
         }
     }
 
     /// Takes an operation at `now`.
     pub fn submit(&mut self, now: i64, op: Op) {
+        self.take(now, op, None);
+    }
+
+    /// Takes an operation that fails, which none of the others does for that.
+    pub fn submit_failing(&mut self, now: i64, op: Op, failing: Failing) {
+        self.take(now, op, Some(failing));
+    }
+
+    fn take(&mut self, now: i64, op: Op, failing: Option<Failing>) {
         self.now = self.now.max(now);
         self.check_races(&op);
         let slow = matches!(op, Op::Read { .. }) && self.rng.chance(self.faults.slow_read_ppm);
@@ -171,12 +268,12 @@ impl SimDisk {
                 // SAFETY: its Done has not been made yet.
                 let mut bytes = unsafe { data.bytes() }.to_vec();
                 bytes.resize(bytes.len() + zeroes as usize, 0);
-                Event::Write { token, file, offset, data: bytes, view: data, flush }
+                Event::Write { token, file, offset, data: bytes, view: data, flush, failing }
             }
-            Op::Flush { token, file } => Event::Flush { token, file },
+            Op::Flush { token, file } => Event::Flush { token, file, fails: failing.is_some() },
             Op::Read { token, file, offset, len, mut buf } => {
                 buf.fill(POISON);
-                Event::Read { token, file, offset, len, buf }
+                Event::Read { token, file, offset, len, buf, fails: failing.is_some() }
             }
             Op::Create { token, slot, bytes, .. } => Event::Create { token, slot, bytes },
             Op::Remove { token, slot } => Event::Remove { token, slot },
@@ -241,11 +338,15 @@ impl SimDisk {
     fn happen(&mut self, event: Event) -> Option<Done> {
         let done = |token, result| Some(Done { token, result, buf: None });
         match event {
-            Event::Write { token, file, offset, data, view, flush } => {
+            Event::Write { token, file, offset, data, view, flush, failing } => {
                 // SAFETY: its Done has not been made yet.
                 let now = unsafe { view.bytes() };
                 assert!(data.starts_with(now), "memory changed while it was written");
                 if self.rng.chance(self.faults.failed_write_ppm) {
+                    return done(token, Err(refused("write")));
+                }
+                if failing == Some(Failing::Transfer) {
+                    self.write_some(file, offset, &data);
                     return done(token, Err(refused("write")));
                 }
                 self.count += 1;
@@ -257,15 +358,18 @@ impl SimDisk {
                 if !flush {
                     return done(token, Ok(data.len()));
                 }
-                self.begin_flush(token, file, data.len());
+                self.begin_flush(token, file, data.len(), failing.is_some());
                 None
             }
-            Event::Flush { token, file } => {
-                self.begin_flush(token, file, 0);
+            Event::Flush { token, file, fails } => {
+                self.begin_flush(token, file, 0, fails);
                 None
             }
-            Event::Flushed { token, file, stamp, len } => {
-                if self.rng.chance(self.faults.failed_flush_ppm) {
+            Event::Flushed { token, file, stamp, len, fails } => {
+                if fails && let Some(found) = self.files.get_mut(&file) {
+                    found.fail_flush(stamp, &mut self.rng);
+                }
+                if fails || self.rng.chance(self.faults.failed_flush_ppm) {
                     return done(token, Err(refused("flush")));
                 }
                 if let Some(found) = self.files.get_mut(&file) {
@@ -273,8 +377,8 @@ impl SimDisk {
                 }
                 done(token, Ok(len))
             }
-            Event::Read { token, file, offset, len, mut buf } => {
-                let result = if self.rng.chance(self.faults.failed_read_ppm) {
+            Event::Read { token, file, offset, len, mut buf, fails } => {
+                let result = if fails || self.rng.chance(self.faults.failed_read_ppm) {
                     Err(refused("read"))
                 } else {
                     self.read_at(file, offset, &mut buf[..len])
@@ -290,10 +394,36 @@ impl SimDisk {
         }
     }
 
-    fn begin_flush(&mut self, token: Token, file: File, len: usize) {
+    fn begin_flush(&mut self, token: Token, file: File, len: usize, fails: bool) {
         let slow = self.rng.chance(self.faults.slow_flush_ppm);
         let stamp = self.count;
-        self.after(if slow { 100 } else { 1 }, Event::Flushed { token, file, stamp, len });
+        self.after(if slow { 100 } else { 1 }, Event::Flushed { token, file, stamp, len, fails });
+    }
+
+    /// Writes some sectors, each chosen by itself. How many, and of how many.
+    fn write_some(&mut self, file: File, offset: u64, data: &[u8]) -> (usize, usize) {
+        let keep_ppm = self.keep_ppm();
+        self.write_chosen(file, offset, data, keep_ppm)
+    }
+
+    fn write_chosen(
+        &mut self,
+        file: File,
+        offset: u64,
+        data: &[u8],
+        keep_ppm: u32,
+    ) -> (usize, usize) {
+        self.count += 1;
+        let stamp = self.count;
+        let Some(found) = self.files.get_mut(&file) else { return (0, 0) };
+        let mut kept = 0;
+        for (nth, sector) in data.chunks(SECTOR).enumerate() {
+            if self.rng.chance(keep_ppm) {
+                found.write(offset as usize + nth * SECTOR, sector, stamp);
+                kept += 1;
+            }
+        }
+        (kept, data.len() / SECTOR)
     }
 
     /// The process stops and starts again: what was in flight is done, partly done or not done,
@@ -301,6 +431,13 @@ impl SimDisk {
     pub fn kill(&mut self) {
         let keep_ppm = self.keep_ppm();
         self.drop_events(keep_ppm);
+        self.settle_lost(500_000);
+    }
+
+    fn settle_lost(&mut self, keep_ppm: u32) {
+        for file in self.files.values_mut() {
+            file.settle_lost(keep_ppm, &mut self.rng);
+        }
     }
 
     /// How much of what was not flushed remains.
@@ -309,20 +446,13 @@ impl SimDisk {
     }
 
     fn drop_events(&mut self, keep_ppm: u32) {
-        self.count += 1;
-        let stamp = self.count;
         for event in std::mem::take(&mut self.events).into_values() {
             match event {
                 Event::Write { file, offset, data, .. } => {
-                    let Some(found) = self.files.get_mut(&file) else { continue };
-                    let mut kept = 0;
-                    for (nth, sector) in data.chunks(SECTOR).enumerate() {
-                        if self.rng.chance(keep_ppm) {
-                            found.write(offset as usize + nth * SECTOR, sector, stamp);
-                            kept += 1;
-                        }
-                    }
-                    self.torn += u64::from(kept > 0 && kept < data.len() / SECTOR);
+                    let (kept, all) = self.write_chosen(file, offset, &data, keep_ppm);
+                    let torn = kept > 0 && kept < all;
+                    self.torn.writes += u64::from(torn);
+                    self.torn.superblocks += u64::from(torn && file == File::Superblock);
                 }
                 Event::Create { slot, bytes, .. } if self.rng.chance(500_000) => {
                     let _ = self.create(File::Segment(slot), bytes, Fill::Zero);
@@ -339,6 +469,7 @@ impl SimDisk {
     pub fn crash(&mut self) {
         let keep_ppm = self.keep_ppm();
         self.drop_events(keep_ppm);
+        self.settle_lost(0);
         // In what pieces it remains.
         let piece = if self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
         for file in self.files.values_mut() {
@@ -397,8 +528,8 @@ impl SimDisk {
         self.events.values().filter(writes).count()
     }
 
-    /// Takes the count of writes in flight that a stop left done in part.
-    pub fn take_torn(&mut self) -> u64 {
+    /// Takes the counts of writes in flight that a stop left done in part.
+    pub fn take_torn(&mut self) -> Torn {
         std::mem::take(&mut self.torn)
     }
 

@@ -306,6 +306,11 @@ impl StreamIndex {
         std::mem::take(&mut self.checkpoint.released)
     }
 
+    /// What `take_released` would answer.
+    pub fn released(&self) -> &[Location] {
+        &self.checkpoint.released
+    }
+
     /// Where the stored version of a page lies.
     pub fn location(&self, key: PageKey) -> Option<Location> {
         self.directory.get(key)

@@ -10,6 +10,9 @@ use crate::tally::Rare;
 use crate::topics::LISTENER_SIDS;
 use crate::wire;
 
+/// The error of what cannot be read now.
+const UNREADABLE: u64 = 10051;
+
 impl Runner {
     /// A message came to a client.
     pub fn message(
@@ -83,8 +86,11 @@ impl Runner {
                 return Err(format!("{op:?}: nobody listens, it was told, and there it came"));
             }
             let now = self.world.now;
-            let c = &mut self.consumers[consumer];
             let going = headers.windows(16).any(|w| w == b"Consumer Deleted");
+            if going && !op.optional {
+                self.pull_was_deleted(consumer, op.sent)?;
+            }
+            let c = &mut self.consumers[consumer];
             if status != 503 && !going {
                 c.used = c.used.max(op.sent);
             }
@@ -97,7 +103,7 @@ impl Runner {
         self.ops.remove(&id);
         match &op.what {
             What::Publish { uid, retry } => self.pub_ack(op, *uid, *retry, status, payload),
-            What::Core if status == 503 && !op.optional => {
+            What::Core if status == 503 && !op.optional && !self.world.plan.later.impatient => {
                 Err(format!("{op:?}: nobody responded, though the responder is there"))
             }
             What::Core => {
@@ -114,13 +120,14 @@ impl Runner {
                 let stale = c.ack == AckPolicy::All && *cseq < c.acked_cseq;
                 self.ack_answered(op, *consumer, *seq, *settles && !stale, status)
             }
+            What::Get { .. } if self.is_unreadable(op.sent, status) => Ok(()),
             What::Get { stream, seq } => self.got(*stream, *seq, status, headers, payload),
             _ if status == 503 && op.optional => Ok(()),
             _ if status != 0 => Err(format!("{op:?} was answered with {status}")),
             what => {
                 let json: Value = serde_json::from_slice(payload)
                     .map_err(|e| format!("{op:?} was answered with what is no JSON: {e}"))?;
-                self.api_answer(id, what.clone(), op.optional, &json)
+                self.api_answer(id, what.clone(), (op.optional, op.sent), &json)
             }
         }
     }
@@ -230,7 +237,7 @@ impl Runner {
 
     fn refused(&mut self, uid: u64, retry: bool, error: &Value) -> Result<(), String> {
         let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
-        let (stream, incarnation) = (p.stream, p.incarnation);
+        let (stream, incarnation, headers) = (p.stream, p.incarnation, p.headers.clone());
         match (retry, p.fate) {
             (false, Fate::Pending) if p.place.is_some() => {
                 return Err(format!("message {uid} was refused and is there: {p:?}"));
@@ -261,6 +268,8 @@ impl Runner {
             {
                 return Err(format!("message {uid} was refused, and there is room: {error}"));
             }
+            // One that expects another message id before it.
+            Some(10070) if wire::header(&headers, "Nats-Expected-Last-Msg-Id").is_some() => {}
             Some(10077 | 10047 | 10122) => {}
             _ => return Err(format!("message {uid} was refused: {error}")),
         }
@@ -283,6 +292,11 @@ impl Runner {
         self.world.tally.add(Rare::AckHeld);
         c.settle(seq, op.conn, generation);
         Ok(())
+    }
+
+    /// Whether an answer that something cannot be read is one, because a read failed.
+    fn is_unreadable(&self, sent: i64, status: u16) -> bool {
+        status == 500 && self.world.single.read_failed_since(sent)
     }
 
     fn got(
@@ -322,12 +336,15 @@ impl Runner {
         &mut self,
         id: u64,
         what: What,
-        optional: bool,
+        (optional, sent): (bool, i64),
         json: &Value,
     ) -> Result<(), String> {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
         let removal = matches!(what, What::Remove { .. } | What::Purge { .. });
+        if code == Some(UNREADABLE) && self.is_unreadable(sent, 500) {
+            return Ok(()); // Whether it was carried out is looked at later.
+        }
         if optional && (code == Some(10059) || removal) {
             return Ok(()); // Its stream is gone, or another one.
         }

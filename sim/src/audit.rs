@@ -55,7 +55,8 @@ impl Runner {
         for c in 0..self.consumers.len() {
             self.resolve_consumer(c)?;
         }
-        (0..self.model.streams.len()).try_for_each(|at| self.check_names(at))
+        (0..self.model.streams.len()).try_for_each(|at| self.check_names(at))?;
+        self.check_books()
     }
 
     /// Who is among a stream's consumers is known, and who is known is among them.

@@ -56,7 +56,8 @@ impl Runner {
             let seqs = subjects.get(&subject).cloned().unwrap_or_default();
             let asked = format!("{{\"last_by_subj\":\"{subject}\"}}");
             self.check_search(&api, &asked, seqs.last().copied(), found)?;
-            let from = 1 + self.more.below(self.model.streams[at].floor + 1);
+            let s = &self.model.streams[at];
+            let from = s.base() + 1 + self.more.below(s.seen() + 1);
             let next = seqs.iter().copied().find(|&seq| seq >= from);
             let asked = format!("{{\"seq\":{from},\"next_by_subj\":\"{subject}\"}}");
             self.check_search(&api, &asked, next, found)?;

@@ -76,6 +76,8 @@ pub struct Consumer {
     pub inactive: Option<i64>,
     /// It was used then.
     pub used: i64,
+    /// A request waits for it: on this connection, since then, and until then at most.
+    pub waited_for: Option<(ConnId, i64, i64)>,
     /// The client and connection for which it delivers everything once and in order.
     pub ordered: Option<(usize, ConnId)>,
     /// The consumer and the stream sequence of the last that came there.
@@ -187,6 +189,7 @@ impl Consumer {
             beat: None,
             inactive: None,
             used: 0,
+            waited_for: None,
             ordered: None,
             row: (0, 0),
             settled: Default::default(),

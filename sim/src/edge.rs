@@ -135,8 +135,7 @@ impl Edge for Around<'_> {
 
     fn submit(&mut self, shard: usize, op: Op) {
         let shard = self.shard(shard);
-        let now = self.world.now;
-        self.world.disks[shard].submit(now, op);
+        self.world.submit(shard, op);
     }
 
     fn lines(&mut self, lines: &mut Vec<LogLine>) {

@@ -52,11 +52,27 @@ fn most(a: &Work, b: &Work) -> Work {
     }
 }
 
+/// What was done, and what was done since `before`.
+fn sum(done: &Work, now: &Work, before: &Work) -> Work {
+    Work {
+        jobs: done.jobs + now.jobs - before.jobs,
+        requests: done.requests + now.requests - before.requests,
+        removed: done.removed + now.removed - before.removed,
+        sent: done.sent + now.sent - before.sent,
+        visited: done.visited + now.visited - before.visited,
+        written: done.written + now.written - before.written,
+    }
+}
+
 /// The worst that was seen.
 #[derive(Clone, Debug, Default)]
 pub struct Worst {
     handlers: [Work; HANDLERS.len()],
+    /// Of all shards of a reactor in one turn.
+    turn: Work,
     steps: u64,
+    /// Requests that a reactor's shards held after a turn.
+    requests: usize,
 }
 
 impl Worst {
@@ -65,19 +81,31 @@ impl Worst {
         for (mine, others) in self.handlers.iter_mut().zip(&other.handlers) {
             *mine = most(mine, others);
         }
+        self.turn = most(&self.turn, &other.turn);
         self.steps = self.steps.max(other.steps);
+        self.requests = self.requests.max(other.requests);
     }
 
-    /// Looks at a reactor after its turn. `steps` is what its shards had made before it.
-    pub fn look(&mut self, core: &Core, steps: &[u64]) -> Result<(), String> {
-        for (effort, before) in core.efforts().zip(steps) {
-            let made = effort.steps - before;
+    /// What the shards of a reactor had done before its turn: steps, and work.
+    pub fn before(core: &Core) -> Vec<(u64, Work)> {
+        core.efforts().map(|e| (e.steps, e.work)).collect()
+    }
+
+    /// Looks at a reactor after its turn.
+    pub fn look(&mut self, core: &Core, before: &[(u64, Work)]) -> Result<(), String> {
+        let mut turn = NONE;
+        for (effort, (steps, work)) in core.efforts().zip(before) {
+            let made = effort.steps - steps;
             self.steps = self.steps.max(made);
             if made > STEPS_MAX {
                 return Err(format!("a turn took {made} steps"));
             }
+            turn = sum(&turn, &effort.work, work);
             self.look_at(effort)?;
         }
+        self.turn = most(&self.turn, &turn);
+        let requests = core.footprints().map(|f| f.requests).sum();
+        self.requests = self.requests.max(requests);
         Ok(())
     }
 
@@ -101,7 +129,12 @@ impl Worst {
 
     /// A line for each handler, and one for turns.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("a turn: {} steps (of {STEPS_MAX})", self.steps)];
+        let turn = fields(&self.turn).map(|(what, n)| format!("{n} {what}"));
+        let mut lines = vec![
+            format!("a turn: {} steps (of {STEPS_MAX})", self.steps),
+            format!("a turn of all shards: {}", turn.join(", ")),
+            format!("held after a turn: {} requests", self.requests),
+        ];
         for handler in HANDLERS {
             let (did, allowed) = (fields(&self.handlers[handler as usize]), bound(handler));
             let parts = did.into_iter().zip(fields(&allowed)).filter(|(_, (_, most))| *most > 0);

@@ -89,8 +89,9 @@ impl Runner {
                 self.world.tally.add(Rare::OrderedAgain);
             }
             None if self.kinds.chance(300_000) => {
-                let floor = self.model.streams[stream].floor;
-                c.policy = DeliverPolicy::From(1 + self.kinds.below(floor + 2));
+                let s = &self.model.streams[stream];
+                let from = s.base() + 1 + self.kinds.below(s.seen() + 2);
+                c.policy = DeliverPolicy::From(from);
             }
             None => {}
         }

@@ -9,7 +9,8 @@
 //! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
 //! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `topics`,
 //! `kinds`, `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`,
-//! `effort` (how much a turn does).
+//! `effort` (how much a turn does), `books` (what must add up inside the node); `later` and what it
+//! turns on: `single`, `lives`, `promise`, `window`, `waits`.
 //!
 //! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 
@@ -17,6 +18,7 @@
 
 mod answers;
 mod audit;
+mod books;
 mod closer;
 mod consumers;
 mod edge;
@@ -25,22 +27,29 @@ mod exact;
 mod fuse;
 mod kinds;
 mod large;
+mod later;
+mod lives;
 mod model;
 mod plan;
+pub mod pool;
+mod promise;
 mod rot;
 mod runner;
+mod single;
 mod socket;
 pub mod tally;
 mod topics;
+mod waits;
+mod window;
 mod wire;
 mod workload;
 mod world;
 
 pub use runner::{Report, Runner};
 
-/// Runs one seed.
-pub fn run(seed: u64, ops: u64, print: bool) -> Result<Report, String> {
-    let mut runner = Runner::new(seed);
+/// Runs one seed; `hard` turns on what is not in every run yet.
+pub fn run(seed: u64, ops: u64, hard: bool, print: bool) -> Result<Report, String> {
+    let mut runner = Runner::new(seed, hard);
     runner.world.print = print;
     runner.run(ops)
 }

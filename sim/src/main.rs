@@ -1,14 +1,13 @@
 //! `corelane-sim --seeds 2000 [--from N] [--seed N] [--ops N] [--trace] [--jobs N] [--stop]
-//! [--open] [--without N]…`
+//! [--open] [--hard] [--without N]…`
+//!
+//! `--hard` turns on the choices that still find faults which are not mended: see `later`.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use corelane_sim::tally::{ABSENT, ALL, Tally};
+use corelane_sim::pool::{Pool, current_seed};
+use corelane_sim::tally::{ABSENT, ALL, HARD, Tally};
 use corelane_sim::{Report, run};
 
 /// Seeds that once failed: every run begins with them.
@@ -29,12 +28,13 @@ struct Options {
     print: bool,
     jobs: usize,
     stop_at_first: bool,
+    hard: bool,
 }
 
 fn options() -> Result<Options, String> {
     let mut args = std::env::args().skip(1);
     let (mut count, mut from, mut one, mut ops) = (100, 1_000, None, 2_000);
-    let (mut print, mut stop_at_first, mut open) = (false, false, false);
+    let (mut print, mut stop_at_first, mut open, mut hard) = (false, false, false, false);
     let mut without = Vec::new();
     let mut jobs = std::thread::available_parallelism().map_or(1, usize::from);
     while let Some(arg) = args.next() {
@@ -52,6 +52,7 @@ fn options() -> Result<Options, String> {
             "--stop" => stop_at_first = true,
             "--without" => without.push(number()?),
             "--open" => open = true,
+            "--hard" => hard = true,
             _ => return Err(format!("unknown argument {arg}")),
         }
     }
@@ -70,35 +71,24 @@ fn options() -> Result<Options, String> {
             kept.chain(from..from + count).filter(wanted).collect()
         }
     };
-    Ok(Options { seeds, ops, print, jobs, stop_at_first })
+    Ok(Options { seeds, ops, print, jobs, stop_at_first, hard })
 }
 
-thread_local! {
-    static SEED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+fn reproduce(seed: u64, ops: u64, hard: bool) -> String {
+    let hard = if hard { " --hard" } else { "" };
+    format!("  cargo run --profile sim -p corelane-sim -- --seed {seed} --ops {ops}{hard}")
 }
 
-fn reproduce(seed: u64, ops: u64) -> String {
-    format!("  cargo run --release -p corelane-sim -- --seed {seed} --ops {ops}")
-}
-
-/// Runs a seed; a panic is a failure like any other (and the last, where panics abort).
+/// Runs a seed, some of them twice.
 fn attempt(seed: u64, options: &Options) -> Result<Report, String> {
-    SEED.set(seed);
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let report = run(seed, options.ops, options.print)?;
-        if options.seeds.len() > 1 && seed.is_multiple_of(TWICE) {
-            let again = run(seed, options.ops, false)?;
-            if again.trace != report.trace {
-                return Err(format!("trace {:016x}, and then {:016x}", report.trace, again.trace));
-            }
+    let report = run(seed, options.ops, options.hard, options.print)?;
+    if options.seeds.len() > 1 && seed.is_multiple_of(TWICE) {
+        let again = run(seed, options.ops, options.hard, false)?;
+        if again.trace != report.trace {
+            return Err(format!("trace {:016x}, and then {:016x}", report.trace, again.trace));
         }
-        Ok(report)
-    }));
-    result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-        Err(format!("panic: {}", text.unwrap_or_default()))
-    })
+    }
+    Ok(report)
 }
 
 #[derive(Default)]
@@ -109,14 +99,17 @@ struct Sums {
     done: u64,
 }
 
-fn report(sums: &Sums) -> bool {
+fn report(sums: &Sums, hard: bool) -> bool {
     let mut good = true;
     for what in ALL {
         let (times, seeds) = (sums.all.count(what), sums.seeds.count(what));
         let absent = ABSENT.contains(&what);
-        let rare = seeds * 100 < sums.done && !absent;
+        let only_hard = !hard && HARD.contains(&what);
+        let rare = seeds * 100 < sums.done && !absent && !only_hard;
         let mark = if absent {
             " (not built yet)"
+        } else if only_hard {
+            " (with --hard)"
         } else if rare {
             " (too rare)"
         } else {
@@ -139,16 +132,10 @@ fn report(sums: &Sums) -> bool {
     good && sums.failed.is_empty()
 }
 
-/// Ends the process when a seed hangs, which none can notice from inside.
-fn watch(left: &AtomicUsize, running: &Mutex<BTreeMap<u64, Instant>>, ops: u64) {
-    while left.load(Ordering::Relaxed) > 0 {
-        std::thread::sleep(Duration::from_millis(20));
-        let Ok(running) = running.lock() else { return };
-        if let Some((seed, _)) = running.iter().find(|(_, begun)| begun.elapsed() > SEED_MAX) {
-            println!("seed {seed} failed: it hangs\n{}", reproduce(*seed, ops));
-            std::process::exit(1);
-        }
-    }
+/// Ends the process when a seed hangs: its thread cannot be ended.
+fn end_for(seed: u64, ops: u64, hard: bool) {
+    println!("seed {seed} failed: it hangs\n{}", reproduce(seed, ops, hard));
+    std::process::exit(1);
 }
 
 fn main() -> ExitCode {
@@ -159,56 +146,36 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let ops = options.ops;
+    let (ops, hard) = (options.ops, options.hard);
     std::panic::set_hook(Box::new(move |info| {
-        println!("seed {}: {info}\n{}", SEED.get(), reproduce(SEED.get(), ops));
+        println!("seed {}: {info}\n{}", current_seed(), reproduce(current_seed(), ops, hard));
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             println!("{trace}");
         }
     }));
-    let next = AtomicU64::new(0);
-    let sums = Mutex::new(Sums::default());
-    let jobs = options.jobs.min(options.seeds.len());
-    let (left, running) = (AtomicUsize::new(jobs), Mutex::new(BTreeMap::new()));
-    std::thread::scope(|scope| {
-        scope.spawn(|| watch(&left, &running, ops));
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let Some(&seed) = options.seeds.get(at) else { break };
-                    if let Ok(mut running) = running.lock() {
-                        running.insert(seed, Instant::now());
-                    }
-                    let result = attempt(seed, &options);
-                    if let Ok(mut running) = running.lock() {
-                        running.remove(&seed);
-                    }
-                    let Ok(mut sums) = sums.lock() else { break };
-                    sums.done += 1;
-                    let Sums { all, seeds, failed, .. } = &mut *sums;
-                    match result {
-                        Ok(report) => {
-                            all.join(&report.tally, seeds);
-                            if options.seeds.len() == 1 {
-                                println!("seed {seed}: trace {:016x}", report.trace);
-                            }
-                        }
-                        Err(why) => {
-                            println!("seed {seed} failed: {why}");
-                            println!("{}", reproduce(seed, options.ops));
-                            failed.push((seed, why));
-                            if options.stop_at_first {
-                                next.store(u64::MAX / 2, Ordering::Relaxed);
-                            }
-                        }
-                    }
+    let pool =
+        Pool { jobs: options.jobs, stop_at_first: options.stop_at_first, seed_max: SEED_MAX };
+    let mut sums = Sums::default();
+    let each = |seed, result: Result<Report, String>| {
+        sums.done += 1;
+        match result {
+            Ok(report) => {
+                sums.all.join(&report.tally, &mut sums.seeds);
+                if options.seeds.len() == 1 {
+                    println!("seed {seed}: trace {:016x}", report.trace);
                 }
-                left.fetch_sub(1, Ordering::Relaxed);
-            });
+            }
+            Err(why) => {
+                println!("seed {seed} failed: {why}");
+                println!("{}", reproduce(seed, ops, hard));
+                sums.failed.push((seed, why));
+            }
         }
-    });
-    let Ok(sums) = sums.into_inner() else { return ExitCode::FAILURE };
-    if report(&sums) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    pool.run(&options.seeds, |seed| attempt(seed, &options), each, |seed| end_for(seed, ops, hard));
+    for (seed, _) in &sums.failed {
+        println!("failed: seed {seed}");
+    }
+    if report(&sums, options.hard) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -117,6 +117,8 @@ pub struct Settings {
     pub max_consumers: Option<u64>,
     /// For so long message ids are known, if it was said.
     pub window: Option<i64>,
+    /// The first sequence, if that is not 1.
+    pub first: u64,
 }
 
 impl Settings {
@@ -179,6 +181,18 @@ pub struct Stream {
     pub consumer_removed: i64,
 }
 
+impl Stream {
+    /// The sequence before the first that a message may have.
+    pub fn base(&self) -> u64 {
+        self.settings.first.max(1) - 1
+    }
+
+    /// Sequences from the first on that were seen in use.
+    pub fn seen(&self) -> u64 {
+        self.floor.saturating_sub(self.base())
+    }
+}
+
 /// All streams and publishes.
 pub struct Model {
     pub streams: Vec<Stream>,
@@ -233,6 +247,8 @@ impl Model {
         s.settings = settings;
         s.born = self.now;
         self.buried(at);
+        let s = &mut self.streams[at];
+        s.floor = s.base();
     }
 
     /// Whether a stream was created so shortly ago that not everybody may know of it.

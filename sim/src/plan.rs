@@ -4,7 +4,9 @@ use corelane::client::{Limits, ServerInfo};
 use corelane::shard::{CheckpointOptions, JOB_VISITS, SortOptions};
 use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
-use corelane_storage::log::LogOptions;
+use corelane_storage::log::{LogOptions, SyncPolicy};
+
+use crate::later::Later;
 
 /// Sets the choices of what was added later apart. Chosen so that it is off in the seeds of
 /// `seeds.txt`.
@@ -82,6 +84,8 @@ pub struct Plan {
     pub large: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
+    /// What was added last.
+    pub later: Later,
 }
 
 impl Plan {
@@ -153,8 +157,36 @@ impl Plan {
             failing_flush: late && kinds.chance(300_000),
             large: false,
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
+            later: Later::default(),
         };
         Plan { sort: plan.sorting(), ..plan }
+    }
+
+    /// Takes over the newest choices.
+    pub fn add(&mut self, later: Later, rng: &mut SimRng) {
+        if later.paged {
+            self.index_cache_bytes = rng.below(3) as usize * 1024;
+        }
+        if later.sync_interval.is_some() {
+            // A failed flush loses what was acknowledged before it, and so does rot.
+            (self.failing_flush, self.rot) = (false, false);
+        }
+        self.rot |= later.superblock_rot;
+        if later.lives {
+            self.checkpoint.idle_ns = 100_000_000;
+            self.checkpoint.gap_ns = 200_000_000;
+        }
+        if later.impatient {
+            self.limits.ping_interval = 100_000_000 + rng.below(400_000_000) as i64;
+            self.limits.write_deadline = 20_000_000 + rng.below(200_000_000) as i64;
+        }
+        self.later = later;
+        self.sort = self.sorting();
+    }
+
+    /// How long an operation of a disk takes at most, in nanoseconds: a slow write, and its flush.
+    pub fn disk_op_max(&self) -> i64 {
+        200 * self.faults.latency_ns_max
     }
 
     fn sorting(&self) -> SortOptions {
@@ -177,6 +209,8 @@ impl Plan {
             tail_bytes: self.tail_bytes,
             writes_in_flight: self.writes_in_flight,
             large_writes_in_flight: self.writes_in_flight,
+            sync: self.later.sync_interval.map_or(SyncPolicy::Always, SyncPolicy::Interval),
+            gather_ns: self.later.gather,
             ..LogOptions::small(0x51b, ShardId(shard), self.shards)
         }
     }

@@ -1,6 +1,7 @@
 //! Bits rot on the medium: what happens then must be told, and nothing may be deleted for it.
 
 use corelane_storage::device::File;
+use corelane_storage::superblock::{SUPERBLOCK_COPY_BYTES, Superblock};
 
 use crate::model::{self, Exists, State};
 use crate::runner::{Runner, What};
@@ -31,6 +32,10 @@ impl Runner {
             let more = 150_000_000 + self.rng.below(400_000_000) as i64;
             self.pump(self.world.now + more)?;
             self.crash();
+            if self.world.plan.later.superblock_rot && self.later.chance(400_000) {
+                self.rot_superblock()?;
+                continue;
+            }
             let Some(spot) = self.flip() else { return self.recover() };
             (self.rotten, self.damage_told) = (true, false);
             let started = self.start_once();
@@ -71,6 +76,67 @@ impl Runner {
         let mut spot = Spot { disk, file, offset, mask, around: Vec::new() };
         spot.around = self.around(&spot).to_vec();
         Some(spot)
+    }
+
+    /// Flips bits of one copy of a superblock, which the other makes good, or of both: then the
+    /// node refuses to start and touches nothing.
+    fn rot_superblock(&mut self) -> Result<(), String> {
+        let disk = self.later.below(self.world.disks.len() as u64) as usize;
+        let before = self.superblock(disk);
+        let Some(length) = Superblock::decode(&before).map(|s| s.length()) else {
+            return self.recover();
+        };
+        let both = self.later.chance(300_000);
+        let first = self.later.below(2) as usize;
+        let copies = if both { vec![0, 1] } else { vec![first] };
+        let mut flipped = Vec::new();
+        for copy in copies {
+            let at =
+                copy * SUPERBLOCK_COPY_BYTES as usize + self.later.below(length as u64) as usize;
+            let mask = 1 << self.later.below(8);
+            self.world.disks[disk].rot(File::Superblock, at as u64, mask);
+            flipped.push((at, mask));
+        }
+        if self.world.print {
+            println!("---- bits of the superblock of disk {disk} flip: {flipped:?}");
+        }
+        self.world.tally.add(Rare::SuperblockRot);
+        self.rotten = true;
+        let rotten = self.superblock(disk);
+        let started = self.world.start(false);
+        if both {
+            match started {
+                Err(why) if why.contains("superblock") => {}
+                other => return Err(format!("both copies of a superblock are bad: {other:?}")),
+            }
+            if self.superblock(disk) != rotten {
+                return Err("a superblock with two bad copies was written to".into());
+            }
+            for (at, mask) in flipped {
+                self.world.disks[disk].rot(File::Superblock, at as u64, mask);
+            }
+            self.world.start(false)?;
+        } else {
+            started?;
+            if !self.world.lines.iter().any(|line| line.contains("copy of the superblock")) {
+                return Err("a superblock was damaged, and nothing is said of it".into());
+            }
+        }
+        self.connect_all()?;
+        self.rotten = false;
+        let copies = self.superblock(disk);
+        let (one, two) = copies.split_at(SUPERBLOCK_COPY_BYTES as usize);
+        let (one, two) = (Superblock::decode(one), Superblock::decode(two));
+        if one.is_none() || one != two {
+            return Err(format!("after a start, the superblock's copies are {one:?} and {two:?}"));
+        }
+        self.rest()?;
+        self.audit_all()
+    }
+
+    fn superblock(&self, disk: usize) -> Vec<u8> {
+        let both = 2 * SUPERBLOCK_COPY_BYTES as usize;
+        self.world.disks[disk].durable(File::Superblock, 0, both).to_vec()
     }
 
     fn around(&self, spot: &Spot) -> &[u8] {

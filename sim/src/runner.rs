@@ -8,6 +8,7 @@ use corelane_storage::device::sim::SimRng;
 
 use crate::closer::Progress;
 use crate::consumers::Consumer;
+use crate::later::{LATER, Later};
 use crate::model::{Exists, Fate, Model, Settings, Uid};
 use crate::plan::{KINDS, LARGE, MORE, Plan};
 use crate::tally::{Rare, Tally};
@@ -33,6 +34,8 @@ pub struct Client {
     rx: Vec<u8>,
     /// Its subscriptions are confirmed.
     pub confirmed: bool,
+    /// It answers no PING.
+    pub mute: bool,
     /// PINGs that it sent, and PONGs that came.
     pub pings: u64,
     pub pongs: u64,
@@ -143,6 +146,8 @@ pub struct Runner {
     pub kinds: SimRng,
     /// Choices about large messages.
     pub large: SimRng,
+    /// Choices of what was added last.
+    pub later: SimRng,
     pub topics: Topics,
     /// Times of messages as first told: by stream, incarnation and sequence.
     pub times: BTreeMap<(usize, u32, u64), String>,
@@ -152,13 +157,16 @@ pub struct Runner {
 
 impl Runner {
     /// A machine that has not been started.
-    pub fn new(seed: u64) -> Runner {
+    pub fn new(seed: u64, hard: bool) -> Runner {
         let mut rng = SimRng::new(seed);
         let mut more = SimRng::new(seed ^ MORE);
         let mut kinds = SimRng::new(seed ^ KINDS);
         let mut large = SimRng::new(seed ^ LARGE);
         let mut plan = Plan::new(&mut rng, &mut more, &mut kinds);
         plan.large = large.chance(400_000);
+        let mut later = SimRng::new(seed ^ LATER);
+        let choices = Later::new(&mut later, hard);
+        plan.add(choices, &mut later);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),
@@ -178,6 +186,7 @@ impl Runner {
             more,
             kinds,
             large,
+            later,
             topics: Topics::default(),
             times: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -198,6 +207,7 @@ impl Runner {
 
     fn phases(&mut self, ops: u64) -> Result<(), String> {
         self.recover()?;
+        self.short_lives()?;
         let rounds = u64::from(self.world.plan.crashes) + 1;
         for round in 0..rounds {
             self.work(ops.div_ceil(rounds))?;
@@ -221,6 +231,7 @@ impl Runner {
                 self.stop()?;
                 self.crash();
                 self.recover()?;
+                self.crash_after_stop()?;
             }
             if self.rng.chance(600_000) {
                 self.rest()?;
@@ -233,13 +244,17 @@ impl Runner {
         self.idle_out()?;
         self.crowd()?;
         self.remove_exactly()?;
+        self.end_waiting_pulls()?;
+        self.cut_power_between_flushes()?;
+        self.fill_window()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;
+        self.check_dead_segments()?;
         if self.world.plan.rot { self.rot() } else { Ok(()) }
     }
 
     /// The server is told to stop, and comes to rest.
-    fn stop(&mut self) -> Result<(), String> {
+    pub fn stop(&mut self) -> Result<(), String> {
         if self.world.print {
             println!("---- stop");
         }
@@ -328,6 +343,9 @@ impl Runner {
             }
             return Err(format!("the node stopped: {why}"));
         }
+        if let Some(why) = self.world.single.ignored(self.world.now) {
+            return Err(why);
+        }
         if self.world.turns > TURNS_MAX {
             return Err("the node does not come to rest".into());
         }
@@ -347,7 +365,8 @@ impl Runner {
                 "corrupt",
             ];
             self.damage_told |= line.contains("damaged");
-            if !self.rotten && bad.iter().any(|b| line.contains(b)) {
+            let failed = line.contains("simulated read error");
+            if !self.rotten && !failed && bad.iter().any(|b| line.contains(b)) {
                 return Err(format!("without any damage: {line}"));
             }
         }
@@ -359,6 +378,12 @@ impl Runner {
     /// Everything stops; what was asked is not answered any more.
     pub fn crash(&mut self) {
         let machine = self.rng.chance(700_000);
+        // With a flush now and then, only a process may end and lose nothing.
+        self.end_life(machine && self.world.plan.later.sync_interval.is_none());
+    }
+
+    /// As `crash`, of the machine or of the process alone.
+    pub fn end_life(&mut self, machine: bool) {
         self.world.tally.add(if machine { Rare::Crash } else { Rare::Kill });
         if self.world.print {
             println!("---- crash of the {}", if machine { "machine" } else { "process" });
@@ -546,6 +571,8 @@ impl Runner {
         self.clients[client].rx = rx;
         if ended {
             // Slow consumers are closed, and come back.
+            let core = self.ops.values_mut().filter(|o| matches!(o.what, What::Core));
+            core.for_each(|o| o.optional = true);
             self.clients[client] = Client::default();
             self.abandon_of(conn);
             self.connect(client);
@@ -557,7 +584,10 @@ impl Runner {
         match thing {
             Incoming::Info | Incoming::Ok => Ok(()),
             Incoming::Ping => {
-                self.world.write(conn, b"PONG\r\n");
+                self.world.tally.add(Rare::Pinged);
+                if !self.clients[client].mute {
+                    self.world.write(conn, b"PONG\r\n");
+                }
                 Ok(())
             }
             Incoming::Pong => {
@@ -567,6 +597,7 @@ impl Runner {
                 Ok(())
             }
             Incoming::Error(text) if text.contains("Slow Consumer") => Ok(()),
+            Incoming::Error(text) if text.contains("Stale Connection") => self.was_stale(client),
             Incoming::Error(text) => Err(format!("client {client} was told {text}")),
             Incoming::Message { subject, sid, reply, headers, payload } => {
                 if self.world.print {

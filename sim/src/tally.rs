@@ -54,10 +54,28 @@ pub enum Rare {
     Crowd,
     ReadAndRemoved,
     LastId,
+    TornSuperblock,
+    LongSuperblock,
+    SuperblockRot,
+    WriteFailed,
+    OneFlushFailed,
+    ColdWriteFailed,
+    ReadFailed,
+    PageRead,
+    LiveAudit,
+    WindowPages,
+    PowerCut,
+    PowerCutLost,
+    RefusedAgain,
+    PullWaits,
+    PullEnded,
+    CrashAfterStop,
+    Pinged,
+    Stale,
 }
 
 /// All of them.
-pub const ALL: [Rare; 48] = [
+pub const ALL: [Rare; 66] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -106,10 +124,49 @@ pub const ALL: [Rare; 48] = [
     Rare::Crowd,
     Rare::ReadAndRemoved,
     Rare::LastId,
+    Rare::TornSuperblock,
+    Rare::LongSuperblock,
+    Rare::SuperblockRot,
+    Rare::WriteFailed,
+    Rare::OneFlushFailed,
+    Rare::ColdWriteFailed,
+    Rare::ReadFailed,
+    Rare::PageRead,
+    Rare::LiveAudit,
+    Rare::WindowPages,
+    Rare::PowerCut,
+    Rare::PowerCutLost,
+    Rare::RefusedAgain,
+    Rare::PullWaits,
+    Rare::PullEnded,
+    Rare::CrashAfterStop,
+    Rare::Pinged,
+    Rare::Stale,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.
 pub const ABSENT: [Rare; 0] = [];
+/// Those that hardly happen without `--hard`.
+pub const HARD: [Rare; 18] = [
+    Rare::TornSuperblock,
+    Rare::LongSuperblock,
+    Rare::SuperblockRot,
+    Rare::WriteFailed,
+    Rare::OneFlushFailed,
+    Rare::ColdWriteFailed,
+    Rare::ReadFailed,
+    Rare::PageRead,
+    Rare::LiveAudit,
+    Rare::WindowPages,
+    Rare::PowerCut,
+    Rare::PowerCutLost,
+    Rare::RefusedAgain,
+    Rare::PullWaits,
+    Rare::PullEnded,
+    Rare::CrashAfterStop,
+    Rare::Pinged,
+    Rare::Stale,
+];
 
 /// Counts of one seed, or the number of seeds in which each happened.
 #[derive(Clone, Debug)]

@@ -39,7 +39,31 @@ impl Runner {
             self.disturb();
         }
         self.world.set_faults(|f| f.failed_flush_ppm = 0);
+        self.settle_failure()
+    }
+
+    /// Nothing fails any more; a failure that is under way stops the node.
+    fn settle_failure(&mut self) -> Result<(), String> {
+        self.world.single.disarm();
+        while let Some(by) = self.world.single.stop_by() {
+            self.pump(by + 1)?;
+            if self.world.is_stopped() {
+                self.start_after_failure()?;
+            }
+        }
         Ok(())
+    }
+
+    fn let_one_fail(&mut self) {
+        let disks = usize::from(self.world.plan.shards);
+        if self.later.chance(20_000) {
+            self.world.single.arm_copy(&mut self.later, disks);
+        }
+        if self.later.chance(1_000) {
+            self.world.single.arm_write(&mut self.later, disks);
+        } else if self.later.chance(8_000) && self.world.single.stop_by().is_none() {
+            self.world.single.arm_read(&mut self.later, disks);
+        }
     }
 
     /// Things go wrong around the server.
@@ -57,6 +81,12 @@ impl Runner {
         if self.world.plan.failing_flush && self.kinds.chance(3_000) {
             let shard = self.kinds.below(u64::from(self.world.plan.shards)) as usize;
             self.world.let_flush_fail(shard);
+        }
+        if self.world.plan.later.single_failures {
+            self.let_one_fail();
+        }
+        if self.world.plan.later.impatient && self.later.chance(2_000) {
+            self.fall_silent();
         }
         if cuts && self.rng.chance(3_000) {
             let client = self.client();
@@ -76,7 +106,8 @@ impl Runner {
         self.rng.below(self.clients.len() as u64) as usize
     }
 
-    fn operate(&mut self) {
+    /// One operation of some client.
+    pub fn operate(&mut self) {
         let client = self.client();
         if self.world.plan.topics && self.more.chance(200_000) {
             return self.topic_operation(client);
@@ -95,6 +126,12 @@ impl Runner {
             // the word of it may wait behind a full lane.
             Exists::Yes if self.world.plan.stalls && self.model.is_new(stream) => return,
             Exists::Yes => {}
+        }
+        if self.world.plan.later.refused_again && self.later.chance(10_000) {
+            return self.publish_refused(client, stream);
+        }
+        if self.world.plan.later.waiting_pulls && self.later.chance(5_000) {
+            return self.pull_and_wait(client);
         }
         let (removals, churn, consumers, core, limited) = {
             let p = &self.world.plan;
@@ -158,8 +195,8 @@ impl Runner {
         let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
             return;
         };
-        let Settings { memory, direct, max_age, max_consumers, window, .. } = old;
-        let settings = Settings { memory, direct, max_age, max_consumers, window, ..limits };
+        let Settings { memory, direct, max_age, max_consumers, window, first, .. } = old;
+        let settings = Settings { memory, direct, max_age, max_consumers, window, first, ..limits };
         let body = stream_config(&name, stream, &settings);
         self.model.streams[stream].updating = Some(settings);
         let subject = format!("$JS.API.STREAM.UPDATE.{name}");
@@ -185,6 +222,7 @@ impl Runner {
         if self.world.plan.kinds && s.max_age.is_none() && self.kinds.chance(200_000) {
             s.window = Some(500_000_000 + self.kinds.below(5_000_000_000) as i64);
         }
+        s.first = self.world.plan.later.first_seq(&mut self.later);
         s
     }
 
@@ -297,7 +335,7 @@ impl Runner {
         self.send_publish(client, uid, false);
     }
 
-    fn send_publish(&mut self, client: usize, uid: Uid, retry: bool) {
+    pub fn send_publish(&mut self, client: usize, uid: Uid, retry: bool) {
         let Some((_, reply)) = self.begin(client, What::Publish { uid, retry }) else { return };
         let p = &self.model.publishes[&uid];
         let (subject, headers, len) = (p.subject.clone(), p.headers.clone(), p.len);
@@ -325,10 +363,31 @@ impl Runner {
         self.send_publish(client, uid, true);
     }
 
+    /// Sends a message once more that was acknowledged.
+    pub fn send_again(&mut self, client: usize, uid: Uid) {
+        if let Some(p) = self.model.publishes.get_mut(&uid) {
+            p.sent_again = true;
+        }
+        self.send_publish(client, uid, true);
+    }
+
+    /// Sends a message once more that was refused, without what it was refused for.
+    pub fn send_refused_again(&mut self, client: usize, uid: Uid) {
+        let now = self.world.now;
+        let Some(p) = self.model.publishes.get_mut(&uid) else { return };
+        p.fate = Fate::Pending;
+        p.sent = now;
+        p.floor = self.model.streams[p.stream].floor;
+        let with_more = p.headers.len();
+        p.headers = wire::headers(&[("Nats-Msg-Id", format!("m{uid}"))]);
+        p.size -= (with_more - p.headers.len()) as u64;
+        self.send_publish(client, uid, false);
+    }
+
     fn some_seq(&mut self, stream: usize) -> Option<u64> {
         let facts = &self.model.streams[stream].facts;
-        let floor = self.model.streams[stream].floor;
-        let from = self.rng.below(floor + 1);
+        let s = &self.model.streams[stream];
+        let from = s.base() + self.rng.below(s.seen() + 1);
         facts.range(from..).next().map(|(&seq, _)| seq)
     }
 
@@ -369,7 +428,7 @@ impl Runner {
 
     fn purge(&mut self, client: usize, stream: usize) {
         let name = self.model.streams[stream].name.clone();
-        let floor = self.model.streams[stream].floor;
+        let (base, seen) = (self.model.streams[stream].base(), self.model.streams[stream].seen());
         let what = What::Purge { stream, known: Vec::new() };
         let Some((op, reply)) = self.begin(client, what) else { return };
         let (mut filter, mut below, mut keep) = (String::new(), u64::MAX, 0);
@@ -377,7 +436,7 @@ impl Runner {
             filter = format!("s{stream}.{}", self.rng.below(SUBJECTS));
         }
         match self.rng.below(3) {
-            0 => below = 1 + self.rng.below(floor + 1),
+            0 => below = base + 1 + self.rng.below(seen + 1),
             1 => keep = 1 + self.rng.below(20),
             _ => {}
         }
@@ -434,8 +493,8 @@ impl Runner {
             1 => DeliverPolicy::Last,
             2 if !filter.is_empty() => DeliverPolicy::LastPerSubject,
             3 => {
-                let floor = self.model.streams[stream].floor;
-                DeliverPolicy::From(1 + self.rng.below(floor + 2))
+                let s = &self.model.streams[stream];
+                DeliverPolicy::From(s.base() + 1 + self.rng.below(s.seen() + 2))
             }
             _ => DeliverPolicy::All,
         };
@@ -486,7 +545,7 @@ impl Runner {
         }
     }
 
-    fn some_consumer(&mut self, wanted: impl Fn(&Consumer) -> bool) -> Option<usize> {
+    pub fn some_consumer(&mut self, wanted: impl Fn(&Consumer) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.consumers.len())
             .filter(|&c| {
                 let c = &self.consumers[c];
@@ -609,6 +668,9 @@ pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
     ];
     let consumers = s.max_consumers.map_or(-1, |n| n as i64);
     fields.push(format!("\"max_consumers\":{consumers}"));
+    if s.first > 1 {
+        fields.push(format!("\"first_seq\":{}", s.first));
+    }
     fields.extend(s.window.map(|ns| format!("\"duplicate_window\":{ns}")));
     fields.push(format!("\"max_msgs\":{}", s.max_msgs.map_or(-1, |n| n as i64)));
     fields.push(format!("\"max_bytes\":{}", s.max_bytes.map_or(-1, |n| n as i64)));

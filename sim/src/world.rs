@@ -14,10 +14,14 @@ use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
+use corelane_storage::device::{File, Op};
+use corelane_storage::superblock::Superblock;
 
 use crate::edge::Around;
+use crate::effort::Worst;
 use crate::fuse::Fuse;
 use crate::plan::Plan;
+use crate::single::Single;
 use crate::socket::Socket;
 use crate::tally::{Rare, Tally};
 
@@ -91,8 +95,10 @@ pub struct World {
     pub turns: u64,
     /// The node has stopped by itself.
     stopped: bool,
+    /// Operations of disks that fail alone.
+    pub single: Single,
     pub print: bool,
-    reactors: Vec<Option<Reactor>>,
+    pub(crate) reactors: Vec<Option<Reactor>>,
     /// When each reactor's next turn begins.
     next_turn: Vec<i64>,
     /// Until when each is held up: its thread does not run.
@@ -125,6 +131,7 @@ impl World {
             trace: 0,
             turns: 0,
             stopped: false,
+            single: Single::default(),
             print: false,
             reactors: Vec::new(),
             next_turn: Vec::new(),
@@ -172,7 +179,7 @@ impl World {
             if device.is_blown() {
                 drop(opened);
                 self.tally.add(Rare::CrashInRecovery);
-                self.crash_disks();
+                self.stop_disks(self.plan.later.sync_interval.is_none());
                 return Ok(false);
             }
             let opened = opened.map_err(|e| format!("a shard does not open: {e}"))?;
@@ -248,6 +255,7 @@ impl World {
                 self.tally.add_many(Rare::Relocation, shard.relocated);
                 self.tally.add_many(Rare::Sorted, shard.sorted);
                 self.tally.add_many(Rare::Recycled, shard.freed);
+                self.tally.add_many(Rare::PageRead, shard.pages_read);
             }
         }
         let writing: usize = self.disks.iter().map(SimDisk::writes_in_flight).max().unwrap_or(0);
@@ -263,23 +271,51 @@ impl World {
         self.depth = 0;
         self.fatal = None;
         self.stopped = false;
+        self.single.forget();
         self.set_faults(|f| f.failed_flush_ppm = 0);
-        if machine {
-            self.crash_disks();
-        } else {
-            for disk in &mut self.disks {
-                disk.kill();
-            }
+        self.count_long_superblocks();
+        self.stop_disks(machine);
+        for torn in self.disks.iter_mut().map(SimDisk::take_torn) {
+            self.tally.add_many(Rare::TornWrite, torn.writes);
+            self.tally.add_many(Rare::TornSuperblock, torn.superblocks);
         }
-        let torn: u64 = self.disks.iter_mut().map(SimDisk::take_torn).sum();
-        self.tally.add_many(Rare::TornWrite, torn);
         self.now += 1_000_000 + self.rng.below(5_000_000_000) as i64;
         self.note(self.now as u64);
     }
 
-    fn crash_disks(&mut self) {
+    /// The disks lose what was in flight, and with the machine what was not flushed.
+    fn stop_disks(&mut self, machine: bool) {
         for disk in &mut self.disks {
-            disk.crash();
+            if machine {
+                disk.crash();
+            } else {
+                disk.kill();
+            }
+        }
+    }
+
+    fn count_long_superblocks(&mut self) {
+        let length = |disk: &SimDisk| {
+            let copy = disk.durable(File::Superblock, 0, 64 << 10);
+            Superblock::decode(copy).map_or(0, |s| s.length())
+        };
+        if self.print {
+            println!("---- superblocks: {:?}", self.disks.iter().map(length).collect::<Vec<_>>());
+        }
+        if self.disks.iter().map(length).max().unwrap_or(0) > 512 {
+            self.tally.add(Rare::LongSuperblock);
+        }
+    }
+
+    /// A shard gives its disk something to do.
+    pub fn submit(&mut self, shard: usize, op: Op) {
+        let (now, took_max) = (self.now, self.plan.disk_op_max());
+        match self.single.submitted(now, shard, &op, took_max) {
+            Some((failing, what)) => {
+                self.tally.add(what);
+                self.disks[shard].submit_failing(now, op, failing);
+            }
+            None => self.disks[shard].submit(now, op),
         }
     }
 
@@ -297,7 +333,8 @@ impl World {
 
     /// Whether this is why the node should stop, and says so. It is stopped then.
     pub fn stops_with(&mut self, why: &str) -> bool {
-        let failing = self.disks.iter().any(|d| d.faults.failed_flush_ppm > 0);
+        let failing = self.disks.iter().any(|d| d.faults.failed_flush_ppm > 0)
+            || self.single.stop_by().is_some();
         let told = why.contains("failed") && why.contains("what the disk holds is not known");
         self.stopped = failing && told;
         self.stopped
@@ -534,11 +571,11 @@ impl World {
             r.links.wake_up();
         }
         let now = Timestamp(self.now);
-        let steps: Vec<u64> = r.core.efforts().map(|e| e.steps).collect();
+        let before = Worst::before(&r.core);
         let Reactor { core, links, effects, incoming, .. } = &mut r;
         let mut around = Around { world: self, id };
         drive::turn(now, core, links, &mut around, effects, incoming);
-        if let Err(why) = self.tally.worst.look(&r.core, &steps) {
+        if let Err(why) = self.tally.worst.look(&r.core, &before) {
             self.fatal.get_or_insert(why);
         }
         if r.links.is_backed_up() {

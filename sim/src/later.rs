@@ -1,0 +1,85 @@
+//! The newest choices of a plan, which only `--hard` turns on, as they still find faults. They are
+//! drawn apart, and all off in the seeds of `seeds.txt`, so that those stay what they were.
+
+use corelane_storage::device::sim::SimRng;
+
+/// Sets these choices apart.
+pub const LATER: u64 = 0x106f_fc90_0000;
+
+/// A page boundary of the sequence map, or of the bitmaps of deleted sequences, lies here.
+const BOUNDARIES: [u64; 3] = [4_096, 3 * 4_096, 65_536];
+
+/// What a seed turns on.
+#[derive(Clone, Debug, Default)]
+pub struct Later {
+    /// What a shard keeps, credit and live bytes must add up at rest.
+    pub books: bool,
+    /// Dead segments must be freed in the end.
+    pub dead_freed: bool,
+    /// Single writes, flushes and reads fail.
+    pub single_failures: bool,
+    /// Streams begin shortly before a page boundary, and nearly no index page stays in memory.
+    pub paged: bool,
+    /// One stream gets more message ids than a page of the duplicate window holds.
+    pub window: bool,
+    /// Acknowledged when written, and flushed at most so many nanoseconds later.
+    pub sync_interval: Option<i64>,
+    /// A write waits so long for company, in nanoseconds.
+    pub gather: i64,
+    /// Many short lives one after another: the superblock gets longer than a sector.
+    pub lives: bool,
+    /// Bits of the superblock flip.
+    pub superblock_rot: bool,
+    /// A publish that was refused is sent once more under its id.
+    pub refused_again: bool,
+    /// Pull requests wait for longer than their consumer lives without being used.
+    pub waiting_pulls: bool,
+    /// A crash soon after the start that follows a clean stop.
+    pub after_stop: bool,
+    /// Idle connections are pinged, and slow readers given up, within a seed.
+    pub impatient: bool,
+}
+
+impl Later {
+    /// The choices of a seed: without `hard` none, as they still find faults.
+    pub fn new(rng: &mut SimRng, hard: bool) -> Later {
+        if hard { Later::all(rng) } else { Later::default() }
+    }
+
+    fn all(rng: &mut SimRng) -> Later {
+        if !rng.chance(500_000) {
+            return Later { books: true, dead_freed: true, ..Later::default() };
+        }
+        let sync_interval =
+            rng.chance(200_000).then(|| 2_000_000 + rng.below(1_000_000_000) as i64);
+        let mut on = |ppm| rng.chance(ppm);
+        Later {
+            books: true,
+            dead_freed: true,
+            sync_interval,
+            single_failures: on(500_000) && sync_interval.is_none(),
+            paged: on(400_000),
+            window: on(80_000),
+            lives: on(150_000) && sync_interval.is_none(),
+            superblock_rot: on(120_000) && sync_interval.is_none(),
+            refused_again: on(600_000),
+            waiting_pulls: on(600_000),
+            after_stop: on(600_000),
+            impatient: on(400_000),
+            gather: if on(250_000) {
+                [50_000, 1_000_000, 5_000_000][rng.below(3) as usize]
+            } else {
+                0
+            },
+        }
+    }
+
+    /// The first sequence of a new stream; 1 where nothing is said.
+    pub fn first_seq(&self, rng: &mut SimRng) -> u64 {
+        if !self.paged || !rng.chance(800_000) {
+            return 1;
+        }
+        let boundary = BOUNDARIES[rng.below(BOUNDARIES.len() as u64) as usize];
+        boundary - rng.below(120)
+    }
+}

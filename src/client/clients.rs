@@ -688,7 +688,7 @@ impl Clients {
     pub(crate) fn start_send(&mut self, now: Timestamp, slot: u32) -> Option<&[u8]> {
         let conn = &mut self.conns[slot as usize];
         conn.touched = false;
-        let bytes = conn.out.start()?;
+        let bytes = conn.out.start(&mut self.spares)?;
         conn.send_started = now;
         Some(bytes)
     }

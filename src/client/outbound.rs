@@ -1,5 +1,10 @@
-//! Bytes on their way to a client: one buffer that the kernel sends, one that is being filled.
+//! Bytes on their way to a client: one chunk that the kernel sends, full ones behind it, and one that
+//! is being filled.
 
+use std::collections::VecDeque;
+
+/// A chunk of so many bytes is full.
+const CHUNK_BYTES: usize = 512 << 10;
 /// Buffers kept for reuse at most.
 const SPARES_MAX: usize = 64;
 /// Buffers larger than this are not kept.
@@ -49,18 +54,29 @@ impl Spares {
 }
 
 /// The outbound of one connection. While a send is in flight, `sending` neither moves nor changes.
+/// What is to be sent stands in chunks, so that the memory of a long one is not copied and cleared
+/// as it grows, but used again.
 #[derive(Debug, Default)]
 pub struct Outbound {
     filling: Vec<u8>,
+    /// Full chunks between the one that is being sent and the one that is being filled.
+    full: VecDeque<Vec<u8>>,
+    full_bytes: usize,
     sending: Vec<u8>,
     sent: usize,
     in_flight: bool,
+    /// Bytes that ever came into `sending`.
+    begun: u64,
 }
 
 impl Outbound {
     /// Where to append. Takes a spare buffer when there is none.
     #[inline]
     pub fn fill(&mut self, spares: &mut Spares) -> &mut Vec<u8> {
+        if self.filling.len() >= CHUNK_BYTES {
+            self.full_bytes += self.filling.len();
+            self.full.push_back(std::mem::take(&mut self.filling));
+        }
         if self.filling.capacity() == 0 {
             self.filling = spares.take();
         }
@@ -70,22 +86,28 @@ impl Outbound {
     /// Bytes that were not taken by the kernel yet.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.filling.len() + self.sending.len() - self.sent
+        self.filling.len() + self.full_bytes + self.sending.len() - self.sent
     }
 
-    /// What is being filled.
-    pub fn filling(&self) -> &[u8] {
-        &self.filling
+    /// Bytes that ever were filled in.
+    pub fn filled(&self) -> u64 {
+        self.begun + (self.full_bytes + self.filling.len()) as u64
     }
 
-    /// True if `start` would take what is being filled.
-    pub fn is_about_to_send(&self) -> bool {
-        !self.in_flight && self.sent == self.sending.len()
+    /// The chunks that are not being sent yet, from the `from`th byte that was ever filled in on.
+    pub fn filled_from(&self, from: u64) -> impl Iterator<Item = &[u8]> {
+        let mut skip = from.saturating_sub(self.begun) as usize;
+        self.full.iter().chain([&self.filling]).map(move |chunk| {
+            let skipped = skip.min(chunk.len());
+            skip -= skipped;
+            &chunk[skipped..]
+        })
     }
 
     /// Buffers with bytes that were not taken yet.
     pub fn chunks(&self) -> usize {
-        usize::from(!self.filling.is_empty()) + usize::from(self.sent < self.sending.len())
+        let ends = [!self.filling.is_empty(), self.sent < self.sending.len()];
+        self.full.len() + ends.into_iter().filter(|&there| there).count()
     }
 
     /// True while a send is in flight.
@@ -95,17 +117,22 @@ impl Outbound {
 
     /// The bytes for the next send, or `None` if one is in flight or nothing is pending. They
     /// stay where they are until `complete`.
-    pub fn start(&mut self) -> Option<&[u8]> {
+    pub fn start(&mut self, spares: &mut Spares) -> Option<&[u8]> {
         if self.in_flight {
             return None;
         }
         if self.sent == self.sending.len() {
-            if self.filling.is_empty() {
-                return None;
-            }
-            self.sending.clear();
+            let next = match self.full.pop_front() {
+                Some(chunk) => {
+                    self.full_bytes -= chunk.len();
+                    chunk
+                }
+                None if self.filling.is_empty() => return None,
+                None => std::mem::take(&mut self.filling),
+            };
             self.sent = 0;
-            std::mem::swap(&mut self.sending, &mut self.filling);
+            self.begun += next.len() as u64;
+            spares.give(std::mem::replace(&mut self.sending, next));
         }
         self.in_flight = true;
         Some(&self.sending[self.sent..])
@@ -119,11 +146,10 @@ impl Outbound {
             return true;
         }
         self.sent = 0;
-        self.sending.clear();
-        if !self.filling.is_empty() {
+        spares.give(std::mem::take(&mut self.sending));
+        if !self.filling.is_empty() || !self.full.is_empty() {
             return true;
         }
-        spares.give(std::mem::take(&mut self.sending));
         spares.give(std::mem::take(&mut self.filling));
         false
     }
@@ -131,6 +157,10 @@ impl Outbound {
     /// Forgets what was not handed to the kernel.
     pub fn discard(&mut self, spares: &mut Spares) {
         spares.give(std::mem::take(&mut self.filling));
+        self.full_bytes = 0;
+        for chunk in std::mem::take(&mut self.full) {
+            spares.give(chunk);
+        }
         if !self.in_flight {
             self.sent = 0;
             spares.give(std::mem::take(&mut self.sending));
@@ -145,7 +175,8 @@ impl Outbound {
 
     /// Heap bytes held.
     pub fn heap_bytes(&self) -> usize {
-        self.filling.capacity() + self.sending.capacity()
+        let full: usize = self.full.iter().map(Vec::capacity).sum();
+        self.filling.capacity() + full + self.sending.capacity()
     }
 }
 
@@ -158,18 +189,18 @@ mod tests {
         let mut spares = Spares::default();
         let mut out = Outbound::default();
         out.fill(&mut spares).extend_from_slice(b"hello");
-        let first = out.start().unwrap();
+        let first = out.start(&mut spares).unwrap();
         assert_eq!(first, b"hello");
         let place = first.as_ptr();
-        assert!(out.start().is_none());
+        assert!(out.start(&mut spares).is_none());
         out.fill(&mut spares).extend_from_slice(b" world");
         assert_eq!(out.pending(), 11);
         assert!(out.complete(2, &mut spares));
-        let rest = out.start().unwrap();
+        let rest = out.start(&mut spares).unwrap();
         assert_eq!(rest, b"llo");
         assert_eq!(rest.as_ptr(), place.wrapping_add(2));
         assert!(out.complete(3, &mut spares));
-        assert_eq!(out.start().unwrap(), b" world");
+        assert_eq!(out.start(&mut spares).unwrap(), b" world");
         assert!(!out.complete(6, &mut spares));
         assert_eq!((out.pending(), out.heap_bytes()), (0, 0));
         assert!(spares.heap_bytes() > 0);
@@ -180,10 +211,34 @@ mod tests {
         let mut spares = Spares::default();
         let mut out = Outbound::default();
         out.fill(&mut spares).extend_from_slice(b"a");
-        out.start();
+        out.start(&mut spares);
         out.fill(&mut spares).extend_from_slice(b"b");
         out.discard(&mut spares);
         assert_eq!(out.pending(), 1);
         assert_eq!(out.into_lent(&mut spares).as_deref(), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn full_chunks_are_sent_in_order_and_used_again() {
+        let mut spares = Spares::default();
+        let mut out = Outbound::default();
+        let mut wanted = Vec::new();
+        for i in 0..40_u8 {
+            let part = vec![i; 100_000];
+            out.fill(&mut spares).extend_from_slice(&part);
+            wanted.extend(part);
+        }
+        assert_eq!((out.pending(), out.chunks()), (4_000_000, 7));
+        assert_eq!(out.filled_from(1_500_000).map(<[u8]>::len).sum::<usize>(), 2_500_000);
+        let mut sent = Vec::new();
+        while let Some(bytes) = out.start(&mut spares) {
+            sent.extend_from_slice(bytes);
+            let bytes = bytes.len();
+            out.complete(bytes, &mut spares);
+        }
+        assert_eq!((sent == wanted, out.filled()), (true, 4_000_000));
+        assert_eq!((out.pending(), out.chunks(), out.heap_bytes()), (0, 0, 0));
+        assert!(spares.buffers.iter().all(|b| b.capacity() <= 2 * CHUNK_BYTES));
+        assert_eq!(spares.buffers.len(), 7);
     }
 }

@@ -11,7 +11,7 @@
 //! | `tail_cache` | bytes of recent log blocks kept, of the node, at least 8 MiB | 128 MiB |
 //! | `writes_in_flight` | log writes in flight, 0–16; 0 goes by their size | 0 |
 //! | `flush_gather` | least time between two small writes of a log, at most 1s | 100us |
-//! | `publish_credit` | bytes one connection may have under way, at least 64 KiB | 8 MiB |
+//! | `publish_credit` | bytes of publishes under way, with 1 KiB for each, at least 1 MiB | 64 MiB |
 //!
 //! Sizes are numbers with the suffixes of the grammar (`64MB` is 64 MiB), bare or in quotes.
 
@@ -46,9 +46,7 @@ pub(super) fn read(node: &Node, engine: &mut EngineOptions, found: &mut Findings
             "writes_in_flight" => count(&node.value, 0..=16)
                 .map(|n| engine.writes_in_flight = u8::try_from(n).unwrap_or(0)),
             "flush_gather" => gather(&node.value).map(|d| engine.flush_gather = d),
-            "publish_credit" => {
-                size(&node.value, 64 << 10).map(|n| engine.publish_credit_bytes = n)
-            }
+            "publish_credit" => size(&node.value, 1 << 20).map(|n| engine.publish_credit_bytes = n),
             _ => {
                 unknown(key, node, found);
                 Ok(())

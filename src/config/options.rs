@@ -221,7 +221,7 @@ pub struct EngineOptions {
     pub writes_in_flight: u8,
     /// Least time between two small writes of a log, so that publishes share a flush.
     pub flush_gather: Duration,
-    /// Bytes that one connection may have published and not yet stored or routed.
+    /// Bytes of publishes that may wait for durability, of the whole node.
     pub publish_credit_bytes: u64,
     /// Whether reactors are pinned.
     pub pin: bool,
@@ -329,7 +329,7 @@ impl Default for EngineOptions {
             tail_cache_bytes: 128 << 20,
             writes_in_flight: 0,
             flush_gather: Duration::from_micros(100),
-            publish_credit_bytes: 8 << 20,
+            publish_credit_bytes: 64 << 20,
             pin: true,
             short_wake_ups: true,
         }

@@ -98,6 +98,12 @@ impl NetConfig {
             settings,
         }
     }
+
+    /// Bytes of publishes that may wait for durability on the node, which hosts `shards` shards.
+    pub fn set_publish_credit(&mut self, bytes: u64, shards: u16) {
+        let parts = u64::from(self.reactors.max(1)) * u64::from(shards.max(1));
+        self.credit_bytes_max = bytes / parts;
+    }
 }
 
 /// So many requests take all of the node's credit for them.
@@ -689,7 +695,7 @@ impl Net {
         let slot = self.clients.slot(conn)?;
         self.arm_write(now, slot);
         if self.tracer.is_some() {
-            self.trace_send(slot);
+            self.trace_outbound(slot);
         }
         self.clients.start_send(now, slot)
     }

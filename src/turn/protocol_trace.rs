@@ -67,7 +67,7 @@ pub(super) struct Tracer {
     /// Connections whose publish was shown before its message came.
     announced: BTreeSet<u32>,
     /// How much of what an outbound is being filled with was shown, by connection.
-    shown: BTreeMap<u32, usize>,
+    shown: BTreeMap<u32, u64>,
 }
 
 impl Tracer {
@@ -196,27 +196,17 @@ impl Net {
     pub(super) fn trace_outbound(&mut self, slot: u32) {
         let Net { clients, tracer: Some(tracer), lines, .. } = self else { return };
         let conn = clients.conn(slot);
-        let bytes = conn.out.filling();
-        let mut rest = &bytes[tracer.shown.get(&slot).copied().unwrap_or(0).min(bytes.len())..];
-        while !rest.is_empty() {
-            let (frame, behind) = Frame::first(rest);
-            rest = behind;
-            for text in frame.texts(&tracer.settings) {
-                if lines.has_room() {
-                    lines.push(Level::Trace, format!("{} - ->> {text}", conn.label()));
+        let from = tracer.shown.insert(slot, conn.out.filled()).unwrap_or(0);
+        for mut rest in conn.out.filled_from(from) {
+            while !rest.is_empty() {
+                let (frame, behind) = Frame::first(rest);
+                rest = behind;
+                for text in frame.texts(&tracer.settings) {
+                    if lines.has_room() {
+                        lines.push(Level::Trace, format!("{} - ->> {text}", conn.label()));
+                    }
                 }
             }
-        }
-        tracer.shown.insert(slot, bytes.len());
-    }
-
-    /// A send begins: what is not shown yet is, and the outbound is filled anew behind it.
-    pub(super) fn trace_send(&mut self, slot: u32) {
-        self.trace_outbound(slot);
-        if let Some(tracer) = &mut self.tracer
-            && self.clients.conn(slot).out.is_about_to_send()
-        {
-            tracer.shown.remove(&slot);
         }
     }
 

@@ -14,8 +14,9 @@ use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
 pub(super) const ACCOUNT: AccountId = AccountId(0);
 /// Subscriptions of one connection that are removed before it is the turn of the next.
 const LEAVING_SHARE: usize = 256;
-/// Bytes charged for a publish beside its own.
-const CREDIT_OVERHEAD_BYTES: u32 = 64;
+/// Bytes charged for a publish beside its own: its record's head, and what waits for it until it is
+/// applied, in queues that grow by doubling.
+const CREDIT_OVERHEAD_BYTES: u32 = 1024;
 
 /// Where a message comes from.
 #[derive(Clone, Copy, Debug, Default)]

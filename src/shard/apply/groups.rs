@@ -222,6 +222,9 @@ impl Groups {
         record: &RecordIn<'_>,
     ) -> Result<u32, AppendError> {
         let p = &mut self.list[name as usize];
+        if p.memory.as_ref().is_some_and(MemoryLog::is_full) {
+            p.seal_memory();
+        }
         let (place, len) = match &mut p.memory {
             Some(memory) => memory.append(record).ok_or(AppendError::TooLarge)?,
             None => {

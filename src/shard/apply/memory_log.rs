@@ -6,8 +6,12 @@ use corelane_storage::record::RecordIn;
 
 use super::groups::Place;
 
+/// An entry of so many bytes is full.
+const ENTRY_BYTES: usize = 256 << 10;
 /// A buffer larger than this is not used again.
-const REUSED_BYTES_MAX: usize = 1 << 20;
+const SPARE_BYTES_MAX: usize = 4 * ENTRY_BYTES;
+/// Buffers to be used again at most.
+const SPARES_MAX: usize = 8;
 
 /// Entries that are open or sealed and not applied.
 #[derive(Debug)]
@@ -17,8 +21,8 @@ pub struct MemoryLog {
     /// The number that the open entry gets.
     write: u64,
     sealed: VecDeque<Vec<u8>>,
-    /// A buffer to be used again.
-    spare: Vec<u8>,
+    /// Buffers to be used again.
+    spares: Vec<Vec<u8>>,
 }
 
 impl Default for MemoryLog {
@@ -28,7 +32,7 @@ impl Default for MemoryLog {
             records: 0,
             write: 1,
             sealed: VecDeque::new(),
-            spare: Vec::new(),
+            spares: Vec::new(),
         }
     }
 }
@@ -45,6 +49,11 @@ impl MemoryLog {
         Some((place, (self.open.len() - before) as u32))
     }
 
+    /// Whether the open entry is to be sealed before more is appended.
+    pub fn is_full(&self) -> bool {
+        self.open.len() >= ENTRY_BYTES
+    }
+
     /// Whether nothing was appended since the last entry was sealed.
     pub fn is_empty(&self) -> bool {
         self.records == 0
@@ -55,7 +64,7 @@ impl MemoryLog {
         if self.records == 0 {
             return None;
         }
-        let bytes = std::mem::replace(&mut self.open, std::mem::take(&mut self.spare));
+        let bytes = std::mem::replace(&mut self.open, self.spares.pop().unwrap_or_default());
         let sealed = (self.write, bytes.len() as u32, std::mem::take(&mut self.records));
         self.sealed.push_back(bytes);
         self.write += 1;
@@ -73,10 +82,11 @@ impl MemoryLog {
     pub fn release(&mut self, write: u64) {
         debug_assert_eq!(write, self.write - self.sealed.len() as u64);
         if let Some(mut bytes) = self.sealed.pop_front()
-            && bytes.capacity() <= REUSED_BYTES_MAX
+            && bytes.capacity() <= SPARE_BYTES_MAX
+            && self.spares.len() < SPARES_MAX
         {
             bytes.clear();
-            self.spare = bytes;
+            self.spares.push(bytes);
         }
     }
 }

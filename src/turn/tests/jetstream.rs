@@ -25,13 +25,18 @@ fn a_publish_reaches_subscribers_and_the_stream_s_shard_once() {
             subject: "orders.eu".into(),
             reply: "r".into(),
             payload: "hi".into(),
-            credit: 9 + 2 + 64,
+            credit: 9 + 2 + 1024,
         };
         assert_eq!(node.shards[owner].got, [want]);
         let all: usize = node.shards.iter().map(|s| s.got.len()).sum();
         assert_eq!(all, 1);
-        assert_eq!(node.nets[publisher].credit_taken(CreditKind::Publish, shard), 75);
-        node.nets[owner].credit_return(ReactorId(publisher as u16), CreditKind::Publish, shard, 75);
+        assert_eq!(node.nets[publisher].credit_taken(CreditKind::Publish, shard), 1035);
+        node.nets[owner].credit_return(
+            ReactorId(publisher as u16),
+            CreditKind::Publish,
+            shard,
+            1035,
+        );
         node.effects(owner);
         node.settle();
         assert_eq!(node.nets[publisher].credit_taken(CreditKind::Publish, shard), 0);

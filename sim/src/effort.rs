@@ -2,12 +2,16 @@
 //! how many steps a turn took. The bounds are stated here once more, so that nobody changes one by
 //! accident. No time is measured.
 
-use corelane::shard::budget::{HANDLERS, Handler, Work, WorkTally};
+use corelane::shard::budget::{HANDLERS, Handler, TURN_UNITS, Work, WorkTally};
 use corelane::turn::Core;
 
 /// Steps that a shard makes in one turn at most: rounds of a turn, after the inputs and after each
 /// piece of parked bytes.
 const STEPS_MAX: u64 = 4 * 5;
+
+/// Units of its budget that a shard spends in a turn at most: the last thing it does and one step
+/// of each kind of background work may go beyond what is allowed.
+const UNITS_MAX: u32 = 2 * TURN_UNITS;
 
 const NONE: Work = Work { jobs: 0, requests: 0, removed: 0, sent: 0, visited: 0, written: 0 };
 
@@ -71,6 +75,8 @@ pub struct Worst {
     /// Of all shards of a reactor in one turn.
     turn: Work,
     steps: u64,
+    /// Of the budget of a turn.
+    units: u32,
     /// Requests that a reactor's shards held after a turn.
     requests: usize,
 }
@@ -83,6 +89,7 @@ impl Worst {
         }
         self.turn = most(&self.turn, &other.turn);
         self.steps = self.steps.max(other.steps);
+        self.units = self.units.max(other.units);
         self.requests = self.requests.max(other.requests);
     }
 
@@ -99,6 +106,10 @@ impl Worst {
             self.steps = self.steps.max(made);
             if made > STEPS_MAX {
                 return Err(format!("a turn took {made} steps"));
+            }
+            self.units = self.units.max(effort.units_max);
+            if effort.units_max > UNITS_MAX {
+                return Err(format!("a turn spent {} units", effort.units_max));
             }
             turn = sum(&turn, &effort.work, work);
             self.look_at(effort)?;
@@ -132,6 +143,7 @@ impl Worst {
         let turn = fields(&self.turn).map(|(what, n)| format!("{n} {what}"));
         let mut lines = vec![
             format!("a turn: {} steps (of {STEPS_MAX})", self.steps),
+            format!("a turn: {} units (of {UNITS_MAX})", self.units),
             format!("a turn of all shards: {}", turn.join(", ")),
             format!("held after a turn: {} requests", self.requests),
         ];

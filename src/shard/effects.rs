@@ -45,6 +45,10 @@ pub enum StreamPlacement {
 pub trait ShardEffects {
     /// Sends a message.
     fn send(&mut self, message: &Outgoing<'_>);
+    /// What the net layer has done in this turn: it grows with the receivers of what is sent.
+    fn routed(&self) -> u64 {
+        0
+    }
     /// Gives credit back.
     fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64);
     /// Tells all reactors of a stream, before anything that is sent later.

@@ -14,7 +14,7 @@ use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::shard::api::replies::{Answered, Reply};
 use crate::shard::api::requests::{Request, Wait};
 use crate::shard::apply::pending::Change;
-use crate::shard::budget::Handler;
+use crate::shard::budget::{Background, Handler};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
@@ -221,6 +221,10 @@ impl Shard {
         }
         let begun = self.tally.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
+            if !self.turn.may_step(Background::Jobs) {
+                break;
+            }
+            self.turn.job();
             let Some(job) = self.jobs.ready.pop_front() else { break };
             self.run_job(now, job, out);
         }

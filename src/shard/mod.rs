@@ -107,7 +107,7 @@ pub struct Shard {
     expired: Vec<(StreamId, ConsumerId)>,
     /// Consumers with something to log.
     dirty_consumers: BTreeSet<(StreamId, ConsumerId)>,
-    deltas_in_flight: usize,
+    deltas: consumers::Deltas,
     /// Consumers that wait for a read.
     blocked_consumers: Vec<(ReadId, StreamId, ConsumerId)>,
     /// Watched deliver subjects.
@@ -117,6 +117,8 @@ pub struct Shard {
     recovered: Vec<(StreamId, ConsumerId)>,
     lines: Vec<String>,
     tally: budget::WorkTally,
+    /// What this turn may still do.
+    turn: budget::TurnBudget,
     random: u64,
     /// The time of this step.
     now: Timestamp,
@@ -169,14 +171,21 @@ impl Shard {
         }
     }
 
-    /// Lets things take effect: once a turn, after its inputs.
+    /// A turn begins, which may have several steps. The reactor hosts `shards` shards in all.
+    /// Nothing keeps the background work of one that is `favoured` from going on.
+    pub fn begin_turn(&mut self, shards: usize, favoured: bool) {
+        self.tally.units_max = self.tally.units_max.max(self.turn.spent());
+        self.turn = budget::TurnBudget::share(shards, favoured);
+        self.look_up_visits = streams::parked::TURN_VISITS;
+    }
+
+    /// Lets things take effect: after the inputs of a turn, and again after what they led to.
     pub fn step(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         if let Some(failure) = self.failure.take() {
             out.fatal(&failure);
             return;
         }
         self.now = now;
-        self.look_up_visits = streams::parked::TURN_VISITS;
         self.tally.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);
@@ -231,6 +240,7 @@ impl Shard {
             || self.consumer_changed && !self.held_back.is_empty()
             || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
+            || self.deltas.wait
             || self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
             || self.stopping != Some(true) && self.checkpoint_is_ready()

@@ -159,6 +159,10 @@ impl ShardEffects for Speaker<'_> {
         self.net.credit_return(reactor, kind, shard, bytes);
     }
 
+    fn routed(&self) -> u64 {
+        self.net.work_done()
+    }
+
     fn place(&mut self, placed: StreamPlacement) {
         match placed {
             StreamPlacement::Here { id, name, shard, subjects, .. } => {
@@ -222,6 +226,8 @@ pub struct Core {
     log: Vec<LogLine>,
     fatal: Option<String>,
     stalls: u64,
+    /// Whose background work goes on in this turn whatever else there is to do.
+    favoured: usize,
     full: bool,
     /// Whom to tell when the shards have come to rest, and whether they have.
     drained: Option<(Box<dyn FnOnce() + Send>, bool)>,
@@ -241,6 +247,7 @@ impl Core {
             log: Vec::new(),
             fatal: None,
             stalls: 0,
+            favoured: 0,
             full: false,
             drained: None,
         }
@@ -262,6 +269,11 @@ impl Core {
     /// A turn begins.
     pub fn begin(&mut self, now: Timestamp) {
         self.net.begin_turn();
+        let shards = self.shards.0.len();
+        self.favoured = (self.favoured + 1) % shards.max(1);
+        for (at, shard) in self.shards.0.iter_mut().enumerate() {
+            shard.begin_turn(shards, at == self.favoured);
+        }
         if self.net.deadline().is_some_and(|at| at <= now) {
             self.net.tick(now);
         }

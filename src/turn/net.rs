@@ -632,6 +632,11 @@ impl Net {
         self.interest.unwatch(watch);
     }
 
+    /// What was done in this turn, in the units of its work.
+    pub fn work_done(&self) -> u64 {
+        self.work.done()
+    }
+
     /// Publishes of `from` that a local shard captured no longer wait for durability, or requests
     /// were handled.
     pub fn credit_return(&mut self, from: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64) {

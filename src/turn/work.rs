@@ -36,6 +36,11 @@ impl Work {
         self.done += CHANGE;
     }
 
+    /// Units that are spent.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
     /// True if connections go on in the next turn.
     #[inline]
     pub fn is_spent(&self) -> bool {

@@ -131,7 +131,11 @@ impl Shard {
             }
         }
         for _ in 0..STEP_MAX.min(self.inbox.len()) {
+            if !self.turn.has_requests() {
+                break;
+            }
             let Some(request) = self.inbox.pop_front() else { break };
+            self.turn.request(matches!(request.target, Target::Api { .. }));
             self.tally.work.requests += 1;
             self.run_request(now, request, out);
         }

@@ -26,6 +26,10 @@ use pending::{AnswerItem, Change, Item};
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
 /// cut the acknowledgements of small messages into more sends than they need.
 pub const APPLY_ITEMS: u32 = 16_384;
+/// Messages that a record or a limit removes in the time of an item.
+const ITEM_REMOVALS: u64 = 2;
+/// Items that a step of what the last record left to be done counts for.
+const FINISH_ITEMS: u32 = 256;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;
 
@@ -45,10 +49,12 @@ impl Shard {
     /// has time for, in the next step.
     pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         self.groups.follow(&mut self.log);
-        let mut left = self.options.apply_items;
+        let most = self.options.apply_items.min(self.turn.items_left());
+        let mut left = most;
         for group in GROUPS {
             self.apply_group(group, &mut left, now, out);
         }
+        self.turn.applied(most - left);
         self.groups.keep_in_memory(&mut self.log);
         self.settle_live();
     }
@@ -62,12 +68,14 @@ impl Shard {
     ) {
         while *left > 0 && self.groups.get(group).blocked.is_none() {
             if self.groups.get(group).unfinished.is_some() {
+                *left = left.saturating_sub(FINISH_ITEMS);
                 if !self.finish_removals(group, now, out) {
                     return;
                 }
                 continue;
             }
             *left -= 1;
+            let removed = self.tally.work.removed;
             let pipeline = self.groups.get_mut(group);
             let applied = pipeline.applied();
             match pipeline.waiting.front(applied) {
@@ -87,6 +95,8 @@ impl Shard {
                     }
                 }
             }
+            let removed = (self.tally.work.removed - removed) / ITEM_REMOVALS;
+            *left = left.saturating_sub(removed as u32);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::api::types::StorageType;
 use crate::meta::Record;
 use crate::shard::Shard;
 use crate::shard::apply::groups::Pipeline;
-use crate::shard::budget::Handler;
+use crate::shard::budget::{Background, Handler};
 use crate::shard::checkpoint::codec::{DedupePage, GroupState, Root, StreamState, Upto};
 pub use crate::shard::checkpoint::locations::Stored;
 use crate::shard::consumers::ShardConsumer;
@@ -35,6 +35,8 @@ use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
 const STEP_BYTES: usize = 192 << 10;
 /// Streams, consumers and pages that one step visits.
 const STEP_VISITS: usize = 128;
+/// Index entries that are looked at in the time of such a visit.
+const VISIT_ENTRIES: u32 = 16;
 /// Nothing is written while more than this waits for the disk.
 const UNFLUSHED_MAX: usize = 8 << 20;
 /// How soon to try again without space, in nanoseconds.
@@ -389,10 +391,15 @@ impl Shard {
         if self.log.unflushed_bytes() >= UNFLUSHED_MAX {
             return;
         }
+        if self.checkpoint.run.is_none() || !self.turn.may_step(Background::Checkpoint) {
+            return;
+        }
         let Some(mut run) = self.checkpoint.run.take() else { return };
         (run.left, run.visits) = (STEP_BYTES, STEP_VISITS);
         let before = self.tally.work;
         let advanced = self.advance_checkpoint(&mut run);
+        self.turn.copied(self.tally.work.written - before.written);
+        self.turn.visited((STEP_VISITS - run.visits) as u32 * VISIT_ENTRIES);
         self.tally.note(Handler::Checkpoint, before);
         match advanced {
             Ok(()) => {}

@@ -16,7 +16,7 @@ use corelane_storage::log::{ReadId, Scan, ScanStep};
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 
 use crate::shard::Shard;
-use crate::shard::budget::Handler;
+use crate::shard::budget::{Background, Handler};
 use crate::shard::records::kind;
 use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
@@ -29,6 +29,8 @@ pub(in crate::shard) type CopyStep = Result<usize, Option<i64>>;
 pub(in crate::shard) const LIVE_PERCENT: u64 = 50;
 /// Records that one step looks at.
 const STEP_RECORDS: usize = 128;
+/// Index entries that are visited in the time that a record takes.
+const RECORD_ENTRIES: u32 = 4;
 /// Bytes that one step copies.
 const STEP_BYTES: usize = 64 << 10;
 /// Copies that may wait to be durable, in bytes.
@@ -156,8 +158,13 @@ impl Shard {
 
     /// Copies a little, and lets the index point to what is durable.
     pub(in crate::shard) fn step_reclaim(&mut self, now: Timestamp) {
+        let copies = self.reclaim_deadline().is_some_and(|at| at <= now);
+        if !(copies || self.can_swap()) || !self.turn.may_step(Background::Relocation) {
+            return;
+        }
         if self.can_swap() {
             self.swap_durable();
+            self.turn.visited(STEP_RECORDS as u32 * RECORD_ENTRIES);
         }
         if self.reclaim_deadline().is_none_or(|at| at > now) {
             return;
@@ -192,6 +199,8 @@ impl Shard {
             }
         }
         self.tally.note(Handler::Copy, before);
+        self.turn.copied(bytes as u64);
+        self.turn.visited(STEP_RECORDS as u32 * RECORD_ENTRIES);
         let pace = bytes as i64 * (1_000_000_000 / RATE).max(1);
         now.plus(pace.max(pause.unwrap_or(0)))
     }

@@ -21,6 +21,7 @@ use corelane_storage::types::Position;
 
 use crate::shard::Shard;
 use crate::shard::apply::groups::Pipeline;
+use crate::shard::budget::Background;
 use crate::shard::compaction::relocate::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
 use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::types::{SegmentId, StreamId, Timestamp};
@@ -238,7 +239,8 @@ impl Shard {
 
     /// Sorts a little.
     pub(in crate::shard) fn step_sort(&mut self, now: Timestamp) {
-        if self.sort_deadline().is_none_or(|at| at > now) {
+        let due = self.sort_deadline().is_some_and(|at| at <= now);
+        if !due || !self.turn.may_step(Background::Sorting) {
             return;
         }
         let enough = |shard: &Self| {

@@ -1,5 +1,7 @@
 //! Driving consumers: what they want is fetched and sent.
 
+use std::ops::Bound;
+
 use corelane_storage::index::{Lookup, Scan};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
@@ -22,6 +24,8 @@ use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Messages that one drive sends at most.
 const DRIVE_MAX: usize = 512;
+/// Consumers whose timers fire in one step at most.
+const TICKS_MAX: usize = 1024;
 /// Bytes that one drive sends at most.
 const DRIVE_BYTES_MAX: usize = 1 << 20;
 /// Index entries that one drive visits at most.
@@ -151,11 +155,31 @@ impl Shard {
         now: Timestamp,
         out: &mut impl ShardEffects,
     ) {
-        while let Some(&(at, stream, id)) = self.timers.first() {
-            if at > now {
+        self.turn.routed_before(out.routed());
+        self.tick_consumers(now, out);
+        let mut active = std::mem::take(&mut self.active).into_iter();
+        while self.turn.is_left()
+            && let Some(slot) = active.next()
+        {
+            self.serve_stream(now, slot, out);
+        }
+        // Those that were not reached are first in the next turn.
+        let behind = std::mem::replace(&mut self.active, active.collect());
+        self.active.extend(behind);
+        for (stream, id) in std::mem::take(&mut self.expired) {
+            self.begin_delete_consumer(stream, id, None, out);
+        }
+    }
+
+    /// Ticks the consumers that are due. One that is due again at once waits for the next step.
+    fn tick_consumers(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
+        let due = self.timers.iter().take_while(|(at, ..)| *at <= now).take(TICKS_MAX);
+        for (at, stream, id) in due.copied().collect::<Vec<_>>() {
+            if !self.turn.is_left() {
                 break;
             }
-            self.timers.pop_first();
+            self.timers.remove(&(at, stream, id));
+            self.turn.consumer();
             let Some((slot, c)) = self.locate(stream, id) else { continue };
             let woken = &mut self.streams[slot].consumers.slab[c];
             woken.timer = None;
@@ -164,20 +188,30 @@ impl Shard {
             self.with_consumer(slot, c, out, |consumer, sink| consumer.tick(now, sink));
             self.wake_consumer(slot, c);
         }
-        for slot in std::mem::take(&mut self.active) {
-            let Some(cell) = self.streams.get_mut(slot) else { continue };
-            cell.active = false;
-            for at in std::mem::take(&mut cell.consumers.ready) {
-                let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
-                c.queued = false;
-                let waits = c.blocked.is_some() || c.retry_at.is_some_and(|at| at > now);
-                if !waits && self.drive(now, slot, at, out) {
-                    self.wake_consumer(slot, at);
-                }
+    }
+
+    /// Drives the consumers of a stream that can go on, as far as the turn has time.
+    fn serve_stream(&mut self, now: Timestamp, slot: usize, out: &mut impl ShardEffects) {
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        stream.active = false;
+        let mut ready = std::mem::take(&mut stream.consumers.ready).into_iter();
+        while self.turn.is_left()
+            && let Some(at) = ready.next()
+        {
+            let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
+            c.queued = false;
+            self.turn.consumer();
+            let waits = c.blocked.is_some() || c.retry_at.is_some_and(|at| at > now);
+            if !waits && self.drive(now, slot, at, out) {
+                self.wake_consumer(slot, at);
             }
         }
-        for (stream, id) in std::mem::take(&mut self.expired) {
-            self.begin_delete_consumer(stream, id, None, out);
+        let left: Vec<usize> = ready.collect();
+        if !left.is_empty() {
+            let consumers = &mut self.streams[slot].consumers;
+            let behind = std::mem::replace(&mut consumers.ready, left);
+            consumers.ready.extend(behind);
+            self.mark_active(slot);
         }
     }
 
@@ -213,13 +247,14 @@ impl Shard {
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
-            if sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX {
+            if sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX || !self.turn.is_left() {
                 more = true;
                 break;
             }
             match self.drive_one(now, slot, at, &mut visits, out) {
                 Step::Sent(n) => {
                     bytes += n + 1;
+                    self.turn.delivered(n, out.routed());
                     self.tally.work.sent += 1;
                 }
                 Step::Again => {}
@@ -250,6 +285,7 @@ impl Shard {
             }
         }
         self.tally.work.visited += u64::from(VISITS_MAX - visits);
+        self.turn.visited(VISITS_MAX - visits);
         self.tally.note(Handler::Drive, before);
         if bytes > 0 {
             self.note_load(now);
@@ -417,17 +453,36 @@ impl Shard {
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
     pub(in crate::shard) fn record_acknowledgements(&mut self) {
-        let busy = self.deltas_in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
+        self.deltas.wait = false;
+        let busy = self.deltas.in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
         if self.dirty_consumers.is_empty() || busy {
             return;
         }
-        for (stream, id) in std::mem::take(&mut self.dirty_consumers) {
+        let mut without_room = Vec::new();
+        for _ in 0..self.dirty_consumers.len() {
+            let Some((stream, id)) = self.next_dirty() else { break };
+            if self.stopping.is_none() && !self.turn.may_log() {
+                self.deltas.wait = true;
+                break;
+            }
+            self.dirty_consumers.remove(&(stream, id));
+            self.deltas.last = Some((stream, id));
             if let Some((slot, at)) = self.locate(stream, id)
                 && !self.record_delta(slot, at)
             {
-                self.dirty_consumers.insert((stream, id));
+                without_room.push((stream, id));
             }
         }
+        self.dirty_consumers.extend(without_room);
+    }
+
+    /// The next consumer with something to log: those behind the last that was logged come first.
+    fn next_dirty(&self) -> Option<(StreamId, ConsumerId)> {
+        let next = match self.deltas.last {
+            Some(last) => self.dirty_consumers.range((Bound::Excluded(last), Bound::Unbounded)),
+            None => self.dirty_consumers.range(..),
+        };
+        next.chain(self.dirty_consumers.first()).next().copied()
     }
 
     /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
@@ -442,6 +497,7 @@ impl Shard {
             return true;
         };
         let body = delivery.delta().to_vec();
+        self.turn.delta(body.len());
         if self.append_meta(group, kind::CONSUMER_DELTA, stream.0, consumer.0, &body).is_err() {
             return false;
         }
@@ -450,7 +506,7 @@ impl Shard {
             delivery.delta_logged();
         }
         let answers = std::mem::take(&mut c.held);
-        self.deltas_in_flight += 1;
+        self.deltas.in_flight += 1;
         self.wait_for_appended(group, Change::Delta { stream, consumer, body, answers });
         true
     }
@@ -472,7 +528,7 @@ impl Shard {
         answers: &[Requester],
         out: &mut impl ShardEffects,
     ) {
-        self.deltas_in_flight -= 1;
+        self.deltas.in_flight -= 1;
         if let Some((slot, at)) = self.locate(stream, consumer) {
             self.before_consumer(slot, at);
             let c = &mut self.streams[slot].consumers.slab[at];

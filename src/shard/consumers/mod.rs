@@ -20,7 +20,7 @@ use crate::shard::checkpoint::codec::ConsumerState;
 use crate::shard::consumers::read_ahead::ReadAhead;
 use crate::shard::mailbox::Requester;
 use crate::subject;
-use crate::types::{ConsumerId, Timestamp};
+use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// What is watched for a push consumer.
 #[derive(Clone, Debug)]
@@ -28,6 +28,17 @@ pub(in crate::shard) struct Watch {
     pub id: WatchId,
     pub subject: String,
     pub group: String,
+}
+
+/// Deltas on their way into the log.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Deltas {
+    /// Not applied yet.
+    pub in_flight: usize,
+    /// Whose was logged last: those behind come next.
+    pub last: Option<(StreamId, ConsumerId)>,
+    /// The turn had no time for all of them.
+    pub wait: bool,
 }
 
 /// One consumer with all that belongs to it.

@@ -10,5 +10,6 @@ mod room;
 mod scattered;
 mod space;
 mod starts;
+mod turns;
 mod walk;
 mod world;

@@ -181,6 +181,7 @@ impl World {
         while let Some(word) = out.words.pop_front() {
             shard.receive(self.now, word, out);
         }
+        shard.begin_turn(1, true);
         shard.step(self.now, out);
         let now = self.now.0;
         shard.take_ops(|op| self.disk.submit(now, op));

@@ -92,6 +92,9 @@ pub enum Admitted {
 /// What must be looked up before a publish can be decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookUp {
+    /// More messages in flight than may be looked at in one go: the search goes on when the publish
+    /// is offered again.
+    InFlight,
     /// [`StreamView::last_matching`] this filter.
     Last(Box<[u8]>),
     /// [`StreamView::nth_size`].
@@ -167,6 +170,8 @@ pub struct Admission {
     id_bytes: VecDeque<u8>,
     /// Sequences below are not given, whatever the stream's last one is.
     next_seq_min: u64,
+    /// What searches may look at still.
+    visits: u32,
 }
 
 impl Admission {
@@ -181,6 +186,7 @@ impl Admission {
             ids: VecDeque::new(),
             id_bytes: VecDeque::new(),
             next_seq_min: 0,
+            visits: u32::MAX,
         }
     }
 
@@ -189,9 +195,14 @@ impl Admission {
         self.rules = Rules::new(config);
     }
 
-    /// Messages in flight that were searched for what matches a filter, since the last call.
-    pub fn take_visited(&mut self) -> u32 {
-        self.overlay.take_visited()
+    /// How many messages in flight may be searched for what matches a filter, from now on.
+    pub fn set_visits(&mut self, visits: u32) {
+        self.visits = visits;
+    }
+
+    /// How many are left of them.
+    pub fn visits(&self) -> u32 {
+        self.visits
     }
 
     /// Messages admitted and not committed.
@@ -322,7 +333,8 @@ impl Admission {
 
     fn last_of_subject(&mut self, view: &impl StreamView, subject: &[u8]) -> Result<u64, Stop> {
         let in_flight = if crate::subject::has_wildcards(subject) {
-            self.overlay.last_matching(subject)
+            let found = self.overlay.last_matching(subject, &mut self.visits);
+            found.ok_or(Stop::LookUp(LookUp::InFlight))?
         } else {
             self.overlay.of_subject(subject).last_seq
         };
@@ -389,7 +401,7 @@ impl Admission {
     /// The size of the message that gives way: the `nth` of its subject when in-flight ones are
     /// counted too.
     fn replaced_size(
-        &self,
+        &mut self,
         view: &impl StreamView,
         subject: &[u8],
         nth: u64,

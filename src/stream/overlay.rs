@@ -2,7 +2,8 @@
 //!
 //! A plain publish costs an entry in a queue and a copy of its subject. Subjects are looked up only
 //! when a per-subject rule or header asks: then the queue is read into a table, which follows the
-//! queue from there on until the queue is empty.
+//! queue from there on until the queue is empty. A search for what matches a filter looks at no
+//! more than it may, goes on where it stopped, and does not look again at what the last one saw.
 
 use std::collections::VecDeque;
 
@@ -24,18 +25,40 @@ pub(super) struct InFlight {
     pub grow_bytes: i64,
     subject_start: u64,
     subject_len: u32,
+    /// The number of the next one of its subject, once that is indexed.
+    next_of_subject: u64,
 }
 
-/// In-flight messages of one subject.
+/// In-flight messages of one subject. Numbers count all that were ever pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SubjectOverlay {
     pub last_seq: u64,
     pub count: u64,
+    /// Of this subject, committed since it was first indexed.
+    committed: u64,
+    first: u64,
+    last: u64,
+    /// The one whose size was asked for last: which of the subject's it is, and its number.
+    sized: (u64, u64),
+}
+
+/// A search for the last message that matches a filter, from the newest on.
+#[derive(Debug)]
+struct Search {
+    filter: Vec<u8>,
+    /// An earlier search for the same has seen all up to the first of these; the other is what it
+    /// found, 0 for nothing.
+    seen: (u64, u64),
+    /// The newest message when it began, and the one above the next to look at; 0 once it is over.
+    newest: u64,
+    below: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     queue: VecDeque<InFlight>,
+    /// The number of the first in `queue`.
+    first: u64,
     /// The subjects of `queue`, one after another; the first byte is byte `bytes_start` of all.
     bytes: Vec<u8>,
     bytes_start: u64,
@@ -44,8 +67,7 @@ pub(super) struct Overlay {
     by_subject: HashMap<Vec<u8>, SubjectOverlay, FixedState>,
     /// How many entries at the front of `queue` are in `by_subject`.
     indexed: usize,
-    /// Entries that searches for a filter looked at.
-    visited: u32,
+    search: Option<Box<Search>>,
 }
 
 impl Overlay {
@@ -76,6 +98,7 @@ impl Overlay {
             grow_bytes: grow.1,
             subject_start,
             subject_len: subject.len() as u32,
+            next_of_subject: 0,
         });
         self.grow_msgs += grow.0;
         self.grow_bytes += grow.1;
@@ -100,31 +123,70 @@ impl Overlay {
             let entry = self.queue[self.indexed];
             let start = (entry.subject_start - self.bytes_start) as usize;
             let subject = &self.bytes[start..start + entry.subject_len as usize];
+            let number = self.first + self.indexed as u64;
             let found = self.by_subject.entry_ref(subject).or_default();
-            found.last_seq = entry.seq;
+            if found.count == 0 {
+                (found.first, found.sized) = (number, (0, number));
+            } else {
+                self.queue[(found.last - self.first) as usize].next_of_subject = number;
+            }
+            (found.last_seq, found.last) = (entry.seq, number);
             found.count += 1;
             self.indexed += 1;
         }
     }
 
-    /// The last in-flight message whose subject matches `filter`, 0 for none.
-    pub fn last_matching(&mut self, filter: &[u8]) -> u64 {
-        let matching = |entry: &&InFlight| crate::subject::matches(filter, self.subject(entry));
-        let found = self.queue.iter().rev().position(|entry| matching(&entry));
-        let visited = found.map_or(self.queue.len(), |at| at + 1);
-        self.visited = self.visited.saturating_add(visited as u32);
-        found.map_or(0, |at| self.queue[self.queue.len() - 1 - at].seq)
+    /// The last in-flight message whose subject matches `filter`, 0 for none. `None` if more is to
+    /// be looked at than `budget` has left: then the next call goes on.
+    pub fn last_matching(&mut self, filter: &[u8], budget: &mut u32) -> Option<u64> {
+        let Some(newest) = self.queue.back().map(|entry| entry.seq) else { return Some(0) };
+        let mut search = match self.search.take() {
+            Some(search) if search.filter == filter => search,
+            _ => Box::new(Search { filter: filter.to_vec(), seen: (0, 0), newest: 0, below: 0 }),
+        };
+        if search.below == 0 || search.newest != newest {
+            (search.newest, search.below) = (newest, newest + 1);
+        }
+        let end = self.queue.partition_point(|entry| entry.seq < search.below);
+        let mut found = search.seen.1;
+        for entry in self.queue.range(..end).rev() {
+            if entry.seq <= search.seen.0 {
+                break;
+            }
+            if *budget == 0 {
+                search.below = entry.seq + 1;
+                self.search = Some(search);
+                return None;
+            }
+            *budget -= 1;
+            if crate::subject::matches(filter, self.subject(entry)) {
+                found = entry.seq;
+                break;
+            }
+        }
+        (search.seen, search.below) = ((newest, found), 0);
+        self.search = Some(search);
+        let first = self.queue.front().map_or(0, |entry| entry.seq);
+        Some(if found < first { 0 } else { found })
     }
 
-    /// Entries that were looked at since the last call to find what matches filters.
-    pub fn take_visited(&mut self) -> u32 {
-        std::mem::take(&mut self.visited)
-    }
-
-    /// The size of the `nth` in-flight message of `subject`, counted from the oldest.
-    pub fn nth_size(&self, subject: &[u8], nth: u64) -> Option<u64> {
-        let of_subject = self.queue.iter().filter(|entry| self.subject(entry) == subject);
-        of_subject.map(|entry| entry.size).nth(usize::try_from(nth).ok()?)
+    /// The size of the `nth` in-flight message of `subject`, counted from the oldest. Those who ask
+    /// again and again, for later ones each time, go on from the one before.
+    pub fn nth_size(&mut self, subject: &[u8], nth: u64) -> Option<u64> {
+        self.index();
+        let Overlay { by_subject, queue, first, .. } = self;
+        let found = by_subject.get_mut(subject).filter(|found| nth < found.count)?;
+        let wanted = found.committed + nth;
+        let (mut at, mut number) = found.sized;
+        if at < found.committed || at > wanted {
+            (at, number) = (found.committed, found.first);
+        }
+        while at < wanted {
+            number = queue.get((number - *first) as usize)?.next_of_subject;
+            at += 1;
+        }
+        found.sized = (at, number);
+        queue.get((number - *first) as usize).map(|entry| entry.size)
     }
 
     /// Forgets all up to `seq`: it is in the committed state now.
@@ -137,6 +199,7 @@ impl Overlay {
                 self.indexed -= 1;
             }
             self.queue.pop_front();
+            self.first += 1;
         }
         match self.queue.front() {
             None => self.clear(),
@@ -150,11 +213,14 @@ impl Overlay {
         }
     }
 
+    /// The first entry is not in flight any more, or the last: then all are indexed anew.
     fn unindex(&mut self, entry: &InFlight) {
         let start = (entry.subject_start - self.bytes_start) as usize;
         let subject = &self.bytes[start..start + entry.subject_len as usize];
         if let Some(found) = self.by_subject.get_mut(subject) {
             found.count -= 1;
+            found.committed += 1;
+            found.first = entry.next_of_subject;
             if found.count == 0 {
                 self.by_subject.remove(subject);
             }
@@ -174,6 +240,7 @@ impl Overlay {
         }
         self.grow_msgs -= entry.grow_msgs;
         self.grow_bytes -= entry.grow_bytes;
+        self.search = None;
         self.queue.pop_back();
         self.bytes.truncate((entry.subject_start - self.bytes_start) as usize);
     }
@@ -182,8 +249,10 @@ impl Overlay {
     pub fn clear(&mut self) {
         self.bytes_start += self.bytes.len() as u64;
         self.bytes.clear();
+        self.first += self.queue.len() as u64;
         self.queue.clear();
         self.by_subject.clear();
+        self.search = None;
         self.indexed = 0;
         self.grow_msgs = 0;
         self.grow_bytes = 0;

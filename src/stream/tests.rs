@@ -110,9 +110,11 @@ impl Stream {
     fn publish(&mut self, now: Timestamp, publish: &Publish) -> Admitted {
         // What must be looked up first leaves no trace.
         self.model.must_look_up = true;
+        self.admission.set_visits(3);
         let mut admitted = self.admission.admit(&self.model, now, publish);
         self.model.must_look_up = false;
-        if matches!(admitted, Admitted::LookUp(_)) {
+        while matches!(admitted, Admitted::LookUp(_)) {
+            self.admission.set_visits(3);
             admitted = self.admission.admit(&self.model, now, publish);
         }
         if let Admitted::Store { seq, at } = admitted {

@@ -93,6 +93,8 @@ enum Need {
 impl LookUps {
     fn add(&mut self, what: LookUp) {
         match what {
+            // The gate remembers how far it came.
+            LookUp::InFlight => {}
             LookUp::Last(filter) => self.last = Some(LastJob::new(FilterSet::new([filter]))),
             LookUp::Size { subject, nth } => {
                 let nth = usize::try_from(nth).unwrap_or(usize::MAX);
@@ -198,7 +200,7 @@ impl Shard {
     ) -> Result<(), Need> {
         loop {
             let known = look_ups.step(&mut self.streams[slot].index, budget)?;
-            match self.offer(now, slot, m, known) {
+            match self.offer(now, slot, m, known, budget) {
                 None => return Ok(()),
                 Some(what) => look_ups.add(what),
             }

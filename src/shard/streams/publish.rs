@@ -38,19 +38,23 @@ impl Shard {
         if self.look_up_visits == 0 && !m.headers.is_empty() {
             return self.park_first(stream, m, Default::default());
         }
-        if let Some(what) = self.offer(now, slot, m, Known::default()) {
+        let mut visits = self.look_up_visits;
+        let what = self.offer(now, slot, m, Known::default(), &mut visits);
+        self.look_up_visits = visits;
+        if let Some(what) = what {
             self.look_up_first(now, stream, slot, m, what);
         }
     }
 
-    /// Offers a publish to its stream's gate, with what was looked up for it. Answers what must be
-    /// looked up first; then nothing has happened.
+    /// Offers a publish to its stream's gate, with what was looked up for it. Of what is in flight,
+    /// `visits` may be searched. Answers what must be looked up first; then nothing has happened.
     pub(in crate::shard) fn offer(
         &mut self,
         now: Timestamp,
         slot: usize,
         m: &Captured<'_>,
         known: Known,
+        visits: &mut u32,
     ) -> Option<LookUp> {
         let origin = m.origin;
         let full = self.is_full(self.streams[slot].is_memory());
@@ -63,11 +67,9 @@ impl Shard {
             payload_len: m.payload.len(),
         };
         let (admission, view) = cell.gate(known);
+        admission.set_visits(*visits);
         let admitted = admission.admit(&view, now, &publish);
-        if !m.headers.is_empty() {
-            let visited = admission.take_visited();
-            self.look_up_visits = self.look_up_visits.saturating_sub(visited);
-        }
+        *visits = admission.visits();
         match admitted {
             Admitted::Store { seq, .. } if full => {
                 self.streams[slot].admission.withdraw(seq);

@@ -1,6 +1,8 @@
 //! Long questions in bounded steps: exact counts, the last match of a filter, and the ranges that a
 //! purge removes.
 
+use std::collections::BinaryHeap;
+
 use super::scan::{Resolved, ScanEnd};
 use super::subjects::SubjectTable;
 use super::{FilterSet, PageKey, StreamIndex, SubjectCursor, SubjectId};
@@ -227,7 +229,8 @@ pub struct LastJob {
     filter: usize,
     cursor: SubjectCursor,
     best: Option<u64>,
-    unresolved: Vec<(u64, SubjectId)>,
+    /// Subjects whose last message is this or an earlier one.
+    unresolved: BinaryHeap<(u64, SubjectId)>,
     /// What came after it was not looked at: the last sequence when the walk over the subjects
     /// began.
     upto: Option<u64>,
@@ -241,7 +244,7 @@ impl LastJob {
             filter: 0,
             cursor: SubjectCursor::new(),
             best: None,
-            unresolved: Vec::new(),
+            unresolved: BinaryHeap::new(),
             upto: None,
         }
     }
@@ -289,13 +292,12 @@ impl LastJob {
             }
             self.filter += 1;
             self.cursor = SubjectCursor::new();
-            self.unresolved.sort_unstable();
         }
         true
     }
 
     fn resolve(&mut self, index: &mut StreamIndex, budget: &mut u32) -> Option<LastStep> {
-        while let Some(&(bound, id)) = self.unresolved.last() {
+        while let Some(&(bound, id)) = self.unresolved.peek() {
             self.filters.sync(index.subjects());
             let matches = self.filters.matches_id(index.subjects(), id);
             if matches && self.best.is_none_or(|best| best < bound) {

@@ -412,6 +412,36 @@ fn a_flood_of_requests_takes_little_memory_and_gives_it_back() {
 }
 
 #[test]
+fn requests_beyond_the_limit_wait_and_none_is_dropped() {
+    const REQUESTS: usize = 5_000;
+    let _alone = alone();
+    let server = start("jetstream { request_queue_limit: 5 }\n");
+    let mut client = connect(server.port());
+    let made = request(&mut client, "$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#);
+    assert!(made.contains("\"config\""), "{made}");
+    let mut lines = b"SUB answers 1\r\n".to_vec();
+    lines.extend(b"PUB $JS.API.STREAM.INFO.S answers 0\r\n\r\n".repeat(REQUESTS));
+    let mut sender = client.try_clone().expect("a second handle");
+    let sends = std::thread::spawn(move || sender.write_all(&lines).expect("it is read on"));
+    // Others are answered meanwhile.
+    let mut other = connect(server.port());
+    assert!(request(&mut other, "$JS.API.STREAM.INFO.S", "").contains("\"config\""));
+    let (mut answers, mut rest) = (0, Vec::new());
+    let mut buffer = [0; 65_536];
+    while answers < REQUESTS {
+        let n = client.read(&mut buffer).expect("answers");
+        assert!(n > 0, "closed after {answers}");
+        rest.extend_from_slice(&buffer[..n]);
+        let whole = rest.windows(12).filter(|part| part == b"MSG answers ").count();
+        answers += whole;
+        let tail = rest.len().min(11);
+        rest.drain(..rest.len() - tail);
+    }
+    sends.join().expect("all is sent");
+    assert_eq!(answers, REQUESTS);
+}
+
+#[test]
 fn a_client_with_many_subscriptions_leaves_without_holding_up_others() {
     let _alone = alone();
     const MANY: usize = 100_000;

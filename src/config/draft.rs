@@ -52,6 +52,7 @@ pub(super) struct Draft {
     pub sync_always: bool,
     pub sync_interval: Option<i64>,
     pub strict: Option<bool>,
+    pub request_queue_limit: i64,
     pub ack_pending_max: i64,
     pub request_batch_max: i64,
     pub duplicate_window: i64,

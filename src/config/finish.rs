@@ -239,6 +239,9 @@ fn jetstream(draft: &Draft, persona: Persona) -> Result<JetStreamOptions, String
     };
     options.strict = draft.strict.unwrap_or(true);
     let natural = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+    if draft.request_queue_limit > 0 {
+        options.requests_max = Some(natural(draft.request_queue_limit));
+    }
     options.ack_pending_max = natural(draft.ack_pending_max);
     options.request_batch_max = natural(draft.request_batch_max);
     options.consumers_max = match draft.consumers_max {

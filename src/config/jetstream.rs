@@ -53,6 +53,11 @@ fn block(map: &Map, draft: &mut Draft, found: &mut Findings) -> Read<()> {
                 draft.store_max = size("max_file_store", node, found);
             }
             "limits" => limits(node, draft, found)?,
+            "request_queue_limit" => {
+                if let Some(limit) = queue_limit("request_queue_limit", node, found) {
+                    draft.request_queue_limit = limit;
+                }
+            }
             key if idle(key, node, found)? => {}
             lower => match keys::refused(keys::JETSTREAM, lower) {
                 Some(off) if keys::asks_for_nothing(off, &node.value) => {}
@@ -75,7 +80,10 @@ fn idle(key: &str, node: &Node, found: &mut Findings) -> Read<bool> {
             size(key, node, found);
             return Ok(true);
         }
-        "max_buffered_msgs" | "request_queue_limit" | "info_queue_limit" => "a parseable size",
+        "max_buffered_msgs" | "info_queue_limit" => {
+            queue_limit(key, node, found);
+            return Ok(true);
+        }
         "meta_compact" | "max_concurrent_io" => "an absolute size",
         _ => return Ok(false),
     };
@@ -90,6 +98,18 @@ fn idle(key: &str, node: &Node, found: &mut Findings) -> Read<bool> {
     let text = format!("Expected {bounds} for \"{key}\"{between}, got {given}");
     found.error(&node.at, text);
     Ok(true)
+}
+
+/// A number of things that wait.
+fn queue_limit(key: &str, node: &Node, found: &mut Findings) -> Option<i64> {
+    let given = match &node.value {
+        Value::Int(n) => return Some(*n),
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        other => other.go_type().to_owned(),
+    };
+    found.error(&node.at, format!("Expected a parseable size for \"{key}\", got {given}"));
+    None
 }
 
 fn strict(node: &Node, draft: &mut Draft, found: &mut Findings) {

@@ -238,11 +238,8 @@ pub(super) const JETSTREAM: &[Key] = &[
         "7",
         Meaningless("publishers are slowed before messages are refused"),
     ),
-    key(
-        &["request_queue_limit", "info_queue_limit"],
-        "7",
-        Meaningless("requests are slowed before they are dropped"),
-    ),
+    key(&["request_queue_limit"], "7", Obeyed("tests/limits.rs", "request_queue_limit: ")),
+    key(&["info_queue_limit"], "7", Meaningless("requests are slowed before they are dropped")),
     key(&["max_concurrent_io"], "7", Meaningless("no thread is blocked by a read or a write")),
     key(&["domain"], "x", Refused(&[Text])),
     key(

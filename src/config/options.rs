@@ -192,6 +192,8 @@ pub struct JetStreamOptions {
     pub sync: SyncPolicy,
     /// Requests with unknown fields are refused.
     pub strict: bool,
+    /// Requests of the API that may wait, if that was said; who sends more is not read meanwhile.
+    pub requests_max: Option<u32>,
     /// Largest `max_ack_pending` of a consumer; 0 is unlimited.
     pub ack_pending_max: u32,
     /// Largest batch of a pull request; 0 is unlimited.
@@ -311,6 +313,7 @@ impl JetStreamOptions {
             store_bytes_max: None,
             sync: SyncPolicy::BeforeAck,
             strict: true,
+            requests_max: None,
             ack_pending_max: 0,
             request_batch_max: 0,
             duplicate_window_max: Duration::ZERO,

@@ -315,6 +315,9 @@ fn open_core(
     let count = plan.store.as_ref().map_or(1, |s| s.shards);
     let mut config = NetConfig::new(reactor, reactors, count, plan.settings.clone());
     config.set_publish_credit(plan.options.engine.publish_credit_bytes, count);
+    if let Some(max) = plan.options.jetstream.as_ref().and_then(|js| js.requests_max) {
+        config.requests_max = max;
+    }
     let seed = super::store::random().map_err(|e| NodeError::Reactor(e.to_string()))?;
     config.seed = u64::from_le_bytes(seed);
     let mut net = Net::new(config);

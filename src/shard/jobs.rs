@@ -1,7 +1,7 @@
 //! Long work in short steps: purges, removal by age, requests that look at much, counting for new
 //! consumers, what is left of removed streams, limits to be enforced.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelane_storage::index::{
     CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval,
@@ -9,7 +9,7 @@ use corelane_storage::index::{
 use corelane_storage::log::ReadId;
 
 use super::Shard;
-use crate::api::error::kinds;
+use crate::api::error::{ApiError, kinds};
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::shard::api::replies::{Answered, Reply};
 use crate::shard::api::requests::{Request, Wait};
@@ -30,6 +30,10 @@ const PURGE_MESSAGES: u64 = 500;
 const PURGE_AHEAD: usize = 4;
 /// Jobs that make a step in one turn.
 const STEPS: usize = 4;
+/// How soon a job tries again to read what could not be read, in nanoseconds, and how often that
+/// doubles.
+const PAGE_AGAIN: i64 = 1_000_000_000;
+const PAGE_DOUBLINGS: u32 = 6;
 /// How soon a removal by age looks again when it could not go on, in nanoseconds.
 const AGE_AGAIN: i64 = 100_000_000;
 
@@ -39,6 +43,8 @@ pub struct Jobs {
     next: u64,
     /// Those that can go on.
     ready: VecDeque<Job>,
+    /// Those that wait for a time, because what they need could not be read.
+    later: BTreeMap<(Timestamp, u64), Job>,
     /// Those that wait for a read.
     reading: Vec<(ReadId, Job)>,
     /// Removed streams that the checkpoint under way has yet to write.
@@ -55,7 +61,7 @@ pub struct Jobs {
 pub(super) enum Job {
     Purge(Purge),
     Count(Count),
-    RemoveStream { slot: usize },
+    RemoveStream { slot: usize, failures: u32 },
     Age { stream: StreamId },
     Enforce { stream: StreamId },
     Reply(Reply),
@@ -94,8 +100,8 @@ pub(super) struct Purge {
     /// Records that are not applied yet.
     ahead: usize,
     done: bool,
-    /// There was no room for all of it.
-    refused: bool,
+    /// Why not all of it is removed.
+    refused: Option<ApiError>,
 }
 
 /// A consumer that counts what is pending before it joins the others.
@@ -106,6 +112,8 @@ pub(super) struct Count {
     count: Option<CountId>,
     /// Members of its start set below this were looked up, and removals are told to it.
     checked: u64,
+    /// How often in turn what it needs could not be read.
+    failures: u32,
 }
 
 /// What became of one step.
@@ -121,7 +129,9 @@ pub(super) enum Stepped {
 impl Shard {
     pub(super) fn jobs_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, StreamId)>| set.first().map(|(at, _)| *at);
-        first(&self.jobs.ages).into_iter().chain(first(&self.jobs.enforce_at)).min()
+        let later = self.jobs.later.first_key_value().map(|((at, _), _)| *at);
+        let times = [first(&self.jobs.ages), first(&self.jobs.enforce_at), later];
+        times.into_iter().flatten().min()
     }
 
     pub(super) fn jobs_are_ready(&self) -> bool {
@@ -156,7 +166,7 @@ impl Shard {
             whole,
             ahead: 0,
             done,
-            refused: false,
+            refused: None,
         };
         self.jobs.ready.push_back(Job::Purge(purge));
     }
@@ -174,12 +184,13 @@ impl Shard {
             requester,
             count: None,
             checked: 0,
+            failures: 0,
         }));
     }
 
     /// Removes what is left of a stream that is gone.
     pub(super) fn start_stream_removal(&mut self, slot: usize) {
-        self.jobs.ready.push_back(Job::RemoveStream { slot });
+        self.jobs.ready.push_back(Job::RemoveStream { slot, failures: 0 });
     }
 
     /// Looks at the age of a stream's first message when it may be due.
@@ -219,6 +230,9 @@ impl Shard {
             let Some((_, stream)) = self.jobs.enforce_at.pop_first() else { break };
             self.jobs.ready.push_back(Job::Enforce { stream });
         }
+        while let Some(first) = self.jobs.later.first_entry().filter(|e| e.key().0 <= now) {
+            self.jobs.ready.push_back(first.remove());
+        }
         let begun = self.tally.work;
         for _ in 0..self.jobs.ready.len().min(STEPS) {
             if !self.turn.may_step(Background::Jobs) {
@@ -251,7 +265,7 @@ impl Shard {
         jobs.checkpointed.retain(|&slot| {
             let waits = checkpoint.still_needs(slot);
             if !waits {
-                ready.push_back(Job::RemoveStream { slot });
+                ready.push_back(Job::RemoveStream { slot, failures: 0 });
             }
             waits
         });
@@ -274,7 +288,7 @@ impl Shard {
         match job {
             Job::Purge(purge) => self.step_purge(purge, out),
             Job::Count(count) => self.step_count(now, count, out),
-            Job::RemoveStream { slot } => self.step_stream_removal(slot, out),
+            Job::RemoveStream { slot, failures } => self.step_stream_removal(slot, failures, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Enforce { stream } => self.step_enforcement(now, stream),
             Job::Parked { stream } => self.step_parked(now, stream),
@@ -290,7 +304,7 @@ impl Shard {
         }
     }
 
-    /// A page that a job needs: goes on, waits, or gives up.
+    /// A page that a job needs: goes on, waits, or cannot go on.
     fn page_for(
         &mut self,
         slot: usize,
@@ -301,10 +315,65 @@ impl Shard {
         match self.fetch_page(slot, key) {
             Fetched::Loaded => Stepped::Again(job),
             Fetched::Pending(read) => Stepped::Reading(read, job),
-            Fetched::Failed(text) => {
-                out.log(format!("a job was given up: {text}"));
-                Stepped::Finished
+            Fetched::Failed(text) => self.page_failed(slot, job, text, out),
+        }
+    }
+
+    /// A page that a job needs cannot be read. Nothing is taken for done, and nothing is deleted: a
+    /// purge is refused where it stands, all else is tried again after a while.
+    #[cold]
+    fn page_failed(
+        &mut self,
+        slot: usize,
+        job: Job,
+        text: String,
+        out: &mut impl ShardEffects,
+    ) -> Stepped {
+        let (job, failures) = match job {
+            Job::Purge(mut purge) => {
+                self.complain(slot, format_args!("messages are not removed: {text}"), out);
+                purge.refused = Some(kinds::STREAM_GENERAL.with(text));
+                return self.purge_is_through(purge, out);
             }
+            Job::Count(mut count) => {
+                self.complain(slot, format_args!("a consumer cannot begin: {text}"), out);
+                self.consumer_is_unreadable(slot, &mut count, &text, out);
+                count.failures += 1;
+                let failures = count.failures;
+                (Job::Count(count), failures)
+            }
+            Job::RemoveStream { slot, failures } => {
+                self.complain(slot, format_args!("what is left of it stays: {text}"), out);
+                (Job::RemoveStream { slot, failures: failures + 1 }, failures + 1)
+            }
+            job => (job, 1),
+        };
+        let pause = PAGE_AGAIN << (failures - 1).min(PAGE_DOUBLINGS);
+        self.jobs.next += 1;
+        self.jobs.later.insert((self.now.plus(pause), self.jobs.next), job);
+        Stepped::Moved
+    }
+
+    /// A consumer that cannot count is there, and begins when the index can be read: until then,
+    /// what is asked of it is refused.
+    fn consumer_is_unreadable(
+        &mut self,
+        slot: usize,
+        count: &mut Count,
+        text: &str,
+        out: &mut impl ShardEffects,
+    ) {
+        let consumers = &mut self.streams[slot].consumers;
+        if let Some(&at) = consumers.by_id.get(&count.consumer) {
+            let name = consumers.slab[at].name.clone();
+            if consumers.is_changing(&name) && !consumers.unreadable.contains(&name) {
+                consumers.unreadable.push(name);
+                self.consumer_changed = true;
+            }
+        }
+        if let Some(requester) = count.requester.take() {
+            let error = kinds::CONSUMER_CREATE.with(text);
+            self.refuse_request(&requester, ResponseType::ConsumerCreate, &error, out);
         }
     }
 
@@ -324,7 +393,7 @@ impl Shard {
                 if self.append_purge(&mut purge, slot, from, to) {
                     return Stepped::Again(Job::Purge(purge));
                 }
-                purge.refused = true;
+                purge.refused = Some(kinds::INSUFFICIENT_RESOURCES.error());
                 self.purge_is_through(purge, out)
             }
             PurgeStep::Budget => Stepped::Again(Job::Purge(purge)),
@@ -369,6 +438,7 @@ impl Shard {
 
     fn purges(&mut self) -> impl Iterator<Item = &mut Purge> {
         let Jobs { ready, reading, draining, .. } = &mut self.jobs;
+        // One whose page could not be read is refused: none of them waits for a time.
         let waiting = ready.iter_mut().chain(reading.iter_mut().map(|(_, j)| j));
         waiting
             .filter_map(|j| match j {
@@ -376,6 +446,15 @@ impl Shard {
                 _ => None,
             })
             .chain(draining.iter_mut())
+    }
+
+    /// What a record of a purge was to remove could not be found: the purge is not done.
+    pub(super) fn purge_failed(&mut self, job: u64, text: &str) {
+        for purge in self.purges() {
+            if purge.id == job {
+                purge.refused.get_or_insert_with(|| kinds::STREAM_GENERAL.with(text));
+            }
+        }
     }
 
     /// A step of a purge was applied.
@@ -415,7 +494,9 @@ impl Shard {
         };
         if !self.append_purge(purge, slot, to, to) {
             // What a stream shows is no reason to refuse anything.
-            purge.refused = skip_to.is_some();
+            if skip_to.is_some() {
+                purge.refused = Some(kinds::INSUFFICIENT_RESOURCES.error());
+            }
             return false;
         }
         self.streams[slot].admission.skip_to(to);
@@ -423,7 +504,7 @@ impl Shard {
     }
 
     fn purge_finished(&mut self, mut purge: Purge, out: &mut impl ShardEffects) {
-        if !purge.refused && self.skip_ahead(&mut purge) {
+        if purge.refused.is_none() && self.skip_ahead(&mut purge) {
             self.jobs.draining.push(purge);
             return;
         }
@@ -432,12 +513,15 @@ impl Shard {
             for at in self.streams[slot].consumers.settle(&purge.filter) {
                 self.with_consumer(slot, at, out, |_, _| ());
             }
-            self.watch_age(slot);
+            if purge.refused.is_some() && purge.requester.is_none() {
+                self.age_again(slot, self.now);
+            } else {
+                self.watch_age(slot);
+            }
         }
         if let Some(requester) = purge.requester {
             let kind = ResponseType::StreamPurge;
-            if purge.refused {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
+            if let Some(error) = purge.refused {
                 return self.refuse_request(&requester, kind, &error, out);
             }
             let mut body = Vec::new();
@@ -486,12 +570,13 @@ impl Shard {
     /// held it when they were looked up.
     #[inline]
     pub(super) fn removed_while_counting(&mut self, stream: StreamId, seq: u64) {
-        if self.jobs.ready.is_empty() && self.jobs.reading.is_empty() {
+        let Jobs { ready, reading, later, .. } = &self.jobs;
+        if ready.is_empty() && reading.is_empty() && later.is_empty() {
             return;
         }
         let Some(&slot) = self.slots.get(&stream) else { return };
         let consumers = &mut self.streams[slot].consumers;
-        let waiting = self.jobs.reading.iter().map(|(_, j)| j);
+        let waiting = self.jobs.reading.iter().map(|(_, j)| j).chain(self.jobs.later.values());
         for job in self.jobs.ready.iter().chain(waiting) {
             if let Job::Count(c) = job
                 && c.stream == stream
@@ -504,7 +589,12 @@ impl Shard {
         }
     }
 
-    fn step_stream_removal(&mut self, slot: usize, out: &mut impl ShardEffects) -> Stepped {
+    fn step_stream_removal(
+        &mut self,
+        slot: usize,
+        failures: u32,
+        out: &mut impl ShardEffects,
+    ) -> Stepped {
         if self.checkpoint.still_needs(slot) {
             self.jobs.checkpointed.push(slot);
             return Stepped::Moved;
@@ -524,9 +614,9 @@ impl Shard {
                 self.report_missing(out);
                 Stepped::Finished
             }
-            RangeRemoval::Budget { .. } => Stepped::Again(Job::RemoveStream { slot }),
+            RangeRemoval::Budget { .. } => Stepped::Again(Job::RemoveStream { slot, failures: 0 }),
             RangeRemoval::NeedPage { key, .. } => {
-                self.page_for(slot, key, Job::RemoveStream { slot }, out)
+                self.page_for(slot, key, Job::RemoveStream { slot, failures }, out)
             }
         }
     }
@@ -564,7 +654,7 @@ impl Shard {
             Err(Unread::Wait(_)) => Stepped::Again(Job::Age { stream }),
             Err(Unread::NotThere) => Stepped::Finished,
             Err(Unread::Failed(text)) => {
-                out.log(format!("removal by age waits: {text}"));
+                self.complain(slot, format_args!("removal by age waits: {text}"), out);
                 self.age_again(slot, now);
                 Stepped::Finished
             }

@@ -15,7 +15,7 @@ use crate::api::types::{
 };
 use crate::consumer::{ConsumerSettings, Delivery, GONE_CHECKS_MAX, Info, StartPosition};
 use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request, Wait};
+use crate::shard::api::requests::{Handled, Request};
 use crate::shard::apply::pending::Change;
 use crate::shard::consumers::{NewConsumer, ShardConsumer, Watch, filters_of, stored_config};
 use crate::shard::effects::ShardEffects;
@@ -59,7 +59,7 @@ impl Shard {
         };
         let consumers = &self.streams[slot].consumers;
         if consumers.is_changing(&name) {
-            return Err(Wait::Changed);
+            return Err(consumers.until_changed(&name));
         }
         match self.decide_consumer(slot, &name, &create) {
             ConsumerDecision::Refuse(error) => {
@@ -462,7 +462,7 @@ impl Shard {
         let consumers = &self.streams[slot].consumers;
         match consumers.find(name) {
             Some(at) => self.answer_consumer(now, slot, at, kind, &r.requester(), out),
-            None if consumers.is_changing(name) => return Err(Wait::Changed),
+            None if consumers.is_changing(name) => return Err(consumers.until_changed(name)),
             None => {
                 self.refuse_request(&r.requester(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
             }
@@ -547,7 +547,7 @@ impl Shard {
         }
         let cell = &self.streams[slot];
         if cell.consumers.is_changing(name) {
-            return Err(Wait::Changed);
+            return Err(cell.consumers.until_changed(name));
         }
         match cell.consumers.find(name) {
             Some(at) => {

@@ -59,6 +59,8 @@ pub enum Wait {
     /// A change of the consumer that it is about has to take effect first. Requests wait for that
     /// in the order in which they came.
     Changed,
+    /// As `Changed`, but that waits for what cannot be read: there is no telling when it will be.
+    Unreadable,
     /// It goes on in a later turn.
     Turn,
 }
@@ -156,6 +158,10 @@ impl Shard {
             Ok(()) => self.owe_credit(CreditKind::Request, r.origin, r.credit),
             Err(Wait::Read(read)) => self.waiting.push((read, r)),
             Err(Wait::Changed) => self.held_back.push(r),
+            Err(Wait::Unreadable) => {
+                self.refuse_unreadable(&r, out);
+                self.owe_credit(CreditKind::Request, r.origin, r.credit);
+            }
             Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
         }
     }
@@ -176,6 +182,16 @@ impl Shard {
                 self.api(now, &request, stream, r, out)
             }
         }
+    }
+
+    /// A request about a consumer that cannot begin because the index cannot be read.
+    fn refuse_unreadable(&mut self, r: &Request, out: &mut impl ShardEffects) {
+        let kind = api_subject::parse(&r.subject).and_then(|request| request.response());
+        let Some(kind) = kind else {
+            return out.no_responders(r.origin, &r.subject, &r.reply);
+        };
+        let error = kinds::STREAM_STORE_FAILED.with("the index of the stream cannot be read");
+        self.refuse_request(&r.requester(), kind, &error, out);
     }
 
     /// Reads are over: whoever waited for them goes on.

@@ -450,7 +450,7 @@ impl Shard {
             }
             Err(Unread::Failed(text)) => {
                 self.refuse_request(&r.requester(), kind, &kinds::STREAM_GENERAL.with(&text), out);
-                out.log(text);
+                self.complain(slot, format_args!("{text}"), out);
             }
         }
         Ok(())
@@ -517,7 +517,7 @@ impl Shard {
             Err(Unread::NotThere) => self.status(r, DIRECT_NOT_FOUND, out),
             Err(Unread::Failed(text)) => {
                 self.status(r, DIRECT_UNREADABLE, out);
-                out.log(text);
+                self.complain(slot, format_args!("{text}"), out);
             }
         }
         Ok(())

@@ -274,7 +274,11 @@ impl Shard {
                             self.purge_progress(job, count);
                             return Some((Change::Purge { stream, from, to, filter, job }, read));
                         }
-                        Fetched::Failed(_) => break,
+                        Fetched::Failed(text) => {
+                            self.complain(slot, format_args!("messages stay: {text}"), out);
+                            self.purge_failed(job, &text);
+                            break;
+                        }
                     }
                 }
             }

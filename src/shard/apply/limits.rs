@@ -22,6 +22,9 @@ const STORE_VISITS: u32 = 1_000;
 /// What the removal of a message counts for.
 const REMOVAL_VISITS: u32 = 4;
 
+/// How soon limits are enforced again where the index could not be read, in nanoseconds.
+const LIMITS_AGAIN: i64 = 1_000_000_000;
+
 /// What a record says about limits that are to be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enforce {
@@ -69,6 +72,12 @@ pub enum Evicted {
 impl Shard {
     /// Evicts what the limits no longer allow, after a message of `subject` was applied.
     pub(super) fn evict_after(&mut self, slot: usize, subject: SubjectId) -> Evicted {
+        if let Some(at) = self.streams[slot].limits_wait {
+            if at > self.now {
+                return Evicted::Done;
+            }
+            self.streams[slot].limits_wait = None;
+        }
         let mut budget = STORE_VISITS;
         self.evict_stored(slot, subject, &mut budget)
     }
@@ -133,7 +142,9 @@ impl Shard {
                         return false;
                     }
                     Fetched::Failed(text) => {
-                        out.log(format!("limits cannot remove what they should: {text}"));
+                        self.streams[slot].limits_wait = Some(now.plus(LIMITS_AGAIN));
+                        let why = format_args!("its limits do not remove what they should: {text}");
+                        self.complain(slot, why, out);
                         break;
                     }
                 },

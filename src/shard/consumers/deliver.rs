@@ -298,7 +298,7 @@ impl Shard {
     }
 
     /// What a consumer needs cannot be read now. Nothing is passed over: it tries again after a
-    /// while, and says so no more often than that.
+    /// while.
     fn retry_later(
         &mut self,
         now: Timestamp,
@@ -307,10 +307,10 @@ impl Shard {
         why: &str,
         out: &mut impl ShardEffects,
     ) {
-        let stream = &mut self.streams[slot];
-        let (name, c) = (&stream.config.name, &mut stream.consumers.slab[at]);
+        let c = &mut self.streams[slot].consumers.slab[at];
         c.retry_at = Some(now.plus(RETRY));
-        out.log(format!("stream '{name}': consumer '{}' waits: {why}", c.name));
+        let name = c.name.clone();
+        self.complain(slot, format_args!("consumer '{name}' waits: {why}"), out);
     }
 
     fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {

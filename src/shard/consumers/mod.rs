@@ -233,6 +233,8 @@ pub struct Consumers {
     /// Names whose creation, update or removal did not take effect yet: what else would change them
     /// waits for that.
     pub in_flight: Vec<Box<str>>,
+    /// Those of them that cannot count because the index cannot be read.
+    pub unreadable: Vec<Box<str>>,
     touched: Vec<Handle>,
 }
 
@@ -371,6 +373,13 @@ impl Consumers {
     /// A change took effect.
     pub fn changed(&mut self, name: &str) {
         self.in_flight.retain(|n| **n != *name);
+        self.unreadable.retain(|n| **n != *name);
+    }
+
+    /// What a request about a changing consumer waits for.
+    pub fn until_changed(&self, name: &str) -> Wait {
+        let unreadable = self.unreadable.iter().any(|n| **n == *name);
+        if unreadable { Wait::Unreadable } else { Wait::Changed }
     }
 
     /// Consumers with those that are on their way.
@@ -383,7 +392,7 @@ impl Consumers {
     /// another filter, is waited for.
     pub fn find_joined(&self, name: &str) -> Result<Option<usize>, Wait> {
         match self.find(name) {
-            None if self.is_changing(name) => Err(Wait::Changed),
+            None if self.is_changing(name) => Err(self.until_changed(name)),
             found => Ok(found),
         }
     }

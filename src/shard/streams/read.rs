@@ -6,6 +6,7 @@ use corelane_storage::record::RecordIn;
 
 use crate::shard::Shard;
 use crate::shard::api::requests::Wait;
+use crate::shard::effects::ShardEffects;
 use crate::shard::streams::stream::ShardStream;
 
 /// What became of a page that was wanted.
@@ -18,6 +19,9 @@ pub enum Fetched {
     /// It cannot be read; the text is for the operator. Nothing was deleted.
     Failed(String),
 }
+
+/// How often the log says that something of a stream cannot be read, in nanoseconds.
+const COMPLAIN_AGAIN: i64 = 10_000_000_000;
 
 /// Stands for "any read": used when all of the read memory is waited for.
 pub const ANY_READ: ReadId = ReadId(u64::MAX);
@@ -66,6 +70,21 @@ impl Shard {
             Ok(Read::Pending(read)) => Fetched::Pending(read),
             Ok(Read::Busy) => Fetched::Pending(ANY_READ),
             Err(e) => Fetched::Failed(e.to_string()),
+        }
+    }
+
+    /// Says that something of a stream cannot be read, but not again and again.
+    pub(in crate::shard) fn complain(
+        &mut self,
+        slot: usize,
+        why: std::fmt::Arguments<'_>,
+        out: &mut impl ShardEffects,
+    ) {
+        let now = self.now;
+        let stream = &mut self.streams[slot];
+        if stream.complained_at.is_none_or(|at| at.plus(COMPLAIN_AGAIN) <= now) {
+            stream.complained_at = Some(now);
+            out.log(format!("stream '{}': {why}", stream.config.name));
         }
     }
 

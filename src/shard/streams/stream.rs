@@ -49,6 +49,10 @@ pub struct ShardStream {
     pub enforcing: bool,
     /// What is being done about that.
     pub enforcement: Option<super::enforce::Enforcement>,
+    /// When the log said last that something of it cannot be read.
+    pub complained_at: Option<Timestamp>,
+    /// Its limits could not be enforced because of that, and are not until then.
+    pub limits_wait: Option<Timestamp>,
     /// What checkpoints have of it.
     pub stored: crate::shard::checkpoint::Stored,
 }
@@ -86,6 +90,8 @@ impl ShardStream {
             removing: false,
             enforcing: false,
             enforcement: None,
+            complained_at: None,
+            limits_wait: None,
             stored: Default::default(),
         }
     }

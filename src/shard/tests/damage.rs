@@ -119,3 +119,102 @@ fn a_damaged_root_is_refused_with_a_clear_word() {
     let why = opened.err().expect("refused");
     assert!(why.contains("nothing was deleted"), "{why}");
 }
+
+const CONSUMER: &str = r#"{"stream_name":"A","config":{"durable_name":"NAME","opt_start_seq":4500,
+    "ack_policy":"explicit","deliver_policy":"by_start_sequence","filter_subject":"a.3"}}"#;
+
+fn create_consumer(world: &mut World, name: &str) -> String {
+    world.request(&format!("CONSUMER.CREATE.A.{name}"), "A", &CONSUMER.replace("NAME", name))
+}
+
+fn info(world: &mut World, name: &str) -> String {
+    world.request(&format!("CONSUMER.INFO.A.{name}"), "A", "")
+}
+
+/// A stream of nine thousand messages in three pages of sequences, with a consumer; the page in the
+/// middle cannot be read. Answers where that lies.
+fn with_an_unreadable_page() -> (World, Location) {
+    let mut options = options();
+    options.index_cache_bytes = 0;
+    let mut world = World::with_options(33, Default::default(), options);
+    world.fill(7, 9_000);
+    let created = create_consumer(&mut world, "c");
+    assert!(created.contains(r#""num_pending":643"#), "{created}");
+    world.settle();
+    let middle = PageKey::of_sequence(5_000);
+    let page = of_a(&mut world, |s, slot| s.streams[slot].index.location(middle));
+    rot(&mut world, page);
+    restart(&mut world);
+    (world, page)
+}
+
+#[test]
+fn a_purge_that_cannot_read_the_index_is_refused() {
+    let (mut world, page) = with_an_unreadable_page();
+    for _ in 0..3 {
+        let refused = world.request("STREAM.PURGE.A", "A", r#"{"filter":"a.3"}"#);
+        assert!(refused.contains("\"err_code\":10051"), "{refused}");
+    }
+    rot(&mut world, page);
+    restart(&mut world);
+    let purged = world.request("STREAM.PURGE.A", "A", r#"{"filter":"a.3"}"#);
+    assert!(purged.contains("\"success\":true"), "{purged}");
+    let info = world.request("STREAM.INFO.A", "A", r#"{"subjects_filter":">"}"#);
+    assert!(info.contains("\"messages\":7714") && !info.contains("a.3"), "{info}");
+}
+
+#[test]
+fn a_consumer_that_cannot_count_is_there_when_it_can() {
+    let (mut world, page) = with_an_unreadable_page();
+    let refused = create_consumer(&mut world, "d");
+    assert!(refused.contains("\"err_code\":10012"), "{refused}");
+    // It is there, and what is asked of it is not left unanswered.
+    for name in ["c", "d"] {
+        let refused = info(&mut world, name);
+        assert!(refused.contains("\"err_code\":10077"), "{refused}");
+    }
+    world.wait(3_000_000_000);
+    let lines = world.take_log();
+    assert!(!lines.is_empty() && lines.len() < 4, "{lines:?}");
+    world.settle();
+    rot(&mut world, page);
+    restart(&mut world);
+    for name in ["c", "d"] {
+        let found = info(&mut world, name);
+        assert!(found.contains(r#""num_pending":643"#), "{found}");
+    }
+    world.check_live();
+}
+
+#[test]
+fn what_is_left_of_a_stream_is_removed_once_it_can_be_read() {
+    let (mut world, page) = with_an_unreadable_page();
+    let deleted = world.request("STREAM.DELETE.A", "A", "");
+    assert!(deleted.contains("\"success\":true"), "{deleted}");
+    world.wait(3_000_000_000);
+    let lines = world.take_log();
+    assert!(lines.len() < 4, "{lines:?}");
+    rot(&mut world, page);
+    restart(&mut world);
+    world.wait(1_000_000_000);
+    assert!(world.shard().streams.is_empty());
+    world.settle();
+    world.check_live();
+}
+
+#[test]
+fn removal_by_age_waits_where_the_index_cannot_be_read() {
+    let (mut world, _) = with_an_unreadable_page();
+    let config = r#"{"name":"A","subjects":["a.>"],"max_age":100000000}"#;
+    let updated = world.request("STREAM.UPDATE.A", "A", config);
+    assert!(updated.contains("\"max_age\":100000000"), "{updated}");
+    world.wait(1_000_000_000);
+    let before = world.shard().tally().work.jobs;
+    world.wait(2_000_000_000);
+    let jobs = world.shard().tally().work.jobs - before;
+    assert!(jobs < 1_000, "{jobs} steps of jobs");
+    let lines = world.take_log();
+    assert!(!lines.is_empty() && lines.len() < 4, "{lines:?}");
+    let info = world.request("STREAM.INFO.A", "A", "");
+    assert!(!info.contains("\"messages\":0,"), "{info}");
+}

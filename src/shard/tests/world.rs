@@ -204,6 +204,11 @@ impl World {
         }
     }
 
+    /// What the shard wrote to the log meanwhile.
+    pub fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.out.lines)
+    }
+
     /// Runs until everything is durable, applied and checkpointed.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {

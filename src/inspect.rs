@@ -7,7 +7,7 @@
 //! listing of what is alive.
 
 use crate::api::types::{ConsumerInfo, StreamInfo};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 
 /// Items of a page at most.
 pub const PAGE_ITEMS: usize = 128;
@@ -32,11 +32,15 @@ pub struct Connection {
     /// Whom it says it is: user, nkey, or a stand-in for a token.
     pub user: String,
     /// When it was accepted.
-    pub start: Timestamp,
+    pub start: WallTime,
     /// When bytes went either way last.
-    pub last_activity: Timestamp,
+    pub last_activity: WallTime,
     /// When and why it was closed.
-    pub stop: Option<(Timestamp, &'static str)>,
+    pub stop: Option<(WallTime, &'static str)>,
+    /// How long it has been open, or was, in nanoseconds.
+    pub uptime: i64,
+    /// For how long nothing has gone either way, or had when it was closed, in nanoseconds.
+    pub idle: i64,
     /// Round trip of the last PING in nanoseconds; 0 before the first answer.
     pub rtt: i64,
     /// Bytes that wait for it.

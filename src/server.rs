@@ -15,7 +15,7 @@ use crate::config::options::{Advertise, JetStreamOptions, NATS_VERSION, Options}
 use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
 use crate::turn::{Command, LameDuck, LogSettings, Settings, TraceSettings};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use monitor::{Mailboxes, Source};
 
 /// How often a draining node looks whether its clients are gone.
@@ -72,6 +72,7 @@ fn start(options: Options, logger: &Logger) -> Result<i32, String> {
         server_name: server_name.clone(),
         client_port: shown.port,
         start: now(),
+        begun: Instant::now(),
         cores: u32::try_from(reactor::allowed_cpus().len()).unwrap_or(u32::MAX),
         api_level: crate::api::API_LEVEL,
         memory_bytes_max: limits.0,
@@ -126,9 +127,9 @@ fn introduce(options: &Options, server_id: &str, logger: &Logger) -> Result<(), 
     options.refusals.first().map_or(Ok(()), |text| Err(text.clone()))
 }
 
-fn now() -> Timestamp {
+fn now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Starts monitoring where it is configured: before the store is opened, which may take long.

@@ -1,7 +1,10 @@
 //! Numbers that could be confused, as types of their own.
 
-/// Nanoseconds since the Unix epoch. The only notion of time inside the state machines; always an
-/// argument.
+/// A moment of the steady clock, in nanoseconds: timers, deadlines and ages are measured with it.
+///
+/// A process starts it at what its wall clock says, so that it compares with the times that earlier
+/// ones left behind. From then on it neither jumps nor stands still, whatever is done to the wall
+/// clock. Inside the state machines it is always an argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -14,6 +17,32 @@ impl Timestamp {
     /// Nanoseconds from `earlier` to `self`.
     pub fn since(self, earlier: Timestamp) -> i64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A time of the wall clock, in nanoseconds since the Unix epoch: what is stored with messages and
+/// shown to users. It may be set back or forth at any moment, so no duration is measured with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+/// The two times of a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The steady clock.
+    pub now: Timestamp,
+    /// What the wall clock says at that moment.
+    pub wall: WallTime,
+}
+
+impl Clocks {
+    /// Both clocks at one time, as they are when a process starts.
+    pub fn level(now: Timestamp) -> Clocks {
+        Clocks { now, wall: WallTime(now.0) }
+    }
+
+    /// A moment as the wall clock shows it now.
+    pub fn wall_of(&self, at: Timestamp) -> WallTime {
+        WallTime(self.wall.0.saturating_add(at.since(self.now)))
     }
 }
 

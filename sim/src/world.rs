@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use corelane::shard::{APPLY_ITEMS, Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
-use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
+use corelane::types::{Clocks, ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{File, Op};
@@ -201,7 +201,7 @@ impl World {
             net.set_jetstream(true);
             let mut core = Core::new(net, own, n);
             let mut links = Links::new(endpoint);
-            drive::start(Timestamp(self.now), &mut core, &mut links);
+            drive::start(Clocks::level(Timestamp(self.now)), &mut core, &mut links);
             let (effects, incoming) = (Effects::default(), Vec::new());
             self.reactors.push(Some(Reactor { core, links, effects, incoming, asleep: false }));
         }
@@ -570,11 +570,11 @@ impl World {
             r.asleep = false;
             r.links.wake_up();
         }
-        let now = Timestamp(self.now);
+        let clocks = Clocks::level(Timestamp(self.now));
         let before = Worst::before(&r.core);
         let Reactor { core, links, effects, incoming, .. } = &mut r;
         let mut around = Around { world: self, id };
-        drive::turn(now, core, links, &mut around, effects, incoming);
+        drive::turn(clocks, core, links, &mut around, effects, incoming);
         if let Err(why) = self.tally.worst.look(&r.core, &before) {
             self.fatal.get_or_insert(why);
         }

@@ -2,7 +2,7 @@
 //! trimmed.
 
 use crate::api::json::{Kind, Path, Value, wrong_type};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 
 /// A point in time with the zone it was written in, so that it is shown as it was given: all years
 /// of four digits, of which nanoseconds since the epoch hold few.
@@ -21,7 +21,7 @@ impl GoTime {
     pub const ZERO: GoTime = GoTime { unix_seconds: -62_135_596_800, nanos: 0, offset_seconds: 0 };
 
     /// `at` in UTC.
-    pub fn utc(at: Timestamp) -> Self {
+    pub fn utc(at: WallTime) -> Self {
         GoTime {
             unix_seconds: at.0.div_euclid(1_000_000_000),
             nanos: at.0.rem_euclid(1_000_000_000) as u32,
@@ -30,9 +30,9 @@ impl GoTime {
     }
 
     /// Without the zone; the nearest that there is, for times before 1677 and after 2262.
-    pub fn timestamp(self) -> Timestamp {
+    pub fn timestamp(self) -> WallTime {
         let ns = i128::from(self.unix_seconds) * 1_000_000_000 + i128::from(self.nanos);
-        Timestamp(ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+        WallTime(ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
     }
 
     /// What two times have in common that are the same in different zones.
@@ -95,7 +95,7 @@ pub fn write_time(out: &mut Vec<u8>, time: GoTime) {
 }
 
 /// Appends `at` in UTC.
-pub fn write_timestamp(out: &mut Vec<u8>, at: Timestamp) {
+pub fn write_timestamp(out: &mut Vec<u8>, at: WallTime) {
     write_time(out, GoTime::utc(at));
 }
 
@@ -342,13 +342,13 @@ mod tests {
             assert_eq!(parse_time(shown), Ok(time), "{shown}");
         }
         let at = |text| parse_time(text).expect(text).timestamp();
-        assert_eq!(at("2024-01-01T00:00:01Z"), Timestamp(1_704_067_201 * 1_000_000_000));
-        assert_eq!(at("1969-12-31T23:59:59.5Z"), Timestamp(-500_000_000));
-        assert_eq!(at("9999-01-01T00:00:00Z"), Timestamp(i64::MAX));
-        assert_eq!(at("0001-01-01T00:00:00Z"), Timestamp(i64::MIN));
+        assert_eq!(at("2024-01-01T00:00:01Z"), WallTime(1_704_067_201 * 1_000_000_000));
+        assert_eq!(at("1969-12-31T23:59:59.5Z"), WallTime(-500_000_000));
+        assert_eq!(at("9999-01-01T00:00:00Z"), WallTime(i64::MAX));
+        assert_eq!(at("0001-01-01T00:00:00Z"), WallTime(i64::MIN));
         assert!(parse_time("0001-01-01T05:00:00+05:00").expect("zero").is_zero());
         for ns in [i64::MIN, -1, 0, 1, i64::MAX] {
-            assert_eq!(GoTime::utc(Timestamp(ns)).timestamp(), Timestamp(ns));
+            assert_eq!(GoTime::utc(WallTime(ns)).timestamp(), WallTime(ns));
         }
         assert_eq!(show(GoTime::ZERO), "0001-01-01T00:00:00Z");
         for day in (-200_000..200_000).step_by(37) {

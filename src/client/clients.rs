@@ -8,7 +8,7 @@ use super::{
 use crate::auth::Permissions;
 use crate::interest::SubId;
 use crate::protocol::{Parser, format};
-use crate::types::{ConnId, Origin, Timestamp};
+use crate::types::{ConnId, Origin, Timestamp, WallTime};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
@@ -148,6 +148,8 @@ pub struct Connection {
     /// The last barrier count at which it changed the interest.
     pub(crate) last_change: u64,
     pub(super) started: Timestamp,
+    /// When that was, as it is shown.
+    pub(super) accepted: WallTime,
     pub(crate) last_in: Timestamp,
     pub(crate) stall_until: Timestamp,
     /// Publishers that are stalled until this outbound has drained.
@@ -312,7 +314,7 @@ impl Clients {
         }
     }
 
-    pub(crate) fn add(&mut self, now: Timestamp, id: ConnId, address: &str) -> u32 {
+    pub(crate) fn add(&mut self, now: Timestamp, wall: WallTime, id: ConnId, address: &str) -> u32 {
         let ip = match address.rsplit_once(':') {
             Some((host, _)) => host.trim_start_matches('[').trim_end_matches(']'),
             None => address,
@@ -344,6 +346,7 @@ impl Clients {
             hold: Hold::No,
             last_change: 0,
             started: now,
+            accepted: wall,
             last_in: now,
             stall_until: Timestamp(0),
             waiters: Vec::new(),

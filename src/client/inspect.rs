@@ -4,11 +4,12 @@ use super::{Clients, CloseReason, Connection};
 use crate::inspect::{self, PAGE_ITEMS, PAGE_VISITS};
 use crate::interest::SubId;
 use crate::protocol::format;
-use crate::types::Timestamp;
+use crate::types::Clocks;
 
 impl Connection {
     /// As monitoring shows it.
-    pub(crate) fn shown(&self) -> inspect::Connection {
+    pub(crate) fn shown(&self, clocks: &Clocks) -> inspect::Connection {
+        let last_activity = self.last_in.max(self.send_started);
         let name = self.name.as_deref().cloned().unwrap_or_default();
         let port = self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         inspect::Connection {
@@ -19,9 +20,11 @@ impl Connection {
             name: name.name,
             lang: name.lang,
             version: name.version,
-            start: self.started,
-            last_activity: self.last_in.max(self.send_started),
+            start: self.accepted,
+            last_activity: clocks.wall_of(last_activity),
             stop: None,
+            uptime: clocks.now.since(self.started),
+            idle: clocks.now.since(last_activity),
             rtt: self.rtt,
             pending_bytes: self.out.pending() as u64,
             subscriptions: self.sub_count,
@@ -63,7 +66,11 @@ impl Connection {
 
 impl Clients {
     /// Open connections from the slot `from` on, and where the next page begins.
-    pub(crate) fn connection_page(&self, from: usize) -> (Vec<inspect::Connection>, Option<usize>) {
+    pub(crate) fn connection_page(
+        &self,
+        clocks: &Clocks,
+        from: usize,
+    ) -> (Vec<inspect::Connection>, Option<usize>) {
         let mut page = Vec::new();
         let end = from.saturating_add(PAGE_VISITS);
         for slot in from..end {
@@ -76,7 +83,7 @@ impl Clients {
             if let Some(conn) =
                 self.conns.get(slot).filter(|conn| conn.is_open() && !conn.is_gone())
             {
-                page.push(conn.shown());
+                page.push(conn.shown(clocks));
             }
         }
         (page, Some(end))
@@ -130,10 +137,10 @@ impl Clients {
     }
 
     /// Remembers a connection that is closed.
-    pub(crate) fn remember_closed(&mut self, now: Timestamp, slot: u32) {
+    pub(crate) fn remember_closed(&mut self, clocks: &Clocks, slot: u32) {
         let conn = self.conn(slot);
-        let stop = Some((now, conn.close_reason().text()));
-        let shown = inspect::Connection { stop, ..conn.shown() };
+        let stop = Some((clocks.wall, conn.close_reason().text()));
+        let shown = inspect::Connection { stop, ..conn.shown(clocks) };
         self.closed.push(shown);
     }
 }

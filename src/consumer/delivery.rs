@@ -13,7 +13,7 @@ use super::settings::{AckPolicy, ConsumerSettings, Mode, ReplayPolicy, SEQ_AHEAD
 use super::sink::{Dispatch, Sink};
 use super::status::{self, Closing};
 use super::waiting::{NEVER, Waiting};
-use crate::types::Timestamp;
+use crate::types::{Timestamp, WallTime};
 
 /// A gap below this is not kept by `replay: original`.
 const REPLAY_GAP_NS_MIN: i64 = 1_000_000;
@@ -49,7 +49,7 @@ pub struct Meta {
     /// Length of the payload.
     pub payload_bytes: u32,
     /// When the message was stored.
-    pub stored: Timestamp,
+    pub stored: WallTime,
 }
 
 /// What became of a message that was offered.
@@ -425,7 +425,7 @@ impl Delivery {
         Outcome::Sent
     }
 
-    fn write_reply(&mut self, seq: u64, deliveries: u32, again: bool, stored: Timestamp) {
+    fn write_reply(&mut self, seq: u64, deliveries: u32, again: bool, stored: WallTime) {
         let pending = self.pending() - u64::from(!again && self.pending() > 0);
         self.reply.truncate(self.reply_prefix);
         AckSubject {
@@ -448,7 +448,7 @@ impl Delivery {
     }
 
     /// When the message may go, if not now.
-    fn pace(&mut self, now: Timestamp, size: u64, stored: Timestamp) -> Option<Timestamp> {
+    fn pace(&mut self, now: Timestamp, size: u64, stored: WallTime) -> Option<Timestamp> {
         let mut at = i64::MIN;
         if self.replaying && self.view.next_seq > self.view.created_last_seq {
             self.replaying = false;

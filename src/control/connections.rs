@@ -6,7 +6,7 @@ use super::server::Shared;
 use super::varz::{rfc3339, uptime};
 use crate::api::time::go_duration;
 use crate::inspect::{Connection, Page, Query, Subscription};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -255,7 +255,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// The answer.
-pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(text) => return Answer::refuse(400, text),
@@ -277,7 +277,7 @@ pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: Timestamp) -> 
         None => Answer::silent(),
         Some((found, total, subs)) => {
             let connections: Vec<Shown<'_>> =
-                found.iter().map(|c| shown(c, &options, &subs, now)).collect();
+                found.iter().map(|c| shown(c, &options, &subs)).collect();
             Answer::json(&Connz {
                 server_id: &shared.site.server_id,
                 now: rfc3339(now),
@@ -333,9 +333,7 @@ fn shown<'a>(
     c: &'a Connection,
     options: &Options,
     subs: &'a BTreeMap<u64, Vec<Subscription>>,
-    now: Timestamp,
 ) -> Shown<'a> {
-    let end = c.stop.map_or(now, |(at, _)| at);
     let subs = subs.get(&c.cid).map_or(&[][..], Vec::as_slice);
     Shown {
         cid: c.cid,
@@ -348,8 +346,8 @@ fn shown<'a>(
         stop: c.stop.map(|(at, _)| rfc3339(at)),
         reason: c.stop.map(|(_, reason)| reason),
         rtt: (c.rtt > 0).then(|| go_duration(c.rtt)),
-        uptime: uptime(end.since(c.start)),
-        idle: uptime(end.since(c.last_activity)),
+        uptime: uptime(c.uptime),
+        idle: uptime(c.idle),
         pending_bytes: c.pending_bytes,
         in_msgs: c.in_msgs,
         out_msgs: c.out_msgs,

@@ -5,7 +5,7 @@ use super::process::Usage;
 use super::status::{Site, Snapshot};
 use super::varz::varz;
 use crate::config::options::{CORELANE_VERSION, NATS_VERSION};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -125,7 +125,7 @@ pub(super) struct Facts<'a> {
     pub site: &'a Site,
     pub usage: Usage,
     pub requests: &'a BTreeMap<String, u64>,
-    pub now: Timestamp,
+    pub now: WallTime,
 }
 
 impl Facts<'_> {

@@ -8,7 +8,7 @@ use super::varz::{self, Api, JetStreamConfig, JetStreamLimits, rfc3339};
 use crate::api::time::GoTime;
 use crate::api::types::{ClusterInfo, ConsumerInfo, StreamConfig, StreamInfo, StreamState};
 use crate::inspect::{Page, Query};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 
 /// How often a stream's first message is read for its time before it is left out.
@@ -115,7 +115,7 @@ struct Found {
 }
 
 /// The answer.
-pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(text) => return Answer::refuse(400, text),

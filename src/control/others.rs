@@ -6,12 +6,12 @@ use super::http::Answer;
 use super::server::Shared;
 use super::subscriptions::{self, Stats};
 use super::varz::rfc3339;
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// `/routez`: no routes.
-pub(super) fn routez(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) fn routez(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     if !args.text("subs").eq_ignore_ascii_case("detail")
         && let Err(text) = args.boolean("subs")
     {
@@ -27,7 +27,7 @@ pub(super) fn routez(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer
 }
 
 /// `/gatewayz`: no gateways.
-pub(super) fn gatewayz(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) fn gatewayz(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     if let Err(text) = args.boolean("accs") {
         return Answer::refuse(400, text);
     }
@@ -40,7 +40,7 @@ pub(super) fn gatewayz(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answ
 }
 
 /// `/leafz`: no leaf nodes.
-pub(super) fn leafz(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) fn leafz(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     if let Err(text) = args.boolean("subs") {
         return Answer::refuse(400, text);
     }
@@ -90,7 +90,7 @@ struct Account<'a> {
 }
 
 /// `/accountz`: the global account, and the system account, which nobody is in.
-pub(super) async fn accountz(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) async fn accountz(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     let account = args.text("acc");
     let system = account == super::SYSTEM_ACCOUNT;
     let mut document = Accountz {
@@ -130,7 +130,7 @@ pub(super) async fn accountz(shared: &Shared, args: &Args<'_>, now: Timestamp) -
 }
 
 /// `/accstatz`: traffic by account.
-pub(super) async fn accstatz(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) async fn accstatz(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     let unused = match args.boolean("unused") {
         Ok(unused) => unused,
         Err(text) => return Answer::refuse(400, text),

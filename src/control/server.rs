@@ -7,7 +7,7 @@ use super::status::{Site, Snapshot, StatusSource};
 use super::{connections, health, jetstream, others, subscriptions};
 use crate::config::options::HttpOptions;
 use crate::inspect::{Page, Query, Subscription};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use glommio::timer::{sleep, timeout};
@@ -332,9 +332,9 @@ impl Drop for Unread {
     }
 }
 
-fn now() -> Timestamp {
+fn now() -> WallTime {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 async fn serve(listener: Arc<TcpListener>, shared: Rc<Shared>, stop: Arc<AtomicBool>) {

@@ -2,8 +2,9 @@
 
 use crate::config::options::Options;
 use crate::inspect::{Page, Query};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use std::ops::AddAssign;
+use std::time::Instant;
 
 /// Where snapshots come from. Lives on the control thread; must not block it.
 pub trait StatusSource: Send {
@@ -36,7 +37,9 @@ pub struct Site {
     /// The port that clients connect to.
     pub client_port: u16,
     /// When the process started, and read its configuration.
-    pub start: Timestamp,
+    pub start: WallTime,
+    /// That moment, to measure from.
+    pub begun: Instant,
     /// CPUs of the host that the process may use.
     pub cores: u32,
     /// JetStream's API level; shown where JetStream is on.

@@ -7,7 +7,7 @@ use super::server::Shared;
 use super::varz::rfc3339;
 use crate::inspect::{Matching, Page, Query};
 use crate::subject;
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 
 /// What is known of matching, with nats-server's names.
@@ -69,7 +69,7 @@ pub(super) async fn stats(shared: &Shared) -> Option<Stats> {
 }
 
 /// The answer.
-pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: Timestamp) -> Answer {
+pub(super) async fn answer(shared: &Shared, args: &Args<'_>, now: WallTime) -> Answer {
     let parsed = args
         .boolean("subs")
         .and_then(|subs| Ok((subs, args.integer("offset")?, args.integer("limit")?)));

@@ -7,7 +7,7 @@ use super::{
 use crate::api::types::{ConsumerConfig, ConsumerInfo, StreamInfo};
 use crate::config::options::{HttpOptions, JetStreamOptions, Options, Persona};
 use crate::inspect::{Connection, Matching, Page, Query, Subscription};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -126,7 +126,8 @@ fn site() -> Site {
         server_id: "NID".to_owned(),
         server_name: "here".to_owned(),
         client_port: 4222,
-        start: Timestamp(1_787_308_800_000_000_000),
+        start: WallTime(1_787_308_800_000_000_000),
+        begun: Instant::now(),
         cores: 2,
         api_level: 0,
         memory_bytes_max: 1000,

@@ -4,7 +4,7 @@ use super::process::Usage;
 use super::status::{JetStreamStatus, Site, Snapshot};
 use crate::config::banner::git_commit;
 use crate::config::options::{CORELANE_VERSION, NATS_VERSION, SyncPolicy};
-use crate::types::Timestamp;
+use crate::types::WallTime;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -207,7 +207,7 @@ pub(super) fn varz(
     snapshot: &Snapshot,
     usage: &Usage,
     requests: &BTreeMap<String, u64>,
-    now: Timestamp,
+    now: WallTime,
 ) -> String {
     let options = &site.options;
     let counters = counters(snapshot);
@@ -219,7 +219,7 @@ pub(super) fn varz(
         write_deadline: nanos(options.write_deadline),
         start: rfc3339(site.start),
         now: rfc3339(now),
-        uptime: uptime(now.since(site.start)),
+        uptime: uptime(site.begun.elapsed().as_nanos() as i64),
         mem: usage.memory_bytes,
         cores: site.cores,
         gomaxprocs: snapshot.reactors.len(),
@@ -342,7 +342,7 @@ pub(super) fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a
 }
 
 /// `2026-08-21T10:00:00.123456789Z`
-pub(super) fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: WallTime) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(time.0)).map(|t| t.to_string()).unwrap_or_default()
 }
 
@@ -391,7 +391,7 @@ mod tests {
             (1_787_308_800_500_000_000, "2026-08-21T10:40:00.5Z"),
             (1_787_308_800_000_000_000, "2026-08-21T10:40:00Z"),
         ] {
-            assert_eq!(rfc3339(Timestamp(ns)), text);
+            assert_eq!(rfc3339(WallTime(ns)), text);
         }
     }
 }

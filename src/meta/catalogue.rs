@@ -10,7 +10,7 @@ use crate::api::types::{
     StreamNamesResponse, StreamsRequest, page_range,
 };
 use crate::stream::config::{self, StreamLimits};
-use crate::types::{ShardId, StreamId, Timestamp};
+use crate::types::{ShardId, StreamId, WallTime};
 
 use super::record::Record;
 
@@ -22,7 +22,7 @@ pub struct StreamEntry {
     /// Where it lives.
     pub shard: ShardId,
     /// When it was created.
-    pub created: Timestamp,
+    pub created: WallTime,
     /// Checked and filled in; `api::metadata::show_server` adds what create, update and info show.
     pub config: StreamConfig,
 }
@@ -170,9 +170,9 @@ impl Catalogue {
         stream: &str,
         request: StreamConfigRequest,
         limits: &MetaLimits,
-        now: Timestamp,
+        created: WallTime,
     ) -> CreateDecision<'_> {
-        match self.try_create(account, stream, request, limits, now) {
+        match self.try_create(account, stream, request, limits, created) {
             Ok(decision) => decision,
             Err(error) => CreateDecision::Refuse(error),
         }
@@ -184,7 +184,7 @@ impl Catalogue {
         stream: &str,
         request: StreamConfigRequest,
         limits: &MetaLimits,
-        now: Timestamp,
+        created: WallTime,
     ) -> Result<CreateDecision<'_>, ApiError> {
         let config = config::check_create(request, stream, &limits.stream)?;
         if let Some(entry) = self.stream(account, stream) {
@@ -201,12 +201,8 @@ impl Catalogue {
         self.check_bytes(account, &config, None, limits)?;
         self.check_overlap(account, &config, None)?;
         config::check_supported(&config)?;
-        let entry = StreamEntry {
-            id: StreamId(self.next_id),
-            shard: self.least_loaded(),
-            created: now,
-            config,
-        };
+        let entry =
+            StreamEntry { id: StreamId(self.next_id), shard: self.least_loaded(), created, config };
         let record = Record::Create { account: account.to_owned(), entry };
         Ok(CreateDecision::New(Box::new(record)))
     }

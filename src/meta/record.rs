@@ -12,7 +12,7 @@
 //! deletes not yet forgotten.
 
 use crate::api::types::StreamConfig;
-use crate::types::{ShardId, StreamId, Timestamp};
+use crate::types::{ShardId, StreamId, WallTime};
 
 use super::catalogue::StreamEntry;
 
@@ -158,7 +158,7 @@ impl Record {
                 let entry = StreamEntry {
                     id: StreamId(body.id),
                     shard: ShardId(body.shard),
-                    created: Timestamp(body.created_ns),
+                    created: WallTime(body.created_ns),
                     config: body.config,
                 };
                 Record::Create { account: body.account, entry }

@@ -6,7 +6,7 @@ use crate::api::json::to_json;
 use crate::api::metadata;
 use crate::api::types::{ResponseType, StreamConfig, StreamConfigRequest, StreamsRequest};
 use crate::api::types::{write_error, write_response};
-use crate::types::{ShardId, StreamId, Timestamp};
+use crate::types::{ShardId, StreamId, WallTime};
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn apply(catalogue: &mut Catalogue, record: &Record) {
 }
 
 fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8> {
-    let now = Timestamp(1);
+    let now = WallTime(1);
     match verb {
         "STREAM.CREATE" | "STREAM.UPDATE" => {
             let request = match StreamConfigRequest::decode(body, true) {
@@ -116,7 +116,7 @@ fn request(name: &str, subjects: &[&str]) -> StreamConfigRequest {
 
 fn create(catalogue: &mut Catalogue, request: StreamConfigRequest) -> Result<StreamEntry, u16> {
     let name = request.config.name.clone();
-    let now = Timestamp(7);
+    let now = WallTime(7);
     match catalogue.decide_create(ACCOUNT, &name, request, &limits(), now) {
         CreateDecision::New(record) => {
             apply(catalogue, &record);
@@ -201,7 +201,7 @@ fn streams_are_limited() {
     let mut limits = limits();
     limits.account.max_streams = 1;
     assert!(create(&mut catalogue, request("A", &[])).is_ok());
-    let decision = catalogue.decide_create(ACCOUNT, "B", request("B", &[]), &limits, Timestamp(0));
+    let decision = catalogue.decide_create(ACCOUNT, "B", request("B", &[]), &limits, WallTime(0));
     assert!(matches!(decision, CreateDecision::Refuse(error) if error.err_code == 10027));
 }
 
@@ -210,7 +210,7 @@ fn accounts_do_not_see_each_other() {
     let mut catalogue = Catalogue::new(1);
     assert!(create(&mut catalogue, request("A", &["a.>"])).is_ok());
     let decision =
-        catalogue.decide_create("B", "A", request("A", &["a.>"]), &limits(), Timestamp(0));
+        catalogue.decide_create("B", "A", request("A", &["a.>"]), &limits(), WallTime(0));
     assert!(matches!(decision, CreateDecision::New(_)));
     assert!(catalogue.stream("B", "A").is_none());
 }
@@ -283,7 +283,7 @@ fn golden_create() {
         ..Default::default()
     });
     let catalogue = Catalogue::new(1);
-    let now = Timestamp(1_700_000_000_000_000_000);
+    let now = WallTime(1_700_000_000_000_000_000);
     let decision = catalogue.decide_create(ACCOUNT, "ORDERS", request, &limits(), now);
     let CreateDecision::New(record) = decision else { panic!("{decision:?}") };
     let mut bytes = Vec::new();

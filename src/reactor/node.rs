@@ -95,6 +95,7 @@ struct Start {
     mailboxes: Vec<Mailbox>,
     connections: Arc<Connections>,
     tails: Tails,
+    clock: Clock,
     ready: mpsc::Sender<Result<(), NodeError>>,
 }
 
@@ -138,6 +139,7 @@ impl Node {
             connections: Arc::new(Connections::new(n)),
             ready,
             tails,
+            clock: Clock::start(),
         });
         let waiting = listener.try_clone().map_err(NodeError::Listen)?;
         let mut listener = Some(listener);
@@ -255,10 +257,10 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         driver.hold(store.lock()).map_err(failed)?;
     }
     let buffers = driver.receive_buffers(RECEIVE_BUFFERS, RECEIVE_BYTES).map_err(failed)?;
-    let mut clock = Clock::default();
-    let (mut core, directories) = open_core(plan, own.id, &mut clock)?;
+    let mut clock = start.clock;
+    let (mut core, directories) = open_core(plan, own.id, &clock)?;
     let mut links = Links::new(own.endpoint);
-    drive::start(clock.now(), &mut core, &mut links);
+    drive::start(clock.look(), &mut core, &mut links);
     if let Ok(mut rings) = start.rings.lock() {
         rings[own.id] = driver.fd();
     }
@@ -275,6 +277,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
         driver,
         buffers,
         links,
+        clock,
         rings,
         disks,
         commands: own.commands,
@@ -293,7 +296,7 @@ fn make(own: Own, start: &Start) -> Result<Reactor, NodeError> {
 fn open_core(
     plan: &Plan,
     id: usize,
-    clock: &mut Clock,
+    clock: &Clock,
 ) -> Result<(Core, Vec<std::path::PathBuf>), NodeError> {
     let reactors = plan.reactors as u16;
     let reactor = ReactorId(id as u16);

@@ -129,6 +129,8 @@ pub struct Parts {
     pub buffers: ReceiveBuffers,
     /// The mesh.
     pub links: Links,
+    /// The process's clocks.
+    pub clock: Clock,
     /// Ring descriptors of all reactors, by id.
     pub rings: Vec<RawFd>,
     /// The shards' devices.
@@ -185,7 +187,7 @@ impl Reactor {
             },
             effects: Effects::default(),
             incoming: Vec::new(),
-            clock: Clock::default(),
+            clock: parts.clock,
             tails: parts.tails,
         }
     }
@@ -194,13 +196,13 @@ impl Reactor {
     pub fn run(mut self) {
         self.kernel.arm_event();
         loop {
-            let now = self.clock.now();
+            let clocks = self.clock.look();
             self.kernel.driver.completions(&mut self.kernel.completions);
             let Reactor { core, links, kernel, effects, incoming, tails, .. } = &mut self;
             tails.share(core);
-            drive::turn(now, core, links, kernel, effects, incoming);
+            drive::turn(clocks, core, links, kernel, effects, incoming);
             let end = self.clock.now();
-            let took = end.since(now);
+            let took = end.since(clocks.now);
             self.kernel.counted.took(u64::try_from(took).unwrap_or(0));
             if took > STALL {
                 self.core.stalled(took);

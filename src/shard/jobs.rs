@@ -20,7 +20,7 @@ use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
 use crate::shard::streams::read::{ANY_READ, Fetched, Unread};
 use crate::shard::streams::stream::ShardStream;
-use crate::types::{ConsumerId, StreamId, Timestamp};
+use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
 
 /// Index entries that one step of a job visits.
 pub const STEP_VISITS: u32 = 500;
@@ -198,9 +198,8 @@ impl Shard {
         let cell = &mut self.streams[slot];
         let (seq, at) = cell.first_time;
         let known = seq == cell.index.first_seq();
-        let Some(due) = cell.retention.deadline(if known { at } else { Timestamp(0) }) else {
-            return;
-        };
+        let stored = if known { cell.stored_at(seq, at) } else { Timestamp(0) };
+        let Some(due) = cell.retention.deadline(stored) else { return };
         if cell.index.messages() == 0 || cell.age_due.is_some_and(|d| d <= due) {
             return;
         }
@@ -350,7 +349,7 @@ impl Shard {
         };
         let pause = PAGE_AGAIN << (failures - 1).min(PAGE_DOUBLINGS);
         self.jobs.next += 1;
-        self.jobs.later.insert((self.now.plus(pause), self.jobs.next), job);
+        self.jobs.later.insert((self.clocks.now.plus(pause), self.jobs.next), job);
         Stepped::Moved
     }
 
@@ -514,7 +513,7 @@ impl Shard {
                 self.with_consumer(slot, at, out, |_, _| ());
             }
             if purge.refused.is_some() && purge.requester.is_none() {
-                self.age_again(slot, self.now);
+                self.age_again(slot, self.clocks.now);
             } else {
                 self.watch_age(slot);
             }
@@ -584,7 +583,7 @@ impl Shard {
                 && let Some(&at) = consumers.by_id.get(&c.consumer)
                 && let Some(delivery) = &mut consumers.slab[at].delivery
             {
-                delivery.removed(self.now, seq);
+                delivery.removed(self.clocks.now, seq);
             }
         }
     }
@@ -630,20 +629,26 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
-        let Some(limit) = self.streams[slot].retention.expired_at_or_before(now) else {
+        let cell = &self.streams[slot];
+        let Some(limit) = cell.retention.expired_at_or_before(now) else {
             return Stepped::Finished;
         };
-        let first = self.streams[slot].index.first_seq();
-        match self.first_since(slot, limit.0 + 1) {
+        let first = cell.index.first_seq();
+        let (within, time) = cell.admission.times().stored_after(limit);
+        match self.first_since(slot, time.0.saturating_add(1)) {
             Ok(keep) => {
+                let index = &self.streams[slot].index;
+                let keep = keep.clamp(within.start, within.end).min(index.last_seq() + 1);
+                let keep = index.next_live(keep).unwrap_or(index.last_seq() + 1);
                 let busy = self.purges().any(|p| p.stream == stream && p.requester.is_none());
                 if keep > first && !busy {
                     self.start_purge(stream, b"", Some(keep), 0, None);
                 }
                 match self.time_of(slot, keep) {
                     Ok(ts) => {
-                        self.streams[slot].first_time = (keep, Timestamp(ts));
-                        self.age_at(slot, Timestamp(ts));
+                        let at = WallTime(ts);
+                        self.streams[slot].first_time = (keep, at);
+                        self.age_at(slot, self.streams[slot].stored_at(keep, at));
                     }
                     Err(Unread::NotThere) => {}
                     Err(_) => self.age_again(slot, now),

@@ -39,7 +39,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::interest::{Captured, Target, WatchId};
-use crate::types::{ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{Clocks, ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use api::requests::Request;
 pub use apply::APPLY_ITEMS;
 use apply::groups::{GroupName, Groups, Pipeline};
@@ -120,8 +120,8 @@ pub struct Shard {
     /// What this turn may still do.
     turn: budget::TurnBudget,
     random: u64,
-    /// The time of this step.
-    now: Timestamp,
+    /// Those of this turn.
+    clocks: Clocks,
     /// Bytes held by memory streams and by file streams.
     used: [u64; 2],
     /// As the other shards know it.
@@ -142,6 +142,11 @@ impl Shard {
     /// Its id.
     pub fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// What the clocks say from now on; inputs and steps of the turn have the same time.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
     }
 
     /// A message for one of the shard's streams, or a request.
@@ -185,7 +190,6 @@ impl Shard {
             out.fatal(&failure);
             return;
         }
-        self.now = now;
         self.tally.steps += 1;
         self.log.tick(now.0, &mut self.ops);
         self.reads_are_over(out);

@@ -13,7 +13,8 @@ use crate::api::types::{DiscardPolicy, StorageType, StreamConfig};
 use crate::stream::dedupe::{DedupeTable, hash_id};
 use crate::stream::headers::PublishHeaders;
 use crate::stream::overlay::Overlay;
-use crate::types::Timestamp;
+use crate::stream::store_times::StoreTimes;
+use crate::types::{Clocks, Timestamp, WallTime};
 
 /// Most bytes of a header block that a stream stores.
 pub const HEADERS_BYTES_MAX: usize = 65_535;
@@ -27,7 +28,7 @@ pub trait StreamView {
     /// The last sequence used; the first one to be used less 1 when there was none.
     fn last_seq(&self) -> u64;
     /// The time of the last sequence used; 0 when there was none.
-    fn last_time(&self) -> Timestamp;
+    fn last_time(&self) -> WallTime;
     /// Messages.
     fn messages(&self) -> u64;
     /// Bytes, each message counted by [`stored_size`].
@@ -75,7 +76,7 @@ pub enum Admitted {
         /// As this sequence.
         seq: u64,
         /// With this time.
-        at: Timestamp,
+        at: WallTime,
     },
     /// It was stored before, as this sequence.
     Duplicate {
@@ -159,6 +160,8 @@ pub struct Admission {
     rules: Rules,
     overlay: Overlay,
     dedupe: DedupeTable,
+    /// When messages were stored.
+    times: StoreTimes,
     /// The id of the last message admitted; empty if it has none.
     last_id: Vec<u8>,
     /// The id of the last message committed.
@@ -181,6 +184,7 @@ impl Admission {
             rules: Rules::new(config),
             overlay: Overlay::default(),
             dedupe: DedupeTable::default(),
+            times: StoreTimes::default(),
             last_id: Vec::new(),
             committed_last_id: Vec::new(),
             ids: VecDeque::new(),
@@ -226,8 +230,8 @@ impl Admission {
     }
 
     /// Decides about one publish, and adds it to the overlay if it is to be stored.
-    pub fn admit(&mut self, view: &impl StreamView, now: Timestamp, publish: &Publish) -> Admitted {
-        match self.try_admit(view, now, publish) {
+    pub fn admit(&mut self, view: &impl StreamView, clocks: Clocks, publish: &Publish) -> Admitted {
+        match self.try_admit(view, clocks, publish) {
             Ok(admitted) => admitted,
             Err(Stop::Refused(error)) => Admitted::Refuse(error),
             Err(Stop::LookUp(what)) => Admitted::LookUp(what),
@@ -237,7 +241,7 @@ impl Admission {
     fn try_admit(
         &mut self,
         view: &impl StreamView,
-        now: Timestamp,
+        clocks: Clocks,
         publish: &Publish,
     ) -> Result<Admitted, Stop> {
         self.check_size(publish)?;
@@ -248,8 +252,7 @@ impl Admission {
             self.check_expectations(view, publish, &headers)?;
             if !headers.msg_id.is_empty() && self.rules.window > 0 {
                 let hash = hash_id(headers.msg_id);
-                self.dedupe.expire(now, self.rules.window);
-                if let Some(seq) = self.dedupe.find(hash, now, self.rules.window) {
+                if let Some(seq) = self.find_id(hash, clocks.now) {
                     return Ok(Admitted::Duplicate { seq });
                 }
                 id_hash = Some(hash);
@@ -266,13 +269,24 @@ impl Admission {
             return Err(kinds::STREAM_STORE_FAILED.with("maximum sequence reached").into());
         }
         let last_time = self.overlay.last().map_or_else(|| view.last_time(), |last| last.at);
-        let at = now.max(last_time);
+        let at = clocks.wall.max(last_time);
+        self.times.note(clocks.now, seq, at, view.first_seq());
         self.overlay.push(seq, at, publish.subject, size, grow);
         if let Some(hash) = id_hash {
             self.dedupe.insert(hash, seq, at);
         }
         self.note_id(seq, msg_id);
         Ok(Admitted::Store { seq, at })
+    }
+
+    /// The sequence under which a message with this id was stored within the window. Forgets some
+    /// ids that are older.
+    fn find_id(&mut self, hash: u128, now: Timestamp) -> Option<u64> {
+        let (times, window) = (&self.times, self.rules.window);
+        let is_over = |seq, at| now.since(times.stored(seq, at)) >= window;
+        self.dedupe.expire(is_over);
+        let found = self.dedupe.find(hash).filter(|&(seq, at)| !is_over(seq, at));
+        found.map(|(seq, _)| seq)
     }
 
     fn check_size(&self, publish: &Publish) -> Result<(), ApiError> {
@@ -431,6 +445,7 @@ impl Admission {
     /// Takes back the admission of `seq`, the last one: its record could not be appended.
     pub fn withdraw(&mut self, seq: u64) {
         self.overlay.pop(seq);
+        self.times.drop_from(seq);
         self.dedupe.drop_after(seq - 1);
         while let Some(&(_, len)) = self.ids.back().filter(|(at, _)| *at >= seq) {
             self.ids.pop_back();
@@ -459,6 +474,7 @@ impl Admission {
     /// Forgets all that is not committed. `committed` is the last committed sequence.
     pub fn drop_uncommitted(&mut self, committed: u64) {
         self.overlay.clear();
+        self.times.drop_from(committed + 1);
         self.dedupe.drop_after(committed);
         self.ids.clear();
         self.id_bytes.clear();
@@ -466,14 +482,16 @@ impl Admission {
     }
 
     /// Replays a committed message, in order: rebuilds what is remembered of message ids.
-    pub fn replay(&mut self, seq: u64, at: Timestamp, headers: &[u8]) {
+    pub fn replay(&mut self, seq: u64, at: WallTime, headers: &[u8]) {
         let mut id: &[u8] = b"";
         if !headers.is_empty() {
             id = PublishHeaders::parse(headers).msg_id;
         }
         if !id.is_empty() && self.rules.window > 0 {
             self.dedupe.insert(hash_id(id), seq, at);
-            self.dedupe.expire(at, self.rules.window);
+            // What the log alone can tell: it bounds the table until the stream is served.
+            let window = self.rules.window;
+            self.dedupe.expire(|_, earlier| at.0.saturating_sub(earlier.0) >= window);
         }
         self.restore_last_id(id);
     }
@@ -490,9 +508,14 @@ impl Admission {
         self.last_id.clone_from(&self.committed_last_id);
     }
 
-    /// Forgets expired ids, a bounded number. True if there may be more.
-    pub fn expire_ids(&mut self, now: Timestamp) -> bool {
-        self.dedupe.expire(now, self.rules.window)
+    /// The stream is served from now on: what it holds was stored before.
+    pub fn take_over(&mut self, now: Timestamp) {
+        self.times.take_over(now);
+    }
+
+    /// When messages were stored.
+    pub fn times(&self) -> &StoreTimes {
+        &self.times
     }
 
     /// The duplicate window, for checkpoints.

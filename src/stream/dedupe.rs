@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use corelane_storage::step_table::StepTable;
 
-use crate::types::Timestamp;
+use crate::types::WallTime;
 
 /// Entries of a page.
 pub const PAGE_ENTRIES: u64 = 4_096;
@@ -124,16 +124,16 @@ impl DedupeTable {
         self.queue.is_empty()
     }
 
-    /// The sequence under which a message with this id was stored in the last `window` nanoseconds.
-    pub fn find(&self, hash: u128, now: Timestamp, window: i64) -> Option<u64> {
+    /// The sequence under which a message with this id was stored last, and its time.
+    pub fn find(&self, hash: u128) -> Option<(u64, WallTime)> {
         let queue = &self.queue;
         let place = self.places.find(hash as u64, |&place| queue.hash_at(place) == hash)?;
         let found = queue.get(*place)?;
-        (now.since(Timestamp(found.at)) < window).then_some(found.seq)
+        Some((found.seq, WallTime(found.at)))
     }
 
     /// Adds an id. A previous entry of the same id, expired by now, is forgotten.
-    pub fn insert(&mut self, hash: u128, seq: u64, at: Timestamp) {
+    pub fn insert(&mut self, hash: u128, seq: u64, at: WallTime) {
         let place = self.queue.push_back(Entry { hash, seq, at: at.0 });
         let queue = &self.queue;
         let old = self.places.find_mut(hash as u64, |&p| queue.hash_at(p) == hash);
@@ -144,12 +144,12 @@ impl DedupeTable {
         self.places.insert_unique(hash as u64, place, |&place| queue.hash_at(place) as u64);
     }
 
-    /// Removes up to [`EXPIRE_BATCH`] entries older than `window` nanoseconds. True if there may be
-    /// more.
-    pub fn expire(&mut self, now: Timestamp, window: i64) -> bool {
+    /// Removes up to [`EXPIRE_BATCH`] of the oldest entries as long as `is_over` says so of their
+    /// sequences and times. True if there may be more.
+    pub fn expire(&mut self, is_over: impl Fn(u64, WallTime) -> bool) -> bool {
         for _ in 0..EXPIRE_BATCH {
             match self.queue.front() {
-                Some(first) if now.since(Timestamp(first.at)) >= window => {
+                Some(first) if is_over(first.seq, WallTime(first.at)) => {
                     let (hash, place) = (first.hash, self.queue.start);
                     self.forget(hash, place);
                     self.queue.pop_front();
@@ -158,11 +158,6 @@ impl DedupeTable {
             }
         }
         true
-    }
-
-    /// When the oldest entry expires.
-    pub fn next_expiry(&self, window: i64) -> Option<Timestamp> {
-        self.queue.front().map(|first| Timestamp(first.at).plus(window))
     }
 
     /// Removes the entries of sequences above `seq`: they were never committed.
@@ -222,7 +217,7 @@ impl DedupeTable {
             return false;
         }
         for entry in page.entries {
-            self.insert(entry.hash, entry.seq, Timestamp(entry.at));
+            self.insert(entry.hash, entry.seq, WallTime(entry.at));
         }
         true
     }
@@ -234,30 +229,37 @@ mod tests {
 
     const WINDOW: i64 = 1_000;
 
+    /// Removes what is older than the window at this time.
+    fn expire(table: &mut DedupeTable, now: i64) -> bool {
+        table.expire(|_, at| now - at.0 >= WINDOW)
+    }
+
+    fn find(table: &DedupeTable, hash: u128) -> Option<u64> {
+        table.find(hash).map(|(seq, _)| seq)
+    }
+
     #[test]
-    fn finds_within_the_window_only() {
+    fn finds_what_was_not_removed() {
         let mut table = DedupeTable::default();
-        table.insert(1, 10, Timestamp(0));
-        table.insert(2, 11, Timestamp(500));
-        for (hash, now, want) in
-            [(1, 999, Some(10)), (1, 1_000, None), (2, 1_000, Some(11)), (3, 0, None)]
-        {
-            assert_eq!(table.find(hash, Timestamp(now), WINDOW), want, "{hash} at {now}");
+        table.insert(1, 10, WallTime(0));
+        table.insert(2, 11, WallTime(500));
+        for (now, left) in [(999, [Some(10), Some(11)]), (1_000, [None, Some(11)])] {
+            assert!(!expire(&mut table, now));
+            assert_eq!([find(&table, 1), find(&table, 2)], left, "at {now}");
         }
-        assert_eq!(table.next_expiry(WINDOW), Some(Timestamp(1_000)));
-        assert!(!table.expire(Timestamp(1_000), WINDOW));
+        assert_eq!((table.find(2), table.find(3)), (Some((11, WallTime(500))), None));
         assert_eq!(table.len(), 1);
     }
 
     #[test]
     fn an_expired_id_may_come_again() {
         let mut table = DedupeTable::default();
-        table.insert(1, 10, Timestamp(0));
-        table.insert(1, 20, Timestamp(5_000));
-        assert!(!table.expire(Timestamp(5_000), WINDOW));
-        assert_eq!(table.find(1, Timestamp(5_001), WINDOW), Some(20));
+        table.insert(1, 10, WallTime(0));
+        table.insert(1, 20, WallTime(5_000));
+        assert!(!expire(&mut table, 5_000));
+        assert_eq!(find(&table, 1), Some(20));
         table.drop_after(19);
-        assert_eq!(table.find(1, Timestamp(5_001), WINDOW), None);
+        assert_eq!(find(&table, 1), None);
         assert!(table.is_empty());
     }
 
@@ -265,10 +267,10 @@ mod tests {
     fn expiry_is_bounded_by_call() {
         let mut table = DedupeTable::default();
         for i in 0..1_000 {
-            table.insert(i, i as u64 + 1, Timestamp(0));
+            table.insert(i, i as u64 + 1, WallTime(0));
         }
         let mut calls = 1;
-        while table.expire(Timestamp(WINDOW), WINDOW) {
+        while expire(&mut table, WINDOW) {
             calls += 1;
         }
         assert_eq!(calls, 1_000 / EXPIRE_BATCH + 1);
@@ -280,9 +282,9 @@ mod tests {
         let mut table = DedupeTable::default();
         let count = 2 * PAGE_ENTRIES + 100;
         for i in 0..count {
-            table.insert(hash_id(&i.to_le_bytes()), i + 1, Timestamp(i as i64));
+            table.insert(hash_id(&i.to_le_bytes()), i + 1, WallTime(i as i64));
         }
-        assert!(!table.expire(Timestamp(WINDOW + 9), WINDOW));
+        assert!(!expire(&mut table, WINDOW + 9));
         assert_eq!(table.pages(), 0..3);
         let committed = count - 20;
         let mut restored = DedupeTable::default();
@@ -293,7 +295,7 @@ mod tests {
         }
         for i in 0..count {
             let want = (10..committed).contains(&i).then_some(i + 1);
-            let got = restored.find(hash_id(&i.to_le_bytes()), Timestamp(0), WINDOW);
+            let got = find(&restored, hash_id(&i.to_le_bytes()));
             assert_eq!(got, want, "{i}");
         }
         assert_eq!(restored.pages(), 0..3);
@@ -303,7 +305,7 @@ mod tests {
     #[test]
     fn golden_page() {
         let mut table = DedupeTable::default();
-        table.insert(0x0102, 7, Timestamp(9));
+        table.insert(0x0102, 7, WallTime(9));
         let mut bytes = Vec::new();
         assert!(table.encode_page(0, 7, &mut bytes));
         let mut want = b"dedp\x01\0\0\0".to_vec();

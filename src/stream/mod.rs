@@ -16,5 +16,6 @@ pub mod dedupe;
 pub mod headers;
 mod overlay;
 pub mod retention;
+pub mod store_times;
 #[cfg(test)]
 mod tests;

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::types::Timestamp;
+use crate::types::WallTime;
 
 /// A publish between admission and commit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
     pub seq: u64,
-    pub at: Timestamp,
+    pub at: WallTime,
     /// Bytes it will count for in the stream's state.
     pub size: u64,
     /// By how much it will change the number of messages and bytes, evictions within its subject
@@ -87,7 +87,7 @@ impl Overlay {
         self.grow_bytes
     }
 
-    pub fn push(&mut self, seq: u64, at: Timestamp, subject: &[u8], size: u64, grow: (i64, i64)) {
+    pub fn push(&mut self, seq: u64, at: WallTime, subject: &[u8], size: u64, grow: (i64, i64)) {
         let subject_start = self.bytes_start + self.bytes.len() as u64;
         self.bytes.extend_from_slice(subject);
         self.queue.push_back(InFlight {

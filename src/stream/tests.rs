@@ -9,12 +9,12 @@ use crate::stream::ack::AckTemplate;
 use crate::stream::admission::*;
 use crate::stream::config::*;
 use crate::stream::retention::{Evict, Retention};
-use crate::types::Timestamp;
+use crate::types::{Clocks, Timestamp, WallTime};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Message {
     seq: u64,
-    at: Timestamp,
+    at: WallTime,
     subject: Vec<u8>,
     size: u64,
 }
@@ -24,7 +24,7 @@ struct Message {
 struct Model {
     messages: Vec<Message>,
     last_seq: u64,
-    last_time: Timestamp,
+    last_time: WallTime,
     retention: Retention,
     /// Last sequences and sizes of subjects are not known without a search.
     must_look_up: bool,
@@ -35,7 +35,7 @@ impl Model {
         Model {
             messages: Vec::new(),
             last_seq: config.first_seq.saturating_sub(1),
-            last_time: Timestamp(0),
+            last_time: WallTime(0),
             retention: Retention::new(config),
             must_look_up: false,
         }
@@ -65,7 +65,7 @@ impl StreamView for Model {
     fn last_seq(&self) -> u64 {
         self.last_seq
     }
-    fn last_time(&self) -> Timestamp {
+    fn last_time(&self) -> WallTime {
         self.last_time
     }
     fn messages(&self) -> u64 {
@@ -108,14 +108,18 @@ impl Stream {
     }
 
     fn publish(&mut self, now: Timestamp, publish: &Publish) -> Admitted {
+        self.publish_at(Clocks::level(now), publish)
+    }
+
+    fn publish_at(&mut self, clocks: Clocks, publish: &Publish) -> Admitted {
         // What must be looked up first leaves no trace.
         self.model.must_look_up = true;
         self.admission.set_visits(3);
-        let mut admitted = self.admission.admit(&self.model, now, publish);
+        let mut admitted = self.admission.admit(&self.model, clocks, publish);
         self.model.must_look_up = false;
         while matches!(admitted, Admitted::LookUp(_)) {
             self.admission.set_visits(3);
-            admitted = self.admission.admit(&self.model, now, publish);
+            admitted = self.admission.admit(&self.model, clocks, publish);
         }
         if let Admitted::Store { seq, at } = admitted {
             let storage = self.config.storage;
@@ -227,12 +231,13 @@ fn times_never_go_back() {
     let mut stream = Stream::new(config(br#"{"name":"S"}"#));
     let publish = Publish { subject: b"S", reply: b"", headers: b"", payload_len: 1 };
     let mut seen = Vec::new();
-    for now in [5, 3, 9, 8] {
-        match stream.publish(Timestamp(now), &publish) {
+    for (now, wall) in [(1, 5), (2, 3), (3, 9), (4, 8)] {
+        let clocks = Clocks { now: Timestamp(now), wall: WallTime(wall) };
+        match stream.publish_at(clocks, &publish) {
             Admitted::Store { at, .. } => seen.push(at.0),
             other => panic!("{other:?}"),
         }
-        if now == 9 {
+        if now == 3 {
             stream.commit(3);
         }
     }
@@ -256,7 +261,7 @@ fn what_discards_the_new_keeps_the_old() {
         );
         config(text.as_bytes())
     };
-    let message = |seq| Message { seq, at: Timestamp(0), subject: b"s".to_vec(), size: 8 };
+    let message = |seq| Message { seq, at: WallTime(0), subject: b"s".to_vec(), size: 8 };
     for (discard, left) in [("old", 1), ("new", 2)] {
         let mut model = Model::new(&config(discard));
         (1..=3).for_each(|seq| model.apply(message(seq)));
@@ -449,9 +454,9 @@ fn replay_rebuilds_what_is_remembered() {
         let now = Timestamp(5_000);
         let want = match i % 3 != 0 && i * 100 > 4_000 {
             true => Admitted::Duplicate { seq: i + 1 },
-            false => Admitted::Store { seq: 51, at: now },
+            false => Admitted::Store { seq: 51, at: WallTime(now.0) },
         };
-        let got = replayed.admit(&stream.model, now, &publish);
+        let got = replayed.admit(&stream.model, Clocks::level(now), &publish);
         assert_eq!(got, want, "{i}");
         replayed.drop_uncommitted(50);
     }

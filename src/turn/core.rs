@@ -14,7 +14,7 @@ use crate::shard::report::Footprint;
 use crate::shard::{
     Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement,
 };
-use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{Clocks, ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 
 /// Rounds of a turn at most: what is left goes on in the next.
 const ROUNDS: usize = 4;
@@ -259,15 +259,24 @@ impl Core {
     }
 
     /// After recovery: shards announce their streams, and shard 0 what the catalogue says.
-    pub fn start(&mut self, now: Timestamp) {
+    pub fn start(&mut self, clocks: Clocks) {
+        let now = clocks.now;
+        self.set_clocks(clocks);
         self.speak(now, |shard, out| shard.start(now, out));
         self.finish(now);
     }
 
     // ---- Inputs ----
 
-    /// A turn begins.
-    pub fn begin(&mut self, now: Timestamp) {
+    fn set_clocks(&mut self, clocks: Clocks) {
+        self.net.set_clocks(clocks);
+        self.shards.0.iter_mut().for_each(|shard| shard.set_clocks(clocks));
+    }
+
+    /// A turn begins at this time, which all its inputs share.
+    pub fn begin(&mut self, clocks: Clocks) {
+        let now = clocks.now;
+        self.set_clocks(clocks);
         self.net.begin_turn();
         let shards = self.shards.0.len();
         self.favoured = (self.favoured + 1) % shards.max(1);

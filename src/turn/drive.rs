@@ -3,7 +3,7 @@
 use super::links::Links;
 use super::{Core, Effects};
 use crate::logline::LogLine;
-use crate::types::{ConnId, Timestamp};
+use crate::types::{Clocks, ConnId, Timestamp};
 use corelane_storage::device::Op;
 
 /// Pieces of parked bytes that are handed over in one turn.
@@ -47,8 +47,8 @@ pub trait Edge {
 
 /// The first step of all: what a core knows goes into the lanes. Done on every reactor before the
 /// first connection is accepted on any, so that no client finds a stream missing that is there.
-pub fn start<S>(now: Timestamp, core: &mut Core, links: &mut Links<S>) {
-    core.start(now);
+pub fn start<S>(clocks: Clocks, core: &mut Core, links: &mut Links<S>) {
+    core.start(clocks);
     // Nobody sleeps yet.
     links.push(core, |_| {});
 }
@@ -58,14 +58,15 @@ pub fn start<S>(now: Timestamp, core: &mut Core, links: &mut Links<S>) {
 /// Messages are noted first, then control lanes are drained, then the noted messages and the
 /// connections are handled: so interest is known before any message that could depend on it.
 pub fn turn<E: Edge>(
-    now: Timestamp,
+    clocks: Clocks,
     core: &mut Core,
     links: &mut Links<E::Socket>,
     edge: &mut E,
     effects: &mut Effects,
     sockets: &mut Vec<E::Socket>,
 ) {
-    core.begin(now);
+    let now = clocks.now;
+    core.begin(clocks);
     links.note();
     edge.moment();
     links.drain_control(now, core, sockets);

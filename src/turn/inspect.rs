@@ -10,7 +10,7 @@ use crate::types::Timestamp;
 impl Net {
     /// Open connections from a place on, and where the next page begins.
     pub fn connection_page(&self, from: usize) -> (Vec<Connection>, Option<usize>) {
-        self.clients.connection_page(from)
+        self.clients.connection_page(&self.clocks, from)
     }
 
     /// Closed connections, the oldest first, and where the next page begins.

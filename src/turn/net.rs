@@ -14,7 +14,7 @@ use crate::client::{
     ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{AccountId, Interest, Random, StreamPlace, WatchEvent, WatchId};
-use crate::types::{ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{Clocks, ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -138,6 +138,8 @@ pub struct Net {
     pub(super) clients: Clients,
     pub(super) mesh: Mesh,
     pub(super) timers: Timers,
+    /// Those of the turn.
+    pub(super) clocks: Clocks,
     pub(super) random: Random,
     pub(super) single: bool,
     /// Connections that wait for a barrier, in order.
@@ -177,6 +179,7 @@ impl Net {
             ),
             request_bytes_min: request_bytes_min(config.requests_max),
             timers: Timers::default(),
+            clocks: Clocks::default(),
             random: Random::new(seed),
             single: config.reactors <= 1,
             holding: Vec::new(),
@@ -204,7 +207,7 @@ impl Net {
     /// A connection was accepted. `full` means that the node has as many as it may have: it is
     /// told and closed.
     pub fn accept(&mut self, now: Timestamp, conn: ConnId, address: &str, full: bool) {
-        let slot = self.clients.add(now, conn, address);
+        let slot = self.clients.add(now, self.clocks.wall_of(now), conn, address);
         self.clients.write_info(slot, &self.settings.template, InfoKind::First);
         self.log_created(slot);
         if full {
@@ -236,6 +239,11 @@ impl Net {
             return;
         }
         self.feed(now, slot, bytes, js);
+    }
+
+    /// What the clocks say from now on.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
     }
 
     /// A turn begins, with work of its own.
@@ -355,7 +363,7 @@ impl Net {
         let slot = self.clients.slot(conn).filter(|&slot| !self.clients.conn(slot).is_gone())?;
         self.log_closed(slot);
         self.trace_closed(slot);
-        self.clients.remember_closed(now, slot);
+        self.clients.remember_closed(&self.clocks, slot);
         let kept = self.clients.lose(slot);
         self.unstall_released(now);
         self.end_input(now, slot, js);

@@ -4,13 +4,13 @@ use super::entry::Message;
 use super::jetstream::JetStream;
 use super::net::Net;
 use super::route::Source;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, WallTime};
 
 /// The subject of the service.
 pub(super) const SUBJECT: &[u8] = b"$SYS.REQ.USER.INFO";
 
 /// `at` as RFC 3339 in UTC with nanoseconds, without trailing zeros.
-pub(super) fn rfc3339(at: Timestamp) -> String {
+pub(super) fn rfc3339(at: WallTime) -> String {
     let seconds = at.0.div_euclid(1_000_000_000);
     let nanos = at.0.rem_euclid(1_000_000_000);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -58,7 +58,7 @@ impl Net {
                 "jetstream": info.jetstream,
                 "flags": flags,
                 "seq": self.events,
-                "time": rfc3339(now),
+                "time": rfc3339(self.clocks.wall),
             },
             "data": { "user": "", "account": "$G", "account_name": "$G" },
         })
@@ -85,7 +85,7 @@ mod tests {
             (1_795_401_015_330_714_765, "2026-11-23T02:30:15.330714765Z"),
             (1_795_401_015_500_000_000, "2026-11-23T02:30:15.5Z"),
         ] {
-            assert_eq!(rfc3339(Timestamp(ns)), want);
+            assert_eq!(rfc3339(WallTime(ns)), want);
         }
     }
 }

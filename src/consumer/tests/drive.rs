@@ -5,7 +5,7 @@ use crate::api::types::PullRequest;
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::*;
 use crate::subject;
-use crate::types::{ConnId, ReactorId, Timestamp};
+use crate::types::{ConnId, ReactorId, Timestamp, WallTime};
 use std::collections::BTreeMap;
 
 /// One millisecond.
@@ -43,7 +43,7 @@ pub fn push_settings() -> ConsumerSettings {
 pub struct Stored {
     pub subject: Vec<u8>,
     pub payload_bytes: u32,
-    pub stored: Timestamp,
+    pub stored: WallTime,
 }
 
 /// A consumer with all that a shard keeps of it, whose log is an argument.
@@ -227,7 +227,7 @@ impl Bench {
 
     pub fn append_sized(&mut self, s: &[u8], payload_bytes: u32) -> u64 {
         self.last_seq += 1;
-        let stored = Timestamp(self.last_seq as i64 * MS);
+        let stored = WallTime(self.last_seq as i64 * MS);
         self.messages.insert(self.last_seq, Stored { subject: s.to_vec(), payload_bytes, stored });
         let mut woken = false;
         let id = subject_id(s);

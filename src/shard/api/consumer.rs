@@ -148,16 +148,17 @@ impl Shard {
         let cell = &self.streams[slot];
         let (stream, memory, group) = (cell.id, cell.is_memory(), cell.group());
         let start = start.to_delta();
+        let created = self.clocks.wall_of(now);
         if !memory && !config.mem_storage {
             let mut body = Vec::new();
             let json = to_json(&stored_config(&name, &config));
-            ConfigBody { created: now.0, start: &start, json: &json }.encode(&mut body);
+            ConfigBody { created: created.0, start: &start, json: &json }.encode(&mut body);
             if self.append_meta(group, kind::CONSUMER, stream.0, id.0, &body).is_err() {
                 return self.refuse_consumer(requester, out);
             }
         }
         self.streams[slot].consumers.in_flight.push(name.clone().into());
-        let consumer = Box::new(NewConsumer { id, name, config, created: now, start });
+        let consumer = Box::new(NewConsumer { id, name, config, created, start });
         let requester = requester.clone();
         self.wait_for_appended(group, Change::CreateConsumer { stream, consumer, requester });
     }
@@ -393,6 +394,8 @@ impl Shard {
     ) -> ConsumerInfo {
         // Requests of clients that went away do not count as waiting.
         self.with_consumer(slot, at, out, |c, sink| c.drop_gone(checks, sink));
+        let clocks = self.clocks;
+        let shown = |at| GoTime::utc(clocks.wall_of(at));
         let cell = &mut self.streams[slot];
         let stream_name = cell.config.name.clone();
         let counted = cell.consumers.groups.pending(cell.consumers.slab[at].handle);
@@ -409,12 +412,12 @@ impl Shard {
             delivered: SequenceInfo {
                 consumer_seq: info.delivered_consumer_seq,
                 stream_seq: info.delivered_stream_seq,
-                last_active: info.delivered_at.map(GoTime::utc),
+                last_active: info.delivered_at.map(shown),
             },
             ack_floor: SequenceInfo {
                 consumer_seq: info.floor_consumer_seq,
                 stream_seq: info.floor_stream_seq,
-                last_active: info.acked_at.map(GoTime::utc),
+                last_active: info.acked_at.map(shown),
             },
             num_ack_pending: info.ack_pending as u64,
             num_redelivered: info.redelivered as u64,
@@ -424,7 +427,7 @@ impl Shard {
             push_bound: info.push_bound,
             paused: false,
             pause_remaining: 0,
-            ts: GoTime::utc(now),
+            ts: shown(now),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
 use crate::shard::streams::read::Unread;
 use crate::shard::streams::stream::ShardStream;
-use crate::types::{StreamId, Timestamp};
+use crate::types::{StreamId, Timestamp, WallTime};
 
 /// Subjects of one page of STREAM.INFO.
 const SUBJECTS_LIMIT: usize = 100_000;
@@ -172,7 +172,7 @@ impl Shard {
         let first = index.first_seq();
         if index.messages() > 0 && self.streams[slot].first_time.0 != first {
             match self.time_of(slot, first) {
-                Ok(ts) => self.streams[slot].first_time = (first, Timestamp(ts)),
+                Ok(ts) => self.streams[slot].first_time = (first, WallTime(ts)),
                 Err(Unread::Wait(wait)) => return Err(wait),
                 Err(_) => {}
             }
@@ -184,7 +184,7 @@ impl Shard {
         let cell = &self.streams[slot];
         let index = &cell.index;
         let first = index.first_seq();
-        let time = |t: Timestamp| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
+        let time = |t: WallTime| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
         let known = index.messages() > 0 && cell.first_time.0 == first;
         StreamState {
             messages: index.messages(),
@@ -208,7 +208,7 @@ impl Shard {
             state,
             domain: String::new(),
             cluster: None,
-            ts: GoTime::utc(now),
+            ts: GoTime::utc(self.clocks.wall_of(now)),
         }
     }
 
@@ -436,7 +436,7 @@ impl Shard {
                     seq: m.seq,
                     headers: if no_hdr { &[] } else { m.headers },
                     payload: m.payload,
-                    time: GoTime::utc(Timestamp(m.ts)),
+                    time: GoTime::utc(WallTime(m.ts)),
                 };
                 write_msg_get(&mut body, &message);
                 body
@@ -498,7 +498,7 @@ impl Shard {
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut head = Vec::new();
                 if !no_hdr {
-                    let time = GoTime::utc(Timestamp(m.ts));
+                    let time = GoTime::utc(WallTime(m.ts));
                     write_direct_headers(&mut head, m.headers, &name, m.subject, m.seq, time);
                 }
                 out.send(&Outgoing {

@@ -73,7 +73,7 @@ impl Shard {
     /// Evicts what the limits no longer allow, after a message of `subject` was applied.
     pub(super) fn evict_after(&mut self, slot: usize, subject: SubjectId) -> Evicted {
         if let Some(at) = self.streams[slot].limits_wait {
-            if at > self.now {
+            if at > self.clocks.now {
                 return Evicted::Done;
             }
             self.streams[slot].limits_wait = None;

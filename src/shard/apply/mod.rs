@@ -18,7 +18,9 @@ use crate::shard::mailbox::ShardMessage;
 use crate::shard::streams::memory::Message;
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
-use crate::types::{CreditKind, Origin, Position, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{
+    CreditKind, Origin, Position, ReactorId, ShardId, StreamId, Timestamp, WallTime,
+};
 use groups::{GROUPS, GroupName, NextRecord, Place};
 use limits::{Evicted, Unfinished};
 use pending::{AnswerItem, Change, Item};
@@ -37,7 +39,7 @@ const HELD_SHARE: u64 = 256;
 struct AppliedMessage {
     stream: StreamId,
     seq: u64,
-    ts: Timestamp,
+    ts: WallTime,
     /// Bytes as streams count them.
     size: u32,
     position: Position,
@@ -151,7 +153,7 @@ impl Shard {
             let message = AppliedMessage {
                 stream: m.stream,
                 seq: m.seq,
-                ts: Timestamp(m.ts),
+                ts: WallTime(m.ts),
                 size: stored_size(storage, subject, headers, m.payload.len()) as u32,
                 position: if kept.is_some() { Position::default() } else { next.position },
                 place: next.place,
@@ -263,7 +265,7 @@ impl Shard {
         self.count_used(slot, -i64::from(gone.size));
         self.tally.work.removed += 1;
         let cell = &mut self.streams[slot];
-        cell.consumers.removed(self.now, &cell.index, gone.subject, gone.seq);
+        cell.consumers.removed(self.clocks.now, &cell.index, gone.subject, gone.seq);
         match &mut cell.memory {
             Some(memory) => memory.remove(gone.seq),
             None => {

@@ -14,7 +14,7 @@ use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
-use crate::types::{StreamId, Timestamp};
+use crate::types::{StreamId, WallTime};
 
 /// One decision.
 pub(in crate::shard) enum Decided {
@@ -130,7 +130,7 @@ impl Shard {
         &mut self,
         group: GroupName,
         id: StreamId,
-        created: Timestamp,
+        created: WallTime,
         config: &StreamConfig,
     ) -> bool {
         let mut body = Vec::new();

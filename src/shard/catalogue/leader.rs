@@ -83,8 +83,10 @@ impl Shard {
         let kind = ResponseType::StreamCreate;
         let strict = self.options.strict;
         let Some(meta) = &self.meta else { return Ok(()) };
-        let decided = StreamConfigRequest::decode(&r.payload, strict)
-            .map(|request| meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, now));
+        let created = self.clocks.wall_of(now);
+        let decided = StreamConfigRequest::decode(&r.payload, strict).map(|request| {
+            meta.catalogue.decide_create(ACCOUNT, name, request, &meta.limits, created)
+        });
         match decided {
             Err(error) | Ok(CreateDecision::Refuse(error)) => {
                 self.refuse_request(&r.requester(), kind, &error, out);

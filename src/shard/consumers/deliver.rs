@@ -20,7 +20,7 @@ use crate::shard::records::kind;
 use crate::shard::streams::memory::MemoryStore;
 use crate::shard::streams::read::{ANY_READ, Fetched};
 use crate::shard::streams::stream::ShardStream;
-use crate::types::{ConsumerId, StreamId, Timestamp};
+use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
 
 /// Messages that one drive sends at most.
 const DRIVE_MAX: usize = 512;
@@ -596,7 +596,7 @@ fn offer<O: ShardEffects>(
         subject_bytes: m.subject.len() as u32,
         header_bytes: m.headers.len() as u32,
         payload_bytes: m.payload.len() as u32,
-        stored: Timestamp(ts),
+        stored: WallTime(ts),
     };
     match consumer.deliver(now, seq, &meta, sink) {
         Outcome::Sent => Step::Sent(m.headers.len() + m.payload.len()),

@@ -20,7 +20,7 @@ use crate::shard::checkpoint::codec::ConsumerState;
 use crate::shard::consumers::read_ahead::ReadAhead;
 use crate::shard::mailbox::Requester;
 use crate::subject;
-use crate::types::{ConsumerId, StreamId, Timestamp};
+use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
 
 /// What is watched for a push consumer.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct ShardConsumer {
     /// Its configuration, normalised.
     pub config: ConsumerConfig,
     /// When it was created.
-    pub created: Timestamp,
+    pub created: WallTime,
     /// Its state, as the log has it.
     pub ledger: Ledger,
     /// Its delivering side, where its group is led.
@@ -90,7 +90,7 @@ pub struct NewConsumer {
     /// Its configuration, normalised.
     pub config: ConsumerConfig,
     /// When it was created.
-    pub created: Timestamp,
+    pub created: WallTime,
     /// Its first delta; empty if the log tells it later.
     pub start: Vec<u8>,
 }

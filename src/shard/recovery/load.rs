@@ -17,7 +17,7 @@ use crate::shard::consumers::{NewConsumer, ShardConsumer, StoredConsumer};
 use crate::shard::records::{ConfigBody, Fields, kind};
 use crate::shard::recovery::{Replay, parse_config};
 use crate::shard::streams::stream::{ShardStream, index_config};
-use crate::types::{ConsumerId, StreamId, Timestamp};
+use crate::types::{ConsumerId, StreamId, WallTime};
 
 /// What a checkpoint names and could not be read. It is not served, its place is told by every
 /// later checkpoint, and what it holds counts as live: it is lost only if it stays unreadable.
@@ -139,14 +139,14 @@ impl Replay<'_> {
         let (created, config) = read(dev, recovery, state.config, kind::STREAM_CONFIG, |m| {
             let body = ConfigBody::decode(m.body).ok_or("too short")?;
             let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
-            Ok((Timestamp(body.created), config))
+            Ok((WallTime(body.created), config))
         })?;
         let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
         let mut cell = ShardStream::with_index(id, config, created, index);
         cell.first_shown |= state.first_shown;
         cell.enforcing = state.enforcing;
-        cell.last_time = Timestamp(state.last_time);
-        cell.first_time = (state.first_time.0, Timestamp(state.first_time.1));
+        cell.last_time = WallTime(state.last_time);
+        cell.first_time = (state.first_time.0, WallTime(state.first_time.1));
         cell.admission.restore_last_id(&state.last_id);
         for page in &state.dedupe {
             let restored = read(dev, recovery, page.location, kind::DEDUPE, |m| {
@@ -202,7 +202,7 @@ impl Replay<'_> {
             let name = name.clone();
             let of = &self.streams[slot].config;
             let settings = ConsumerSettings::of(of, &name, &config, self.options.max_payload);
-            let (created, start) = (Timestamp(state.created), Vec::new());
+            let (created, start) = (WallTime(state.created), Vec::new());
             let consumer = NewConsumer { id, name, config, created, start };
             let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
                 .map_err(|e| format!("{e:?}"))?;

@@ -35,7 +35,9 @@ use crate::shard::streams::stream::{ShardStream, subject_count};
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::stream::admission::stored_size;
 use crate::stream::retention::Evict;
-use crate::types::{ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{
+    Clocks, ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp,
+};
 
 /// What a shard is opened with.
 #[derive(Clone, Debug)]
@@ -247,7 +249,7 @@ impl Shard {
             lines,
             tally: Default::default(),
             turn: Default::default(),
-            now: Timestamp(0),
+            clocks: Clocks::level(now),
             used: [0; 2],
             usage_reported: [0; 2],
             used_elsewhere: Vec::new(),
@@ -298,6 +300,7 @@ impl Shard {
         for id in ids {
             self.place(id, false, out);
             if let Some(&slot) = self.slots.get(&id) {
+                self.streams[slot].admission.take_over(now);
                 self.watch_age(slot);
                 if self.streams[slot].enforcing {
                     self.start_enforcement(slot, None);

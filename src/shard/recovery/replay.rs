@@ -4,6 +4,7 @@ use corelane_storage::device::Blocking;
 use corelane_storage::envelope::FrameHeader;
 
 use super::*;
+use crate::types::WallTime;
 
 impl Replay<'_> {
     pub(super) fn message(&mut self, m: &MessageIn<'_>, position: Position) {
@@ -17,7 +18,7 @@ impl Replay<'_> {
         let (subject, headers) = (m.subject.len(), m.headers.len());
         let size = stored_size(cell.config.storage, subject, headers, m.payload.len()) as u32;
         let id = cell.index.append(m.seq, position, size, m.subject);
-        cell.last_time = Timestamp(m.ts);
+        cell.last_time = WallTime(m.ts);
         if cell.index.messages() == 1 {
             cell.first_time = (m.seq, cell.last_time);
         }
@@ -320,7 +321,7 @@ impl Replay<'_> {
                 }
             }
             None => {
-                let created = Timestamp(body.created);
+                let created = WallTime(body.created);
                 let cell = ShardStream::new(id, config, created, self.options.seed);
                 let slot = self.streams.insert(cell);
                 self.slots.insert(id, slot);
@@ -356,7 +357,7 @@ impl Replay<'_> {
             c.stored.changed = true;
             return Ok(());
         }
-        let (created, start) = (Timestamp(body.created), body.start.to_vec());
+        let (created, start) = (WallTime(body.created), body.start.to_vec());
         let consumer = NewConsumer { id, name, config, created, start };
         let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
             .map_err(|e| format!("{e:?}"))?;

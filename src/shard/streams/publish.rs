@@ -10,7 +10,7 @@ use crate::shard::apply::pending::StoreItem;
 use crate::shard::streams::stream::Known;
 use crate::stream::admission::{Admitted, LookUp, Publish};
 use crate::stream::headers::without_server_fields;
-use crate::types::{CreditKind, Origin, StreamId, Timestamp};
+use crate::types::{Clocks, CreditKind, Origin, StreamId, Timestamp, WallTime};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
@@ -58,6 +58,7 @@ impl Shard {
     ) -> Option<LookUp> {
         let origin = m.origin;
         let full = self.is_full(self.streams[slot].is_memory());
+        let clocks = Clocks { now, wall: self.clocks.wall_of(now) };
         let cell = &mut self.streams[slot];
         let reply = if cell.config.no_ack { &[][..] } else { m.reply };
         let publish = Publish {
@@ -68,7 +69,7 @@ impl Shard {
         };
         let (admission, view) = cell.gate(known);
         admission.set_visits(*visits);
-        let admitted = admission.admit(&view, now, &publish);
+        let admitted = admission.admit(&view, clocks, &publish);
         *visits = admission.visits();
         match admitted {
             Admitted::Store { seq, .. } if full => {
@@ -116,7 +117,7 @@ impl Shard {
         &mut self,
         slot: usize,
         seq: u64,
-        at: Timestamp,
+        at: WallTime,
         m: &Captured<'_>,
         reply: &[u8],
     ) {

@@ -80,7 +80,7 @@ impl Shard {
         why: std::fmt::Arguments<'_>,
         out: &mut impl ShardEffects,
     ) {
-        let now = self.now;
+        let now = self.clocks.now;
         let stream = &mut self.streams[slot];
         if stream.complained_at.is_none_or(|at| at.plus(COMPLAIN_AGAIN) <= now) {
             stream.complained_at = Some(now);

@@ -8,7 +8,7 @@ use crate::shard::streams::memory::MemoryStore;
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::{Admission, StreamView};
 use crate::stream::retention::Retention;
-use crate::types::{StreamId, Timestamp};
+use crate::types::{StreamId, Timestamp, WallTime};
 
 /// A stream with all that belongs to it.
 pub struct ShardStream {
@@ -17,7 +17,7 @@ pub struct ShardStream {
     /// Its configuration, normalised.
     pub config: StreamConfig,
     /// When it was created.
-    pub created: Timestamp,
+    pub created: WallTime,
     /// The first sequence is shown although none was used: it was configured, or the stream was
     /// purged.
     pub first_shown: bool,
@@ -32,9 +32,9 @@ pub struct ShardStream {
     /// Its PubAcks.
     pub ack: AckTemplate,
     /// The time of the last sequence used.
-    pub last_time: Timestamp,
+    pub last_time: WallTime,
     /// The time of the message `first_time.0`, if known.
-    pub first_time: (u64, Timestamp),
+    pub first_time: (u64, WallTime),
     /// Times of some messages, by sequence, as searches by time came upon them.
     pub times: Vec<(u64, i64)>,
     /// Its consumers.
@@ -59,7 +59,7 @@ pub struct ShardStream {
 
 impl ShardStream {
     /// A new, empty stream.
-    pub fn new(id: StreamId, config: StreamConfig, created: Timestamp, seed: u64) -> Self {
+    pub fn new(id: StreamId, config: StreamConfig, created: WallTime, seed: u64) -> Self {
         let index = StreamIndex::new(index_config(&config, seed));
         Self::with_index(id, config, created, index)
     }
@@ -68,7 +68,7 @@ impl ShardStream {
     pub fn with_index(
         id: StreamId,
         config: StreamConfig,
-        created: Timestamp,
+        created: WallTime,
         index: StreamIndex,
     ) -> Self {
         ShardStream {
@@ -81,8 +81,8 @@ impl ShardStream {
             config,
             created,
             index,
-            last_time: Timestamp(0),
-            first_time: (0, Timestamp(0)),
+            last_time: WallTime(0),
+            first_time: (0, WallTime(0)),
             times: Vec::new(),
             consumers: Default::default(),
             age_due: None,
@@ -121,6 +121,11 @@ impl ShardStream {
     #[inline]
     pub fn group(&self) -> GroupName {
         if self.is_memory() { GroupName::Memory } else { GroupName::File }
+    }
+
+    /// When a message of this time was stored, at the latest.
+    pub fn stored_at(&self, seq: u64, at: WallTime) -> Timestamp {
+        self.admission.times().stored(seq, at)
     }
 
     /// The committed state, as admission sees it.
@@ -162,7 +167,7 @@ pub struct Known {
 /// The committed state of a stream.
 pub struct View<'a> {
     index: &'a StreamIndex,
-    last_time: Timestamp,
+    last_time: WallTime,
     known: Known,
 }
 
@@ -175,7 +180,7 @@ impl StreamView for View<'_> {
         self.index.last_seq()
     }
 
-    fn last_time(&self) -> Timestamp {
+    fn last_time(&self) -> WallTime {
         self.last_time
     }
 

@@ -2,6 +2,7 @@
 //! freed.
 
 mod changes;
+mod clocks;
 mod damage;
 mod expected;
 mod limits;

@@ -16,7 +16,9 @@ use crate::meta::MetaLimits;
 use crate::shard::checkpoint::CheckpointOptions;
 use crate::shard::streams::read::Fetched;
 use crate::turn::Captured;
-use crate::types::{CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{
+    Clocks, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp, WallTime,
+};
 
 const ID: ShardId = ShardId(0);
 
@@ -84,6 +86,10 @@ pub struct World {
     pub disk: SimDisk,
     pub shard: Option<Shard>,
     pub now: Timestamp,
+    /// By how much the wall clock is ahead of `now`.
+    pub ahead: i64,
+    /// By how much `now` is ahead of the disk's time, which nothing sets.
+    disk_ahead: i64,
     pub rng: SimRng,
     pub options: ShardOptions,
     out: Recorder,
@@ -132,7 +138,9 @@ impl World {
         let mut world = World {
             disk: SimDisk::new(seed, faults),
             shard: None,
-            now: Timestamp(1_000_000_000_000),
+            now: Timestamp(100_000_000_000_000),
+            ahead: 0,
+            disk_ahead: 0,
             rng: SimRng::new(seed),
             options,
             out: Recorder::default(),
@@ -172,10 +180,25 @@ impl World {
         self.shard.as_mut().expect("running")
     }
 
+    /// The steady clock starts anew, at what the wall clock says.
+    pub fn restart(&mut self) {
+        self.shard = None;
+        self.disk.kill();
+        self.now = self.now.plus(self.ahead);
+        self.disk_ahead += std::mem::take(&mut self.ahead);
+        self.open();
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks { now: self.now, wall: WallTime(self.now.0 + self.ahead) }
+    }
+
     /// One turn; then time goes on to the next event.
     pub fn turn(&mut self) {
+        let clocks = self.clocks();
         let (shard, out) = (self.shard.as_mut().expect("running"), &mut self.out);
-        while let Some(done) = self.disk.poll(self.now.0) {
+        shard.set_clocks(clocks);
+        while let Some(done) = self.disk.poll(self.now.0 - self.disk_ahead) {
             shard.disk_done(done);
         }
         while let Some(word) = out.words.pop_front() {
@@ -183,15 +206,16 @@ impl World {
         }
         shard.begin_turn(1, true);
         shard.step(self.now, out);
-        let now = self.now.0;
-        shard.take_ops(|op| self.disk.submit(now, op));
+        let (now, disk_ahead) = (self.now.0, self.disk_ahead);
+        shard.take_ops(|op| self.disk.submit(now - disk_ahead, op));
         self.inbox.append(&mut out.sent);
         if let Some(why) = &out.fatal {
             panic!("the shard gave up: {why}");
         }
         self.now = self.now.plus(1_000);
         if !shard.has_work() && out.words.is_empty() {
-            let next = [self.disk.next_time(), shard.deadline().map(|t| t.0)];
+            let next =
+                [self.disk.next_time().map(|at| at + disk_ahead), shard.deadline().map(|t| t.0)];
             let next = next.into_iter().flatten().min().unwrap_or(now + 1_000_000);
             self.now = Timestamp(next.clamp(now + 1_000, now + 1_000_000));
         }
@@ -233,8 +257,10 @@ impl World {
             payload: payload.as_bytes(),
             credit_bytes: 0,
         };
-        let now = self.now;
-        self.shard().capture(now, &m);
+        let clocks = self.clocks();
+        let shard = self.shard();
+        shard.set_clocks(clocks);
+        shard.capture(clocks.now, &m);
         reply
     }
 

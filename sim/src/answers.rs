@@ -202,7 +202,8 @@ impl Runner {
             }
         } else {
             let window = self.model.streams[stream].settings.id_window();
-            if retry && p.fresh && now - p.sent < window {
+            let unsure = p.sent < self.model.unsure_before;
+            if retry && p.fresh && !unsure && now - p.sent < window {
                 return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
             }
             p.fresh = true;

@@ -23,13 +23,23 @@ impl Runner {
         Ok(())
     }
 
-    /// A message has one time for ever.
+    /// A message has one time, and times do not fall within a stream.
     pub fn came_at(&mut self, at: usize, seq: u64, time: String) -> Result<(), String> {
         let incarnation = self.model.streams[at].incarnation;
         let known = self.times.entry((at, incarnation, seq)).or_insert_with(|| time.clone());
         if *known != time {
             let name = &self.model.streams[at].name;
             return Err(format!("{name} seq {seq} came at {known}, and now at {time}"));
+        }
+        // Fractions are of different lengths; without the zone, texts compare as times do.
+        let of = |time: &String| time.trim_end_matches('Z').to_owned();
+        let before = self.times.range((at, incarnation, 0)..(at, incarnation, seq)).next_back();
+        let mut after = self.times.range((at, incarnation, seq + 1)..=(at, incarnation, u64::MAX));
+        if before.is_some_and(|(_, earlier)| of(earlier) > of(&time))
+            || after.next().is_some_and(|(_, later)| of(&time) > of(later))
+        {
+            let name = &self.model.streams[at].name;
+            return Err(format!("{name} seq {seq}: times fall around {time}"));
         }
         Ok(())
     }

@@ -9,8 +9,8 @@
 //! seed. Reading order: `plan` (what a seed turns on), `world` (time, reactors, lanes, disks),
 //! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `topics`,
 //! `kinds`, `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`,
-//! `effort` (how much a turn does), `books` (what must add up inside the node); `later` and what it
-//! turns on: `single`, `lives`, `promise`, `window`, `waits`.
+//! `effort` (how much a turn does), `books` (what must add up inside the node), `wall` (a clock
+//! that is set); `later` and what it turns on: `single`, `lives`, `promise`, `window`, `waits`.
 //!
 //! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 
@@ -40,6 +40,7 @@ mod socket;
 pub mod tally;
 mod topics;
 mod waits;
+mod wall;
 mod window;
 mod wire;
 mod workload;

@@ -199,6 +199,8 @@ pub struct Model {
     pub publishes: BTreeMap<Uid, Publish>,
     pub generation: u32,
     pub now: i64,
+    /// The wall clock was wrong before, and the node has started since.
+    pub unsure_before: i64,
     pub tally: Tally,
 }
 
@@ -227,6 +229,7 @@ impl Model {
             publishes: BTreeMap::new(),
             generation: 1,
             now: 0,
+            unsure_before: 0,
             tally: Tally::default(),
         }
     }
@@ -294,7 +297,8 @@ impl Model {
             // Delivered late, out of an earlier incarnation.
             Some((i, _)) if i < s.incarnation => return Ok(()),
             Some(place) if place != here && !p.also.contains(&here) => {
-                let forgotten = self.now - p.sent >= s.settings.id_window();
+                let window = s.settings.id_window();
+                let forgotten = p.sent < self.unsure_before || self.now - p.sent >= window;
                 if p.sent_again && forgotten {
                     p.also.push(here);
                 } else {
@@ -388,6 +392,11 @@ impl Model {
         }
     }
 
+    /// Whether a message may be as old as this.
+    fn is_older(&self, p: &Publish, age: i64) -> bool {
+        p.sent < self.unsure_before || self.now - p.sent >= age
+    }
+
     /// Whether the limits of a stream can have removed the message at `seq`.
     pub fn may_be_evicted(&self, at: usize, seq: u64) -> bool {
         let s = &self.streams[at];
@@ -398,7 +407,7 @@ impl Model {
         let same = above.iter().filter(|o| o.subject == p.subject).count() as u64;
         let bytes: u64 = above.iter().map(|o| o.size).sum();
         let evicts = |set: &Settings| {
-            set.max_age.is_some_and(|age| self.now - p.sent >= age)
+            set.max_age.is_some_and(|age| self.is_older(p, age))
                 || set.per_subject.is_some_and(|max| same >= max)
                 || !set.discard_new
                     && (set.max_msgs.is_some_and(|max| above.len() as u64 >= max)
@@ -442,6 +451,7 @@ impl Model {
             self.observe(at, seq, uid)?;
             self.must_not_be_gone(at, seq, true)?;
             let (known, age) = (self.publishes[&uid].known, self.streams[at].settings.max_age);
+            let known = known.max(self.unsure_before);
             if age.is_some_and(|age| known + age + AGED_AFTER < self.now) {
                 let name = &self.streams[at].name;
                 return Err(format!("{name} seq {seq}: is there, and older than allowed"));

@@ -307,6 +307,7 @@ impl Runner {
         loop {
             let happened = self.world.step(limit);
             self.model.now = self.world.now;
+            self.model.unsure_before = self.world.wall.unsure_before;
             self.look()?;
             match happened {
                 Happened::Client(conn) => self.incoming(conn)?,
@@ -327,6 +328,7 @@ impl Runner {
             }
             let happened = self.world.step(limit);
             self.model.now = self.world.now;
+            self.model.unsure_before = self.world.wall.unsure_before;
             self.look()?;
             if let Happened::Client(conn) = happened {
                 self.incoming(conn)?;
@@ -392,6 +394,7 @@ impl Runner {
         self.world.crash(machine);
         self.topics = Topics::default();
         self.model.now = self.world.now;
+        self.model.unsure_before = self.world.wall.unsure_before;
         for client in &mut self.clients {
             *client = Client::default();
         }

@@ -72,10 +72,11 @@ pub enum Rare {
     CrashAfterStop,
     Pinged,
     Stale,
+    ClockSet,
 }
 
 /// All of them.
-pub const ALL: [Rare; 66] = [
+pub const ALL: [Rare; 67] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -142,6 +143,7 @@ pub const ALL: [Rare; 66] = [
     Rare::CrashAfterStop,
     Rare::Pinged,
     Rare::Stale,
+    Rare::ClockSet,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

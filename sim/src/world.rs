@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use corelane::shard::{APPLY_ITEMS, Shard, ShardOptions};
 use corelane::turn::links::{Batch, Lane, Links};
 use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
-use corelane::types::{Clocks, ConnId, ReactorId, ShardId, Timestamp};
+use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{File, Op};
@@ -24,6 +24,7 @@ use crate::plan::Plan;
 use crate::single::Single;
 use crate::socket::Socket;
 use crate::tally::{Rare, Tally};
+use crate::wall::WallClock;
 
 /// How long waking a reactor takes at most.
 const WAKE_MAX: i64 = 10_500;
@@ -80,6 +81,7 @@ pub enum Happened {
 /// The node and what surrounds it.
 pub struct World {
     pub now: i64,
+    pub wall: WallClock,
     pub rng: SimRng,
     pub plan: Plan,
     pub tally: Tally,
@@ -121,6 +123,7 @@ impl World {
             .collect();
         World {
             now: 1_700_000_000_000_000_000,
+            wall: WallClock::new(seed),
             rng: SimRng::new(seed ^ 0x77),
             plan,
             tally: Tally::default(),
@@ -169,13 +172,14 @@ impl World {
         let n = self.plan.reactors;
         let mut shards: Vec<Vec<Shard>> = (0..n).map(|_| Vec::new()).collect();
         self.generation += 1;
+        let clocks = self.wall.start(self.now);
         for shard in 0..self.plan.shards {
             let host = Core::host_of(ShardId(shard), n).0;
             let options = self.shard_options(shard);
             let fuse = interrupted.then(|| self.rng.below(60));
             let disk = &mut self.disks[usize::from(shard)];
             let mut device = Fuse::new(disk, fuse);
-            let opened = Shard::open(&mut device, options, Timestamp(self.now));
+            let opened = Shard::open(&mut device, options, clocks.now);
             if device.is_blown() {
                 drop(opened);
                 self.tally.add(Rare::CrashInRecovery);
@@ -201,7 +205,7 @@ impl World {
             net.set_jetstream(true);
             let mut core = Core::new(net, own, n);
             let mut links = Links::new(endpoint);
-            drive::start(Clocks::level(Timestamp(self.now)), &mut core, &mut links);
+            drive::start(clocks, &mut core, &mut links);
             let (effects, incoming) = (Effects::default(), Vec::new());
             self.reactors.push(Some(Reactor { core, links, effects, incoming, asleep: false }));
         }
@@ -570,7 +574,8 @@ impl World {
             r.asleep = false;
             r.links.wake_up();
         }
-        let clocks = Clocks::level(Timestamp(self.now));
+        let (clocks, is_set) = self.wall.look(self.now);
+        self.tally.add_many(Rare::ClockSet, u64::from(is_set));
         let before = Worst::before(&r.core);
         let Reactor { core, links, effects, incoming, .. } = &mut r;
         let mut around = Around { world: self, id };

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use corelane_storage::index::{
-    CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep, RangeRemoval,
-};
+use corelane_storage::index::{CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep};
 use corelane_storage::log::ReadId;
 
 use super::Shard;
@@ -13,7 +11,9 @@ use crate::api::error::{ApiError, kinds};
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
 use crate::shard::api::replies::{Answered, Reply};
 use crate::shard::api::requests::{Request, Wait};
+use crate::shard::apply::Outcome;
 use crate::shard::apply::pending::Change;
+use crate::shard::apply::removals::{Progress, Removal};
 use crate::shard::budget::{Background, Handler};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::Requester;
@@ -78,6 +78,23 @@ impl Jobs {
     /// Goes on enforcing limits at a time.
     pub(super) fn enforce_later(&mut self, at: Timestamp, stream: StreamId) {
         self.enforce_at.insert((at, stream));
+    }
+
+    /// A message left a stream: consumers that still count are told if their start sets may have
+    /// held it when they were looked up.
+    #[inline]
+    pub(super) fn removed_while_counting(&self, from: &mut ShardStream, now: Timestamp, seq: u64) {
+        let waiting = self.reading.iter().map(|(_, j)| j).chain(self.later.values());
+        for job in self.ready.iter().chain(waiting) {
+            if let Job::Count(c) = job
+                && c.stream == from.id
+                && seq < c.checked
+                && let Some(&at) = from.consumers.by_id.get(&c.consumer)
+                && let Some(delivery) = &mut from.consumers.slab[at].delivery
+            {
+                delivery.removed(now, seq);
+            }
+        }
     }
 
     /// Adds a job that waits for a read.
@@ -421,18 +438,8 @@ impl Shard {
             return false;
         }
         purge.ahead += 1;
-        let filter = purge.filter.clone();
-        let change = Change::Purge { stream, from, to, filter, job: purge.id };
-        self.wait_for_appended(group, change);
+        self.wait_for_appended(group, Change::Purged(purge.id));
         true
-    }
-
-    pub(super) fn purge_progress(&mut self, job: u64, count: u64) {
-        for purge in self.purges() {
-            if purge.id == job {
-                purge.purged += count;
-            }
-        }
     }
 
     fn purges(&mut self) -> impl Iterator<Item = &mut Purge> {
@@ -447,21 +454,23 @@ impl Shard {
             .chain(draining.iter_mut())
     }
 
-    /// What a record of a purge was to remove could not be found: the purge is not done.
-    pub(super) fn purge_failed(&mut self, job: u64, text: &str) {
-        for purge in self.purges() {
-            if purge.id == job {
-                purge.refused.get_or_insert_with(|| kinds::STREAM_GENERAL.with(text));
-            }
-        }
-    }
-
     /// A step of a purge was applied.
-    pub(super) fn purge_step_done(&mut self, job: u64, out: &mut impl ShardEffects) {
-        for purge in self.purges() {
-            if purge.id == job {
-                purge.ahead -= 1;
-            }
+    pub(super) fn purge_step_done(
+        &mut self,
+        job: u64,
+        outcome: Outcome,
+        out: &mut impl ShardEffects,
+    ) {
+        let purge = self.purges().find(|purge| purge.id == job);
+        let Some(purge) = purge else { return };
+        purge.ahead -= 1;
+        purge.purged += outcome.removed;
+        if let Some(text) = outcome.failed {
+            purge.refused.get_or_insert_with(|| kinds::STREAM_GENERAL.with(text));
+        }
+        let (stream, filter) = (purge.stream, purge.filter.clone());
+        if let Some(&slot) = self.slots.get(&stream) {
+            self.consumers_after_purge(slot, &filter);
         }
         let found = self.jobs.draining.iter().position(|p| p.id == job);
         if let Some(at) = found {
@@ -565,29 +574,6 @@ impl Shard {
         }
     }
 
-    /// A message left a stream: consumers that still count are told if their start sets may have
-    /// held it when they were looked up.
-    #[inline]
-    pub(super) fn removed_while_counting(&mut self, stream: StreamId, seq: u64) {
-        let Jobs { ready, reading, later, .. } = &self.jobs;
-        if ready.is_empty() && reading.is_empty() && later.is_empty() {
-            return;
-        }
-        let Some(&slot) = self.slots.get(&stream) else { return };
-        let consumers = &mut self.streams[slot].consumers;
-        let waiting = self.jobs.reading.iter().map(|(_, j)| j).chain(self.jobs.later.values());
-        for job in self.jobs.ready.iter().chain(waiting) {
-            if let Job::Count(c) = job
-                && c.stream == stream
-                && seq < c.checked
-                && let Some(&at) = consumers.by_id.get(&c.consumer)
-                && let Some(delivery) = &mut consumers.slab[at].delivery
-            {
-                delivery.removed(self.clocks.now, seq);
-            }
-        }
-    }
-
     fn step_stream_removal(
         &mut self,
         slot: usize,
@@ -598,23 +584,19 @@ impl Shard {
             self.jobs.checkpointed.push(slot);
             return Stepped::Moved;
         }
-        let Some(cell) = self.streams.get_mut(slot) else { return Stepped::Finished };
-        let mut gone = std::mem::take(&mut self.gone);
-        let mut budget = self.options.job_visits;
-        let mut all = FilterSet::all();
-        let end = cell.index.remove_matching(&mut all, 0..u64::MAX, &mut budget, |m| gone.push(m));
-        for m in gone.drain(..) {
-            self.removed(slot, &m);
+        if !self.streams.contains(slot) {
+            return Stepped::Finished;
         }
-        self.gone = gone;
-        match end {
-            RangeRemoval::Done => {
+        let filter = FilterSet::all();
+        let mut all = Removal::Range { from: 0, to: u64::MAX, filter };
+        match self.step_removal(slot, &mut all, &mut { self.options.job_visits }) {
+            Progress::Done => {
                 self.forget_cell(slot);
                 self.report_missing(out);
                 Stepped::Finished
             }
-            RangeRemoval::Budget { .. } => Stepped::Again(Job::RemoveStream { slot, failures: 0 }),
-            RangeRemoval::NeedPage { key, .. } => {
+            Progress::Budget => Stepped::Again(Job::RemoveStream { slot, failures: 0 }),
+            Progress::NeedPage(key) => {
                 self.page_for(slot, key, Job::RemoveStream { slot, failures }, out)
             }
         }

@@ -81,7 +81,8 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// The subject of the message that is being applied.
     subject: Vec<u8>,
-    gone: Vec<corelane_storage::index::RemovedMessage>,
+    /// The body of the record that is being applied.
+    body: Vec<u8>,
     /// Streams with something for their consumers.
     active: Vec<usize>,
     ops: Vec<Op>,

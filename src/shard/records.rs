@@ -24,7 +24,7 @@
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 
-use crate::shard::apply::limits::Enforce;
+use crate::shard::apply::removals::Enforce;
 
 /// The id of a `STOPPED` record that says that the shard was started again.
 pub const BEGUN: u64 = 1;

@@ -373,7 +373,7 @@ impl Shard {
                     return Ok(());
                 }
                 let requester = r.requester();
-                let change = Change::DeleteMessage { stream, seq, requester };
+                let change = Change::MessageDeleted { stream, seq, requester };
                 self.wait_for_appended(group, change);
             }
         }

@@ -1,23 +1,18 @@
 //! What takes effect when its record is durable, other than messages: streams, consumers, removals.
 
-use corelane_storage::index::{FilterSet, RangeRemoval, Removed};
-use corelane_storage::log::ReadId;
-
 use crate::api::error::kinds;
 use crate::api::types::{ResponseType, StreamConfig, Success, write_response};
 use crate::meta::StreamEntry;
 use crate::shard::Shard;
 use crate::shard::api::replies::Reply;
+use crate::shard::apply::Outcome;
+use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::catalogue::follow::Decided;
 use crate::shard::effects::{ShardEffects, StreamPlacement};
 use crate::shard::mailbox::{Requester, ShardMessage};
-use crate::shard::streams::read::Fetched;
 use crate::shard::streams::stream::ShardStream;
 use crate::types::{ShardId, StreamId, Timestamp};
-
-/// Entries that a purge step may visit: it was cut to fit when it was decided.
-const PURGE_VISITS_MAX: u32 = 10_000;
 
 impl Shard {
     /// Another shard's word.
@@ -63,13 +58,14 @@ impl Shard {
         }
     }
 
-    /// Lets something take effect. What must wait for a read comes back, to be put in front again.
+    /// Lets something take effect that waited for the record of `group` that was applied last.
     pub(in crate::shard) fn apply_change(
         &mut self,
+        group: GroupName,
         now: Timestamp,
         change: Change,
         out: &mut impl ShardEffects,
-    ) -> Option<(Change, ReadId)> {
+    ) {
         match change {
             Change::Request(request) => self.inbox.push_back(*request),
             Change::Catalogue(step) => out.send_to_shard(step.to, step.message),
@@ -88,13 +84,14 @@ impl Shard {
                 self.updated(now, id, *config, requester, out)
             }
             Change::Delete { id, requester } => self.deleted(id, requester, out),
-            Change::DeleteMessage { stream, seq, requester } => {
-                return self.message_deleted(stream, seq, requester, out);
+            Change::MessageDeleted { stream, seq, requester } => {
+                let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
+                self.message_deleted(stream, seq, outcome, &requester, out);
             }
-            // Begun where the record was applied.
-            Change::Enforce { .. } => {}
-            Change::Purge { stream, from, to, filter, job } => {
-                return self.purged(stream, from, to, filter, job, out);
+            Change::Enforced(stream) => self.enforce_applied(now, stream, out),
+            Change::Purged(job) => {
+                let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
+                self.purge_step_done(job, outcome, out);
             }
             Change::CreateConsumer { stream, consumer, requester } => {
                 self.consumer_created(now, stream, *consumer, &requester, out);
@@ -105,11 +102,13 @@ impl Shard {
             Change::DeleteConsumer { stream, consumer, requester } => {
                 self.consumer_deleted(stream, consumer, requester.as_ref(), out);
             }
-            Change::Delta { stream, consumer, body, answers } => {
-                self.apply_delta(stream, consumer, &body, &answers, out);
+            Change::Acknowledged(requesters) => {
+                self.deltas.in_flight -= 1;
+                for requester in requesters {
+                    self.answer(&requester, b"", out);
+                }
             }
         }
-        None
     }
 
     /// A stream exists from now on; every reactor is told before anything else is.
@@ -189,103 +188,24 @@ impl Shard {
         &mut self,
         stream: StreamId,
         seq: u64,
-        requester: Requester,
+        outcome: Outcome,
+        requester: &Requester,
         out: &mut impl ShardEffects,
-    ) -> Option<(Change, ReadId)> {
+    ) {
         let kind = ResponseType::StreamMsgDelete;
-        let Some(&slot) = self.slots.get(&stream) else {
-            self.stream_is_gone(Some(&requester), kind, out);
-            return None;
-        };
-        self.before_change(slot);
-        let gone = loop {
-            match self.streams[slot].index.remove(seq) {
-                Removed::Done(gone) => break Some(gone),
-                Removed::NotThere => break None,
-                Removed::NeedPage(key) => match self.fetch_page(slot, key) {
-                    Fetched::Loaded => {}
-                    Fetched::Pending(read) => {
-                        return Some((Change::DeleteMessage { stream, seq, requester }, read));
-                    }
-                    Fetched::Failed(text) => {
-                        let error = kinds::STREAM_MSG_DELETE_FAILED.with(text);
-                        self.refuse_request(&requester, kind, &error, out);
-                        return None;
-                    }
-                },
-            }
-        };
-        match gone {
-            Some(gone) => {
-                self.removed(slot, &gone);
+        if !self.slots.contains_key(&stream) {
+            return self.stream_is_gone(Some(requester), kind, out);
+        }
+        let Outcome { removed, failed } = outcome;
+        let error = match failed {
+            Some(text) => kinds::STREAM_MSG_DELETE_FAILED.with(text),
+            None if removed == 0 => kinds::SEQUENCE_NOT_FOUND.with(seq),
+            None => {
                 let mut body = Vec::new();
                 write_response(&mut body, kind, &Success::YES);
-                self.answer(&requester, &body, out);
+                return self.answer(requester, &body, out);
             }
-            None => {
-                let error = kinds::SEQUENCE_NOT_FOUND.with(seq);
-                self.refuse_request(&requester, kind, &error, out);
-            }
-        }
-        None
-    }
-
-    /// Removes a range that was cut to what a turn can do.
-    fn purged(
-        &mut self,
-        stream: StreamId,
-        mut from: u64,
-        to: u64,
-        filter: Box<[u8]>,
-        job: u64,
-        out: &mut impl ShardEffects,
-    ) -> Option<(Change, ReadId)> {
-        let Some(&slot) = self.slots.get(&stream) else {
-            self.purge_step_done(job, out);
-            return None;
         };
-        self.before_change(slot);
-        if from == to {
-            // Nothing was there and nothing was under way when this was decided.
-            self.streams[slot].index.skip_to(to);
-            self.streams[slot].first_shown = true;
-        }
-        let mut filters =
-            if filter.is_empty() { FilterSet::all() } else { FilterSet::new([&filter]) };
-        let mut count = 0;
-        loop {
-            let mut budget = PURGE_VISITS_MAX;
-            let mut gone = std::mem::take(&mut self.gone);
-            let index = &mut self.streams[slot].index;
-            let end = index.remove_matching(&mut filters, from..to, &mut budget, |m| gone.push(m));
-            count += gone.len() as u64;
-            for m in gone.drain(..) {
-                self.removed(slot, &m);
-            }
-            self.gone = gone;
-            match end {
-                RangeRemoval::Done => break,
-                RangeRemoval::Budget { resume } => from = resume,
-                RangeRemoval::NeedPage { key, resume } => {
-                    from = resume;
-                    match self.fetch_page(slot, key) {
-                        Fetched::Loaded => {}
-                        Fetched::Pending(read) => {
-                            self.purge_progress(job, count);
-                            return Some((Change::Purge { stream, from, to, filter, job }, read));
-                        }
-                        Fetched::Failed(text) => {
-                            self.complain(slot, format_args!("messages stay: {text}"), out);
-                            self.purge_failed(job, &text);
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        self.consumers_after_purge(slot, &filter);
-        self.purge_progress(job, count);
-        self.purge_step_done(job, out);
-        None
+        self.refuse_request(requester, kind, &error, out);
     }
 }

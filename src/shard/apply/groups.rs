@@ -17,9 +17,9 @@ use std::collections::VecDeque;
 use corelane_storage::log::{AppendError, Log, ReadId, SealedEntry, Stamp, Stamper};
 use corelane_storage::record::RecordIn;
 
-use super::limits::Unfinished;
 use super::memory_log::MemoryLog;
 use super::pending::Queue;
+use super::{Outcome, Unfinished};
 use crate::replication::{FILE_GROUP, Group, MEMORY_GROUP, META_GROUP};
 use crate::shard::checkpoint::codec::GroupState;
 use crate::types::{GroupId, LogIndex, Position, Term};
@@ -64,6 +64,8 @@ pub struct Pipeline {
     pub blocked: Option<ReadId>,
     /// What the last record leaves to be done before the next is applied.
     pub unfinished: Option<Unfinished>,
+    /// What the last record that removes did, for who waits for it.
+    pub outcome: Outcome,
 }
 
 /// The next record to apply.
@@ -89,6 +91,7 @@ impl Pipeline {
             waiting: Queue::default(),
             blocked: None,
             unfinished: None,
+            outcome: Outcome::default(),
         }
     }
 

@@ -4,26 +4,30 @@
 pub(in crate::shard) mod byte_queue;
 pub(in crate::shard) mod changes;
 pub(in crate::shard) mod groups;
-pub(in crate::shard) mod limits;
 mod memory_log;
 pub(in crate::shard) mod pending;
+pub(in crate::shard) mod removals;
 
 use corelane_storage::index::RemovedMessage;
-use corelane_storage::record::RecordView;
+use corelane_storage::log::Log;
+use corelane_storage::record::{RecordIn, RecordView};
 
 use crate::api::types::StorageType;
-use crate::shard::budget::Handler;
+use crate::shard::budget::{Handler, WorkTally};
 use crate::shard::effects::{Outgoing, ShardEffects};
+use crate::shard::jobs::Jobs;
 use crate::shard::mailbox::ShardMessage;
+use crate::shard::records::kind;
 use crate::shard::streams::memory::Message;
+use crate::shard::streams::read::Fetched;
+use crate::shard::streams::stream::{Appended, ShardStream};
 use crate::shard::{NO_SEGMENT, Shard};
-use crate::stream::admission::stored_size;
 use crate::types::{
-    CreditKind, Origin, Position, ReactorId, ShardId, StreamId, Timestamp, WallTime,
+    ConsumerId, CreditKind, Origin, Position, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
 };
 use groups::{GROUPS, GroupName, NextRecord, Place};
-use limits::{Evicted, Unfinished};
 use pending::{AnswerItem, Change, Item};
+use removals::{Progress, Removal, RemovalSink};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
 /// cut the acknowledgements of small messages into more sends than they need.
@@ -35,15 +39,64 @@ const FINISH_ITEMS: u32 = 256;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;
 
-/// A message that is being applied.
-struct AppliedMessage {
-    stream: StreamId,
-    seq: u64,
-    ts: WallTime,
-    /// Bytes as streams count them.
-    size: u32,
-    position: Position,
-    place: Place,
+/// Index entries that one step of a removal visits.
+const STEP_VISITS: u32 = 2_000;
+/// What is visited for one message that is stored.
+const STORE_VISITS: u32 = 1_000;
+/// How soon limits are enforced again where the index could not be read, in nanoseconds.
+const LIMITS_AGAIN: i64 = 1_000_000_000;
+
+/// What the record that was applied last removes, as far as that is not done.
+#[derive(Debug)]
+pub struct Unfinished {
+    slot: usize,
+    removal: Removal,
+}
+
+/// What the record that was applied last removed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Messages.
+    pub removed: u64,
+    /// Why more could not be removed.
+    pub failed: Option<String>,
+}
+
+/// What the removal of messages changes beside their streams.
+struct Leaving<'a> {
+    log: &'a mut Log,
+    live: &'a mut (SegmentId, u32),
+    used: &'a mut [u64; 2],
+    jobs: &'a Jobs,
+    tally: &'a mut WorkTally,
+    now: Timestamp,
+}
+
+impl RemovalSink for Leaving<'_> {
+    fn removed(&mut self, stream: &mut ShardStream, gone: &RemovedMessage) {
+        let held = &mut self.used[usize::from(!stream.is_memory())];
+        *held = held.saturating_sub(u64::from(gone.size));
+        self.tally.work.removed += 1;
+        stream.consumers.removed(self.now, &stream.index, gone.subject, gone.seq);
+        match &mut stream.memory {
+            Some(memory) => memory.remove(gone.seq),
+            None => {
+                if self.live.0 == gone.segment {
+                    settle(self.log, self.live);
+                }
+                self.log.mark_dead(gone.segment, gone.size);
+            }
+        }
+        self.jobs.removed_while_counting(stream, self.now, gone.seq);
+    }
+}
+
+/// Tells the log of the live bytes gathered so far.
+fn settle(log: &mut Log, live: &mut (SegmentId, u32)) {
+    if live.1 > 0 {
+        log.add_live(live.0, live.1);
+    }
+    *live = (NO_SEGMENT, 0);
 }
 
 impl Shard {
@@ -71,7 +124,7 @@ impl Shard {
         while *left > 0 && self.groups.get(group).blocked.is_none() {
             if self.groups.get(group).unfinished.is_some() {
                 *left = left.saturating_sub(FINISH_ITEMS);
-                if !self.finish_removals(group, now, out) {
+                if !self.finish_removal(group, now, out) {
                     return;
                 }
                 continue;
@@ -111,19 +164,8 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         let before = self.tally.work;
-        let rest = match change {
-            Change::Enforce { stream, what } => {
-                self.begin_enforce(group, stream, what);
-                None
-            }
-            change => self.apply_change(now, change, out),
-        };
+        self.apply_change(group, now, change, out);
         self.tally.note(Handler::Change, before);
-        if let Some((rest, read)) = rest {
-            let pipeline = self.groups.get_mut(group);
-            pipeline.waiting.push_front(rest);
-            pipeline.blocked = Some(read);
-        }
     }
 
     /// Applies the next record of a group. False if it is not there, which ends the node.
@@ -141,43 +183,77 @@ impl Shard {
             return false;
         };
         let len = record.padded_len();
-        if let Some(m) = record.message() {
-            let (subject, headers) = (m.subject.len(), m.headers.len());
-            let (storage, kept) = match group {
-                GroupName::Memory => {
-                    let message = Message::new(m.ts, m.subject, m.headers, m.payload);
-                    (StorageType::Memory, Some(message))
+        match record.content() {
+            RecordIn::Message(m) => {
+                let kept = (group == GroupName::Memory)
+                    .then(|| Message::new(m.ts, m.subject, m.headers, m.payload));
+                let storage = if kept.is_some() { StorageType::Memory } else { StorageType::File };
+                let position = if kept.is_some() { Position::default() } else { next.position };
+                let message = Appended::of(&m, storage, position);
+                self.subject.clear();
+                self.subject.extend_from_slice(m.subject);
+                self.apply_message(group, m.stream, &message, kept, next.place, out);
+            }
+            RecordIn::Meta(m) => {
+                let (kind, stream, id) = (m.kind, StreamId(m.stream), m.id);
+                let mut body = std::mem::take(&mut self.body);
+                body.clear();
+                body.extend_from_slice(m.body);
+                let applied = self.apply_meta(group, kind, stream, id, &body);
+                self.body = body;
+                if let Err(why) = applied {
+                    let shard = self.id.0;
+                    self.failure = Some(format!(
+                        "shard {shard}: record of kind {kind} for stream {}: {why}",
+                        stream.0
+                    ));
+                    return false;
                 }
-                _ => (StorageType::File, None),
-            };
-            let message = AppliedMessage {
-                stream: m.stream,
-                seq: m.seq,
-                ts: WallTime(m.ts),
-                size: stored_size(storage, subject, headers, m.payload.len()) as u32,
-                position: if kept.is_some() { Position::default() } else { next.position },
-                place: next.place,
-            };
-            self.subject.clear();
-            self.subject.extend_from_slice(m.subject);
-            self.apply_message(group, &message, kept, out);
+            }
         }
         self.groups.get_mut(group).advance(next, len);
         true
     }
 
+    /// Applies a record other than a message, as far as that follows from the record alone.
+    fn apply_meta(
+        &mut self,
+        group: GroupName,
+        record_kind: u16,
+        stream: StreamId,
+        id: u64,
+        body: &[u8],
+    ) -> Result<(), String> {
+        if record_kind == kind::CONSUMER_DELTA {
+            return self.apply_delta(stream, ConsumerId(id), body);
+        }
+        if !matches!(record_kind, kind::DELETE | kind::PURGE | kind::ENFORCE) {
+            return Ok(());
+        }
+        self.groups.get_mut(group).outcome = Outcome::default();
+        if let Some(&slot) = self.slots.get(&stream) {
+            self.before_change(slot);
+            let removal = Removal::of_record(&mut self.streams[slot], record_kind, id, body)?;
+            let pipeline = self.groups.get_mut(group);
+            pipeline.unfinished = removal.map(|removal| Unfinished { slot, removal });
+        }
+        Ok(())
+    }
+
     fn apply_message(
         &mut self,
         group: GroupName,
-        m: &AppliedMessage,
+        stream: StreamId,
+        m: &Appended,
         kept: Option<Message>,
+        place: Place,
         out: &mut impl ShardEffects,
     ) {
         let waiting = &mut self.groups.get_mut(group).waiting;
-        let publisher = waiting.pop_store(m.place);
+        let publisher = waiting.pop_store(place);
         let slot = match publisher {
             Some(item) => Some(item.slot as usize),
-            None => self.slots.get(&m.stream).copied(),
+            None => self.slots.get(&stream).copied(),
         };
         if let Some(slot) = slot {
             self.store(group, slot, m, kept);
@@ -203,32 +279,30 @@ impl Shard {
 
     /// Stores a message of the subject at hand in a stream, and removes what its limits no longer
     /// allow.
-    fn store(&mut self, group: GroupName, slot: usize, m: &AppliedMessage, kept: Option<Message>) {
+    fn store(&mut self, group: GroupName, slot: usize, m: &Appended, kept: Option<Message>) {
         self.before_change(slot);
         let cell = &mut self.streams[slot];
-        let id = cell.index.append(m.seq, m.position, m.size, &self.subject);
-        cell.last_time = m.ts;
-        let is_first = cell.index.messages() == 1;
-        if is_first {
-            cell.first_time = (m.seq, m.ts);
-        }
+        let id = cell.append(m, &self.subject);
         cell.admission.commit(m.seq);
         cell.consumers.appended(id, &self.subject, m.seq);
+        self.used[usize::from(kept.is_none())] += u64::from(m.size);
         match (&mut cell.memory, kept) {
             (Some(memory), Some(message)) => memory.insert(m.seq, message),
             _ => {
                 if self.live.0 != m.position.segment {
-                    self.settle_live();
+                    settle(&mut self.log, &mut self.live);
                     self.live.0 = m.position.segment;
                 }
                 self.live.1 += m.size;
             }
         }
-        if self.streams[slot].retention.is_limited() {
+        let is_first = cell.index.messages() == 1;
+        cell.limits_wait.take_if(|at| *at <= self.clocks.now);
+        if cell.retention.is_limited() && cell.limits_wait.is_none() {
             let before = self.tally.work;
-            if !matches!(self.evict_after(slot, id), Evicted::Done) {
-                let unfinished = Unfinished::Limits { slot, subject: id };
-                self.groups.get_mut(group).unfinished = Some(unfinished);
+            let mut removal = Removal::Limits(id);
+            if self.step_removal(slot, &mut removal, &mut { STORE_VISITS }) != Progress::Done {
+                self.groups.get_mut(group).unfinished = Some(Unfinished { slot, removal });
             }
             // Most messages evict nothing.
             if self.tally.work.removed != before.removed {
@@ -238,8 +312,62 @@ impl Shard {
         if is_first {
             self.watch_age(slot);
         }
-        self.count_used(slot, i64::from(m.size));
         self.mark_active(slot);
+    }
+
+    /// Goes on with a removal, with all that follows from it.
+    pub(in crate::shard) fn step_removal(
+        &mut self,
+        slot: usize,
+        removal: &mut Removal,
+        budget: &mut u32,
+    ) -> Progress {
+        let Shard { streams, log, live, used, jobs, tally, clocks, .. } = self;
+        let mut sink = Leaving { log, live, used, jobs, tally, now: clocks.now };
+        removal.step(&mut streams[slot], budget, &mut sink)
+    }
+
+    /// Goes on with what the last record removes. True if applying goes on at once.
+    fn finish_removal(
+        &mut self,
+        group: GroupName,
+        now: Timestamp,
+        out: &mut impl ShardEffects,
+    ) -> bool {
+        let pipeline = self.groups.get_mut(group);
+        let Some(Unfinished { slot, mut removal }) = pipeline.unfinished.take() else {
+            return true;
+        };
+        self.before_change(slot);
+        let mut budget = STEP_VISITS;
+        let before = self.tally.work.removed;
+        let mut failed = None;
+        let blocked = loop {
+            match self.step_removal(slot, &mut removal, &mut budget) {
+                Progress::Done => break None,
+                Progress::Budget => break Some(None),
+                Progress::NeedPage(key) => match self.fetch_page(slot, key) {
+                    Fetched::Loaded => {}
+                    Fetched::Pending(read) => break Some(Some(read)),
+                    Fetched::Failed(text) => {
+                        if !matches!(removal, Removal::Message(_) | Removal::Range { .. }) {
+                            self.streams[slot].limits_wait = Some(now.plus(LIMITS_AGAIN));
+                        }
+                        self.complain(slot, format_args!("messages stay: {text}"), out);
+                        failed = Some(text);
+                        break None;
+                    }
+                },
+            }
+        };
+        let removed = self.tally.work.removed - before;
+        let pipeline = self.groups.get_mut(group);
+        pipeline.outcome.removed += removed;
+        pipeline.outcome.failed = failed;
+        let Some(read) = blocked else { return true };
+        pipeline.unfinished = Some(Unfinished { slot, removal });
+        pipeline.blocked = read;
+        false
     }
 
     fn apply_answer(&mut self, group: GroupName, a: &AnswerItem, out: &mut impl ShardEffects) {
@@ -258,31 +386,6 @@ impl Shard {
         }
         waiting.pop_bytes(len);
         self.owe_credit(CreditKind::Publish, a.origin, a.credit);
-    }
-
-    /// A message left a stream: its bytes are dead, and consumers no longer count it.
-    pub(in crate::shard) fn removed(&mut self, slot: usize, gone: &RemovedMessage) {
-        self.count_used(slot, -i64::from(gone.size));
-        self.tally.work.removed += 1;
-        let cell = &mut self.streams[slot];
-        cell.consumers.removed(self.clocks.now, &cell.index, gone.subject, gone.seq);
-        match &mut cell.memory {
-            Some(memory) => memory.remove(gone.seq),
-            None => {
-                if self.live.0 == gone.segment {
-                    self.settle_live();
-                }
-                self.log.mark_dead(gone.segment, gone.size);
-            }
-        }
-        let stream = self.streams[slot].id;
-        self.removed_while_counting(stream, gone.seq);
-    }
-
-    /// Counts bytes that streams hold now, or hold no more.
-    fn count_used(&mut self, slot: usize, bytes: i64) {
-        let held = &mut self.used[usize::from(!self.streams[slot].is_memory())];
-        *held = held.saturating_add_signed(bytes);
     }
 
     /// True if the server's room for streams of this kind is used up.
@@ -310,10 +413,7 @@ impl Shard {
 
     /// Tells the log of the live bytes gathered so far.
     pub(in crate::shard) fn settle_live(&mut self) {
-        if self.live.1 > 0 {
-            self.log.add_live(self.live.0, self.live.1);
-        }
-        self.live = (NO_SEGMENT, 0);
+        settle(&mut self.log, &mut self.live);
     }
 
     /// Notes credit that goes home at the end of the turn.

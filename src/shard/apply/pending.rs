@@ -7,7 +7,6 @@ use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
 use crate::shard::apply::groups::Place;
-use crate::shard::apply::limits::Enforce;
 use crate::shard::catalogue::leader::CatalogueStep;
 use crate::shard::consumers::NewConsumer;
 use crate::shard::mailbox::Requester;
@@ -75,8 +74,8 @@ pub enum Change {
         /// Who asked.
         requester: Option<Requester>,
     },
-    /// A message's removal is durable.
-    DeleteMessage {
+    /// A message was removed.
+    MessageDeleted {
         /// The stream.
         stream: StreamId,
         /// The message.
@@ -84,26 +83,10 @@ pub enum Change {
         /// Who asked.
         requester: Requester,
     },
-    /// What is over the limits of a stream is to be removed.
-    Enforce {
-        /// The stream.
-        stream: StreamId,
-        /// Which of it.
-        what: Enforce,
-    },
-    /// A range of sequences is to be removed.
-    Purge {
-        /// The stream.
-        stream: StreamId,
-        /// The first sequence still to look at.
-        from: u64,
-        /// One past the last.
-        to: u64,
-        /// The filter; empty for all.
-        filter: Box<[u8]>,
-        /// The job that this is a step of.
-        job: u64,
-    },
+    /// Something that was over the limits of a stream was removed.
+    Enforced(StreamId),
+    /// A step of a purge, the job of this number, was applied.
+    Purged(u64),
     /// A consumer's record is durable, and its first delta.
     CreateConsumer {
         /// The stream.
@@ -133,17 +116,8 @@ pub enum Change {
         /// Who asked, if anybody did.
         requester: Option<Requester>,
     },
-    /// A consumer's delta is durable: it is applied, and its acknowledgements may be answered.
-    Delta {
-        /// The stream.
-        stream: StreamId,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// The delta.
-        body: Vec<u8>,
-        /// Who waits for an empty answer.
-        answers: Vec<Requester>,
-    },
+    /// A consumer's delta was applied: these acknowledgements may be answered.
+    Acknowledged(Vec<Requester>),
 }
 
 /// One thing that waits.
@@ -220,11 +194,6 @@ impl Queue {
             }
             _ => None,
         }
-    }
-
-    /// Puts back what could not be finished; it may go on at once when it is asked for again.
-    pub fn push_front(&mut self, change: Change) {
-        self.items.push_front((Place::default(), Item::Change(Box::new(change))));
     }
 
     /// Takes the first item off. Its bytes stay until `pop_bytes`.

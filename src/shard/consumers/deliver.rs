@@ -507,7 +507,7 @@ impl Shard {
         }
         let answers = std::mem::take(&mut c.held);
         self.deltas.in_flight += 1;
-        self.wait_for_appended(group, Change::Delta { stream, consumer, body, answers });
+        self.wait_for_appended(group, Change::Acknowledged(answers));
         true
     }
 
@@ -519,32 +519,24 @@ impl Shard {
         }
     }
 
-    /// Applies a delta to a consumer's ledger, and answers what is in it.
+    /// Applies a delta to a consumer's ledger.
     pub(in crate::shard) fn apply_delta(
         &mut self,
         stream: StreamId,
         consumer: ConsumerId,
         body: &[u8],
-        answers: &[Requester],
-        out: &mut impl ShardEffects,
-    ) {
-        self.deltas.in_flight -= 1;
-        if let Some((slot, at)) = self.locate(stream, consumer) {
-            self.before_consumer(slot, at);
-            let c = &mut self.streams[slot].consumers.slab[at];
-            if let Err(why) = c.ledger.apply(body) {
-                return out.fatal(&format!("stream {}: consumer {}: {why}", stream.0, consumer.0));
-            }
-            if let Some(delivery) = &mut c.delivery {
-                delivery.applied(&c.ledger);
-            }
-            if c.has_joined() {
-                self.wake_consumer(slot, at);
-            }
+    ) -> Result<(), String> {
+        let Some((slot, at)) = self.locate(stream, consumer) else { return Ok(()) };
+        self.before_consumer(slot, at);
+        let c = &mut self.streams[slot].consumers.slab[at];
+        c.ledger.apply(body).map_err(|why| format!("consumer {}: {why}", consumer.0))?;
+        if let Some(delivery) = &mut c.delivery {
+            delivery.applied(&c.ledger);
         }
-        for requester in answers {
-            self.answer(requester, b"", out);
+        if c.has_joined() {
+            self.wake_consumer(slot, at);
         }
+        Ok(())
     }
 }
 

@@ -6,9 +6,7 @@ mod replay;
 use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
-use corelane_storage::index::{
-    FilterSet, Location, RangeRemoval, Removed, RemovedMessage, Resolved, SubjectCursor, SubjectId,
-};
+use corelane_storage::index::{Location, RemovedMessage, SubjectCursor};
 use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::{Damage, Recovery, Replayed, Report};
@@ -21,7 +19,7 @@ use crate::consumer::{ConsumerSettings, Delivery};
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, META_GROUP};
 use crate::shard::apply::groups::Groups;
-use crate::shard::apply::limits::Enforce;
+use crate::shard::apply::removals::{Progress, Removal, RemovalSink};
 use crate::shard::catalogue::leader::Meta;
 use crate::shard::checkpoint::codec::Upto;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
@@ -29,12 +27,10 @@ use crate::shard::compaction::sort::{Sort, SortOptions};
 use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
-use crate::shard::records::{BEGUN, ConfigBody, EnforceBody, PurgeBody, kind};
+use crate::shard::records::{BEGUN, ConfigBody, kind};
 use crate::shard::recovery::load::{Isolated, forget_removed};
-use crate::shard::streams::stream::{ShardStream, subject_count};
+use crate::shard::streams::stream::{Appended, ShardStream, subject_count};
 use crate::shard::{NO_SEGMENT, Shard};
-use crate::stream::admission::stored_size;
-use crate::stream::retention::Evict;
 use crate::types::{
     Clocks, ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp,
 };
@@ -106,8 +102,8 @@ pub(in crate::shard) struct Replay<'a> {
     pub orphans: Vec<Location>,
     /// Records and bytes that were replayed.
     replayed: (u64, u64),
-    /// What the last record leaves to be done.
-    todo: Todo,
+    /// What the last record removes, and from which slot.
+    unfinished: Option<(usize, Removal)>,
 }
 
 /// Where a record lies in its group's log.
@@ -117,23 +113,6 @@ struct ReplayedPlace {
     write: u64,
     nth: u32,
     version: u8,
-}
-
-/// What follows from a record and may need pages of the index.
-#[derive(Default)]
-enum Todo {
-    #[default]
-    Nothing,
-    /// A message of this subject was stored in this slot.
-    Limits(usize, SubjectId),
-    /// The limits of the stream in this slot may have changed.
-    AllLimits(usize),
-    /// Limits of the stream in this slot are to be enforced.
-    Enforce(usize, Enforce),
-    /// A message is to be removed.
-    Remove(usize, u64),
-    /// So is a range.
-    Purge { slot: usize, from: u64, to: u64, filter: Box<[u8]> },
 }
 
 impl Shard {
@@ -221,7 +200,7 @@ impl Shard {
             credit: Vec::new(),
             scratch: Vec::new(),
             subject: Vec::new(),
-            gone: Vec::new(),
+            body: Vec::new(),
             active: Vec::new(),
             ops: Vec::new(),
             jobs: Default::default(),
@@ -470,7 +449,7 @@ impl<'a> Replay<'a> {
             isolated: Isolated::default(),
             orphans: Vec::new(),
             replayed: (0, 0),
-            todo: Todo::Nothing,
+            unfinished: None,
         }
     }
 }
@@ -504,7 +483,7 @@ impl Replay<'_> {
     /// Evictions that waited for pages left no record.
     fn evict_owed<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
         for slot in self.slots.values().copied().collect::<Vec<_>>() {
-            self.todo = Todo::AllLimits(slot);
+            self.unfinished = Some((slot, self.all_over_limits(slot)));
             self.settle(dev, recovery);
         }
     }

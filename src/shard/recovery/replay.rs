@@ -6,6 +6,9 @@ use corelane_storage::envelope::FrameHeader;
 use super::*;
 use crate::types::WallTime;
 
+/// Index entries that a removal visits before what it removed is taken in.
+const STEP_VISITS: u32 = 10_000;
+
 impl Replay<'_> {
     pub(super) fn message(&mut self, m: &MessageIn<'_>, position: Position) {
         let Some(&slot) = self.slots.get(&m.stream) else { return };
@@ -15,17 +18,12 @@ impl Replay<'_> {
             self.lines.push(format!("stream '{name}': sequence {} appears again", m.seq));
             return;
         }
-        let (subject, headers) = (m.subject.len(), m.headers.len());
-        let size = stored_size(cell.config.storage, subject, headers, m.payload.len()) as u32;
-        let id = cell.index.append(m.seq, position, size, m.subject);
-        cell.last_time = WallTime(m.ts);
-        if cell.index.messages() == 1 {
-            cell.first_time = (m.seq, cell.last_time);
-        }
+        let message = Appended::of(m, cell.config.storage, position);
+        let id = cell.append(&message, m.subject);
         cell.admission.replay(m.seq, cell.last_time, m.headers);
-        *self.live.entry(position.segment).or_default() += i64::from(size);
+        *self.live.entry(position.segment).or_default() += i64::from(message.size);
         if cell.retention.is_limited() {
-            self.todo = Todo::Limits(slot, id);
+            self.unfinished = Some((slot, Removal::Limits(id)));
         }
     }
 
@@ -51,14 +49,7 @@ impl Replay<'_> {
                 }
                 None => Ok(()),
             },
-            kind::DELETE => {
-                if let Some(&slot) = self.slots.get(&stream) {
-                    self.todo = Todo::Remove(slot, m.id);
-                }
-                Ok(())
-            }
-            kind::PURGE => self.purge(stream, m.body),
-            kind::ENFORCE => self.enforce(stream, m.body),
+            kind::DELETE | kind::PURGE | kind::ENFORCE => self.removal(stream, m),
             kind::STREAM => self.stream(stream, m.body, place.version),
             kind::STREAM_REMOVED => {
                 self.stream_removed(stream);
@@ -106,206 +97,48 @@ impl Replay<'_> {
         ReplayedPlace { index, write, nth, version }
     }
 
-    pub(super) fn enforce(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
-        let what = EnforceBody::decode(body).ok_or("too short")?;
+    fn removal(&mut self, stream: StreamId, m: &MetaIn<'_>) -> Result<(), String> {
         if let Some(&slot) = self.slots.get(&stream) {
-            self.todo = Todo::Enforce(slot, what);
+            let removal = Removal::of_record(&mut self.streams[slot], m.kind, m.id, m.body)?;
+            self.unfinished = removal.map(|removal| (slot, removal));
         }
         Ok(())
     }
 
-    pub(super) fn purge(&mut self, stream: StreamId, body: &[u8]) -> Result<(), String> {
-        let PurgeBody { from, to, filter } = PurgeBody::decode(body).ok_or("too short")?;
-        if let Some(&slot) = self.slots.get(&stream) {
-            if from == to {
-                // The stream was empty, and went on from here.
-                self.streams[slot].first_shown = true;
-                if self.streams[slot].index.messages() == 0 {
-                    self.streams[slot].index.skip_to(to);
-                }
-                return Ok(());
-            }
-            self.todo = Todo::Purge { slot, from, to, filter: filter.into() };
-        }
-        Ok(())
-    }
-
-    /// Does what the last record leaves to be done, reading pages where they are needed.
+    /// Removes what the last record says, reading pages where they are needed.
     pub(super) fn settle<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
-        let (slot, done) = match std::mem::take(&mut self.todo) {
-            Todo::Nothing => return,
-            Todo::Limits(slot, subject) => (slot, self.keep_limits(dev, recovery, slot, subject)),
-            Todo::AllLimits(slot) => (slot, self.keep_all_limits(dev, recovery, slot)),
-            Todo::Enforce(slot, what) => (slot, self.keep_enforced(dev, recovery, slot, &what)),
-            Todo::Remove(slot, seq) => (slot, self.remove(dev, recovery, slot, seq)),
-            Todo::Purge { slot, from, to, filter } => {
-                (slot, self.remove_range(dev, recovery, slot, (from, to), &filter))
+        let Some((slot, mut removal)) = self.unfinished.take() else { return };
+        loop {
+            let (mut budget, mut live) = (STEP_VISITS, Leaving(&mut self.live));
+            match removal.step(&mut self.streams[slot], &mut budget, &mut live) {
+                Progress::Done => return,
+                Progress::Budget => {}
+                Progress::NeedPage(key) => {
+                    if let Err(why) = self.bring(dev, recovery, slot, key) {
+                        let name = &self.streams[slot].config.name;
+                        let line = "a removal could not be replayed";
+                        return self.lines.push(format!("stream '{name}': {line}: {why}"));
+                    }
+                }
             }
-        };
-        if let Err(why) = done {
-            let name = &self.streams[slot].config.name;
-            self.lines.push(format!("stream '{name}': a removal could not be replayed: {why}"));
         }
     }
 
-    /// As `enforce_limits` did when the limits changed.
-    pub(super) fn keep_all_limits<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-    ) -> Result<(), String> {
+    /// All that the limits of a stream do not allow: of stores of format 1, where it left no record
+    /// of its own.
+    pub(super) fn all_over_limits(&self, slot: usize) -> Removal {
         let cell = &self.streams[slot];
-        let mut over = Vec::new();
+        let mut subjects = Vec::new();
         if cell.retention.limits_subjects() {
             let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
             cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
                 if cell.retention.of_subject(subject_count(&cell.index, id)) > 0 {
-                    over.push(id);
+                    subjects.push(id);
                 }
             });
         }
-        for subject in over {
-            self.keep_subject_limit(dev, recovery, slot, subject)?;
-        }
-        self.keep_size_limits(dev, recovery, slot, u64::MAX)
-    }
-
-    pub(super) fn keep_limits<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        subject: SubjectId,
-    ) -> Result<(), String> {
-        self.keep_subject_limit(dev, recovery, slot, subject)?;
-        self.keep_size_limits(dev, recovery, slot, u64::MAX)
-    }
-
-    pub(super) fn keep_enforced<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        what: &Enforce,
-    ) -> Result<(), String> {
-        match what {
-            Enforce::Subjects(names) => {
-                for name in names {
-                    if let Some(subject) = self.streams[slot].index.subjects().lookup(name) {
-                        self.keep_subject_limit(dev, recovery, slot, subject)?;
-                    }
-                }
-                Ok(())
-            }
-            Enforce::Stream(most) => self.keep_size_limits(dev, recovery, slot, *most),
-            Enforce::Done => {
-                self.streams[slot].enforcing = false;
-                Ok(())
-            }
-        }
-    }
-
-    pub(super) fn keep_subject_limit<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        subject: SubjectId,
-    ) -> Result<(), String> {
-        let cell = &self.streams[slot];
-        let excess = match cell.retention.limits_subjects() {
-            true => cell.retention.of_subject(subject_count(&cell.index, subject)),
-            false => 0,
-        };
-        for _ in 0..excess {
-            loop {
-                let index = &mut self.streams[slot].index;
-                match index.first_of(subject, &mut { u32::MAX }) {
-                    Resolved::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
-                    Resolved::None | Resolved::Budget => break,
-                    Resolved::Found(seq) => match index.remove_of(subject, seq) {
-                        Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
-                        Removed::NotThere => break,
-                        Removed::Done(gone) => {
-                            drop_live(&mut self.live, &gone);
-                            break;
-                        }
-                    },
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn keep_size_limits<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        most: u64,
-    ) -> Result<(), String> {
-        let mut left = most;
-        loop {
-            let cell = &mut self.streams[slot];
-            if left == 0 || cell.retention.by_limits(&cell.view()) == Evict::Nothing {
-                return Ok(());
-            }
-            match cell.index.remove_first() {
-                Removed::Done(gone) => {
-                    left -= 1;
-                    drop_live(&mut self.live, &gone);
-                }
-                Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
-                Removed::NotThere => return Ok(()),
-            }
-        }
-    }
-
-    pub(super) fn remove<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        seq: u64,
-    ) -> Result<(), String> {
-        loop {
-            match self.streams[slot].index.remove(seq) {
-                Removed::NeedPage(key) => self.bring(dev, recovery, slot, key)?,
-                Removed::NotThere => return Ok(()),
-                Removed::Done(gone) => {
-                    drop_live(&mut self.live, &gone);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    pub(super) fn remove_range<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        recovery: &mut Recovery,
-        slot: usize,
-        (mut from, to): (u64, u64),
-        filter: &[u8],
-    ) -> Result<(), String> {
-        let mut filter =
-            if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
-        loop {
-            let live = &mut self.live;
-            let index = &mut self.streams[slot].index;
-            let end = index.remove_matching(&mut filter, from..to, &mut { u32::MAX }, |gone| {
-                drop_live(live, &gone);
-            });
-            match end {
-                RangeRemoval::Done => return Ok(()),
-                RangeRemoval::Budget { resume } => from = resume,
-                RangeRemoval::NeedPage { key, resume } => {
-                    from = resume;
-                    self.bring(dev, recovery, slot, key)?;
-                }
-            }
-        }
+        subjects.reverse();
+        Removal::Enforce { subjects, most: u64::MAX }
     }
 
     pub(super) fn stream(&mut self, id: StreamId, body: &[u8], version: u8) -> Result<(), String> {
@@ -317,7 +150,7 @@ impl Replay<'_> {
                 if version == 1 {
                     // What new limits removed had no records of its own.
                     self.streams[slot].enforcing = false;
-                    self.todo = Todo::AllLimits(slot);
+                    self.unfinished = Some((slot, self.all_over_limits(slot)));
                 }
             }
             None => {
@@ -367,6 +200,11 @@ impl Replay<'_> {
     }
 }
 
-fn drop_live(live: &mut BTreeMap<SegmentId, i64>, gone: &RemovedMessage) {
-    *live.entry(gone.segment).or_default() -= i64::from(gone.size);
+/// What the removal of messages changes beside their streams: the bytes that live in segments.
+struct Leaving<'a>(&'a mut BTreeMap<SegmentId, i64>);
+
+impl RemovalSink for Leaving<'_> {
+    fn removed(&mut self, _stream: &mut ShardStream, gone: &RemovedMessage) {
+        *self.0.entry(gone.segment).or_default() -= i64::from(gone.size);
+    }
 }

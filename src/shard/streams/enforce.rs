@@ -8,8 +8,8 @@ use crate::api::error::kinds;
 use crate::api::types::ResponseType;
 use crate::shard::Shard;
 use crate::shard::api::replies::Reply;
-use crate::shard::apply::limits::Enforce;
 use crate::shard::apply::pending::Change;
+use crate::shard::apply::removals::Enforce;
 use crate::shard::effects::ShardEffects;
 use crate::shard::jobs::{Job, Stepped};
 use crate::shard::mailbox::Requester;
@@ -123,7 +123,7 @@ impl Shard {
             e.ahead += 1;
             e.closing = what == Enforce::Done;
         }
-        self.wait_for_appended(group, Change::Enforce { stream, what });
+        self.wait_for_appended(group, Change::Enforced(stream));
         true
     }
 

@@ -1,14 +1,15 @@
 //! One stream on its shard: configuration, gate, index, consumers.
 
 use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
+use corelane_storage::record::MessageIn;
 
 use crate::api::types::{StorageType, StreamConfig};
 use crate::shard::apply::groups::GroupName;
 use crate::shard::streams::memory::MemoryStore;
 use crate::stream::ack::AckTemplate;
-use crate::stream::admission::{Admission, StreamView};
+use crate::stream::admission::{Admission, StreamView, stored_size};
 use crate::stream::retention::Retention;
-use crate::types::{StreamId, Timestamp, WallTime};
+use crate::types::{Position, StreamId, Timestamp, WallTime};
 
 /// A stream with all that belongs to it.
 pub struct ShardStream {
@@ -57,7 +58,44 @@ pub struct ShardStream {
     pub stored: crate::shard::checkpoint::Stored,
 }
 
+/// A message, as far as its stream keeps it in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was published.
+    pub ts: WallTime,
+    /// Bytes as streams count them.
+    pub size: u32,
+    /// Where it lies.
+    pub position: Position,
+}
+
+impl Appended {
+    /// What a record says that lies at `position`.
+    pub fn of(m: &MessageIn<'_>, storage: StorageType, position: Position) -> Self {
+        let (subject, headers) = (m.subject.len(), m.headers.len());
+        Appended {
+            seq: m.seq,
+            ts: WallTime(m.ts),
+            size: stored_size(storage, subject, headers, m.payload.len()) as u32,
+            position,
+        }
+    }
+}
+
 impl ShardStream {
+    /// Takes in a message that was committed. Answers its subject.
+    #[inline]
+    pub fn append(&mut self, m: &Appended, subject: &[u8]) -> SubjectId {
+        let id = self.index.append(m.seq, m.position, m.size, subject);
+        self.last_time = m.ts;
+        if self.index.messages() == 1 {
+            self.first_time = (m.seq, m.ts);
+        }
+        id
+    }
+
     /// A new, empty stream.
     pub fn new(id: StreamId, config: StreamConfig, created: WallTime, seed: u64) -> Self {
         let index = StreamIndex::new(index_config(&config, seed));

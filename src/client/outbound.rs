@@ -1,5 +1,5 @@
-//! Bytes on their way to a client: one chunk that the kernel sends, full ones behind it, and one that
-//! is being filled.
+//! Bytes on their way to a client: one chunk that the kernel sends, full ones behind it, and one
+//! that is being filled.
 
 use std::collections::VecDeque;
 

@@ -49,6 +49,11 @@ pub trait ShardEffects {
     fn routed(&self) -> u64 {
         0
     }
+    /// False while more is on its way to another reactor than that takes: what is sent would only
+    /// wait in memory.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// Gives credit back.
     fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64);
     /// Tells all reactors of a stream, before anything that is sent later.

@@ -239,14 +239,14 @@ impl Shard {
         next.into_iter().flatten().min()
     }
 
-    /// True if `step` would go on at once.
-    pub fn has_work(&self) -> bool {
+    /// True if `step` would go on at once, where there is room for messages to be sent.
+    pub fn has_work(&self, room: bool) -> bool {
         !self.inbox.is_empty()
             || self.consumer_changed && !self.held_back.is_empty()
             || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
             || self.deltas.wait
-            || self.delivers() && !self.active.is_empty()
+            || room && self.delivers() && !self.active.is_empty()
             || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
             || self.stopping != Some(true) && self.checkpoint_is_ready()
     }

@@ -163,6 +163,11 @@ impl ShardEffects for Speaker<'_> {
         self.net.work_done()
     }
 
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.net.has_room()
+    }
+
     fn place(&mut self, placed: StreamPlacement) {
         match placed {
             StreamPlacement::Here { id, name, shard, subjects, .. } => {
@@ -546,7 +551,7 @@ impl Core {
         self.net.is_runnable()
             || self.net.has_watch_events()
             || !self.words.is_empty()
-            || self.shards.0.iter().any(Shard::has_work)
+            || self.shards.0.iter().any(|shard| shard.has_work(self.net.has_room()))
             || self.drained.as_ref().is_some_and(|(_, rested)| *rested)
     }
 

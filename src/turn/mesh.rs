@@ -90,6 +90,12 @@ impl Mesh {
         lane.messages.len() > self.backlog_bytes_max
     }
 
+    /// True unless a batch is over its limit.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.messages.len() <= self.backlog_bytes_max)
+    }
+
     /// Notes that a connection waits for the batch to `to` to be taken.
     pub fn block(&mut self, to: ReactorId, conn: ConnId) {
         let blocked = &mut self.lanes[usize::from(to.0)].blocked;

@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod core;
+mod deliveries;
 pub mod drive;
 pub mod entry;
 mod inspect;

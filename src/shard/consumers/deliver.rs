@@ -159,6 +159,7 @@ impl Shard {
         self.tick_consumers(now, out);
         let mut active = std::mem::take(&mut self.active).into_iter();
         while self.turn.is_left()
+            && out.has_room()
             && let Some(slot) = active.next()
         {
             self.serve_stream(now, slot, out);
@@ -196,6 +197,7 @@ impl Shard {
         stream.active = false;
         let mut ready = std::mem::take(&mut stream.consumers.ready).into_iter();
         while self.turn.is_left()
+            && out.has_room()
             && let Some(at) = ready.next()
         {
             let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
@@ -247,7 +249,8 @@ impl Shard {
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
-            if sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX || !self.turn.is_left() {
+            let is_over = sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX;
+            if is_over || !self.turn.is_left() || !out.has_room() {
                 more = true;
                 break;
             }

@@ -98,3 +98,24 @@ fn lists_and_updates_tell_a_first_time_that_must_be_read() {
         assert!(!told.starts_with("0001"), "{told}");
     }
 }
+
+#[test]
+fn nothing_is_delivered_that_would_only_wait_in_memory() {
+    let mut world = World::new(33);
+    world.create("A", "");
+    for _ in 0..100 {
+        world.publish("A", "a.x", "", "m");
+    }
+    world.settle();
+    world.set_full(true);
+    let body =
+        r#"{"stream_name":"A","config":{"name":"p","deliver_subject":"d","ack_policy":"none"}}"#;
+    world.request("CONSUMER.CREATE.A.p", "A", body);
+    world.wait(100_000_000);
+    let delivered = |world: &World| world.inbox.iter().filter(|m| m.to == "d").count();
+    assert_eq!(delivered(&world), 0);
+    assert!(!world.shard().has_work(false) && world.shard().has_work(true));
+    world.set_full(false);
+    world.wait(100_000_000);
+    assert_eq!(delivered(&world), 100);
+}

@@ -174,12 +174,12 @@ impl Client {
     fn crash_quietly(&mut self) {
         self.world.wait(2_000_000);
         let mut turns = 0;
-        while !self.world.shard().log.is_idle() || self.world.shard().has_work() {
+        while !self.world.shard().log.is_idle() || self.world.shard().has_work(true) {
             self.world.turn();
             turns += 1;
             if turns > 199_980 {
                 let shard = self.world.shard();
-                let (work, idle) = (shard.has_work(), shard.log.is_idle());
+                let (work, idle) = (shard.has_work(true), shard.log.is_idle());
                 println!("{work} {idle} {}", shard.reclaim.progress());
             }
             assert!(turns < 200_000, "no rest");

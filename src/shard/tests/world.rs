@@ -37,6 +37,8 @@ struct Recorder {
     streams: BTreeMap<String, StreamId>,
     fatal: Option<String>,
     lines: Vec<String>,
+    /// Nothing more goes out.
+    full: bool,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -47,6 +49,9 @@ impl ShardEffects for Recorder {
     fn send(&mut self, m: &Outgoing<'_>) {
         let (to, reply, payload) = (text(m.to), text(m.reply), text(m.payload));
         self.sent.push(Sent { to, reply, payload });
+    }
+    fn has_room(&self) -> bool {
+        !self.full
     }
     fn credit(&mut self, _: ReactorId, _: CreditKind, _: ShardId, _: u64) {}
     fn place(&mut self, placed: StreamPlacement) {
@@ -213,12 +218,17 @@ impl World {
             panic!("the shard gave up: {why}");
         }
         self.now = self.now.plus(1_000);
-        if !shard.has_work() && out.words.is_empty() {
+        if !shard.has_work(true) && out.words.is_empty() {
             let next =
                 [self.disk.next_time().map(|at| at + disk_ahead), shard.deadline().map(|t| t.0)];
             let next = next.into_iter().flatten().min().unwrap_or(now + 1_000_000);
             self.now = Timestamp(next.clamp(now + 1_000, now + 1_000_000));
         }
+    }
+
+    /// Whether what goes out finds no room.
+    pub fn set_full(&mut self, full: bool) {
+        self.out.full = full;
     }
 
     pub fn wait(&mut self, ns: i64) {

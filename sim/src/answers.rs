@@ -382,11 +382,7 @@ impl Runner {
                 Some(10023) => {}
                 _ => return surprise(&what),
             },
-            &What::TuneConsumer { consumer } => {
-                if !self.tuning_answer(consumer, code) {
-                    return surprise(&what);
-                }
-            }
+            &What::TuneConsumer { consumer } if self.tuning_answer(consumer, code) => {}
             What::NewConsumer { .. } | What::DropConsumer { .. } => {
                 if !self.consumer_answer(&what, code) {
                     return surprise(&what);

@@ -94,14 +94,12 @@ impl Plan {
         let late = kinds.chance(550_000);
         let job_visits = if late { VISITS[kinds.below(3) as usize] } else { JOB_VISITS };
         let thorough = more.chance(800_000);
-        let topics = thorough && more.chance(600_000);
-        let stalls = thorough && more.chance(500_000);
+        let (topics, stalls) = (thorough && more.chance(600_000), thorough && more.chance(500_000));
         let slow_read_ppm = if thorough && more.chance(400_000) { 50_000 } else { 0 };
         let shards = 1 + rng.below(4) as u16;
         let mut on = |ppm| rng.chance(ppm);
         let (full_disk, slow_flush) = (on(250_000), if on(300_000) { 30_000 } else { 0 });
-        let slow_readers = on(300_000);
-        let (disconnects, memory_streams) = (on(400_000), on(400_000));
+        let (slow_readers, disconnects, memory_streams) = (on(300_000), on(400_000), on(400_000));
         let (limited_streams, removals, stream_churn) = (on(600_000), on(600_000), on(400_000));
         let (consumers, push_consumers) = (on(800_000), on(400_000));
         let (core_requests, rot) = (on(500_000), on(100_000));

@@ -1,5 +1,5 @@
-//! The newest choices of a plan, which only `--hard` turns on, as they still find faults. They are
-//! drawn apart, and all off in the seeds of `seeds.txt`, so that those stay what they were.
+//! The newest choices of a plan. They are drawn apart, and off in the seeds of `seeds.txt`, so that
+//! those stay what they were.
 
 use corelane_storage::device::sim::SimRng;
 
@@ -12,10 +12,6 @@ const BOUNDARIES: [u64; 3] = [4_096, 3 * 4_096, 65_536];
 /// What a seed turns on.
 #[derive(Clone, Debug, Default)]
 pub struct Later {
-    /// What a shard keeps, credit and live bytes must add up at rest.
-    pub books: bool,
-    /// Dead segments must be freed in the end.
-    pub dead_freed: bool,
     /// Single writes, flushes and reads fail.
     pub single_failures: bool,
     /// Streams begin shortly before a page boundary, and nearly no index page stays in memory.
@@ -41,21 +37,15 @@ pub struct Later {
 }
 
 impl Later {
-    /// The choices of a seed: without `hard` none, as they still find faults.
-    pub fn new(rng: &mut SimRng, hard: bool) -> Later {
-        if hard { Later::all(rng) } else { Later::default() }
-    }
-
-    fn all(rng: &mut SimRng) -> Later {
+    /// The choices of a seed.
+    pub fn new(rng: &mut SimRng) -> Later {
         if !rng.chance(500_000) {
-            return Later { books: true, dead_freed: true, ..Later::default() };
+            return Later::default();
         }
         let sync_interval =
             rng.chance(200_000).then(|| 2_000_000 + rng.below(1_000_000_000) as i64);
         let mut on = |ppm| rng.chance(ppm);
         Later {
-            books: true,
-            dead_freed: true,
             sync_interval,
             single_failures: on(500_000) && sync_interval.is_none(),
             paged: on(400_000),

@@ -48,9 +48,9 @@ mod world;
 
 pub use runner::{Report, Runner};
 
-/// Runs one seed; `hard` turns on what is not in every run yet.
-pub fn run(seed: u64, ops: u64, hard: bool, print: bool) -> Result<Report, String> {
-    let mut runner = Runner::new(seed, hard);
+/// Runs one seed.
+pub fn run(seed: u64, ops: u64, print: bool) -> Result<Report, String> {
+    let mut runner = Runner::new(seed);
     runner.world.print = print;
     runner.run(ops)
 }

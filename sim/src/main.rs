@@ -1,13 +1,11 @@
 //! `corelane-sim --seeds 2000 [--from N] [--seed N] [--ops N] [--trace] [--jobs N] [--stop]
-//! [--open] [--hard] [--without N]…`
-//!
-//! `--hard` turns on the choices that still find faults which are not mended: see `later`.
+//! [--open] [--without N]…`
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use corelane_sim::pool::{Pool, current_seed};
-use corelane_sim::tally::{ABSENT, ALL, HARD, Tally};
+use corelane_sim::tally::{ABSENT, ALL, Tally};
 use corelane_sim::{Report, run};
 
 /// Seeds that once failed: every run begins with them.
@@ -28,13 +26,12 @@ struct Options {
     print: bool,
     jobs: usize,
     stop_at_first: bool,
-    hard: bool,
 }
 
 fn options() -> Result<Options, String> {
     let mut args = std::env::args().skip(1);
     let (mut count, mut from, mut one, mut ops) = (100, 1_000, None, 2_000);
-    let (mut print, mut stop_at_first, mut open, mut hard) = (false, false, false, false);
+    let (mut print, mut stop_at_first, mut open) = (false, false, false);
     let mut without = Vec::new();
     let mut jobs = std::thread::available_parallelism().map_or(1, usize::from);
     while let Some(arg) = args.next() {
@@ -52,7 +49,6 @@ fn options() -> Result<Options, String> {
             "--stop" => stop_at_first = true,
             "--without" => without.push(number()?),
             "--open" => open = true,
-            "--hard" => hard = true,
             _ => return Err(format!("unknown argument {arg}")),
         }
     }
@@ -71,19 +67,18 @@ fn options() -> Result<Options, String> {
             kept.chain(from..from + count).filter(wanted).collect()
         }
     };
-    Ok(Options { seeds, ops, print, jobs, stop_at_first, hard })
+    Ok(Options { seeds, ops, print, jobs, stop_at_first })
 }
 
-fn reproduce(seed: u64, ops: u64, hard: bool) -> String {
-    let hard = if hard { " --hard" } else { "" };
-    format!("  cargo run --profile sim -p corelane-sim -- --seed {seed} --ops {ops}{hard}")
+fn reproduce(seed: u64, ops: u64) -> String {
+    format!("  cargo run --profile sim -p corelane-sim -- --seed {seed} --ops {ops}")
 }
 
 /// Runs a seed, some of them twice.
 fn attempt(seed: u64, options: &Options) -> Result<Report, String> {
-    let report = run(seed, options.ops, options.hard, options.print)?;
+    let report = run(seed, options.ops, options.print)?;
     if options.seeds.len() > 1 && seed.is_multiple_of(TWICE) {
-        let again = run(seed, options.ops, options.hard, false)?;
+        let again = run(seed, options.ops, false)?;
         if again.trace != report.trace {
             return Err(format!("trace {:016x}, and then {:016x}", report.trace, again.trace));
         }
@@ -99,17 +94,14 @@ struct Sums {
     done: u64,
 }
 
-fn report(sums: &Sums, hard: bool) -> bool {
+fn report(sums: &Sums) -> bool {
     let mut good = true;
     for what in ALL {
         let (times, seeds) = (sums.all.count(what), sums.seeds.count(what));
         let absent = ABSENT.contains(&what);
-        let only_hard = !hard && HARD.contains(&what);
-        let rare = seeds * 100 < sums.done && !absent && !only_hard;
+        let rare = seeds * 100 < sums.done && !absent;
         let mark = if absent {
             " (not built yet)"
-        } else if only_hard {
-            " (with --hard)"
         } else if rare {
             " (too rare)"
         } else {
@@ -133,8 +125,8 @@ fn report(sums: &Sums, hard: bool) -> bool {
 }
 
 /// Ends the process when a seed hangs: its thread cannot be ended.
-fn end_for(seed: u64, ops: u64, hard: bool) {
-    println!("seed {seed} failed: it hangs\n{}", reproduce(seed, ops, hard));
+fn end_for(seed: u64, ops: u64) {
+    println!("seed {seed} failed: it hangs\n{}", reproduce(seed, ops));
     std::process::exit(1);
 }
 
@@ -146,9 +138,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (ops, hard) = (options.ops, options.hard);
+    let ops = options.ops;
     std::panic::set_hook(Box::new(move |info| {
-        println!("seed {}: {info}\n{}", current_seed(), reproduce(current_seed(), ops, hard));
+        println!("seed {}: {info}\n{}", current_seed(), reproduce(current_seed(), ops));
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             println!("{trace}");
@@ -168,14 +160,14 @@ fn main() -> ExitCode {
             }
             Err(why) => {
                 println!("seed {seed} failed: {why}");
-                println!("{}", reproduce(seed, ops, hard));
+                println!("{}", reproduce(seed, ops));
                 sums.failed.push((seed, why));
             }
         }
     };
-    pool.run(&options.seeds, |seed| attempt(seed, &options), each, |seed| end_for(seed, ops, hard));
+    pool.run(&options.seeds, |seed| attempt(seed, &options), each, |seed| end_for(seed, ops));
     for (seed, _) in &sums.failed {
         println!("failed: seed {seed}");
     }
-    if report(&sums, options.hard) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report(&sums) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -157,7 +157,7 @@ pub struct Runner {
 
 impl Runner {
     /// A machine that has not been started.
-    pub fn new(seed: u64, hard: bool) -> Runner {
+    pub fn new(seed: u64) -> Runner {
         let mut rng = SimRng::new(seed);
         let mut more = SimRng::new(seed ^ MORE);
         let mut kinds = SimRng::new(seed ^ KINDS);
@@ -165,7 +165,7 @@ impl Runner {
         let mut plan = Plan::new(&mut rng, &mut more, &mut kinds);
         plan.large = large.chance(400_000);
         let mut later = SimRng::new(seed ^ LATER);
-        let choices = Later::new(&mut later, hard);
+        let choices = Later::new(&mut later);
         plan.add(choices, &mut later);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {

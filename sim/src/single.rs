@@ -48,7 +48,7 @@ pub struct Single {
     cold: Vec<BTreeSet<Slot>>,
     /// The node must have stopped then.
     stop_by: Option<(i64, Target)>,
-    /// When a read was last submitted that fails.
+    /// When the last read that fails is over at the latest.
     read_failed: Option<i64>,
 }
 
@@ -89,6 +89,11 @@ impl Single {
     pub fn ignored(&self, now: i64) -> Option<String> {
         let (_, target) = self.stop_by.filter(|(at, _)| *at < now)?;
         Some(format!("a {target:?} failed, and the node goes on"))
+    }
+
+    /// When the last read that fails is over, if one does.
+    pub fn read_fails_by(&self) -> Option<i64> {
+        self.read_failed.map(|at| at + NOTICED_AFTER)
     }
 
     /// Whether a read may have failed since then.

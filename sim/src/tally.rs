@@ -148,27 +148,6 @@ pub const ALL: [Rare; 67] = [
 
 /// Those that cannot happen yet: the code for them is not there.
 pub const ABSENT: [Rare; 0] = [];
-/// Those that hardly happen without `--hard`.
-pub const HARD: [Rare; 18] = [
-    Rare::TornSuperblock,
-    Rare::LongSuperblock,
-    Rare::SuperblockRot,
-    Rare::WriteFailed,
-    Rare::OneFlushFailed,
-    Rare::ColdWriteFailed,
-    Rare::ReadFailed,
-    Rare::PageRead,
-    Rare::LiveAudit,
-    Rare::WindowPages,
-    Rare::PowerCut,
-    Rare::PowerCutLost,
-    Rare::RefusedAgain,
-    Rare::PullWaits,
-    Rare::PullEnded,
-    Rare::CrashAfterStop,
-    Rare::Pinged,
-    Rare::Stale,
-];
 
 /// Counts of one seed, or the number of seeds in which each happened.
 #[derive(Clone, Debug)]

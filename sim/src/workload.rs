@@ -51,7 +51,11 @@ impl Runner {
                 self.start_after_failure()?;
             }
         }
-        Ok(())
+        // A read that fails and is under way comes to its end.
+        match self.world.single.read_fails_by() {
+            Some(by) => self.pump(by),
+            None => Ok(()),
+        }
     }
 
     fn let_one_fail(&mut self) {

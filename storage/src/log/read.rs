@@ -114,6 +114,8 @@ struct Stretch {
     followed: bool,
     /// The round in which the read ended.
     ended: u64,
+    /// Somebody waits for it.
+    awaited: bool,
     error: Option<DeviceError>,
 }
 
@@ -387,6 +389,7 @@ impl Log {
         if let Some(at) = self.reads.find(id, offset, to) {
             let found = &mut self.reads.stretches[at];
             if found.buf.is_none() {
+                found.awaited = true;
                 return Ok(Place::Pending(found.id));
             }
             if let Some(error) = found.error.take() {
@@ -474,7 +477,11 @@ impl Log {
         let stop = stop.max(ahead.min(start.saturating_add(self.reads.ahead_bytes)));
         let len = stop - start;
         let buf = self.reads.take_buf(len as usize)?;
-        Some(self.issue_read(file, segment, start, len, buf, ops))
+        let id = self.issue_read(file, segment, start, len, buf, ops);
+        if let Some(issued) = self.reads.stretches.last_mut() {
+            issued.awaited = true;
+        }
+        Some(id)
     }
 
     fn issue_read(
@@ -501,6 +508,7 @@ impl Log {
             served: false,
             followed: false,
             ended: 0,
+            awaited: false,
             error: None,
         };
         self.reads.stretches.push(stretch);
@@ -518,7 +526,8 @@ impl Log {
         result: Result<usize, DeviceError>,
         buf: Option<IoBuf>,
     ) {
-        let Some(stretch) = self.reads.stretches.iter_mut().find(|s| s.id == id) else { return };
+        let Some(at) = self.reads.stretches.iter().position(|s| s.id == id) else { return };
+        let stretch = &mut self.reads.stretches[at];
         stretch.buf = Some(buf.unwrap_or_else(|| IoBuf::zeroed(stretch.bytes)));
         match result {
             Ok(n) if n >= stretch.len as usize => {}
@@ -533,6 +542,11 @@ impl Log {
         stretch.ended = self.reads.round;
         if let Some(found) = self.segments.get_mut(&stretch.segment) {
             found.readers -= 1;
+        }
+        let stretch = &self.reads.stretches[at];
+        if stretch.error.is_some() && !stretch.awaited {
+            // Who comes later reads anew, and is not refused for what nobody asked for.
+            self.reads.drop_stretch(at);
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Later {
     pub after_stop: bool,
     /// Idle connections are pinged, and slow readers given up, within a seed.
     pub impatient: bool,
+    /// Bytes of requests from a reactor that may wait in a shard, if that is little.
+    pub request_credit: Option<u64>,
 }
 
 impl Later {
@@ -61,6 +63,7 @@ impl Later {
             } else {
                 0
             },
+            request_credit: rng.chance(400_000).then(|| 1_024 + rng.below(16 << 10)),
         }
     }
 

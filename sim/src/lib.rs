@@ -21,6 +21,7 @@ mod audit;
 mod books;
 mod closer;
 mod consumers;
+mod digests;
 mod edge;
 mod effort;
 mod exact;

@@ -21,6 +21,9 @@ pub const LARGE: u64 = 0x11_3c00_0000;
 /// Jobs of many steps, of a few, and as in production.
 const VISITS: [u32; 3] = [12, 50, JOB_VISITS];
 
+/// Bytes of requests from a reactor that may wait in a shard, where nothing else is drawn.
+const REQUEST_CREDIT: u64 = 1 << 20;
+
 /// Nobody is closed because of his patience.
 fn limits() -> Limits {
     Limits {
@@ -185,6 +188,11 @@ impl Plan {
     /// How long an operation of a disk takes at most, in nanoseconds: a slow write, and its flush.
     pub fn disk_op_max(&self) -> i64 {
         200 * self.faults.latency_ns_max
+    }
+
+    /// Bytes of requests from a reactor that may wait in a shard.
+    pub fn request_credit(&self) -> u64 {
+        self.later.request_credit.unwrap_or(REQUEST_CREDIT)
     }
 
     fn sorting(&self) -> SortOptions {

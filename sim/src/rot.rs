@@ -69,6 +69,7 @@ impl Runner {
         let disk = self.rng.below(self.world.disks.len() as u64) as usize;
         let (file, offset) = self.world.disks[disk].some_byte(&mut self.rng)?;
         let mask = 1 << self.rng.below(8);
+        self.world.digests.forget();
         self.world.disks[disk].rot(file, offset, mask);
         if self.world.print {
             println!("---- bit {mask:#04x} of byte {offset} of {file:?} of disk {disk} flips");
@@ -82,6 +83,7 @@ impl Runner {
     /// node refuses to start and touches nothing.
     fn rot_superblock(&mut self) -> Result<(), String> {
         let disk = self.later.below(self.world.disks.len() as u64) as usize;
+        self.world.digests.forget();
         let before = self.superblock(disk);
         let Some(length) = Superblock::decode(&before).map(|s| s.length()) else {
             return self.recover();
@@ -155,6 +157,7 @@ impl Runner {
     /// The bit is right again (unless what it was part of was needed no more): all must be there.
     fn turn_back(&mut self, spot: &Spot) -> Result<(), String> {
         self.crash();
+        self.world.digests.forget();
         if self.around(spot) == spot.around {
             self.world.disks[spot.disk].rot(spot.file, spot.offset, spot.mask);
         }

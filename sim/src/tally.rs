@@ -73,10 +73,11 @@ pub enum Rare {
     Pinged,
     Stale,
     ClockSet,
+    Replayed,
 }
 
 /// All of them.
-pub const ALL: [Rare; 67] = [
+pub const ALL: [Rare; 68] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -144,6 +145,7 @@ pub const ALL: [Rare; 67] = [
     Rare::Pinged,
     Rare::Stale,
     Rare::ClockSet,
+    Rare::Replayed,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

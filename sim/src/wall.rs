@@ -43,6 +43,11 @@ impl WallClock {
         WallClock { rng, wrong, drift, set: 0, since: 0, was_wrong: false, unsure_before: 0 }
     }
 
+    /// Whether it was always right so far.
+    pub fn is_right(&self) -> bool {
+        !self.was_wrong
+    }
+
     /// The node starts.
     pub fn start(&mut self, now: i64) -> Clocks {
         (self.set, self.since) = (0, now);

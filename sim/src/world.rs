@@ -17,6 +17,7 @@ use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{File, Op};
 use corelane_storage::superblock::Superblock;
 
+use crate::digests::Digests;
 use crate::edge::Around;
 use crate::effort::Worst;
 use crate::fuse::Fuse;
@@ -99,6 +100,9 @@ pub struct World {
     stopped: bool,
     /// Operations of disks that fail alone.
     pub single: Single,
+    /// A write of a superblock was done in part when the node stopped last.
+    pub superblock_torn: bool,
+    pub(crate) digests: Digests,
     pub print: bool,
     pub(crate) reactors: Vec<Option<Reactor>>,
     /// When each reactor's next turn begins.
@@ -135,6 +139,8 @@ impl World {
             turns: 0,
             stopped: false,
             single: Single::default(),
+            superblock_torn: false,
+            digests: Digests::default(),
             print: false,
             reactors: Vec::new(),
             next_turn: Vec::new(),
@@ -188,6 +194,7 @@ impl World {
             }
             let opened = opened.map_err(|e| format!("a shard does not open: {e}"))?;
             self.lines.extend(opened.lines);
+            self.compare_digests(usize::from(shard), &opened.shard)?;
             shards[usize::from(host)].push(opened.shard);
         }
         let settings = std::sync::Arc::new(Settings::new(self.plan.limits, self.plan.info()));
@@ -200,6 +207,7 @@ impl World {
             let mut config = NetConfig::new(id, n, self.plan.shards, settings.clone());
             config.seed = self.rng.bits();
             config.credit_bytes_max = self.plan.credit_bytes;
+            config.request_credit_bytes_max = self.plan.request_credit();
             config.backlog_bytes_max = self.plan.backlog_bytes;
             let mut net = Net::new(config);
             net.set_jetstream(true);
@@ -253,6 +261,7 @@ impl World {
 
     /// Everything ends at once: the process alone, or the machine with its disks' caches.
     pub fn crash(&mut self, machine: bool) {
+        self.note_digests();
         for r in self.reactors.iter().flatten() {
             for shard in r.core.report().shards {
                 self.tally.add_many(Rare::Checkpoint, shard.checkpoints);
@@ -278,11 +287,8 @@ impl World {
         self.single.forget();
         self.set_faults(|f| f.failed_flush_ppm = 0);
         self.count_long_superblocks();
+        self.superblock_torn = false;
         self.stop_disks(machine);
-        for torn in self.disks.iter_mut().map(SimDisk::take_torn) {
-            self.tally.add_many(Rare::TornWrite, torn.writes);
-            self.tally.add_many(Rare::TornSuperblock, torn.superblocks);
-        }
         self.now += 1_000_000 + self.rng.below(5_000_000_000) as i64;
         self.note(self.now as u64);
     }
@@ -295,6 +301,11 @@ impl World {
             } else {
                 disk.kill();
             }
+        }
+        for torn in self.disks.iter_mut().map(SimDisk::take_torn) {
+            self.tally.add_many(Rare::TornWrite, torn.writes);
+            self.tally.add_many(Rare::TornSuperblock, torn.superblocks);
+            self.superblock_torn |= torn.superblocks > 0;
         }
     }
 

@@ -25,6 +25,7 @@ pub mod mailbox;
 mod records;
 mod recovery;
 pub mod report;
+mod state_digest;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use live_audit::{Audited, LiveAudit};
 pub use mailbox::ShardMessage;
 pub use recovery::{Opened, ShardOptions};
+pub use state_digest::StateDigest;
 use streams::stream::ShardStream;
 
 const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);

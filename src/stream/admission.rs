@@ -518,6 +518,11 @@ impl Admission {
         &self.times
     }
 
+    /// A digest of the ids of sequences up to `committed` that are known at `now`.
+    pub fn ids_digest(&self, committed: u64, now: WallTime) -> u64 {
+        self.dedupe.digest(committed, now, self.rules.window)
+    }
+
     /// The duplicate window, for checkpoints.
     pub fn dedupe(&self) -> &DedupeTable {
         &self.dedupe

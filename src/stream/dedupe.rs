@@ -169,6 +169,19 @@ impl DedupeTable {
         }
     }
 
+    /// A digest of the ids of sequences up to `committed` that are younger than `window`.
+    pub fn digest(&self, committed: u64, now: WallTime, window: i64) -> u64 {
+        let mut bytes = Vec::new();
+        let known = |e: &&Entry| e.seq <= committed && now.0.saturating_sub(e.at) < window;
+        let all = (self.queue.start..self.queue.end).filter_map(|place| self.queue.get(place));
+        for entry in all.filter(known) {
+            bytes.extend_from_slice(&entry.hash.to_le_bytes());
+            bytes.extend_from_slice(&entry.seq.to_le_bytes());
+            bytes.extend_from_slice(&entry.at.to_le_bytes());
+        }
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
+
     fn forget(&mut self, hash: u128, place: u64) {
         self.places.remove(hash as u64, |&p| p == place);
     }

@@ -12,9 +12,11 @@ use crate::interest::{AccountId, StreamPlace, WatchId};
 use crate::logline::LogLine;
 use crate::shard::report::Footprint;
 use crate::shard::{
-    Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, StreamPlacement,
+    Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, StateDigest, StreamPlacement,
 };
-use crate::types::{Clocks, ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp};
+use crate::types::{
+    Clocks, ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp, WallTime,
+};
 
 /// Rounds of a turn at most: what is left goes on in the next.
 const ROUNDS: usize = 4;
@@ -408,6 +410,14 @@ impl Core {
         audit: &mut LiveAudit,
     ) -> Result<Audited, String> {
         self.shards.0[position].audit_live(audit)
+    }
+
+    /// What the file streams of each shard have applied; see `Shard::state_digest`.
+    pub fn state_digests(
+        &self,
+        at: Option<WallTime>,
+    ) -> impl Iterator<Item = Option<StateDigest>> + '_ {
+        self.shards.0.iter().map(move |shard| shard.state_digest(at))
     }
 
     /// What the shards keep for what is under way.

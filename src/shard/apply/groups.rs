@@ -62,6 +62,8 @@ pub struct Pipeline {
     pub waiting: Queue,
     /// Applying waits for this read.
     pub blocked: Option<ReadId>,
+    /// The last read of a page for it failed.
+    pub read_failed: bool,
     /// What the last record leaves to be done before the next is applied.
     pub unfinished: Option<Unfinished>,
     /// What the last record that removes did, for who waits for it.
@@ -90,6 +92,7 @@ impl Pipeline {
             applied: Place::default(),
             waiting: Queue::default(),
             blocked: None,
+            read_failed: false,
             unfinished: None,
             outcome: Outcome::default(),
         }
@@ -123,6 +126,13 @@ impl Pipeline {
     pub fn is_caught_up(&self) -> bool {
         self.unfinished.is_none()
             && self.sealed.front().is_none_or(|e| e.index > self.group.committed())
+    }
+
+    /// The last entry that is applied, with all that follows from it, if none is applied in part.
+    pub fn applied_index(&self) -> Option<LogIndex> {
+        let whole = self.next.0 == 0 && self.unfinished.is_none();
+        let last = self.sealed.front().map_or(self.group.committed().0, |e| e.index.0 - 1);
+        (whole && !self.waiting.is_due(self.applied)).then_some(LogIndex(last))
     }
 
     /// The next record, if its entry is committed.

@@ -8,7 +8,7 @@ mod memory_log;
 pub(in crate::shard) mod pending;
 pub(in crate::shard) mod removals;
 
-use corelane_storage::index::RemovedMessage;
+use corelane_storage::index::{PageKey, RemovedMessage};
 use corelane_storage::log::Log;
 use corelane_storage::record::{RecordIn, RecordView};
 
@@ -346,7 +346,7 @@ impl Shard {
             match self.step_removal(slot, &mut removal, &mut budget) {
                 Progress::Done => break None,
                 Progress::Budget => break Some(None),
-                Progress::NeedPage(key) => match self.fetch_page(slot, key) {
+                Progress::NeedPage(key) => match self.fetch_to_apply(group, slot, key) {
                     Fetched::Loaded => {}
                     Fetched::Pending(read) => break Some(Some(read)),
                     Fetched::Failed(text) => {
@@ -368,6 +368,21 @@ impl Shard {
         pipeline.unfinished = Some(Unfinished { slot, removal });
         pipeline.blocked = read;
         false
+    }
+
+    /// As `fetch_page`, for what is applied: what the log says must be done, so a read that fails is
+    /// tried once more.
+    fn fetch_to_apply(&mut self, group: GroupName, slot: usize, key: PageKey) -> Fetched {
+        let fetched = self.fetch_page(slot, key);
+        let failed = match fetched {
+            Fetched::Pending(_) => return fetched,
+            Fetched::Loaded => false,
+            Fetched::Failed(_) => true,
+        };
+        let pipeline = self.groups.get_mut(group);
+        let again = failed && !pipeline.read_failed;
+        pipeline.read_failed = again;
+        if again { self.fetch_page(slot, key) } else { fetched }
     }
 
     fn apply_answer(&mut self, group: GroupName, a: &AnswerItem, out: &mut impl ShardEffects) {

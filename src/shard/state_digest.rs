@@ -1,0 +1,69 @@
+//! Digests of what is applied: the same in a node that lives and in one that replayed its log.
+//!
+//! State is a function of the log, so two shards that applied the same entries must agree on every
+//! stream: its messages and settings, its duplicate window, and the ledgers of its consumers. Tests
+//! and the simulator compare them; replicas will. What lives in memory alone is left out: no log has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Shard;
+use super::apply::groups::GroupName;
+use super::consumers::ShardConsumer;
+use super::streams::stream::ShardStream;
+use crate::types::{LogIndex, StreamId, WallTime};
+
+/// What is applied, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDigest {
+    /// The last entry that file streams applied.
+    pub applied: LogIndex,
+    /// A line for each file stream.
+    pub streams: BTreeMap<StreamId, String>,
+    /// Streams whose removal was decided, and is applied or not.
+    pub leaving: BTreeSet<StreamId>,
+}
+
+impl Shard {
+    /// What file streams have applied, without message ids that are forgotten at this time, or
+    /// without any. `None` where an entry is applied in part.
+    pub fn state_digest(&self, at: Option<WallTime>) -> Option<StateDigest> {
+        let applied = self.groups.get(GroupName::File).applied_index()?;
+        let (mut streams, mut leaving) = (BTreeMap::new(), BTreeSet::new());
+        for (_, stream) in self.streams.iter().filter(|(_, stream)| !stream.is_memory()) {
+            if stream.removing {
+                leaving.insert(stream.id);
+            } else {
+                streams.insert(stream.id, line_of(stream, at));
+            }
+        }
+        Some(StateDigest { applied, streams, leaving })
+    }
+}
+
+fn line_of(s: &ShardStream, at: Option<WallTime>) -> String {
+    let index = &s.index;
+    let (first, last) = (index.first_seq(), index.last_seq());
+    let config = xxh3_64(format!("{:?}", s.config).as_bytes());
+    let mut line = format!(
+        "{}: {first}..={last}, {} messages, {} bytes, index {:x}, config {config:x}, created {}, \
+         last at {}, ids {:x}, over its limits {}",
+        s.config.name,
+        index.messages(),
+        index.bytes(),
+        index.digest(),
+        s.created.0,
+        s.last_time.0,
+        at.map_or(0, |at| s.admission.ids_digest(last, at)),
+        s.enforcing,
+    );
+    let logged = s.consumers.slab.iter().map(|(_, c)| c).filter(|c| !c.config.mem_storage);
+    let mut consumers: Vec<&ShardConsumer> = logged.collect();
+    consumers.sort_unstable_by_key(|c| c.id);
+    for c in consumers {
+        let config = xxh3_64(format!("{:?}", c.config).as_bytes());
+        line += &format!(", consumer {} {config:x} {:x}", c.name, c.ledger.digest());
+    }
+    line
+}

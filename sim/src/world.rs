@@ -34,6 +34,9 @@ const WAKE_MAX: i64 = 10_500;
 const STALL_PPM: u32 = 4_000;
 const STALL_MAX: u64 = 3_000_000;
 
+/// A write of so many bytes is done as a whole or not at all.
+const SECTOR: usize = 512;
+
 /// When nothing is to come.
 pub const NEVER: i64 = i64::MAX;
 
@@ -100,7 +103,7 @@ pub struct World {
     stopped: bool,
     /// Operations of disks that fail alone.
     pub single: Single,
-    /// A write of a superblock was done in part when the node stopped last.
+    /// A superblock was so long when the node stopped that its last write may be done in part.
     pub superblock_torn: bool,
     pub(crate) digests: Digests,
     pub print: bool,
@@ -287,7 +290,6 @@ impl World {
         self.single.forget();
         self.set_faults(|f| f.failed_flush_ppm = 0);
         self.count_long_superblocks();
-        self.superblock_torn = false;
         self.stop_disks(machine);
         self.now += 1_000_000 + self.rng.below(5_000_000_000) as i64;
         self.note(self.now as u64);
@@ -305,7 +307,6 @@ impl World {
         for torn in self.disks.iter_mut().map(SimDisk::take_torn) {
             self.tally.add_many(Rare::TornWrite, torn.writes);
             self.tally.add_many(Rare::TornSuperblock, torn.superblocks);
-            self.superblock_torn |= torn.superblocks > 0;
         }
     }
 
@@ -317,9 +318,12 @@ impl World {
         if self.print {
             println!("---- superblocks: {:?}", self.disks.iter().map(length).collect::<Vec<_>>());
         }
-        if self.disks.iter().map(length).max().unwrap_or(0) > 512 {
+        let longest = self.disks.iter().map(length).max().unwrap_or(0);
+        if longest > SECTOR {
             self.tally.add(Rare::LongSuperblock);
         }
+        // The one that was being written may be longer than the last.
+        self.superblock_torn = longest > SECTOR / 2;
     }
 
     /// A shard gives its disk something to do.

@@ -218,3 +218,25 @@ fn removal_by_age_waits_where_the_index_cannot_be_read() {
     let info = world.request("STREAM.INFO.A", "A", "");
     assert!(!info.contains("\"messages\":0,"), "{info}");
 }
+
+#[test]
+fn what_the_log_says_is_done_although_a_read_failed() {
+    let mut failed = 0;
+    for seq in [5, 4_500, 8_500] {
+        let mut options = options();
+        options.index_cache_bytes = 0;
+        let mut world = World::with_options(35, Default::default(), options);
+        world.fill(7, 9_000);
+        restart(&mut world);
+        world.failing_reads = 1;
+        let body = format!(r#"{{"seq":{seq}}}"#);
+        let answer = world.request("STREAM.MSG.DELETE.A", "A", &body);
+        assert!(answer.contains("\"success\":true"), "{seq}: {answer}");
+        failed += 1 - std::mem::take(&mut world.failing_reads);
+        let dump = world.dump();
+        world.settle();
+        restart(&mut world);
+        assert!(world.dump() == dump, "{seq}: a restart finds something else");
+    }
+    assert!(failed > 0, "no page was read");
+}

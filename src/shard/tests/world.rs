@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
+use corelane_storage::device::Op;
+use corelane_storage::device::sim::{Failing, SimDisk, SimFaults, SimRng};
 use corelane_storage::index::Lookup;
 use corelane_storage::log::LogOptions;
 
@@ -102,6 +103,8 @@ pub struct World {
     next_reply: u64,
     /// What the shard said to the operator.
     pub lines: Vec<String>,
+    /// So many of the next reads fail.
+    pub failing_reads: u32,
 }
 
 pub fn options() -> ShardOptions {
@@ -152,6 +155,7 @@ impl World {
             inbox: Vec::new(),
             next_reply: 0,
             lines: Vec::new(),
+            failing_reads: 0,
         };
         world.open();
         world
@@ -212,7 +216,13 @@ impl World {
         shard.begin_turn(1, true);
         shard.step(self.now, out);
         let (now, disk_ahead) = (self.now.0, self.disk_ahead);
-        shard.take_ops(|op| self.disk.submit(now - disk_ahead, op));
+        shard.take_ops(|op| match op {
+            Op::Read { .. } if self.failing_reads > 0 => {
+                self.failing_reads -= 1;
+                self.disk.submit_failing(now - disk_ahead, op, Failing::Transfer);
+            }
+            op => self.disk.submit(now - disk_ahead, op),
+        });
         self.inbox.append(&mut out.sent);
         if let Some(why) = &out.fatal {
             panic!("the shard gave up: {why}");

@@ -343,11 +343,10 @@ impl Runner {
         let error = json.get("error");
         let code = error.and_then(|e| e["err_code"].as_u64());
         let removal = matches!(what, What::Remove { .. } | What::Purge { .. });
-        if code == Some(UNREADABLE) && self.is_unreadable(sent, 500) {
-            return Ok(()); // Whether it was carried out is looked at later.
-        }
-        if optional && (code == Some(10059) || removal) {
-            return Ok(()); // Its stream is gone, or another one.
+        // Its stream is gone, or another one. Whether what failed was carried out is seen later.
+        let gone = optional && (code == Some(10059) || removal);
+        if gone || code == Some(UNREADABLE) && self.is_unreadable(sent, 500) {
+            return Ok(());
         }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));
         match &what {

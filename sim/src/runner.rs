@@ -245,6 +245,7 @@ impl Runner {
         self.crowd()?;
         self.remove_exactly()?;
         self.end_waiting_pulls()?;
+        self.a_stranger_falls_silent()?;
         self.cut_power_between_flushes()?;
         self.fill_window()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);

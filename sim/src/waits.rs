@@ -10,6 +10,8 @@ use crate::tally::Rare;
 const BATCH: u64 = 60;
 /// How much longer a request waits than its consumer would live unused, in nanoseconds.
 const LONGER: i64 = 400_000_000;
+/// How much later than it must a silent connection is given up at most, in nanoseconds.
+const GIVEN_UP_AFTER: i64 = 500_000_000;
 
 impl Runner {
     /// Asks a short-lived consumer for more than there is, for longer than it lives unused: as long
@@ -85,6 +87,27 @@ impl Runner {
             let client = 1 + self.later.below(self.clients.len() as u64 - 1) as usize;
             self.clients[client].mute = true;
         }
+    }
+
+    /// At rest: somebody who connects and then says nothing any more is given up. One who asks for
+    /// something now and then is not pinged, answers or no answers.
+    pub fn a_stranger_falls_silent(&mut self) -> Result<(), String> {
+        if !self.world.plan.later.impatient {
+            return Ok(());
+        }
+        let limits = self.world.plan.limits;
+        let conn = self.world.connect();
+        self.world.write(conn, b"CONNECT {\"verbose\":false}\r\nPING\r\n");
+        // The first PING comes up to a fifth later than it should.
+        let pinged = limits.first_ping + limits.first_ping / 5;
+        let intervals = i64::from(limits.ping_max) + 1;
+        let given_up = pinged + intervals * limits.ping_interval + GIVEN_UP_AFTER;
+        self.pump(self.world.now + given_up)?;
+        if self.world.is_open(conn) {
+            return Err("a connection that answers no PING is not given up".into());
+        }
+        self.world.tally.add(Rare::Stale);
+        Ok(())
     }
 
     /// A connection was given up because it answered no PING.

@@ -2,7 +2,8 @@
 //!
 //! State is a function of the log, so two shards that applied the same entries must agree on every
 //! stream: its messages and settings, its duplicate window, and the ledgers of its consumers. Tests
-//! and the simulator compare them; replicas will. What lives in memory alone is left out: no log has it.
+//! and the simulator compare them; replicas will. What lives in memory alone is left out: no log
+//! has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,8 +48,8 @@ fn line_of(s: &ShardStream, at: Option<WallTime>) -> String {
     let (first, last) = (index.first_seq(), index.last_seq());
     let config = xxh3_64(format!("{:?}", s.config).as_bytes());
     let mut line = format!(
-        "{}: {first}..={last}, {} messages, {} bytes, index {:x}, config {config:x}, created {}, \
-         last at {}, ids {:x}, over its limits {}",
+        "{}: {first}..={last}, {} messages, {} bytes, index {:x}, config {config:x}, \
+         created {}, last at {}, ids {:x}, over its limits {}",
         s.config.name,
         index.messages(),
         index.bytes(),

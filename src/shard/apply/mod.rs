@@ -370,8 +370,8 @@ impl Shard {
         false
     }
 
-    /// As `fetch_page`, for what is applied: what the log says must be done, so a read that fails is
-    /// tried once more.
+    /// As `fetch_page`, for what is applied: what the log says must be done, so a read that fails
+    /// is tried once more.
     fn fetch_to_apply(&mut self, group: GroupName, slot: usize, key: PageKey) -> Fetched {
         let fetched = self.fetch_page(slot, key);
         let failed = match fetched {

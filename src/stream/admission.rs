@@ -270,7 +270,9 @@ impl Admission {
         }
         let last_time = self.overlay.last().map_or_else(|| view.last_time(), |last| last.at);
         let at = clocks.wall.max(last_time);
-        self.times.note(clocks.now, seq, at, view.first_seq());
+        // Ids outlive their messages.
+        let first = self.dedupe.first_seq().min(view.first_seq());
+        self.times.note(clocks.now, seq, at, first);
         self.overlay.push(seq, at, publish.subject, size, grow);
         if let Some(hash) = id_hash {
             self.dedupe.insert(hash, seq, at);

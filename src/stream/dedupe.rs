@@ -119,6 +119,12 @@ impl DedupeTable {
         self.queue.len()
     }
 
+    /// The sequence of the oldest entry; the highest of all where there is none.
+    #[inline]
+    pub fn first_seq(&self) -> u64 {
+        self.queue.front().map_or(u64::MAX, |entry| entry.seq)
+    }
+
     /// True without entries.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -62,7 +62,8 @@ impl StoreTimes {
         self.marks.clear();
     }
 
-    /// A message gets a sequence and a time; `first_seq` is the first one that the stream holds.
+    /// A message gets a sequence and a time; `first_seq` is the first one
+    /// that the stream holds or knows the id of.
     #[inline]
     pub fn note(&mut self, now: Timestamp, seq: u64, at: WallTime, first_seq: u64) {
         let ahead = at.0.saturating_sub(now.0);

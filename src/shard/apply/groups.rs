@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use corelane_storage::log::{AppendError, Log, ReadId, SealedEntry, Stamp, Stamper};
+use corelane_storage::log::{AppendError, BlockName, Log, ReadId, SealedEntry, Stamp, Stamper};
 use corelane_storage::record::RecordIn;
 
 use super::memory_log::MemoryLog;
@@ -184,6 +184,7 @@ impl Pipeline {
                 position,
                 length,
                 records,
+                block: BlockName::default(),
             });
             self.group.persisted(index);
         }

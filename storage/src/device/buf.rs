@@ -119,6 +119,20 @@ impl WriteView {
     }
 }
 
+/// Asks the processor to bring the byte at `at` into its cache, if there is such a byte. Nothing
+/// waits for it.
+#[inline]
+pub fn prefetch(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(byte) = bytes.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, of an address that is valid to read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *byte).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, at);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ pub mod sim;
 
 mod buf;
 
-pub use buf::{IoBuf, WriteView};
+pub use buf::{IoBuf, WriteView, prefetch};
 
 use std::fmt;
 

@@ -2,7 +2,9 @@
 
 use super::append::{ClosedFrame, Write};
 use super::space::Spare;
-use super::{LaneId, Log, LogFailure, Pending, Progress, SealedEntry, Stamp, Stamper, SyncPolicy};
+use super::{
+    BlockName, LaneId, Log, LogFailure, Pending, Progress, SealedEntry, Stamp, Stamper, SyncPolicy,
+};
 use crate::bytes::chain;
 use crate::device::{DeviceError, Done, File, Op, Token};
 use crate::envelope::{FRAME_HEADER_BYTES, FrameHeader, LOCAL_GROUP};
@@ -185,8 +187,18 @@ impl Log {
                 let offset = write.base + start + FRAME_HEADER_BYTES;
                 let position = Position { segment: write.segment, offset };
                 let length = length - FRAME_HEADER_BYTES;
+                let block = BlockName { kind: write.kind as u8, serial: write.block };
                 let write = write.number;
-                sealed.push(SealedEntry { group, term, index, write, position, length, records });
+                sealed.push(SealedEntry {
+                    group,
+                    term,
+                    index,
+                    write,
+                    position,
+                    length,
+                    records,
+                    block,
+                });
             }
         }
         write.envelope.bodies = bodies;

@@ -113,6 +113,15 @@ pub struct SealedEntry {
     pub length: u32,
     /// How many.
     pub records: u32,
+    /// The block that holds it in memory.
+    pub block: BlockName,
+}
+
+/// A block of the tail cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockName {
+    kind: u8,
+    serial: u64,
 }
 
 /// Why a record was not appended. Nothing has changed.
@@ -358,8 +367,10 @@ impl Log {
 
     /// The records of an entry that is not applied yet: in memory while `need_writes_from` says so.
     pub fn entry_bytes(&self, entry: &SealedEntry) -> Option<&[u8]> {
-        let found = self.tails.iter().find_map(|t| t.find(entry.position));
-        found.and_then(|bytes| bytes.get(..entry.length as usize))
+        let BlockName { kind, serial } = entry.block;
+        let block = self.tails.get(usize::from(kind))?.in_memory(serial)?;
+        let from = entry.position.offset.checked_sub(block.base)? as usize;
+        block.buf.get(from..from + entry.length as usize)
     }
 
     /// The blocks of writes from this number on are kept in memory: they hold entries that are not

@@ -52,6 +52,12 @@ impl Tail {
         &self.blocks[(serial - self.first) as usize]
     }
 
+    /// The block of this number, if it is still there.
+    #[inline]
+    pub fn in_memory(&self, serial: u64) -> Option<&Block> {
+        self.blocks.get(usize::try_from(serial.checked_sub(self.first)?).ok()?)
+    }
+
     #[inline]
     pub fn get_mut(&mut self, serial: u64) -> &mut Block {
         &mut self.blocks[(serial - self.first) as usize]

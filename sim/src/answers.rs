@@ -453,6 +453,11 @@ impl Runner {
                 Exists::Yes
             }
             None if made && stream.exists == Exists::Maybe => Exists::Maybe,
+            None if made && stream.exists == Exists::Yes => {
+                // Its request may have come after the stream was made anew.
+                c.incarnation = stream.incarnation;
+                Exists::Maybe
+            }
             None | Some(10059) => Exists::No,
             Some(10023) if made => Exists::No,
             Some(10014) if !made => Exists::No,

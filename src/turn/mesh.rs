@@ -32,6 +32,8 @@ pub struct Mesh {
     /// Changes of the interest that were broadcast so far.
     changes: u64,
     backlog_bytes_max: usize,
+    /// Batches over that limit.
+    over: usize,
     /// Of each shard, by kind.
     credit_bytes_max: [u64; 2],
 }
@@ -44,6 +46,7 @@ impl Mesh {
             credits: Vec::new(),
             changes: 0,
             backlog_bytes_max: backlog,
+            over: 0,
             credit_bytes_max: credit,
         }
     }
@@ -86,14 +89,17 @@ impl Mesh {
     pub fn send(&mut self, to: ReactorId, entry: &Entry<'_>) -> bool {
         debug_assert!(to != self.own, "entries go to other reactors");
         let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return false };
+        let was_over = lane.messages.len() > self.backlog_bytes_max;
         entry::encode(&mut lane.messages, entry);
-        lane.messages.len() > self.backlog_bytes_max
+        let is_over = lane.messages.len() > self.backlog_bytes_max;
+        self.over += usize::from(is_over && !was_over);
+        is_over
     }
 
     /// True unless a batch is over its limit.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.messages.len() <= self.backlog_bytes_max)
+        self.over == 0
     }
 
     /// Notes that a connection waits for the batch to `to` to be taken.
@@ -144,6 +150,7 @@ impl Mesh {
     ) -> Vec<u8> {
         let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return empty };
         blocked.append(&mut lane.blocked);
+        self.over -= usize::from(lane.messages.len() > self.backlog_bytes_max);
         std::mem::replace(&mut lane.messages, empty)
     }
 
@@ -198,5 +205,33 @@ impl Mesh {
 
     pub fn credit_taken(&self, kind: CreditKind, shard: ShardId) -> u64 {
         self.credits.get(usize::from(shard.0)).map_or(0, |c| c[kind as usize].taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_until_a_batch_is_over_its_limit_and_once_it_is_taken() {
+        let mut mesh = Mesh::new(ReactorId(0), 3, 100, [0; 2]);
+        let entry = Entry {
+            kind: entry::Kind::Deliver,
+            want_return: false,
+            credit: None,
+            request_credit: None,
+            hops: 0,
+            origin: entry::Origin::default(),
+            queues: entry::Queues::default(),
+            message: entry::Message::default(),
+        };
+        for to in [1, 2] {
+            while !mesh.send(ReactorId(to), &entry) {}
+            assert!(mesh.send(ReactorId(to), &entry) && !mesh.has_room());
+        }
+        for (to, room) in [(1, false), (1, false), (2, true)] {
+            mesh.take_messages(ReactorId(to), Vec::new(), &mut Vec::new());
+            assert_eq!(mesh.has_room(), room);
+        }
     }
 }

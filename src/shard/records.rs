@@ -50,6 +50,11 @@ pub mod kind {
     pub const STOPPED: u16 = 16;
     pub const ENFORCE: u16 = 17;
 
+    /// True for records that remove messages.
+    pub fn removes(kind: u16) -> bool {
+        matches!(kind, DELETE | PURGE | ENFORCE)
+    }
+
     /// True for records that only checkpoints name.
     pub fn is_of_checkpoint(kind: u16) -> bool {
         (PAGE..=STREAM_CONFIG).contains(&kind)

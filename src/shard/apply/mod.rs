@@ -237,7 +237,7 @@ impl Shard {
         if record_kind == kind::CONSUMER_DELTA {
             return self.apply_delta(stream, ConsumerId(id), body);
         }
-        if !matches!(record_kind, kind::DELETE | kind::PURGE | kind::ENFORCE) {
+        if !kind::removes(record_kind) {
             return Ok(());
         }
         self.groups.get_mut(group).outcome = Outcome::default();

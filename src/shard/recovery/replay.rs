@@ -49,7 +49,7 @@ impl Replay<'_> {
                 }
                 None => Ok(()),
             },
-            kind::DELETE | kind::PURGE | kind::ENFORCE => self.removal(stream, m),
+            removes if kind::removes(removes) => self.removal(stream, m),
             kind::STREAM => self.stream(stream, m.body, place.version),
             kind::STREAM_REMOVED => {
                 self.stream_removed(stream);

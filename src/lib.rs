@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod consumer;
 pub mod control;
+mod fifo;
 pub mod inspect;
 pub mod interest;
 pub mod listen;

@@ -372,7 +372,8 @@ struct Arguments<'a> {
 }
 
 /// `subject [reply] size`, read from both ends.
-#[inline]
+// Always: the parser that traces calls it too.
+#[inline(always)]
 fn pub_arguments(line: &[u8]) -> Result<Arguments<'_>, Violation> {
     let subject_end = memchr2(b' ', b'\t', line).ok_or(Violation::Arguments)?;
     let mut end = line.len();

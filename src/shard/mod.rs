@@ -275,7 +275,7 @@ impl Shard {
         body: &[u8],
     ) -> Result<(), AppendError> {
         let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
-        let len = self.groups.append(group, &mut self.log, &record)?;
+        let (_, len) = self.groups.append(group, &mut self.log, &record)?;
         if group != GroupName::Memory {
             self.checkpoint.appended += u64::from(len);
         }

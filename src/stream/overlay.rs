@@ -5,15 +5,14 @@
 //! queue from there on until the queue is empty. A search for what matches a filter looks at no
 //! more than it may, goes on where it stopped, and does not look again at what the last one saw.
 
-use std::collections::VecDeque;
-
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::fifo::Fifo;
 use crate::types::WallTime;
 
 /// A publish between admission and commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InFlight {
     pub seq: u64,
     pub at: WallTime,
@@ -56,7 +55,7 @@ struct Search {
 
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    queue: VecDeque<InFlight>,
+    queue: Fifo<InFlight>,
     /// The number of the first in `queue`.
     first: u64,
     /// The subjects of `queue`, one after another; the first byte is byte `bytes_start` of all.
@@ -90,16 +89,15 @@ impl Overlay {
     pub fn push(&mut self, seq: u64, at: WallTime, subject: &[u8], size: u64, grow: (i64, i64)) {
         let subject_start = self.bytes_start + self.bytes.len() as u64;
         self.bytes.extend_from_slice(subject);
-        self.queue.push_back(InFlight {
-            seq,
-            at,
-            size,
-            grow_msgs: grow.0,
-            grow_bytes: grow.1,
-            subject_start,
-            subject_len: subject.len() as u32,
-            next_of_subject: 0,
-        });
+        let slot = self.queue.push_slot();
+        slot.seq = seq;
+        slot.at = at;
+        slot.size = size;
+        slot.grow_msgs = grow.0;
+        slot.grow_bytes = grow.1;
+        slot.subject_start = subject_start;
+        slot.subject_len = subject.len() as u32;
+        slot.next_of_subject = 0;
         self.grow_msgs += grow.0;
         self.grow_bytes += grow.1;
     }
@@ -149,7 +147,7 @@ impl Overlay {
         }
         let end = self.queue.partition_point(|entry| entry.seq < search.below);
         let mut found = search.seen.1;
-        for entry in self.queue.range(..end).rev() {
+        for entry in (0..end).rev().map(|nth| &self.queue[nth]) {
             if entry.seq <= search.seen.0 {
                 break;
             }

@@ -187,7 +187,8 @@ impl<J: JetStream> Handler for Session<'_, J> {
         }
     }
 
-    #[inline]
+    // Always: the parser that traces calls it too.
+    #[inline(always)]
     fn publish(&mut self, publish: &Publish<'_>) -> Flow {
         let bytes = publish.headers.len() + publish.payload.len();
         let conn = self.net.clients.count_in(self.slot, bytes);

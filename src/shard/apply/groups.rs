@@ -77,7 +77,6 @@ pub struct NextRecord {
     pub place: Place,
     /// Where it lies.
     pub position: Position,
-    entry: SealedEntry,
     at: u32,
 }
 
@@ -138,20 +137,21 @@ impl Pipeline {
     /// The next record, if its entry is committed.
     #[inline]
     pub fn next_record(&self) -> Option<NextRecord> {
-        let entry = *self.sealed.front().filter(|e| e.index <= self.group.committed())?;
+        let entry = self.sealed.front().filter(|e| e.index <= self.group.committed())?;
         let (nth, at) = self.next;
         let place = Place { write: entry.write, nth };
         let Position { segment, offset } = entry.position;
         let position = Position { segment, offset: offset + at };
-        Some(NextRecord { place, position, entry, at })
+        Some(NextRecord { place, position, at })
     }
 
     /// The bytes of the entry from this record on.
     #[inline]
     pub fn bytes<'a>(&'a self, log: &'a Log, next: &NextRecord) -> Option<&'a [u8]> {
+        let first = self.sealed.front()?;
         let entry = match &self.memory {
-            Some(memory) => memory.entry_bytes(next.entry.write),
-            None => log.entry_bytes(&next.entry),
+            Some(memory) => memory.entry_bytes(first.write),
+            None => log.entry_bytes(first),
         };
         entry.and_then(|bytes| bytes.get(next.at as usize..))
     }
@@ -161,11 +161,11 @@ impl Pipeline {
     pub fn advance(&mut self, record: &NextRecord, len: u32) {
         self.applied = record.place;
         self.next = (record.place.nth + 1, record.at + len);
-        if self.next.0 == record.entry.records {
+        if self.sealed.front().is_some_and(|entry| self.next.0 == entry.records) {
             self.sealed.pop_front();
             self.next = (0, 0);
             if let Some(memory) = &mut self.memory {
-                memory.release(record.entry.write);
+                memory.release(record.place.write);
             }
         }
     }
@@ -227,14 +227,14 @@ impl Groups {
         self.list.iter()
     }
 
-    /// Appends a record to the entry that a group collects. Answers its padded bytes.
+    /// Appends a record to the entry that a group collects. Answers its place and padded bytes.
     #[inline]
     pub fn append(
         &mut self,
         name: GroupName,
         log: &mut Log,
         record: &RecordIn<'_>,
-    ) -> Result<u32, AppendError> {
+    ) -> Result<(Place, u32), AppendError> {
         let p = &mut self.list[name as usize];
         if p.memory.as_ref().is_some_and(MemoryLog::is_full) {
             p.seal_memory();
@@ -247,7 +247,7 @@ impl Groups {
             }
         };
         p.appended = place;
-        Ok(len)
+        Ok((place, len))
     }
 
     /// How far the groups on disk are applied, where all that is committed is applied.

@@ -27,7 +27,7 @@ use crate::types::{
     ConsumerId, CreditKind, Origin, Position, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
 };
 use groups::{GROUPS, GroupName, NextRecord, Place};
-use pending::{AnswerItem, Change, Item};
+use pending::{AnswerItem, Change, Due};
 use removals::{Progress, Removal, RemovalSink};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
@@ -40,10 +40,10 @@ const FINISH_ITEMS: u32 = 256;
 /// A change by this part of the server's limit is told to the other shards.
 const HELD_SHARE: u64 = 256;
 
-/// Bytes that come into the processor's cache together.
-const CACHE_LINE: usize = 64;
-/// How many records ahead of the one that is applied memory is asked for.
+/// How many records ahead of the one that is applied memory is asked for, and for how many of its
+/// bytes: the header and most subjects.
 const AHEAD: usize = 4;
+const AHEAD_BYTES: usize = 128;
 /// Index entries that one step of a removal visits.
 const STEP_VISITS: u32 = 2_000;
 /// What is visited for one message that is stored.
@@ -138,16 +138,9 @@ impl Shard {
             let removed = self.tally.work.removed;
             let pipeline = self.groups.get_mut(group);
             let applied = pipeline.applied();
-            match pipeline.waiting.front(applied) {
-                Some(Item::Answer(a)) => {
-                    let a = *a;
-                    pipeline.waiting.pop();
-                    self.apply_answer(group, &a, out);
-                }
-                Some(_) => {
-                    let Some(Item::Change(change)) = pipeline.waiting.pop() else { continue };
-                    self.apply_waiting(group, *change, now, out);
-                }
+            match pipeline.waiting.pop_due(applied) {
+                Some(Due::Answer(a)) => self.apply_answer(group, &a, out),
+                Some(Due::Change(change)) => self.apply_waiting(group, *change, now, out),
                 None => {
                     let Some(next) = pipeline.next_record() else { return };
                     if !self.apply_record(group, &next, out) {
@@ -189,10 +182,7 @@ impl Shard {
         };
         let len = record.padded_len();
         // Records that follow are mostly as long, and out of the processor's cache by now.
-        let ahead = AHEAD * len as usize;
-        for at in [ahead, ahead + CACHE_LINE] {
-            prefetch(bytes.unwrap_or_default(), at);
-        }
+        prefetch(bytes.unwrap_or_default(), AHEAD * len as usize, AHEAD_BYTES);
         match record.content() {
             RecordIn::Message(m) => {
                 let kept = (group == GroupName::Memory)

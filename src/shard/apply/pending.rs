@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::api::types::{ConsumerConfig, StreamConfig};
+use crate::fifo::Fifo;
 use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
@@ -120,11 +121,33 @@ pub enum Change {
     Acknowledged(Vec<Requester>),
 }
 
-/// One thing that waits.
-pub enum Item {
-    /// A message.
-    Store(StoreItem),
+/// What an item of the queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// Who published the message at its place.
+    #[default]
+    Store,
     /// An answer.
+    Answer,
+    /// The first of the changes.
+    Change,
+}
+
+/// One thing that waits. A field that its kind does not use is zero.
+#[derive(Clone, Copy, Debug, Default)]
+struct Item {
+    place: Place,
+    origin: Origin,
+    kind: Kind,
+    slot: u32,
+    reply_len: u32,
+    body_len: u32,
+    credit: u32,
+}
+
+/// What waited and is due.
+pub enum Due {
+    /// An answer. Its bytes are the first of the queue.
     Answer(AnswerItem),
     /// Anything else.
     Change(Box<Change>),
@@ -133,16 +156,28 @@ pub enum Item {
 /// The queue of one group. Invariant: places do not fall from front to back.
 #[derive(Default)]
 pub struct Queue {
-    items: VecDeque<(Place, Item)>,
+    items: Fifo<Item>,
+    /// Those of the items of that kind, in their order.
+    changes: VecDeque<Box<Change>>,
     bytes: ByteQueue,
 }
 
 impl Queue {
     /// A message was appended at this place.
+    #[inline(always)]
     pub fn push_store(&mut self, place: Place, item: StoreItem, reply: &[u8]) {
         debug_assert_eq!(item.reply_len as usize, reply.len());
         self.bytes.push(reply);
-        self.items.push_back((place, Item::Store(item)));
+        let slot = self.items.push_slot();
+        slot.place.write = place.write;
+        slot.place.nth = place.nth;
+        slot.origin.reactor = item.origin.reactor;
+        slot.origin.conn = item.origin.conn;
+        slot.kind = Kind::Store;
+        slot.slot = item.slot;
+        slot.reply_len = item.reply_len;
+        slot.body_len = 0;
+        slot.credit = item.credit;
     }
 
     /// An answer waits until the record at this place is applied.
@@ -156,49 +191,45 @@ impl Queue {
     ) {
         self.bytes.push(reply);
         self.bytes.push(body);
-        let item = AnswerItem {
-            origin,
-            reply_len: reply.len() as u32,
-            body_len: body.len() as u32,
-            credit,
-        };
-        self.items.push_back((place, Item::Answer(item)));
+        let (reply_len, body_len) = (reply.len() as u32, body.len() as u32);
+        let kind = Kind::Answer;
+        let item = Item { place, origin, kind, reply_len, body_len, credit, ..Item::default() };
+        self.items.push(item);
     }
 
     /// Something else waits until the record at this place is applied.
     pub fn push(&mut self, place: Place, change: Change) {
-        self.items.push_back((place, Item::Change(Box::new(change))));
-    }
-
-    /// The first item, if it waits for no more than what is applied.
-    pub fn front(&mut self, applied: Place) -> Option<&mut Item> {
-        match self.items.front_mut() {
-            Some((place, item)) if *place <= applied => Some(item),
-            _ => None,
-        }
+        self.changes.push_back(Box::new(change));
+        self.items.push(Item { place, kind: Kind::Change, ..Item::default() });
     }
 
     /// True if the first item waits for no more than what is applied.
+    #[inline]
     pub fn is_due(&self, applied: Place) -> bool {
-        self.items.front().is_some_and(|(place, _)| *place <= applied)
+        self.items.front().is_some_and(|item| item.place <= applied)
+    }
+
+    /// Takes off the first answer or change, if it waits for no more than what is applied. The
+    /// bytes of an answer stay until `pop_bytes`.
+    #[inline]
+    pub fn pop_due(&mut self, applied: Place) -> Option<Due> {
+        let due = self.items.front().filter(|i| i.kind != Kind::Store && i.place <= applied);
+        let item = *due?;
+        self.items.pop_front();
+        let Item { origin, reply_len, body_len, credit, .. } = item;
+        match item.kind {
+            Kind::Change => self.changes.pop_front().map(Due::Change),
+            _ => Some(Due::Answer(AnswerItem { origin, reply_len, body_len, credit })),
+        }
     }
 
     /// Takes off the publisher of the message at this place, if there is one here.
     #[inline]
     pub fn pop_store(&mut self, place: Place) -> Option<StoreItem> {
-        match self.items.front() {
-            Some((at, Item::Store(item))) if *at == place => {
-                let item = *item;
-                self.items.pop_front();
-                Some(item)
-            }
-            _ => None,
-        }
-    }
-
-    /// Takes the first item off. Its bytes stay until `pop_bytes`.
-    pub fn pop(&mut self) -> Option<Item> {
-        self.items.pop_front().map(|(_, item)| item)
+        let first = self.items.front().filter(|i| i.kind == Kind::Store && i.place == place);
+        let &Item { origin, slot, reply_len, credit, .. } = first?;
+        self.items.pop_front();
+        Some(StoreItem { slot, origin, reply_len, credit })
     }
 
     /// The first `len` bytes that belong to the items.

@@ -133,7 +133,7 @@ impl Shard {
         });
         let group = cell.group();
         match self.groups.append(group, &mut self.log, &record) {
-            Ok(len) => {
+            Ok((place, len)) => {
                 self.checkpoint.appended += if cell.is_memory() { 0 } else { u64::from(len) };
                 let item = StoreItem {
                     slot: slot as u32,
@@ -141,9 +141,7 @@ impl Shard {
                     reply_len: reply.len() as u32,
                     credit: m.credit_bytes,
                 };
-                let pipeline = self.groups.get_mut(group);
-                let place = pipeline.appended();
-                pipeline.waiting.push_store(place, item, reply);
+                self.groups.get_mut(group).waiting.push_store(place, item, reply);
             }
             Err(error) => {
                 cell.admission.withdraw(seq);

@@ -119,18 +119,21 @@ impl WriteView {
     }
 }
 
-/// Asks the processor to bring the byte at `at` into its cache, if there is such a byte. Nothing
-/// waits for it.
+/// Bytes that come into the processor's cache together.
+const CACHE_LINE: usize = 64;
+
+/// Asks the processor to bring `len` bytes from `at` on into its cache, to be read or written soon,
+/// if they are there. Nothing waits for it.
 #[inline]
-pub fn prefetch(bytes: &[u8], at: usize) {
+pub fn prefetch(bytes: &[u8], at: usize, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(byte) = bytes.get(at) {
+    for line in bytes.get(at..at + len).unwrap_or_default().chunks(CACHE_LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint, of an address that is valid to read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *byte).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
+    let _ = (bytes, at, len);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::tail::Block;
 use super::{AppendError, Appended, LaneId, Log, Placed};
 use crate::bytes::{chain, round_up};
-use crate::device::IoBuf;
+use crate::device::{IoBuf, prefetch};
 use crate::envelope::{ENVELOPE_BYTES, Envelope, FRAME_HEADER_BYTES, LOCAL_GROUP};
 use crate::record::{RecordIn, padded};
 use crate::segment::SegmentKind;
@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 
 /// Durable writes whose places are remembered for `replay_point`.
 const HISTORY_MAX: usize = 4096;
+/// Bytes behind a record that are brought into the cache for the next one, at most.
+const PREFETCHED: u32 = 2_048;
 /// Groups that may append to one write.
 const FRAMES_MAX: usize = 64;
 
@@ -291,6 +293,7 @@ impl Log {
             let position = Position { segment: open.segment, offset: open.base + open.fill };
             open.fill = end;
             block.fill = end;
+            prefetch(&block.buf, end as usize, need.min(PREFETCHED) as usize);
             (checksum, Some(position))
         } else {
             let at = into.staged.len();

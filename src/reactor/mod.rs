@@ -17,6 +17,7 @@ mod idle;
 mod links;
 mod listener;
 mod node;
+mod parked;
 mod run;
 mod sockets;
 mod store;

@@ -281,6 +281,10 @@ impl Edge for Kernel {
         self.sockets.unpark(&mut self.driver)
     }
 
+    fn unparked(&mut self, piece: Vec<u8>) {
+        self.sockets.unparked(piece);
+    }
+
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {
         self.sockets.send(conn, bytes, &mut self.driver);
     }

@@ -11,6 +11,7 @@ use io_uring::{opcode, types};
 use super::descriptors::Connections;
 use super::driver::{Driver, RECEIVE_GROUP};
 use super::links::NewSocket;
+use super::parked::{Parked, Spares};
 use super::tag::{self, Kind};
 use crate::types::ConnId;
 
@@ -29,7 +30,7 @@ pub struct Socket {
     /// It ends with a reset.
     reset: bool,
     /// What arrived after the connection was paused.
-    parked: Vec<u8>,
+    parked: Parked,
     /// The other side closed while data was parked.
     ended: bool,
     /// What a send in flight still reads.
@@ -46,11 +47,8 @@ pub struct Sockets {
     rearm: Vec<usize>,
     /// Sockets that are read again and still have parked bytes.
     unparking: Vec<usize>,
+    spares: Spares,
 }
-
-/// Parked bytes that are handed over at a time: a stall delays each such piece, as it would have
-/// delayed a read.
-const PIECE: usize = 128 << 10;
 
 impl Sockets {
     /// None yet on reactor `own`. They were counted when they were accepted.
@@ -62,6 +60,7 @@ impl Sockets {
             by_conn: hashbrown::HashMap::default(),
             rearm: Vec::new(),
             unparking: Vec::new(),
+            spares: Spares::default(),
         }
     }
 
@@ -78,7 +77,7 @@ impl Sockets {
             cancelling: false,
             closing: false,
             reset: false,
-            parked: Vec::new(),
+            parked: Parked::default(),
             ended: false,
             kept: None,
         });
@@ -134,7 +133,7 @@ impl Sockets {
             return false;
         }
         if s.paused || paused || !s.parked.is_empty() {
-            s.parked.extend_from_slice(bytes);
+            s.parked.push(bytes, &mut self.spares);
             return false;
         }
         true
@@ -214,11 +213,10 @@ impl Sockets {
     pub fn unpark(&mut self, driver: &mut Driver) -> Option<(ConnId, Vec<u8>, bool)> {
         while let Some(slot) = self.unparking.pop() {
             let Some(s) = self.slots.get_mut(slot) else { continue };
-            if s.paused || s.closing || s.parked.is_empty() {
+            if s.paused || s.closing {
                 continue;
             }
-            let rest = s.parked.split_off(s.parked.len().min(PIECE));
-            let piece = std::mem::replace(&mut s.parked, rest);
+            let Some(piece) = s.parked.pop() else { continue };
             let (conn, ended) = (s.conn, s.ended && s.parked.is_empty());
             if s.parked.is_empty() {
                 self.arm(slot, driver);
@@ -228,6 +226,11 @@ impl Sockets {
             return Some((conn, piece, ended));
         }
         None
+    }
+
+    /// Takes a piece back that was handled.
+    pub fn unparked(&mut self, piece: Vec<u8>) {
+        self.spares.give(piece);
     }
 
     /// True if parked bytes wait to be handed over.

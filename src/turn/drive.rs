@@ -31,6 +31,8 @@ pub trait Edge {
     /// whether its peer is gone after it. A stall delays each piece, as it would have delayed a
     /// read.
     fn unpark(&mut self) -> Option<(ConnId, Vec<u8>, bool)>;
+    /// Such a piece was handled; its buffer may be used again.
+    fn unparked(&mut self, _piece: Vec<u8>) {}
     /// Begins a send. The bytes stay in place until `Core::sent` is told.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
     /// A connection that is about to be closed ends with a reset: it sent more than was read.
@@ -103,6 +105,7 @@ fn act<E: Edge>(now: Timestamp, core: &mut Core, edge: &mut E, effects: &mut Eff
         if !piece.is_empty() {
             core.received(now, conn, &piece);
         }
+        edge.unparked(piece);
         if ended {
             core.hung_up(now, conn);
         }

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 /// A chunk of so many bytes is full.
 const CHUNK_BYTES: usize = 512 << 10;
+/// Room in a chunk behind that, so that the last of small messages does not make it grow.
+const CHUNK_MARGIN: usize = 16 << 10;
 /// Buffers kept for reuse at most.
 const SPARES_MAX: usize = 64;
 /// Buffers larger than this are not kept.
@@ -76,8 +78,10 @@ impl Outbound {
         if self.filling.len() >= CHUNK_BYTES {
             self.full_bytes += self.filling.len();
             self.full.push_back(std::mem::take(&mut self.filling));
-        }
-        if self.filling.capacity() == 0 {
+            // Another one will be filled whole: it need not be copied as it grows.
+            self.filling = spares.take();
+            self.filling.reserve_exact(CHUNK_BYTES + CHUNK_MARGIN);
+        } else if self.filling.capacity() == 0 {
             self.filling = spares.take();
         }
         &mut self.filling

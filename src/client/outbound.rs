@@ -242,7 +242,7 @@ mod tests {
         }
         assert_eq!((sent == wanted, out.filled()), (true, 4_000_000));
         assert_eq!((out.pending(), out.chunks(), out.heap_bytes()), (0, 0, 0));
-        assert!(spares.buffers.iter().all(|b| b.capacity() <= 2 * CHUNK_BYTES));
+        assert!(spares.buffers.iter().all(|b| b.capacity() <= 2 * (CHUNK_BYTES + CHUNK_MARGIN)));
         assert_eq!(spares.buffers.len(), 7);
     }
 }

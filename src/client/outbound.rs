@@ -8,17 +8,23 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// Room in a chunk behind that, so that the last of small messages does not make it grow.
 const CHUNK_MARGIN: usize = 16 << 10;
 /// Buffers kept for reuse at most.
-const SPARES_MAX: usize = 64;
+const SPARES_MAX: usize = 256;
 /// Buffers larger than this are not kept.
 const SPARE_BYTES_MAX: usize = 2 << 20;
-/// Heap bytes kept in spare buffers at most.
-const SPARE_BYTES_SUM_MAX: usize = 16 << 20;
+/// Heap bytes kept in spare buffers at most: what one slow reader has pending at most, and more.
+const SPARE_BYTES_SUM_MAX: usize = 48 << 20;
+/// So much is kept however long it is not used.
+const SPARE_BYTES_AT_REST: usize = 1 << 20;
 
 /// Buffers between two uses, so that connections at rest hold none and busy ones allocate none.
 #[derive(Debug, Default)]
 pub struct Spares {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    /// What was not in use at any time since the last `trim`.
+    least: usize,
+    /// It will be trimmed.
+    pub trimming: bool,
 }
 
 impl Spares {
@@ -28,6 +34,7 @@ impl Spares {
         match self.buffers.pop() {
             Some(buffer) => {
                 self.bytes -= buffer.capacity();
+                self.least = self.least.min(self.bytes);
                 buffer
             }
             None => Vec::new(),
@@ -52,6 +59,21 @@ impl Spares {
     /// Heap bytes held.
     pub fn heap_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// True if it holds more than it does at rest.
+    pub fn is_large(&self) -> bool {
+        self.bytes > SPARE_BYTES_AT_REST
+    }
+
+    /// Gives back what was not needed since the last call.
+    pub fn trim(&mut self) {
+        let mut unused = self.least.min(self.bytes.saturating_sub(SPARE_BYTES_AT_REST));
+        while let Some(buffer) = self.buffers.pop_if(|b| b.capacity() <= unused) {
+            unused -= buffer.capacity();
+            self.bytes -= buffer.capacity();
+        }
+        self.least = self.bytes;
     }
 }
 
@@ -220,6 +242,26 @@ mod tests {
         out.discard(&mut spares);
         assert_eq!(out.pending(), 1);
         assert_eq!(out.into_lent(&mut spares).as_deref(), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn spares_that_are_not_used_are_given_back() {
+        let mut spares = Spares::default();
+        let fill = |spares: &mut Spares| {
+            (0..64).for_each(|_| spares.give(Vec::with_capacity(CHUNK_BYTES)));
+        };
+        fill(&mut spares);
+        assert!(spares.is_large());
+        // All of them were used since the last time, then half of them.
+        spares.trim();
+        assert_eq!(spares.heap_bytes(), 64 * CHUNK_BYTES);
+        let used: Vec<_> = (0..32).map(|_| spares.take()).collect();
+        used.into_iter().for_each(|buffer| spares.give(buffer));
+        spares.trim();
+        assert_eq!(spares.heap_bytes(), 32 * CHUNK_BYTES);
+        spares.trim();
+        assert_eq!(spares.heap_bytes(), SPARE_BYTES_AT_REST);
+        assert!(!spares.is_large());
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) const STALL_REMOTE_MAX: i64 = 1_000 * crate::client::MILLISECOND;
 pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
 /// A round trip is measured at least so often.
 const RTT_INTERVAL: i64 = 3600 * SECOND;
+/// How often buffers that were not needed meanwhile are given back.
+const TRIM_INTERVAL: i64 = SECOND;
 
 /// What connections are told and held to: an immutable snapshot of the configuration.
 #[derive(Clone, Debug)]
@@ -469,6 +471,11 @@ impl Net {
                     }
                 }),
                 Timer::LameDuck => self.lame_duck_due(now),
+                Timer::Spares => {
+                    self.clients.spares.trim();
+                    self.clients.spares.trimming = false;
+                    self.arm_trim(now);
+                }
             }
         }
         self.settle();
@@ -519,6 +526,14 @@ impl Net {
             conn.write_timer = true;
             let id = conn.id;
             self.timers.set(now.plus(deadline), Timer::Write(id));
+        }
+    }
+
+    /// Sees to it that buffers which are not needed any more are given back.
+    pub(super) fn arm_trim(&mut self, now: Timestamp) {
+        let spares = &mut self.clients.spares;
+        if spares.is_large() && !std::mem::replace(&mut spares.trimming, true) {
+            self.timers.set(now.plus(TRIM_INTERVAL), Timer::Spares);
         }
     }
 
@@ -581,6 +596,7 @@ impl Net {
     pub fn start_send(&mut self, now: Timestamp, conn: ConnId) -> Option<&[u8]> {
         let slot = self.clients.slot(conn)?;
         self.arm_write(now, slot);
+        self.arm_trim(now);
         if self.tracer.is_some() {
             self.trace_outbound(slot);
         }

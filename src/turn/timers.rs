@@ -16,6 +16,8 @@ pub enum Timer {
     Stall(ConnId),
     /// Close the next connection of lame duck mode.
     LameDuck,
+    /// Give memory back that no connection used for a while.
+    Spares,
 }
 
 /// The heap. Equal deadlines come up in the order in which they were set.

@@ -63,6 +63,11 @@ impl Chunk {
         }
     }
 
+    /// Whether it is to be packed.
+    fn is_mostly_empty(&self) -> bool {
+        self.records.len() > self.live && self.live * PACK_SHARE <= self.records.len()
+    }
+
     fn pack(&mut self) {
         let mut slots = Vec::with_capacity(self.live);
         let mut records = Vec::with_capacity(self.live);
@@ -128,9 +133,13 @@ impl MemoryStore {
     pub fn insert(&mut self, seq: u64, message: Message) {
         let (number, slot) = split(seq);
         if number != self.open_number {
-            let closed = std::mem::take(&mut self.open);
+            let mut closed = std::mem::take(&mut self.open);
             let before = std::mem::replace(&mut self.open_number, number);
             if closed.live > 0 {
+                // Most of it may have been removed while it was open.
+                if closed.is_mostly_empty() {
+                    closed.pack();
+                }
                 self.closed.insert(before, closed);
             }
         }
@@ -156,9 +165,16 @@ impl MemoryStore {
         chunk.remove(slot);
         if chunk.live == 0 {
             self.closed.remove(&number);
-        } else if chunk.live * PACK_SHARE <= chunk.records.len() {
+        } else if chunk.is_mostly_empty() {
             chunk.pack();
         }
+    }
+
+    /// The first sequence of a chunk that takes more memory than what lives in it explains.
+    pub fn find_waste(&self) -> Option<u64> {
+        let wasteful = |(_, chunk): &(&u64, &Chunk)| chunk.live == 0 || chunk.is_mostly_empty();
+        let chunk = self.closed.iter().find(wasteful);
+        chunk.map(|(number, _)| number * CHUNK)
     }
 }
 
@@ -222,6 +238,7 @@ mod tests {
         for seq in 0..next + 2 {
             assert_eq!(s.get(seq).map(|m| m.ts), map.get(&seq).copied(), "{seq}");
         }
+        assert_eq!(s.find_waste(), None);
         let slots: usize = s.closed.values().map(|c| c.records.len()).sum();
         assert!(slots <= map.len() * PACK_SHARE, "{slots} slots for {}", map.len());
     }
@@ -236,7 +253,7 @@ mod tests {
                 s.remove(seq - 1);
             }
         }
-        assert_eq!(s.closed.len(), 1);
-        assert!(s.closed.values().all(|chunk| chunk.records.len() == 1));
+        assert_eq!((s.closed.len(), s.find_waste()), (1, None));
+        assert!(s.closed.values().all(|chunk| chunk.records.len() <= PACK_SHARE));
     }
 }

@@ -135,6 +135,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether stale entries outnumber what is open and who waits.
+    pub fn is_wasteful(&self) -> bool {
+        self.waiting.is_wasteful() || self.view.unacked.is_wasteful()
+    }
+
     /// Begins to deliver for a consumer. `seed` feeds the tokens of flow-control subjects.
     pub fn new(ledger: &Ledger, now: Timestamp, seed: u64) -> Self {
         let settings = &ledger.settings;

@@ -332,6 +332,34 @@ impl FilterGroups {
         self.memo_lists.clear();
     }
 
+    /// Compares what it holds with the number of its consumers and of the stream's subjects.
+    pub fn audit(&self, consumers: usize, subjects: usize) -> Result<(), String> {
+        let members = self.members.iter().filter(|m| m.live).count();
+        let groups = self.groups.len() - self.free_groups.len();
+        let of_groups: usize = self.groups.iter().map(|g| g.members).sum();
+        let watched = self.members.iter().filter(|m| m.watch.is_some()).count();
+        let parked = self.groups.iter().map(|g| g.waiting.len()).sum::<usize>();
+        if members != consumers || of_groups != consumers {
+            return Err(format!("{consumers} consumers, {members} members, {of_groups} in groups"));
+        }
+        if groups > consumers || groups != self.by_filters.len() || parked > consumers {
+            let filters = self.by_filters.len();
+            return Err(format!(
+                "{consumers} consumers, {groups} groups of {filters} filters, {parked} parked"
+            ));
+        }
+        if self.watched.len() != watched {
+            return Err(format!("{watched} consumers watch, {} are known", self.watched.len()));
+        }
+        if self.memo.len() > subjects {
+            return Err(format!("{subjects} subjects, {} remembered", self.memo.len()));
+        }
+        match self.memo_lists.len() > MEMO_GROUPS_MAX + groups {
+            true => Err(format!("{} groups remembered", self.memo_lists.len())),
+            false => Ok(()),
+        }
+    }
+
     /// What the memo takes, in groups.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {

@@ -283,6 +283,15 @@ impl Unacked {
         self.timers = BinaryHeap::from(timers);
     }
 
+    /// Whether dead slots outnumber the messages, or stale timers or places of the queue the most
+    /// messages that it had.
+    pub fn is_wasteful(&self) -> bool {
+        let most = 2 * self.slots.capacity() + SWEEP_SLACK;
+        self.slots.len() > 2 * self.live + SWEEP_SLACK
+            || self.timers.len() > most
+            || self.ready.len() > most
+    }
+
     fn sweep_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.retain(|&(seq, ticket)| self.holds(seq, ticket));

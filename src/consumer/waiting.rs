@@ -246,6 +246,12 @@ impl Waiting {
         alive.find(|&&(at, _)| pick(&self.slots[at as usize])).map(|&(at, _)| at)
     }
 
+    /// Whether stale places and timers outnumber the requests.
+    pub fn is_wasteful(&self) -> bool {
+        let most = 2 * self.live + SWEEP_SLACK;
+        self.round.len() > most || self.timers.len() > most
+    }
+
     fn sweep(&mut self) {
         if self.round.len() > 2 * self.live + SWEEP_SLACK {
             let mut round = std::mem::take(&mut self.round);

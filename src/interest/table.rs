@@ -543,6 +543,13 @@ impl Interest {
         self.changed(account, filter);
     }
 
+    /// Filters that somebody on any reactor subscribes to.
+    pub fn subscribed(&self) -> usize {
+        let taken =
+            |f: &&Filter| !f.plain.is_empty() || !f.remote.is_empty() || !f.groups.is_empty();
+        self.tables.iter().map(|table| table.filters.iter().filter(taken).count()).sum()
+    }
+
     /// Adds a stream, or gives it another place or other subjects.
     pub fn set_stream(&mut self, place: StreamPlace) {
         self.remove_stream(place.id);

@@ -22,6 +22,7 @@ mod inspect;
 mod jobs;
 mod live_audit;
 pub mod mailbox;
+mod memory_audit;
 mod records;
 mod recovery;
 pub mod report;
@@ -368,6 +369,7 @@ impl Shard {
             blocked: self.blocked_consumers.len(),
             expired: self.expired.len(),
             timers: self.timers.len().saturating_sub(consumers),
+            parked: self.parked.len(),
             pending: self.groups.iter().filter(|group| !group.is_idle()).count(),
         }
     }

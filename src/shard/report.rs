@@ -56,6 +56,8 @@ pub struct Footprint {
     pub expired: usize,
     /// Timers beyond one for each consumer.
     pub timers: usize,
+    /// Streams at which publishes wait until something is looked up.
+    pub parked: usize,
     /// Groups with something that is not applied, or that waits for it.
     pub pending: usize,
 }
@@ -63,6 +65,6 @@ pub struct Footprint {
 impl Footprint {
     /// What nothing but requests brings about: consumers go on delivering without any.
     pub fn of_requests(&self) -> usize {
-        self.requests + self.expired + self.timers
+        self.requests + self.expired + self.timers + self.parked
     }
 }

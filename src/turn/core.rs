@@ -412,6 +412,11 @@ impl Core {
         self.shards.0[position].audit_live(audit)
     }
 
+    /// The first thing that takes more memory than it should, in any shard.
+    pub fn audit_memory(&self) -> Result<(), String> {
+        self.shards.0.iter().try_for_each(Shard::audit_memory)
+    }
+
     /// What the file streams of each shard have applied; see `Shard::state_digest`.
     pub fn state_digests(
         &self,

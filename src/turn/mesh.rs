@@ -51,6 +51,11 @@ impl Mesh {
         }
     }
 
+    /// Bytes of messages that wait for other reactors.
+    pub fn batched(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.messages.len()).sum()
+    }
+
     fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let own = usize::from(self.own.0);
         (0..self.lanes.len()).filter(move |&r| r != own)

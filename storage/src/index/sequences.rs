@@ -65,6 +65,14 @@ impl SequencePage {
         live as usize * SPARSE_SHARE <= self.entries.len()
     }
 
+    /// Entries of this slot and those that follow, the dead ones included.
+    pub fn entries_from(&self, slot: usize) -> usize {
+        match self.slots.is_empty() {
+            true => self.end().saturating_sub(slot.max(self.start as usize)),
+            false => self.slots.iter().filter(|&&at| at as usize >= slot).count(),
+        }
+    }
+
     /// Keeps the entries whose slot `lives`, each with its slot.
     pub fn compact(&mut self, lives: impl Fn(usize) -> bool) {
         let mut slots = Vec::new();
@@ -174,6 +182,11 @@ impl SequencePages {
 
     pub fn is_resident(&self, number: u64) -> bool {
         number == self.tail_number || self.full.contains_key(&number)
+    }
+
+    /// The resident pages other than the open one, which do not count as looked at.
+    pub fn closed(&self) -> impl Iterator<Item = (u64, &SequencePage)> + '_ {
+        self.full.iter().map(|(&number, page)| (number, page))
     }
 
     /// Takes out the lowest page below `number`, the open one excepted.

@@ -6,7 +6,7 @@ use super::deleted::DeletedPages;
 use super::directory::Directory;
 use super::jobs::Jobs;
 use super::recovery::Recovery;
-use super::sequences::{ENTRY_BYTES, SPARSE_SHARE, SequencePages, slot_of};
+use super::sequences::{ENTRY_BYTES, SPARSE_SHARE, SequencePage, SequencePages, slot_of};
 use super::subjects::{Kept, SubjectTable};
 use super::{
     DELETED_PER_PAGE, Entry, IndexConfig, Lookup, PageKey, PageKind, Relocated, Removed,
@@ -19,6 +19,12 @@ use crate::types::{Position, SegmentId};
 const EVICT_VISITS_MAX: usize = 4096;
 /// From this slot of the first page on, the next page is wanted.
 const PREFETCH_SLOT: usize = SEQUENCES_PER_PAGE as usize * 3 / 4;
+
+/// A closed page in memory has at most so many entries for each message that lives in it, and some
+/// more, if it is not larger than a few words of 64 messages: it is looked at when nearly all of a
+/// word are gone.
+const WASTE_SHARE: usize = 64;
+const WASTE_SLACK: usize = 64;
 
 /// The index of one stream. The folder's opening comment tells its laws.
 #[derive(Debug)]
@@ -500,6 +506,18 @@ impl StreamIndex {
                 + self.directory.resident_bytes(),
             outbox: self.checkpoint.outbox_bytes(),
         }
+    }
+
+    /// A closed page in memory that should have been dropped or made smaller, since most of its
+    /// messages are gone.
+    pub fn find_waste(&self) -> Option<PageKey> {
+        let wasteful = |(number, page): &(u64, &SequencePage)| {
+            let from = self.first_seq.saturating_sub(number * SEQUENCES_PER_PAGE) as usize;
+            let (held, live) = (page.entries_from(from), self.live_in(*number) as usize);
+            held > 0 && (live == 0 || held > WASTE_SHARE * live + WASTE_SLACK)
+        };
+        let (number, _) = self.sequences.closed().find(wasteful)?;
+        Some(PageKey::new(PageKind::Sequences, number))
     }
 
     /// Bytes of resident sequence pages; cheap.

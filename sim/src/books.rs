@@ -2,6 +2,7 @@
 //! and the live bytes of segments are those of what lives in them.
 
 use corelane::shard::{Audited, LiveAudit};
+use corelane::turn::Leftovers;
 use corelane::types::{CreditKind, ShardId};
 use corelane_storage::log::SegmentUse;
 
@@ -26,6 +27,7 @@ impl Runner {
         }
         self.check_credit()?;
         self.check_footprint()?;
+        self.check_memory()?;
         self.check_live_bytes().map(|_| ())
     }
 
@@ -73,6 +75,27 @@ impl Runner {
             Some(footprint) => Err(format!("at rest, a shard keeps {footprint:?}")),
             None => Ok(()),
         }
+    }
+
+    /// At rest, all clients and strangers go away: nothing is kept for any of them.
+    pub fn everybody_leaves(&mut self) -> Result<(), String> {
+        if self.rotten || self.isolated || !self.world.plan.later.leaving {
+            return Ok(());
+        }
+        self.leave_all();
+        let left = |r: &Self| {
+            let reactors = r.world.reactors.iter().flatten();
+            reactors.map(|r| r.core.leftovers()).find(|left| *left != Leftovers::default())
+        };
+        for _ in 0..PASSES {
+            if left(self).is_none() {
+                self.check_credit()?;
+                self.world.tally.add(Rare::EverybodyLeft);
+                return self.connect_all().and_then(|()| self.rest());
+            }
+            self.pump(self.world.now + 1_000_000)?;
+        }
+        Err(format!("everybody left, and a reactor keeps {:?}", left(self)))
     }
 
     /// Recounts every segment. Answers the closed ones that hold nothing, with their shards.

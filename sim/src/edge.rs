@@ -79,7 +79,7 @@ impl Edge for Around<'_> {
             (self.id..self.world.disks.len()).step_by(usize::from(self.world.plan.reactors))
         {
             let position = shard / usize::from(self.world.plan.reactors);
-            while let Some(done) = self.world.disks[shard].poll(now.0) {
+            while let Some(done) = self.world.poll_disk(shard, now.0) {
                 self.world.note(done.token.0);
                 core.disk_done(position, done);
             }

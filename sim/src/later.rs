@@ -36,6 +36,12 @@ pub struct Later {
     pub impatient: bool,
     /// Bytes of requests from a reactor that may wait in a shard, if that is little.
     pub request_credit: Option<u64>,
+    /// All connections end, and come back.
+    pub leaving: bool,
+    /// Many messages pass through streams beside one that stays.
+    pub passing: bool,
+    /// Files that a shard may have open, if those are few.
+    pub descriptors: Option<usize>,
 }
 
 impl Later {
@@ -47,7 +53,7 @@ impl Later {
         let sync_interval =
             rng.chance(200_000).then(|| 2_000_000 + rng.below(1_000_000_000) as i64);
         let mut on = |ppm| rng.chance(ppm);
-        Later {
+        let mut later = Later {
             sync_interval,
             single_failures: on(500_000) && sync_interval.is_none(),
             paged: on(400_000),
@@ -64,7 +70,16 @@ impl Later {
                 0
             },
             request_credit: rng.chance(400_000).then(|| 1_024 + rng.below(16 << 10)),
-        }
+            ..Later::default()
+        };
+        later.leaving = rng.chance(500_000);
+        later.passing = rng.chance(300_000);
+        // Who waits for a descriptor does so for as long as another operation takes: then it is
+        // not known when a failure must have been seen, or a flush be over.
+        let timed = later.single_failures || sync_interval.is_some();
+        later.descriptors = rng.chance(300_000).then(|| 1 + rng.below(3) as usize);
+        later.descriptors = later.descriptors.filter(|_| !timed);
+        later
     }
 
     /// The first sequence of a new stream; 1 where nothing is said.

@@ -171,6 +171,11 @@ impl Plan {
         if later.sync_interval.is_some() {
             // A failed flush loses what was acknowledged before it, and so does rot.
             (self.failing_flush, self.rot) = (false, false);
+            if rng.chance(600_000) {
+                // A checkpoint flushes what it needs: without one, only the interval does.
+                self.checkpoint.idle_ns = 8_000_000_000;
+                self.checkpoint.gap_ns = 8_000_000_000;
+            }
         }
         self.rot |= later.superblock_rot;
         if later.lives {

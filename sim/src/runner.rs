@@ -246,8 +246,11 @@ impl Runner {
         self.remove_exactly()?;
         self.end_waiting_pulls()?;
         self.a_stranger_falls_silent()?;
+        self.a_stranger_reads_nothing()?;
+        self.everybody_leaves()?;
         self.cut_power_between_flushes()?;
         self.fill_window()?;
+        self.pass_through()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;
         self.check_dead_segments()?;
@@ -495,6 +498,15 @@ impl Runner {
         self.clients[client] = Client::default();
         self.abandon_of(conn);
         self.connect(client);
+    }
+
+    /// All connections break, and nobody connects.
+    pub fn leave_all(&mut self) {
+        for conn in self.world.all_connections() {
+            self.world.hang_up(conn);
+            self.abandon_of(conn);
+        }
+        self.clients.fill_with(Client::default);
     }
 
     fn abandon_of(&mut self, conn: ConnId) {

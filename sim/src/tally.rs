@@ -74,10 +74,14 @@ pub enum Rare {
     Stale,
     ClockSet,
     Replayed,
+    NotRead,
+    EverybodyLeft,
+    PassedThrough,
+    DescriptorAwaited,
 }
 
 /// All of them.
-pub const ALL: [Rare; 68] = [
+pub const ALL: [Rare; 72] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -146,6 +150,10 @@ pub const ALL: [Rare; 68] = [
     Rare::Stale,
     Rare::ClockSet,
     Rare::Replayed,
+    Rare::NotRead,
+    Rare::EverybodyLeft,
+    Rare::PassedThrough,
+    Rare::DescriptorAwaited,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

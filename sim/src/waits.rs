@@ -110,6 +110,29 @@ impl Runner {
         Ok(())
     }
 
+    /// At rest: somebody who asks for more than his connection takes at once, and reads nothing of
+    /// it, is given up.
+    pub fn a_stranger_reads_nothing(&mut self) -> Result<(), String> {
+        if !self.world.plan.later.impatient {
+            return Ok(());
+        }
+        let conn = self.world.connect();
+        self.world.stop_reading(conn);
+        self.world.write(conn, b"CONNECT {\"verbose\":false}\r\nSUB stranger 1\r\nPING\r\n");
+        let line = b"PUB stranger 10\r\n0123456789\r\n";
+        for _ in 0..1 + self.later.below(100) {
+            self.world.write(conn, line);
+            let pause = self.later.below(1_000_000) as i64;
+            self.pump(self.world.now + pause)?;
+        }
+        self.pump(self.world.now + self.world.plan.limits.write_deadline + GIVEN_UP_AFTER)?;
+        if self.world.is_open(conn) {
+            return Err("a connection that reads nothing is not given up".into());
+        }
+        self.world.tally.add(Rare::NotRead);
+        Ok(())
+    }
+
     /// A connection was given up because it answered no PING.
     pub fn was_stale(&mut self, client: usize) -> Result<(), String> {
         if !self.clients[client].mute {

@@ -14,9 +14,10 @@ use corelane::turn::{Command, Core, Effects, Net, NetConfig, Settings, drive};
 use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
-use corelane_storage::device::{File, Op};
+use corelane_storage::device::{Done, File, Op};
 use corelane_storage::superblock::Superblock;
 
+use crate::descriptors::Descriptors;
 use crate::digests::Digests;
 use crate::edge::Around;
 use crate::effort::Worst;
@@ -33,6 +34,9 @@ const WAKE_MAX: i64 = 10_500;
 /// Turns, per million, after which a reactor is held up, and for how long at most.
 const STALL_PPM: u32 = 4_000;
 const STALL_MAX: u64 = 3_000_000;
+
+/// How long a send takes to a client that reads nothing, in nanoseconds.
+const NO_END: i64 = 3_600_000_000_000;
 
 /// A write of so many bytes is done as a whole or not at all.
 const SECTOR: usize = 512;
@@ -106,6 +110,7 @@ pub struct World {
     /// A superblock was so long when the node stopped that its last write may be done in part.
     pub superblock_torn: bool,
     pub(crate) digests: Digests,
+    descriptors: Descriptors,
     pub print: bool,
     pub(crate) reactors: Vec<Option<Reactor>>,
     /// When each reactor's next turn begins.
@@ -131,6 +136,7 @@ impl World {
         World {
             now: 1_700_000_000_000_000_000,
             wall: WallClock::new(seed),
+            descriptors: Descriptors::new(plan.later.descriptors),
             rng: SimRng::new(seed ^ 0x77),
             plan,
             tally: Tally::default(),
@@ -288,6 +294,7 @@ impl World {
         self.fatal = None;
         self.stopped = false;
         self.single.forget();
+        self.descriptors.forget();
         self.set_faults(|f| f.failed_flush_ppm = 0);
         self.count_long_superblocks();
         self.stop_disks(machine);
@@ -328,6 +335,22 @@ impl World {
 
     /// A shard gives its disk something to do.
     pub fn submit(&mut self, shard: usize, op: Op) {
+        match self.descriptors.admit(shard, op) {
+            Some(op) => self.begin(shard, op),
+            None => self.tally.add(Rare::DescriptorAwaited),
+        }
+    }
+
+    /// The next thing that a disk has done for its shard.
+    pub fn poll_disk(&mut self, shard: usize, now: i64) -> Option<Done> {
+        let done = self.disks[shard].poll(now)?;
+        for op in self.descriptors.done(shard, done.token) {
+            self.begin(shard, op);
+        }
+        Some(done)
+    }
+
+    fn begin(&mut self, shard: usize, op: Op) {
         let (now, took_max) = (self.now, self.plan.disk_op_max());
         match self.single.submitted(now, shard, &op, took_max) {
             Some((failing, what)) => {
@@ -405,6 +428,13 @@ impl World {
         }
     }
 
+    /// A client reads nothing any more.
+    pub fn stop_reading(&mut self, conn: ConnId) {
+        if let Some(s) = self.sockets.get_mut(&conn) {
+            s.slow = NO_END;
+        }
+    }
+
     /// A client goes away without a word.
     pub fn hang_up(&mut self, conn: ConnId) {
         let Some(s) = self.sockets.get_mut(&conn) else { return };
@@ -413,6 +443,11 @@ impl World {
         let reactor = s.reactor;
         self.arrivals[reactor].push(Arrival::Receive(conn));
         self.wake(reactor);
+    }
+
+    /// Those that the server still has.
+    pub fn all_connections(&self) -> Vec<ConnId> {
+        self.sockets.iter().filter(|(_, s)| !s.closed && !s.hung_up).map(|(&c, _)| c).collect()
     }
 
     /// Whether the server still has a connection, as far as it knows.

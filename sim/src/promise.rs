@@ -14,7 +14,7 @@ const NAME: &str = "PROMISE";
 const MESSAGES: u64 = 150;
 const PIECE: u64 = 6;
 /// How long reactors take at most to see what is due, in nanoseconds.
-const LATE: i64 = 40_000_000;
+const LATE: i64 = 20_000_000;
 
 /// A message that was sent: its body's number, and when it was acknowledged, as which sequence.
 struct Sent {
@@ -27,9 +27,14 @@ impl Runner {
     /// Cuts the power while messages are acknowledged and not flushed.
     pub fn cut_power_between_flushes(&mut self) -> Result<(), String> {
         let Some(interval) = self.world.plan.later.sync_interval else { return Ok(()) };
-        // A flush that is under way, and one after it.
-        let promised = interval + 3 * self.world.plan.disk_op_max() + LATE;
         self.rest()?;
+        // What nothing else brings about must not take longer than it has to: something always
+        // wakes a reactor, and then it flushes.
+        self.pump(self.world.now + interval + 3 * self.world.plan.disk_op_max())?;
+        let slow = self.world.plan.faults.slow_flush_ppm;
+        self.world.set_faults(|f| f.slow_flush_ppm = 0);
+        // A flush that is under way, and one after it, each behind a write.
+        let promised = interval + 6 * self.world.plan.faults.latency_ns_max + LATE;
         let config = format!(
             "{{\"name\":\"{NAME}\",\"subjects\":[\"promise\"],\"storage\":\"file\",\
              \"retention\":\"limits\",\"num_replicas\":1}}"
@@ -41,14 +46,15 @@ impl Runner {
         self.pump(self.world.now + promised)?;
         let mut sent = self.send_promised(interval)?;
         // Now and then nothing comes for so long that all of it must survive.
-        if self.later.chance(500_000) {
-            let quiet = self.world.now + promised + 100_000_000;
+        if self.later.chance(700_000) {
+            let quiet = self.world.now + promised + 5_000_000;
             while self.world.now < quiet {
                 self.pump(quiet.min(self.world.now + 500_000))?;
                 self.note_acknowledged(&mut sent)?;
             }
         }
         let cut = self.world.now;
+        self.world.set_faults(|f| f.slow_flush_ppm = slow);
         self.world.tally.add(Rare::PowerCut);
         self.end_life(true);
         while !self.world.start(false)? {}

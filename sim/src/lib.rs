@@ -10,8 +10,8 @@
 //! `edge` (a turn's surroundings), `runner` (clients and phases), `workload`, `topics`,
 //! `kinds`, `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`,
 //! `effort` (how much a turn does), `books` (what must add up inside the node), `wall` (a clock
-//! that is set), `descriptors` (files that may be open); `later` and what it turns on: `single`, `lives`, `promise`, `window`, `waits`,
-//! `passing`.
+//! that is set), `descriptors` (files that may be open); `later` and what it turns on: `single`,
+//! `lives`, `promise`, `window`, `waits`, `passing`.
 //!
 //! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 

@@ -98,7 +98,7 @@ impl Shard {
                 Lookup::NeedPage(key) => match self.fetch_page(audit.slot, key) {
                     Fetched::Loaded => {}
                     Fetched::Pending(_) => return Ok(false),
-                    Fetched::Failed(why) => return Err(why),
+                    Fetched::Failed(why) | Fetched::Damaged(why) => return Err(why),
                 },
             }
         }

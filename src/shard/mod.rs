@@ -237,7 +237,8 @@ impl Shard {
         let checkpoint = self.checkpoint_deadline();
         let reclaim = self.reclaim_deadline();
         let (consumers, jobs) = (self.consumers_deadline(), self.jobs_deadline());
-        let mut next = [log, consumers, jobs, checkpoint, reclaim, self.sort_deadline()];
+        let apply = self.groups.iter().filter_map(Pipeline::retry_at).min();
+        let mut next = [log, consumers, jobs, checkpoint, reclaim, self.sort_deadline(), apply];
         next.sort_unstable();
         next.into_iter().flatten().min()
     }
@@ -352,7 +353,7 @@ impl Shard {
     /// True once a shard that was shut down has nothing under way any more.
     pub fn is_at_rest(&self) -> bool {
         self.stopping == Some(true)
-            && self.groups.iter().all(Pipeline::is_idle)
+            && self.groups.iter().all(|g| g.is_idle() || g.retry_at().is_some())
             && self.log.durable() >= self.log.appended()
     }
 

@@ -1,5 +1,6 @@
 //! Requests about one stream: its state, its messages.
 
+use corelane_storage::index::Lookup as IndexLookup;
 use corelane_storage::log::ReadHint;
 
 use crate::api::consumer_config::check_request;
@@ -366,6 +367,17 @@ impl Shard {
         match checked {
             Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(seq) => {
+                // What is in the log must be done, so what cannot be done must not come there.
+                if let IndexLookup::NeedPage(key) = cell.index.get(seq) {
+                    match self.want_page(slot, key)? {
+                        Ok(()) => return Err(Wait::Turn),
+                        Err(text) => {
+                            let error = kinds::STREAM_MSG_DELETE_FAILED.with(text);
+                            self.refuse_request(&r.requester(), kind, &error, out);
+                            return Ok(());
+                        }
+                    }
+                }
                 let (stream, group) = (cell.id, cell.group());
                 if self.append_meta(group, kind::DELETE, stream.0, seq, b"").is_err() {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();

@@ -22,7 +22,7 @@ use super::pending::Queue;
 use super::{Outcome, Unfinished};
 use crate::replication::{FILE_GROUP, Group, MEMORY_GROUP, META_GROUP};
 use crate::shard::checkpoint::codec::GroupState;
-use crate::types::{GroupId, LogIndex, Position, Term};
+use crate::types::{GroupId, LogIndex, Position, Term, Timestamp};
 
 /// The place of a record in the order of its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,18 @@ pub enum GroupName {
 /// All groups, in the order in which they are applied.
 pub const GROUPS: [GroupName; 3] = [GroupName::Meta, GroupName::File, GroupName::Memory];
 
+/// What applying waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocked {
+    /// Nothing.
+    #[default]
+    No,
+    /// A read.
+    Read(ReadId),
+    /// A time: the device did not read what is needed, and is asked again then.
+    Until(Timestamp),
+}
+
 /// One group and what is on its way in it.
 pub struct Pipeline {
     group: Group,
@@ -60,8 +72,8 @@ pub struct Pipeline {
     applied: Place,
     /// What waits for records to be applied.
     pub waiting: Queue,
-    /// Applying waits for this read.
-    pub blocked: Option<ReadId>,
+    /// What applying waits for.
+    pub blocked: Blocked,
     /// The last read of a page for it failed.
     pub read_failed: bool,
     /// What the last record leaves to be done before the next is applied.
@@ -90,7 +102,7 @@ impl Pipeline {
             appended: Place::default(),
             applied: Place::default(),
             waiting: Queue::default(),
-            blocked: None,
+            blocked: Blocked::No,
             read_failed: false,
             unfinished: None,
             outcome: Outcome::default(),
@@ -112,9 +124,23 @@ impl Pipeline {
         self.appended == self.applied && self.waiting.is_empty() && self.unfinished.is_none()
     }
 
+    /// Whether applying waits for something.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.blocked != Blocked::No
+    }
+
+    /// When the device is asked again for what it did not read.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self.blocked {
+            Blocked::Until(at) => Some(at),
+            _ => None,
+        }
+    }
+
     /// Whether there is something to apply.
     pub fn is_due(&self) -> bool {
-        self.blocked.is_none()
+        !self.waits()
             && (self.unfinished.is_some()
                 || self.waiting.is_due(self.applied)
                 || self.sealed.front().is_some_and(|e| e.index <= self.group.committed())
@@ -285,10 +311,26 @@ impl Groups {
         log.need_writes_from(self.list.iter().filter_map(first).min().unwrap_or(u64::MAX));
     }
 
+    /// Groups whose time has come go on.
+    pub fn wake(&mut self, now: Timestamp) {
+        for p in &mut self.list {
+            if p.retry_at().is_some_and(|at| at <= now) {
+                p.blocked = Blocked::No;
+            }
+        }
+    }
+
+    /// Whether the device does not read what one of them needs.
+    pub fn are_stuck(&self) -> bool {
+        self.list.iter().any(|p| p.retry_at().is_some())
+    }
+
     /// A read is over: groups that waited for it go on.
     pub fn read_is_over(&mut self, read: ReadId, any: ReadId) {
         for p in &mut self.list {
-            p.blocked = p.blocked.filter(|&waits| waits != read && waits != any);
+            if p.blocked == Blocked::Read(read) || p.blocked == Blocked::Read(any) {
+                p.blocked = Blocked::No;
+            }
         }
     }
 }

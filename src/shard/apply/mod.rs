@@ -26,7 +26,7 @@ use crate::shard::{NO_SEGMENT, Shard};
 use crate::types::{
     ConsumerId, CreditKind, Origin, Position, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
 };
-use groups::{GROUPS, GroupName, NextRecord, Place};
+use groups::{Blocked, GROUPS, GroupName, NextRecord, Place};
 use pending::{AnswerItem, Change, Due};
 use removals::{Progress, Removal, RemovalSink};
 
@@ -48,8 +48,8 @@ const AHEAD_BYTES: usize = 128;
 const STEP_VISITS: u32 = 2_000;
 /// What is visited for one message that is stored.
 const STORE_VISITS: u32 = 1_000;
-/// How soon limits are enforced again where the index could not be read, in nanoseconds.
-const LIMITS_AGAIN: i64 = 1_000_000_000;
+/// How soon a page is asked for again that the device did not read, in nanoseconds.
+const PAGE_AGAIN: i64 = 1_000_000_000;
 
 /// What the record that was applied last removes, as far as that is not done.
 #[derive(Debug)]
@@ -109,6 +109,7 @@ impl Shard {
     /// has time for, in the next step.
     pub(in crate::shard) fn apply(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         self.groups.follow(&mut self.log);
+        self.groups.wake(now);
         let most = self.options.apply_items.min(self.turn.items_left());
         let mut left = most;
         for group in GROUPS {
@@ -126,7 +127,7 @@ impl Shard {
         now: Timestamp,
         out: &mut impl ShardEffects,
     ) {
-        while *left > 0 && self.groups.get(group).blocked.is_none() {
+        while *left > 0 && !self.groups.get(group).waits() {
             if self.groups.get(group).unfinished.is_some() {
                 *left = left.saturating_sub(FINISH_ITEMS);
                 if !self.finish_removal(group, now, out) {
@@ -297,8 +298,7 @@ impl Shard {
             }
         }
         let is_first = cell.index.messages() == 1;
-        cell.limits_wait.take_if(|at| *at <= self.clocks.now);
-        if cell.retention.is_limited() && cell.limits_wait.is_none() {
+        if cell.retention.is_limited() {
             let before = self.tally.work;
             let mut removal = Removal::Limits(id);
             if self.step_removal(slot, &mut removal, &mut { STORE_VISITS }) != Progress::Done {
@@ -345,14 +345,15 @@ impl Shard {
         let blocked = loop {
             match self.step_removal(slot, &mut removal, &mut budget) {
                 Progress::Done => break None,
-                Progress::Budget => break Some(None),
+                Progress::Budget => break Some(Blocked::No),
                 Progress::NeedPage(key) => match self.fetch_to_apply(group, slot, key) {
                     Fetched::Loaded => {}
-                    Fetched::Pending(read) => break Some(Some(read)),
+                    Fetched::Pending(read) => break Some(Blocked::Read(read)),
                     Fetched::Failed(text) => {
-                        if !matches!(removal, Removal::Message(_) | Removal::Range { .. }) {
-                            self.streams[slot].limits_wait = Some(now.plus(LIMITS_AGAIN));
-                        }
+                        self.complain(slot, format_args!("all waits for the index: {text}"), out);
+                        break Some(Blocked::Until(now.plus(PAGE_AGAIN)));
+                    }
+                    Fetched::Damaged(text) => {
                         self.complain(slot, format_args!("messages stay: {text}"), out);
                         failed = Some(text);
                         break None;
@@ -364,20 +365,22 @@ impl Shard {
         let pipeline = self.groups.get_mut(group);
         pipeline.outcome.removed += removed;
         pipeline.outcome.failed = failed;
-        let Some(read) = blocked else { return true };
+        let Some(blocked) = blocked else { return true };
         pipeline.unfinished = Some(Unfinished { slot, removal });
-        pipeline.blocked = read;
+        pipeline.blocked = blocked;
         false
     }
 
     /// As `fetch_page`, for what is applied: what the log says must be done, so a read that fails
-    /// is tried once more.
+    /// is tried once more at once. After that, all that follows in the group waits until the device
+    /// reads the page again; one that is damaged is so for every replay, and hides what it tells
+    /// of.
     fn fetch_to_apply(&mut self, group: GroupName, slot: usize, key: PageKey) -> Fetched {
         let fetched = self.fetch_page(slot, key);
         let failed = match fetched {
             Fetched::Pending(_) => return fetched,
             Fetched::Loaded => false,
-            Fetched::Failed(_) => true,
+            Fetched::Failed(_) | Fetched::Damaged(_) => true,
         };
         let pipeline = self.groups.get_mut(group);
         let again = failed && !pipeline.read_failed;

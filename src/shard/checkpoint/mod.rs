@@ -379,7 +379,7 @@ impl Shard {
         self.evict_pages();
         if !self.checkpoint.is_busy() {
             // A stop does not wait for what cannot be.
-            self.checkpoint.wanted &= self.has_room_for_checkpoint();
+            self.checkpoint.wanted &= self.has_room_for_checkpoint() && !self.groups.are_stuck();
             if self.checkpoint_is_due(now) {
                 self.begin_checkpoint(now);
             }

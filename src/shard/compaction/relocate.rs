@@ -314,7 +314,7 @@ impl Shard {
                                 self.reclaim.page = Some((stream, key));
                                 return Found::Wait(read);
                             }
-                            Fetched::Failed(_) => return Found::Leave,
+                            Fetched::Failed(_) | Fetched::Damaged(_) => return Found::Leave,
                         },
                         _ => return Found::Leave,
                     }
@@ -349,7 +349,7 @@ impl Shard {
                         self.reclaim.page = Some((stream, key));
                         return Found::Wait(read);
                     }
-                    Fetched::Failed(_) => return copy,
+                    Fetched::Failed(_) | Fetched::Damaged(_) => return copy,
                 },
             }
         }
@@ -407,7 +407,7 @@ impl Shard {
                                 self.reclaim.reading = Some(read);
                                 break;
                             }
-                            Fetched::Failed(_) => false,
+                            Fetched::Failed(_) | Fetched::Damaged(_) => false,
                         },
                     },
                 },

@@ -451,7 +451,7 @@ impl Shard {
     fn fetch_for_sort(&mut self, slot: usize, page: PageKey) -> Result<bool, Option<i64>> {
         match self.fetch_page(slot, page) {
             Fetched::Loaded => Ok(true),
-            Fetched::Failed(_) => Ok(false),
+            Fetched::Failed(_) | Fetched::Damaged(_) => Ok(false),
             Fetched::Pending(read) => {
                 self.sort.reading = Some(read);
                 Err(None)

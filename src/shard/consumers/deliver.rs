@@ -272,7 +272,7 @@ impl Shard {
                         self.block_consumer(slot, at, read);
                         break;
                     }
-                    Fetched::Failed(text) => {
+                    Fetched::Failed(text) | Fetched::Damaged(text) => {
                         self.retry_later(now, slot, at, &text, out);
                         break;
                     }

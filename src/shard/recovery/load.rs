@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{Location, PageKey, StreamIndex};
+use corelane_storage::log::ReadError;
 use corelane_storage::record::{MetaIn, RecordIn};
 use corelane_storage::recovery::Recovery;
 use corelane_storage::superblock::CheckpointRef;
@@ -47,6 +48,14 @@ impl Isolated {
         let all = (stream, ConsumerId(0))..=(stream, ConsumerId(u64::MAX));
         self.consumers.range(all).map(|(&(_, id), &l)| (id, l))
     }
+}
+
+/// Why a page was not brought.
+pub(in crate::shard) enum NotBrought {
+    /// The device did not read it.
+    Device(String),
+    /// Something else lies in its place.
+    Damaged(String),
 }
 
 /// Reads one record of a checkpoint.
@@ -217,17 +226,24 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Brings a page that a removal needs.
+    /// Brings a page that a removal needs. What the device does not read is not taken for damaged.
     pub(in crate::shard) fn bring<D: Blocking>(
         &mut self,
         dev: &mut D,
         recovery: &mut Recovery,
         slot: usize,
         key: PageKey,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotBrought> {
         let index = &mut self.streams[slot].index;
-        let at = index.location(key).ok_or_else(|| format!("index page {key:?} has no place"))?;
-        load_page(dev, recovery, index, key, at)
+        let Some(at) = index.location(key) else {
+            return Err(NotBrought::Damaged(format!("index page {key:?} has no place")));
+        };
+        load_page(dev, recovery, index, key, at).map_err(|why| {
+            match recovery.read(dev, at.position, at.len) {
+                Err(ReadError::Device { .. }) => NotBrought::Device(why),
+                _ => NotBrought::Damaged(why),
+            }
+        })
     }
 }
 

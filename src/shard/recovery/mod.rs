@@ -153,10 +153,10 @@ impl Shard {
                 }
                 Some(Replayed::Damaged(damage)) => replay.damaged(&damage),
             }
-            replay.settle(dev, &mut recovery);
+            replay.settle(dev, &mut recovery).map_err(|e| text(&e))?;
         }
         if replay.format_1 {
-            replay.evict_owed(dev, &mut recovery);
+            replay.evict_owed(dev, &mut recovery).map_err(|e| text(&e))?;
         }
         let (log, report) = recovery.finish(dev).map_err(|e| text(&e))?;
         replay.keep_damaged(&report);
@@ -481,11 +481,16 @@ impl Replay<'_> {
     }
 
     /// Evictions that waited for pages left no record.
-    fn evict_owed<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
+    fn evict_owed<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+    ) -> Result<(), String> {
         for slot in self.slots.values().copied().collect::<Vec<_>>() {
             self.unfinished = Some((slot, self.all_over_limits(slot)));
-            self.settle(dev, recovery);
+            self.settle(dev, recovery)?;
         }
+        Ok(())
     }
 
     /// What does not verify is kept: its segments count something that never dies.

@@ -4,10 +4,13 @@ use corelane_storage::device::Blocking;
 use corelane_storage::envelope::FrameHeader;
 
 use super::*;
+use crate::shard::recovery::load::NotBrought;
 use crate::types::WallTime;
 
 /// Index entries that a removal visits before what it removed is taken in.
 const STEP_VISITS: u32 = 10_000;
+/// How often a page is read that a removal needs before that is given up.
+const PAGE_ATTEMPTS: u32 = 3;
 
 impl Replay<'_> {
     pub(super) fn message(&mut self, m: &MessageIn<'_>, position: Position) {
@@ -106,18 +109,33 @@ impl Replay<'_> {
     }
 
     /// Removes what the last record says, reading pages where they are needed.
-    pub(super) fn settle<D: Blocking>(&mut self, dev: &mut D, recovery: &mut Recovery) {
-        let Some((slot, mut removal)) = self.unfinished.take() else { return };
+    pub(super) fn settle<D: Blocking>(
+        &mut self,
+        dev: &mut D,
+        recovery: &mut Recovery,
+    ) -> Result<(), String> {
+        let Some((slot, mut removal)) = self.unfinished.take() else { return Ok(()) };
+        let mut attempts = 0;
         loop {
             let (mut budget, mut live) = (STEP_VISITS, Leaving(&mut self.live));
             match removal.step(&mut self.streams[slot], &mut budget, &mut live) {
-                Progress::Done => return,
+                Progress::Done => return Ok(()),
                 Progress::Budget => {}
                 Progress::NeedPage(key) => {
-                    if let Err(why) = self.bring(dev, recovery, slot, key) {
-                        let name = &self.streams[slot].config.name;
-                        let line = "a removal could not be replayed";
-                        return self.lines.push(format!("stream '{name}': {line}: {why}"));
+                    attempts += 1;
+                    let name = |r: &Self| r.streams[slot].config.name.clone();
+                    match self.bring(dev, recovery, slot, key) {
+                        Ok(()) => attempts = 0,
+                        Err(_) if attempts < PAGE_ATTEMPTS => {}
+                        // It may be read at another start, and must not be passed over.
+                        Err(NotBrought::Device(why)) => {
+                            return Err(format!("stream '{}': {why}", name(self)));
+                        }
+                        Err(NotBrought::Damaged(why)) => {
+                            let line = "a removal could not be replayed";
+                            self.lines.push(format!("stream '{}': {line}: {why}", name(self)));
+                            return Ok(());
+                        }
                     }
                 }
             }

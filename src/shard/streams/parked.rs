@@ -252,7 +252,7 @@ impl Shard {
                 Err(Need::Page(key)) => match self.fetch_page(slot, key) {
                     Fetched::Loaded => Stepped::Again(job),
                     Fetched::Pending(read) => Stepped::Reading(read, job),
-                    Fetched::Failed(text) => {
+                    Fetched::Failed(text) | Fetched::Damaged(text) => {
                         // What it depends on cannot be known, so it is not stored.
                         let error = kinds::STREAM_STORE_FAILED.with(text);
                         self.refuse_publish(slot, &error, &m);

@@ -1,7 +1,7 @@
 //! Reading messages and index pages: from memory, or after a wait.
 
 use corelane_storage::index::{Lookup, PageKey};
-use corelane_storage::log::{Read, ReadHint, ReadId};
+use corelane_storage::log::{Read, ReadError, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
 use crate::shard::Shard;
@@ -16,8 +16,10 @@ pub enum Fetched {
     Loaded,
     /// It is being read.
     Pending(ReadId),
-    /// It cannot be read; the text is for the operator. Nothing was deleted.
+    /// The device did not read it, and may when it is asked again; the text is for the operator.
     Failed(String),
+    /// Something else lies in its place, and will when it is read again. Nothing was deleted.
+    Damaged(String),
 }
 
 /// How often the log says that something of a stream cannot be read, in nanoseconds.
@@ -40,7 +42,7 @@ impl Shard {
     /// Loads a page of a stream's index.
     pub(in crate::shard) fn fetch_page(&mut self, slot: usize, key: PageKey) -> Fetched {
         let Some(location) = self.streams[slot].index.location(key) else {
-            return Fetched::Failed(format!("index page {key:?} has no place"));
+            return Fetched::Damaged(format!("index page {key:?} has no place"));
         };
         let read = self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
         match read {
@@ -62,14 +64,15 @@ impl Shard {
                             self.pages_read += 1;
                             Fetched::Loaded
                         }
-                        Err(e) => Fetched::Failed(e.to_string()),
+                        Err(e) => Fetched::Damaged(e.to_string()),
                     }
                 }
-                RecordIn::Message(_) => Fetched::Failed(format!("{key:?} is a message")),
+                RecordIn::Message(_) => Fetched::Damaged(format!("{key:?} is a message")),
             },
             Ok(Read::Pending(read)) => Fetched::Pending(read),
             Ok(Read::Busy) => Fetched::Pending(ANY_READ),
-            Err(e) => Fetched::Failed(e.to_string()),
+            Err(e @ ReadError::Device { .. }) => Fetched::Failed(e.to_string()),
+            Err(e) => Fetched::Damaged(e.to_string()),
         }
     }
 
@@ -105,7 +108,7 @@ impl Shard {
         match self.fetch_page(slot, key) {
             Fetched::Loaded => Ok(Ok(())),
             Fetched::Pending(read) => Err(Wait::Read(read)),
-            Fetched::Failed(text) => Ok(Err(text)),
+            Fetched::Failed(text) | Fetched::Damaged(text) => Ok(Err(text)),
         }
     }
 }

@@ -52,8 +52,6 @@ pub struct ShardStream {
     pub enforcement: Option<super::enforce::Enforcement>,
     /// When the log said last that something of it cannot be read.
     pub complained_at: Option<Timestamp>,
-    /// Its limits could not be enforced because of that, and are not until then.
-    pub limits_wait: Option<Timestamp>,
     /// What checkpoints have of it.
     pub stored: crate::shard::checkpoint::Stored,
 }
@@ -129,7 +127,6 @@ impl ShardStream {
             enforcing: false,
             enforcement: None,
             complained_at: None,
-            limits_wait: None,
             stored: Default::default(),
         }
     }

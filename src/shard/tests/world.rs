@@ -382,7 +382,7 @@ impl World {
                 Lookup::Found(entry) => return Some(entry),
                 Lookup::Deleted | Lookup::OutOfRange => return None,
                 Lookup::NeedPage(key) => match self.shard().fetch_page(slot, key) {
-                    Fetched::Failed(why) => panic!("{why}"),
+                    Fetched::Failed(why) | Fetched::Damaged(why) => panic!("{why}"),
                     Fetched::Loaded => {}
                     Fetched::Pending(_) => self.turn(),
                 },

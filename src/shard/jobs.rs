@@ -331,7 +331,9 @@ impl Shard {
         match self.fetch_page(slot, key) {
             Fetched::Loaded => Stepped::Again(job),
             Fetched::Pending(read) => Stepped::Reading(read, job),
-            Fetched::Failed(text) | Fetched::Damaged(text) => self.page_failed(slot, job, text, out),
+            Fetched::Failed(text) | Fetched::Damaged(text) => {
+                self.page_failed(slot, job, text, out)
+            }
         }
     }
 

@@ -45,7 +45,7 @@ use crate::types::{Clocks, ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
 use api::requests::Request;
 pub use apply::APPLY_ITEMS;
 use apply::groups::{GroupName, Groups, Pipeline};
-use apply::pending::Change;
+use apply::pending::{Change, Unlogged};
 pub use checkpoint::CheckpointOptions;
 pub use compaction::sort::SortOptions;
 pub use effects::{Outgoing, ShardEffects, StreamPlacement};
@@ -281,6 +281,25 @@ impl Shard {
         if group != GroupName::Memory {
             self.checkpoint.appended += u64::from(len);
         }
+        Ok(())
+    }
+
+    /// Has a record take effect in its turn: once it is committed, or behind what was appended
+    /// before it, if the log is not to have it.
+    fn append_change(
+        &mut self,
+        logged: bool,
+        group: GroupName,
+        kind: u16,
+        stream: StreamId,
+        id: u64,
+        body: &[u8],
+    ) -> Result<(), AppendError> {
+        if logged {
+            return self.append_meta(group, kind, stream.0, id, body);
+        }
+        let body = body.into();
+        self.wait_for_appended(group, Change::Unlogged(Unlogged { kind, stream, id, body }));
         Ok(())
     }
 

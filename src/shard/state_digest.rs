@@ -22,7 +22,7 @@ pub struct StateDigest {
     pub applied: LogIndex,
     /// A line for each file stream.
     pub streams: BTreeMap<StreamId, String>,
-    /// Streams whose removal was decided, and is applied or not.
+    /// Streams that were removed, of which something is left.
     pub leaving: BTreeSet<StreamId>,
 }
 

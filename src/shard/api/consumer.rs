@@ -11,23 +11,30 @@ use crate::api::time::GoTime;
 use crate::api::types::{
     ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse, ConsumersRequest,
     CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, PullRequest, ResponseType,
-    SequenceInfo, Success, is_empty_request, write_response,
+    SequenceInfo, is_empty_request, write_response,
 };
-use crate::consumer::{ConsumerSettings, Delivery, GONE_CHECKS_MAX, Info, StartPosition};
+use crate::consumer::{Delivery, GONE_CHECKS_MAX, Info, StartPosition};
 use crate::shard::Shard;
 use crate::shard::api::requests::{Handled, Request};
-use crate::shard::apply::pending::Change;
-use crate::shard::consumers::{NewConsumer, ShardConsumer, Watch, filters_of, stored_config};
+use crate::shard::apply::pending::{Change, SetConsumer};
+use crate::shard::consumers::{ShardConsumer, Watch, stored_config};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
 use crate::shard::streams::read::Unread;
+use crate::shard::streams::stream::ShardStream;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.
 const NAME_CHARS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// How many.
 const NAME_LEN: usize = 8;
+
+/// Whether a restart is to find a consumer of this configuration, or its stream keeps nothing for
+/// one in any case.
+fn is_logged(stream: &ShardStream, config: &ConsumerConfig) -> bool {
+    stream.is_memory() || !config.mem_storage
+}
 
 impl Shard {
     fn consumer_limits(&self) -> ConsumerServerLimits {
@@ -85,10 +92,11 @@ impl Shard {
         create: &ConsumerCreate,
     ) -> ConsumerDecision {
         let cell = &self.streams[slot];
-        let existing = cell.consumers.find(name).map(|at| {
-            let c = &cell.consumers.slab[at];
+        let existing = cell.consumers.find(name).map(|at| &cell.consumers.slab[at]);
+        let config = existing.map(ShardConsumer::shown_config);
+        let existing = existing.zip(config.as_ref()).map(|(c, config)| {
             let active = c.delivery.as_ref().is_some_and(|d| d.info().push_bound);
-            ExistingConsumer { config: &c.config, active }
+            ExistingConsumer { config, active }
         });
         let count = cell.consumers.count();
         consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
@@ -146,21 +154,18 @@ impl Shard {
         let id = ConsumerId(self.next_consumer);
         self.next_consumer += 1;
         let cell = &self.streams[slot];
-        let (stream, memory, group) = (cell.id, cell.is_memory(), cell.group());
-        let start = start.to_delta();
-        let created = self.clocks.wall_of(now);
-        if !memory && !config.mem_storage {
-            let mut body = Vec::new();
-            let json = to_json(&stored_config(&name, &config));
-            ConfigBody { created: created.0, start: &start, json: &json }.encode(&mut body);
-            if self.append_meta(group, kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                return self.refuse_consumer(requester, out);
-            }
+        let (stream, group, logged) = (cell.id, cell.group(), is_logged(cell, &config));
+        let (start, created) = (start.to_delta(), self.clocks.wall_of(now).0);
+        let mut body = Vec::new();
+        let json = to_json(&stored_config(&name, &config));
+        ConfigBody { created, start: &start, json: &json }.encode(&mut body);
+        if self.append_change(logged, group, kind::CONSUMER, stream, id.0, &body).is_err() {
+            return self.refuse_consumer(requester, out);
         }
-        self.streams[slot].consumers.in_flight.push(name.clone().into());
-        let consumer = Box::new(NewConsumer { id, name, config, created, start });
-        let requester = requester.clone();
-        self.wait_for_appended(group, Change::CreateConsumer { stream, consumer, requester });
+        self.streams[slot].consumers.in_flight.push(name.into());
+        let (requester, unnamed) = (requester.clone(), config.name.is_empty());
+        let by = SetConsumer { requester, creates: true, unnamed };
+        self.wait_for_appended(group, Change::SetConsumer(by));
     }
 
     /// Where a new consumer begins.
@@ -195,30 +200,37 @@ impl Shard {
         Ok(start)
     }
 
-    /// A new consumer's record is durable: it counts what is pending, then joins.
+    /// There is a new consumer: it counts what is pending, then joins.
     pub(in crate::shard) fn consumer_created(
         &mut self,
         now: Timestamp,
-        stream: StreamId,
-        consumer: NewConsumer,
-        requester: &Requester,
+        slot: usize,
+        at: usize,
+        by: Option<SetConsumer>,
         out: &mut impl ShardEffects,
     ) {
-        let Some(&slot) = self.slots.get(&stream) else {
-            return self.stream_is_gone(Some(requester), ResponseType::ConsumerCreate, out);
-        };
-        let id = consumer.id;
-        let cell = &mut self.streams[slot];
-        let mut c = match ShardConsumer::new(&cell.config, consumer, self.options.max_payload) {
-            Ok(c) => c,
-            Err(why) => return out.fatal(&format!("stream {}: {why}", stream.0)),
-        };
         let seed = self.next_random();
+        let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
+        let (stream, c) = (*stream, &mut consumers.slab[at]);
+        c.unnamed = by.as_ref().is_some_and(|by| by.unnamed);
         c.delivery = Some(Delivery::new(&c.ledger, now, seed));
-        let at = self.streams[slot].consumers.insert(c);
+        let id = c.id;
         self.consumer_born(slot, at);
-        self.start_count(stream, id, Some(requester.clone()));
+        self.start_count(stream, id, by.map(|by| by.requester));
         self.run_jobs(now, out);
+    }
+
+    /// The consumer or the stream of a request went away before that was carried out.
+    pub(in crate::shard) fn consumer_was_not_set(
+        &mut self,
+        by: &SetConsumer,
+        out: &mut impl ShardEffects,
+    ) {
+        let error = match by.creates {
+            true => kinds::STREAM_NOT_FOUND.error(),
+            false => kinds::CONSUMER_DOES_NOT_EXIST.error(),
+        };
+        self.refuse_request(&by.requester, ResponseType::ConsumerCreate, &error, out);
     }
 
     /// A consumer has counted what is pending and is among the others.
@@ -303,65 +315,57 @@ impl Shard {
         let cell = &self.streams[slot];
         let Some(at) = cell.consumers.find(name) else { return };
         let (stream, c) = (cell.id, &cell.consumers.slab[at]);
-        let (id, created, group) = (c.id, c.created, cell.group());
-        if !cell.is_memory() && !config.mem_storage {
-            let mut body = Vec::new();
-            let json = to_json(&stored_config(name, &config));
-            ConfigBody { created: created.0, start: b"", json: &json }.encode(&mut body);
-            if self.append_meta(group, kind::CONSUMER, stream.0, id.0, &body).is_err() {
-                let error = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(&r.requester(), ResponseType::ConsumerCreate, &error, out);
-                return;
-            }
+        let (id, created, group) = (c.id.0, c.created.0, cell.group());
+        let logged = is_logged(cell, &config);
+        let mut body = Vec::new();
+        let json = to_json(&stored_config(name, &config));
+        ConfigBody { created, start: b"", json: &json }.encode(&mut body);
+        if self.append_change(logged, group, kind::CONSUMER, stream, id, &body).is_err() {
+            return self.refuse_consumer(&r.requester(), out);
         }
         self.streams[slot].consumers.in_flight.push(name.into());
-        let requester = r.requester();
-        self.wait_for_appended(
-            group,
-            Change::UpdateConsumer { stream, consumer: id, config, requester },
-        );
+        let (requester, unnamed) = (r.requester(), config.name.is_empty());
+        let by = SetConsumer { requester, creates: false, unnamed };
+        self.wait_for_appended(group, Change::SetConsumer(by));
     }
 
+    /// A consumer has another configuration than before.
     pub(in crate::shard) fn consumer_updated(
         &mut self,
         now: Timestamp,
-        stream: StreamId,
-        consumer: ConsumerId,
-        config: ConsumerConfig,
-        requester: &Requester,
+        slot: usize,
+        at: usize,
+        before: ConsumerConfig,
+        by: Option<SetConsumer>,
         out: &mut impl ShardEffects,
     ) {
-        let Some((slot, at)) = self.locate(stream, consumer) else {
-            let error = kinds::CONSUMER_DOES_NOT_EXIST.error();
-            return self.refuse_request(requester, ResponseType::ConsumerCreate, &error, out);
-        };
-        self.before_consumer(slot, at);
-        let cell = &mut self.streams[slot];
-        let c = &mut cell.consumers.slab[at];
-        let refilter = c.config.filters() != config.filters();
-        let max_payload = self.options.max_payload;
-        c.ledger.configure(ConsumerSettings::of(&cell.config, &c.name, &config, max_payload));
+        let consumers = &mut self.streams[slot].consumers;
+        let c = &mut consumers.slab[at];
         if let Some(delivery) = &mut c.delivery {
             delivery.reconfigured(now, &c.ledger);
         }
-        let before = std::mem::replace(&mut c.config, config);
         if before.deliver_subject != c.config.deliver_subject {
-            c.watch_group = Some(before.deliver_group);
+            c.watch_group = Some(before.deliver_group.clone());
         }
+        c.unnamed = by.as_ref().map_or(c.unnamed, |by| by.unnamed);
+        let refilter = c.config.filters() != before.filters();
         let name = c.name.clone();
-        cell.consumers.changed(&name);
+        consumers.changed(&name);
         self.consumer_changed = true;
+        let requester = by.map(|by| by.requester);
         if refilter {
             return self.count_anew(slot, at, requester);
         }
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
-        self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, requester, out);
+        if let Some(requester) = requester {
+            self.answer_consumer(now, slot, at, ResponseType::ConsumerCreate, &requester, out);
+        }
     }
 
     /// A consumer with other filters leaves the counts of the old ones and counts anew.
-    fn count_anew(&mut self, slot: usize, at: usize, requester: &Requester) {
+    fn count_anew(&mut self, slot: usize, at: usize, requester: Option<Requester>) {
         let cell = &mut self.streams[slot];
         let stream = cell.id;
         cell.consumers.leave(at);
@@ -370,7 +374,6 @@ impl Shard {
         if let Some(timer) = c.timer.take() {
             self.timers.remove(&(timer, stream, consumer));
         }
-        c.filter = filters_of(&c.config);
         c.scan_from = 0;
         // What was read for its old filters is of no use.
         c.blocked = None;
@@ -381,7 +384,7 @@ impl Shard {
         }
         let name = c.name.clone();
         cell.consumers.in_flight.push(name);
-        self.start_count(stream, consumer, Some(requester.clone()));
+        self.start_count(stream, consumer, requester);
     }
 
     pub(in crate::shard) fn info_of_consumer(
@@ -408,7 +411,7 @@ impl Shard {
             stream_name,
             name: c.name.to_string(),
             created: GoTime::utc(c.created),
-            config: Some(c.config.clone()),
+            config: Some(c.shown_config()),
             delivered: SequenceInfo {
                 consumer_seq: info.delivered_consumer_seq,
                 stream_seq: info.delivered_stream_seq,
@@ -581,10 +584,9 @@ impl Shard {
             return;
         }
         let group = cell.group();
-        let recorded = !cell.is_memory() && !cell.consumers.slab[at].config.mem_storage;
-        if recorded
-            && self.append_meta(group, kind::CONSUMER_REMOVED, stream.0, consumer.0, b"").is_err()
-        {
+        let logged = is_logged(cell, &cell.consumers.slab[at].config);
+        let removed = kind::CONSUMER_REMOVED;
+        if self.append_change(logged, group, removed, stream, consumer.0, b"").is_err() {
             match requester {
                 Some(requester) => {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
@@ -596,32 +598,31 @@ impl Shard {
             return;
         }
         self.streams[slot].consumers.in_flight.push(name);
-        self.wait_for_appended(group, Change::DeleteConsumer { stream, consumer, requester });
+        if let Some(requester) = requester {
+            self.wait_for_appended(group, Change::ConsumerDeleted(requester));
+        }
     }
 
-    pub(in crate::shard) fn consumer_deleted(
+    /// A consumer is about to be removed: those who wait for its messages learn that.
+    pub(in crate::shard) fn consumer_leaves(
         &mut self,
-        stream: StreamId,
-        consumer: ConsumerId,
-        requester: Option<&Requester>,
+        slot: usize,
+        at: usize,
         out: &mut impl ShardEffects,
     ) {
-        if let Some((slot, at)) = self.locate(stream, consumer) {
-            self.drop_consumer(slot, at, out);
-        }
-        if let Some(requester) = requester {
-            let mut body = Vec::new();
-            write_response(&mut body, ResponseType::ConsumerDelete, &Success::YES);
-            self.answer(requester, &body, out);
-        }
+        self.with_consumer(slot, at, out, |c, sink| c.delete(sink));
     }
 
-    fn drop_consumer(&mut self, slot: usize, at: usize, out: &mut impl ShardEffects) {
-        self.with_consumer(slot, at, out, |c, sink| c.delete(sink));
-        let cell = &mut self.streams[slot];
-        let stream = cell.id;
-        let gone = cell.consumers.remove(at);
-        cell.consumers.changed(&gone.name);
+    /// A consumer was taken out.
+    pub(in crate::shard) fn consumer_is_gone(
+        &mut self,
+        slot: usize,
+        gone: &ShardConsumer,
+        out: &mut impl ShardEffects,
+    ) {
+        let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
+        let stream = *stream;
+        consumers.changed(&gone.name);
         self.consumer_changed = true;
         if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, stream, gone.id));
@@ -631,7 +632,7 @@ impl Shard {
             out.unwatch(watch.id);
         }
         self.dirty_consumers.remove(&(stream, gone.id));
-        self.consumer_gone(slot, &gone);
+        self.consumer_gone(slot, gone);
     }
 
     pub(in crate::shard) fn delete_all_consumers(
@@ -641,7 +642,9 @@ impl Shard {
     ) {
         let all: Vec<usize> = self.streams[slot].consumers.slab.iter().map(|(at, _)| at).collect();
         for at in all {
-            self.drop_consumer(slot, at, out);
+            self.consumer_leaves(slot, at, out);
+            let gone = self.streams[slot].consumers.remove(at);
+            self.consumer_is_gone(slot, &gone, out);
         }
     }
 

@@ -23,7 +23,6 @@ use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
 use crate::shard::streams::read::Unread;
-use crate::shard::streams::stream::ShardStream;
 use crate::types::{StreamId, Timestamp, WallTime};
 
 /// Subjects of one page of STREAM.INFO.
@@ -550,10 +549,12 @@ impl Shard {
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.
     pub(in crate::shard) fn detach(&mut self, slot: usize, out: &mut impl ShardEffects) {
-        let cell: &mut ShardStream = &mut self.streams[slot];
-        cell.removing = true;
+        let cell = &self.streams[slot];
         let name = cell.config.name.clone();
-        self.names.remove(name.as_bytes());
+        // Another stream may have its name by now.
+        if self.names.get(name.as_bytes()) == Some(&slot) {
+            self.names.remove(name.as_bytes());
+        }
         self.delete_all_consumers(slot, out);
         self.drop_enforcement(slot, out);
         let cell = &mut self.streams[slot];

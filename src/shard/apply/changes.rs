@@ -1,17 +1,17 @@
-//! What takes effect when its record is durable, other than messages: streams, consumers, removals.
+//! What records other than messages lead to where their group is led: placement, deliveries, timers,
+//! and the answers to those who asked for them.
 
 use crate::api::error::kinds;
-use crate::api::types::{ResponseType, StreamConfig, Success, write_response};
-use crate::meta::StreamEntry;
+use crate::api::types::{ResponseType, Success, write_response};
 use crate::shard::Shard;
 use crate::shard::api::replies::Reply;
-use crate::shard::apply::Outcome;
 use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::Change;
+use crate::shard::apply::pending::{Change, Unlogged};
+use crate::shard::apply::state::Applied;
+use crate::shard::apply::{Outcome, Unfinished};
 use crate::shard::catalogue::follow::Decided;
 use crate::shard::effects::{ShardEffects, StreamPlacement};
 use crate::shard::mailbox::{Requester, ShardMessage};
-use crate::shard::streams::stream::ShardStream;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 impl Shard {
@@ -58,7 +58,50 @@ impl Shard {
         }
     }
 
-    /// Lets something take effect that waited for the record of `group` that was applied last.
+    /// What follows from a record of a group that was applied, and who asked for it.
+    pub(in crate::shard) fn took_effect(
+        &mut self,
+        group: GroupName,
+        now: Timestamp,
+        applied: Applied,
+        out: &mut impl ShardEffects,
+    ) {
+        let pipeline = self.groups.get_mut(group);
+        if let Applied::Removal(slot, removal) = applied {
+            // Who waits for it waits until it is through.
+            pipeline.unfinished = Some(Unfinished { slot, removal });
+            return;
+        }
+        let mut asked = pipeline.waiting.pop_answer(pipeline.applied());
+        let mut take_asked = || match asked.take() {
+            Some(Change::SetConsumer(by)) => Some(by),
+            other => {
+                asked = other;
+                None
+            }
+        };
+        match applied {
+            Applied::Nothing | Applied::Removal(..) => {}
+            Applied::StreamCreated(slot) => self.stream_created(slot, out),
+            Applied::StreamUpdated(slot) => self.stream_updated(slot, out),
+            Applied::StreamRemoved(slot) => self.stream_removed(slot, out),
+            Applied::ConsumerCreated { slot, at } => {
+                let by = take_asked();
+                self.consumer_created(now, slot, at, by, out);
+            }
+            Applied::ConsumerUpdated { slot, at, before } => {
+                let by = take_asked();
+                self.consumer_updated(now, slot, at, *before, by, out);
+            }
+            Applied::ConsumerProgress { slot, at } => self.consumer_progressed(slot, at),
+            Applied::ConsumerRemoved { slot, gone } => self.consumer_is_gone(slot, &gone, out),
+        }
+        if let Some(change) = asked {
+            self.apply_waiting(group, change, now, out);
+        }
+    }
+
+    /// Answers who waited for the record of `group` that was applied last.
     pub(in crate::shard) fn apply_change(
         &mut self,
         group: GroupName,
@@ -68,22 +111,21 @@ impl Shard {
     ) {
         match change {
             Change::Request(request) => self.inbox.push_back(*request),
-            Change::Catalogue(step) => out.send_to_shard(step.to, step.message),
-            Change::Create { entry, requester } => {
-                let id = entry.id;
-                self.insert_stream(*entry, out);
-                self.created(id);
-                if let Some(requester) = requester {
-                    self.reply(now, Reply::Created(id, requester), out);
+            Change::Unlogged(Unlogged { kind, stream, id, body }) => {
+                if let Some(applied) = self.apply_meta(group, kind, stream, id, &body, out) {
+                    self.took_effect(group, now, applied, out);
                 }
             }
-            Change::Existing { id, requester } => {
-                self.reply(now, Reply::Created(id, requester), out)
+            Change::Catalogue(step) => out.send_to_shard(step.to, step.message),
+            Change::Created(id, requester) => self.reply(now, Reply::Created(id, requester), out),
+            Change::Updated(id, requester) => {
+                let slot = self.slots.get(&id);
+                match slot.and_then(|&slot| self.streams[slot].enforcement.as_mut()) {
+                    Some(enforcement) => enforcement.answer(requester),
+                    None => self.reply(now, Reply::Updated(id, requester), out),
+                }
             }
-            Change::Update { id, config, requester } => {
-                self.updated(now, id, *config, requester, out)
-            }
-            Change::Delete { id, requester } => self.deleted(id, requester, out),
+            Change::Deleted { id, requester } => self.answer_deleted(id, requester, out),
             Change::MessageDeleted { stream, seq, requester } => {
                 let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
                 self.message_deleted(stream, seq, outcome, &requester, out);
@@ -93,14 +135,11 @@ impl Shard {
                 let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
                 self.purge_step_done(job, outcome, out);
             }
-            Change::CreateConsumer { stream, consumer, requester } => {
-                self.consumer_created(now, stream, *consumer, &requester, out);
-            }
-            Change::UpdateConsumer { stream, consumer, config, requester } => {
-                self.consumer_updated(now, stream, consumer, *config, &requester, out);
-            }
-            Change::DeleteConsumer { stream, consumer, requester } => {
-                self.consumer_deleted(stream, consumer, requester.as_ref(), out);
+            Change::SetConsumer(by) => self.consumer_was_not_set(&by, out),
+            Change::ConsumerDeleted(requester) => {
+                let mut body = Vec::new();
+                write_response(&mut body, ResponseType::ConsumerDelete, &Success::YES);
+                self.answer(&requester, &body, out);
             }
             Change::Acknowledged(requesters) => {
                 self.deltas.in_flight -= 1;
@@ -112,23 +151,13 @@ impl Shard {
     }
 
     /// A stream exists from now on; every reactor is told before anything else is.
-    pub(in crate::shard) fn insert_stream(
-        &mut self,
-        entry: StreamEntry,
-        out: &mut impl ShardEffects,
-    ) {
-        let cell = ShardStream::new(entry.id, entry.config, entry.created, self.options.seed);
-        self.insert_cell(cell);
-        self.place(entry.id, false, out);
-    }
-
-    pub(in crate::shard) fn insert_cell(&mut self, cell: ShardStream) -> usize {
-        let (id, name) = (cell.id, cell.config.name.as_bytes().into());
-        let slot = self.streams.insert(cell);
-        self.checkpoint.born(&mut self.streams[slot].stored);
-        self.slots.insert(id, slot);
+    fn stream_created(&mut self, slot: usize, out: &mut impl ShardEffects) {
+        let stream = &mut self.streams[slot];
+        let (id, name) = (stream.id, stream.config.name.as_bytes().into());
+        self.checkpoint.born(&mut stream.stored);
         self.names.insert(name, slot);
-        slot
+        self.place(id, false, out);
+        self.created(id);
     }
 
     /// Tells all reactors where a stream lives.
@@ -149,33 +178,27 @@ impl Shard {
         });
     }
 
-    fn updated(
-        &mut self,
-        now: Timestamp,
-        id: StreamId,
-        config: StreamConfig,
-        requester: Option<Requester>,
-        out: &mut impl ShardEffects,
-    ) {
-        let Some(&slot) = self.slots.get(&id) else { return };
-        self.before_update(slot);
-        self.streams[slot].update(config);
+    fn stream_updated(&mut self, slot: usize, out: &mut impl ShardEffects) {
+        let id = self.streams[slot].id;
         self.look_at_age(id);
         self.place(id, true, out);
         if self.streams[slot].enforcing {
-            return self.start_enforcement(slot, requester);
-        }
-        if let Some(requester) = requester {
-            self.reply(now, Reply::Updated(id, requester), out);
+            self.start_enforcement(slot);
         }
     }
 
-    fn deleted(&mut self, id: StreamId, requester: Option<Requester>, out: &mut impl ShardEffects) {
-        if let Some(slot) = self.slots.remove(&id) {
-            out.place(StreamPlacement::Gone(id));
-            self.detach(slot, out);
-            self.consumer_changed = true;
-        }
+    fn stream_removed(&mut self, slot: usize, out: &mut impl ShardEffects) {
+        out.place(StreamPlacement::Gone(self.streams[slot].id));
+        self.detach(slot, out);
+        self.consumer_changed = true;
+    }
+
+    fn answer_deleted(
+        &mut self,
+        id: StreamId,
+        requester: Option<Requester>,
+        out: &mut impl ShardEffects,
+    ) {
         out.send_to_shard(ShardId(0), ShardMessage::Deleted { id });
         if let Some(requester) = requester {
             let mut body = Vec::new();

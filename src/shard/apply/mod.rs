@@ -7,6 +7,7 @@ pub(in crate::shard) mod groups;
 mod memory_log;
 pub(in crate::shard) mod pending;
 pub(in crate::shard) mod removals;
+pub(in crate::shard) mod state;
 
 use corelane_storage::device::prefetch;
 use corelane_storage::index::{PageKey, RemovedMessage};
@@ -29,6 +30,7 @@ use crate::types::{
 use groups::{Blocked, GROUPS, GroupName, NextRecord, Place};
 use pending::{AnswerItem, Change, Due};
 use removals::{Progress, Removal, RemovalSink};
+use state::{Applied, StateMut};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
 /// cut the acknowledgements of small messages into more sends than they need.
@@ -54,8 +56,10 @@ const PAGE_AGAIN: i64 = 1_000_000_000;
 /// What the record that was applied last removes, as far as that is not done.
 #[derive(Debug)]
 pub struct Unfinished {
-    slot: usize,
-    removal: Removal,
+    /// The stream's slot.
+    pub slot: usize,
+    /// What it removes.
+    pub removal: Removal,
 }
 
 /// What the record that was applied last removed.
@@ -144,7 +148,7 @@ impl Shard {
                 Some(Due::Change(change)) => self.apply_waiting(group, *change, now, out),
                 None => {
                     let Some(next) = pipeline.next_record() else { return };
-                    if !self.apply_record(group, &next, out) {
+                    if !self.apply_record(group, &next, now, out) {
                         return;
                     }
                 }
@@ -155,7 +159,7 @@ impl Shard {
     }
 
     /// What waited for the record that was applied last.
-    fn apply_waiting(
+    pub(in crate::shard) fn apply_waiting(
         &mut self,
         group: GroupName,
         change: Change,
@@ -172,6 +176,7 @@ impl Shard {
         &mut self,
         group: GroupName,
         next: &NextRecord,
+        now: Timestamp,
         out: &mut impl ShardEffects,
     ) -> bool {
         let pipeline = self.groups.get(group);
@@ -200,45 +205,67 @@ impl Shard {
                 let mut body = std::mem::take(&mut self.body);
                 body.clear();
                 body.extend_from_slice(m.body);
-                let applied = self.apply_meta(group, kind, stream, id, &body);
+                let applied = self.apply_meta(group, kind, stream, id, &body, out);
                 self.body = body;
-                if let Err(why) = applied {
-                    let shard = self.id.0;
-                    self.failure = Some(format!(
-                        "shard {shard}: record of kind {kind} for stream {}: {why}",
-                        stream.0
-                    ));
-                    return false;
-                }
+                let Some(applied) = applied else { return false };
+                self.groups.get_mut(group).advance(next, len);
+                self.took_effect(group, now, applied, out);
+                return true;
             }
         }
         self.groups.get_mut(group).advance(next, len);
         true
     }
 
-    /// Applies a record other than a message, as far as that follows from the record alone.
-    fn apply_meta(
+    /// Applies a record other than a message, as far as that follows from the record alone. `None`
+    /// if it makes no sense, which ends the node.
+    pub(in crate::shard) fn apply_meta(
         &mut self,
         group: GroupName,
         record_kind: u16,
         stream: StreamId,
         id: u64,
         body: &[u8],
-    ) -> Result<(), String> {
-        if record_kind == kind::CONSUMER_DELTA {
-            return self.apply_delta(stream, ConsumerId(id), body);
+        out: &mut impl ShardEffects,
+    ) -> Option<Applied> {
+        self.before_record(group, record_kind, stream, ConsumerId(id), out);
+        let Shard { streams, slots, next_consumer, options, .. } = self;
+        let (seed, max_payload) = (options.seed, options.max_payload);
+        let mut state = StateMut { streams, slots, next_consumer, seed, max_payload };
+        match state.apply(record_kind, stream, id, body) {
+            Ok(applied) => Some(applied),
+            Err(why) => {
+                let (shard, stream) = (self.id.0, stream.0);
+                let line =
+                    format!("shard {shard}: record of kind {record_kind} for stream {stream}");
+                self.failure = Some(format!("{line}: {why}"));
+                None
+            }
         }
-        if !kind::removes(record_kind) {
-            return Ok(());
+    }
+
+    /// What is to be done before a record changes something: a checkpoint that is being written has
+    /// it as it is, and a consumer that goes says so.
+    fn before_record(
+        &mut self,
+        group: GroupName,
+        record_kind: u16,
+        stream: StreamId,
+        consumer: ConsumerId,
+        out: &mut impl ShardEffects,
+    ) {
+        if kind::removes(record_kind) {
+            self.groups.get_mut(group).outcome = Outcome::default();
         }
-        self.groups.get_mut(group).outcome = Outcome::default();
-        if let Some(&slot) = self.slots.get(&stream) {
-            self.before_change(slot);
-            let removal = Removal::of_record(&mut self.streams[slot], record_kind, id, body)?;
-            let pipeline = self.groups.get_mut(group);
-            pipeline.unfinished = removal.map(|removal| Unfinished { slot, removal });
+        let Some(&slot) = self.slots.get(&stream) else { return };
+        let at = self.streams[slot].consumers.by_id.get(&consumer).copied();
+        match (record_kind, at) {
+            (kind::CONSUMER_DELTA | kind::CONSUMER, Some(at)) => self.before_consumer(slot, at),
+            (kind::CONSUMER_REMOVED, Some(at)) => self.consumer_leaves(slot, at, out),
+            (kind::STREAM, _) => self.before_update(slot),
+            (removes, _) if kind::removes(removes) => self.before_change(slot),
+            _ => {}
         }
-        Ok(())
     }
 
     fn apply_message(

@@ -2,16 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::fifo::Fifo;
-use crate::meta::StreamEntry;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
 use crate::shard::apply::groups::Place;
 use crate::shard::catalogue::leader::CatalogueStep;
-use crate::shard::consumers::NewConsumer;
 use crate::shard::mailbox::Requester;
-use crate::types::{ConsumerId, Origin, StreamId};
+use crate::types::{Origin, StreamId};
 
 /// Who published a message that was appended.
 #[derive(Clone, Copy, Debug)]
@@ -39,37 +36,43 @@ pub struct AnswerItem {
     pub credit: u32,
 }
 
-/// What else waits: changes other than messages, and requests that must see them.
+/// A record that the log does not get, because a restart is not to find what it tells of.
+pub struct Unlogged {
+    /// Its kind.
+    pub kind: u16,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its own number.
+    pub id: u64,
+    /// Its body.
+    pub body: Box<[u8]>,
+}
+
+/// Who asked for a consumer.
+pub struct SetConsumer {
+    /// Who asked.
+    pub requester: Requester,
+    /// It is a new one.
+    pub creates: bool,
+    /// Its name was made up: it is not shown in its configuration.
+    pub unnamed: bool,
+}
+
+/// What else waits: answers to changes other than messages, and requests that must see them. What
+/// changes follows from the records; this is who is to be answered, and what with.
 pub enum Change {
     /// A request that must see what was appended before it.
     Request(Box<Request>),
+    /// Something takes effect in its turn that no log has.
+    Unlogged(Unlogged),
     /// A catalogue record is durable: a shard is told.
     Catalogue(Box<CatalogueStep>),
-    /// A stream's record is durable.
-    Create {
-        /// The stream.
-        entry: Box<StreamEntry>,
-        /// Who asked.
-        requester: Option<Requester>,
-    },
-    /// A stream that is there was asked for again.
-    Existing {
-        /// The stream.
-        id: StreamId,
-        /// Who asked.
-        requester: Requester,
-    },
-    /// A stream's new configuration is durable.
-    Update {
-        /// The stream.
-        id: StreamId,
-        /// Its configuration.
-        config: Box<StreamConfig>,
-        /// Who asked.
-        requester: Option<Requester>,
-    },
-    /// A stream's removal is durable.
-    Delete {
+    /// A stream was created, or was there.
+    Created(StreamId, Requester),
+    /// A stream has another configuration.
+    Updated(StreamId, Requester),
+    /// A stream was removed.
+    Deleted {
         /// The stream.
         id: StreamId,
         /// Who asked.
@@ -88,37 +91,19 @@ pub enum Change {
     Enforced(StreamId),
     /// A step of a purge, the job of this number, was applied.
     Purged(u64),
-    /// A consumer's record is durable, and its first delta.
-    CreateConsumer {
-        /// The stream.
-        stream: StreamId,
-        /// The consumer.
-        consumer: Box<NewConsumer>,
-        /// Who asked.
-        requester: Requester,
-    },
-    /// A consumer's new configuration is durable.
-    UpdateConsumer {
-        /// The stream.
-        stream: StreamId,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// Its configuration.
-        config: Box<ConsumerConfig>,
-        /// Who asked.
-        requester: Requester,
-    },
-    /// A consumer's removal is durable.
-    DeleteConsumer {
-        /// The stream.
-        stream: StreamId,
-        /// The consumer.
-        consumer: ConsumerId,
-        /// Who asked, if anybody did.
-        requester: Option<Requester>,
-    },
+    /// A consumer was created, or has another configuration.
+    SetConsumer(SetConsumer),
+    /// A consumer was removed.
+    ConsumerDeleted(Requester),
     /// A consumer's delta was applied: these acknowledgements may be answered.
     Acknowledged(Vec<Requester>),
+}
+
+impl Change {
+    /// Whether it is about the record before it, and changes nothing itself.
+    fn is_answer(&self) -> bool {
+        !matches!(self, Change::Request(_) | Change::Unlogged(_))
+    }
 }
 
 /// What an item of the queue is.
@@ -221,6 +206,14 @@ impl Queue {
             Kind::Change => self.changes.pop_front().map(Due::Change),
             _ => Some(Due::Answer(AnswerItem { origin, reply_len, body_len, credit })),
         }
+    }
+
+    /// Takes off who asked for the record at this place, if that is the first item.
+    pub fn pop_answer(&mut self, place: Place) -> Option<Change> {
+        let first = self.items.front().filter(|i| i.kind == Kind::Change && i.place <= place);
+        let change = first.and_then(|_| self.changes.pop_front_if(|change| change.is_answer()))?;
+        self.items.pop_front();
+        Some(*change)
     }
 
     /// Takes off the publisher of the message at this place, if there is one here.

@@ -69,23 +69,26 @@ impl Shard {
                 self.decisions.waiting.push_front(first);
                 return;
             }
-            let change = match first {
-                Decided::Create { entry, requester } => {
-                    self.decisions.creating.insert(entry.id);
-                    Change::Create { entry, requester }
+            let id = first.stream();
+            let answer = match first {
+                Decided::Create { requester, .. } => {
+                    self.decisions.creating.insert(id);
+                    requester.map(|requester| Change::Created(id, requester))
                 }
-                Decided::Existing { id, requester } => Change::Existing { id, requester },
-                Decided::Update { id, config, requester } => {
-                    Change::Update { id, config, requester }
+                Decided::Existing { requester, .. } => Some(Change::Created(id, requester)),
+                Decided::Update { requester, .. } => {
+                    requester.map(|requester| Change::Updated(id, requester))
                 }
-                Decided::Delete { id, requester } => {
+                Decided::Delete { requester, .. } => {
                     if let Some(&slot) = self.slots.get(&id) {
-                        self.streams[slot].removing = true;
+                        self.streams[slot].leaving = true;
                     }
-                    Change::Delete { id, requester }
+                    Some(Change::Deleted { id, requester })
                 }
             };
-            self.wait_for_appended(group, change);
+            if let Some(answer) = answer {
+                self.wait_for_appended(group, answer);
+            }
         }
     }
 

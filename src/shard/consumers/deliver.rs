@@ -522,24 +522,15 @@ impl Shard {
         }
     }
 
-    /// Applies a delta to a consumer's ledger.
-    pub(in crate::shard) fn apply_delta(
-        &mut self,
-        stream: StreamId,
-        consumer: ConsumerId,
-        body: &[u8],
-    ) -> Result<(), String> {
-        let Some((slot, at)) = self.locate(stream, consumer) else { return Ok(()) };
-        self.before_consumer(slot, at);
+    /// A delta was applied to a consumer's ledger.
+    pub(in crate::shard) fn consumer_progressed(&mut self, slot: usize, at: usize) {
         let c = &mut self.streams[slot].consumers.slab[at];
-        c.ledger.apply(body).map_err(|why| format!("consumer {}: {why}", consumer.0))?;
         if let Some(delivery) = &mut c.delivery {
             delivery.applied(&c.ledger);
         }
         if c.has_joined() {
             self.wake_consumer(slot, at);
         }
-        Ok(())
     }
 }
 

@@ -49,6 +49,9 @@ pub struct ShardConsumer {
     pub name: Box<str>,
     /// Its configuration, normalised.
     pub config: ConsumerConfig,
+    /// Its name was made up since the start: as in nats-server, its configuration is shown without
+    /// it until a restart.
+    pub unnamed: bool,
     /// When it was created.
     pub created: WallTime,
     /// Its state, as the log has it.
@@ -110,8 +113,7 @@ pub struct StoredConsumer {
     pub location: Option<Location>,
 }
 
-/// A consumer's configuration as the log keeps it: a name that the server made up is not shown
-/// until a restart, as in nats-server, but must be known after it.
+/// A consumer's configuration as the log keeps it: with its name, also if the server made that up.
 pub(in crate::shard) fn stored_config(name: &str, config: &ConsumerConfig) -> ConsumerConfig {
     ConsumerConfig { name: name.to_owned(), ..config.clone() }
 }
@@ -142,6 +144,7 @@ impl ShardConsumer {
             name: name.into(),
             filter: filters_of(&config),
             config,
+            unnamed: false,
             created,
             ledger,
             delivery: None,
@@ -162,6 +165,15 @@ impl ShardConsumer {
     /// Whether it has something to log, or somebody waits for that.
     pub fn owes(&self) -> bool {
         self.delivery.as_ref().is_some_and(Delivery::is_dirty) || !self.held.is_empty()
+    }
+
+    /// Its configuration as requests see it.
+    pub fn shown_config(&self) -> ConsumerConfig {
+        let mut config = self.config.clone();
+        if self.unnamed {
+            config.name.clear();
+        }
+        config
     }
 
     /// Whether it counts what is pending and is found by its name.

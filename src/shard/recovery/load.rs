@@ -182,6 +182,11 @@ impl Replay<'_> {
         } else {
             self.slots.insert(id, slot);
         }
+        if state.buried {
+            // Nothing names them any more.
+            self.orphans.extend(state.consumers.iter().map(|&(_, location)| location));
+            return Ok(());
+        }
         for (consumer, l) in state.consumers {
             if let Err(why) = self.load_consumer(dev, recovery, slot, consumer, l) {
                 self.lines.push(format!(
@@ -222,7 +227,7 @@ impl Replay<'_> {
             self.applied_below.insert((stream, id), applied);
         }
         cell.stored = StoredConsumer { location: Some(location), ..Default::default() };
-        self.consumers.insert((stream, id), cell);
+        self.streams[slot].consumers.insert(cell);
         Ok(())
     }
 
@@ -280,18 +285,4 @@ fn load_index<D: Blocking>(
         }
     }
     Ok(index)
-}
-
-/// The consumers of a removed stream are gone, and so is what checkpoints have of them.
-pub(in crate::shard) fn forget_removed(
-    consumers: &mut BTreeMap<(StreamId, ConsumerId), crate::shard::consumers::ShardConsumer>,
-    stream: StreamId,
-    orphans: &mut Vec<Location>,
-) {
-    consumers.retain(|(of, _), cell| {
-        if *of == stream {
-            orphans.extend(cell.stored.location);
-        }
-        *of != stream
-    });
 }

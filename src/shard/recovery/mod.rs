@@ -11,11 +11,12 @@ use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::{Damage, Recovery, Replayed, Report};
 use corelane_storage::types::Position;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::api::json::{self, Object};
-use crate::api::types::{ConsumerConfig, StreamConfig};
-use crate::consumer::{ConsumerSettings, Delivery};
+use crate::consumer::Delivery;
 use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, META_GROUP};
 use crate::shard::apply::groups::Groups;
@@ -24,11 +25,10 @@ use crate::shard::catalogue::leader::Meta;
 use crate::shard::checkpoint::codec::Upto;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use crate::shard::compaction::sort::{Sort, SortOptions};
-use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::ShardMessage;
-use crate::shard::records::{BEGUN, ConfigBody, kind};
-use crate::shard::recovery::load::{Isolated, forget_removed};
+use crate::shard::records::{BEGUN, kind};
+use crate::shard::recovery::load::Isolated;
 use crate::shard::streams::stream::{Appended, ShardStream, subject_count};
 use crate::shard::{NO_SEGMENT, Shard};
 use crate::types::{
@@ -80,8 +80,7 @@ pub struct Opened {
 pub(in crate::shard) struct Replay<'a> {
     pub options: &'a ShardOptions,
     pub streams: slab::Slab<ShardStream>,
-    pub slots: BTreeMap<StreamId, usize>,
-    pub consumers: BTreeMap<(StreamId, ConsumerId), ShardConsumer>,
+    pub slots: HashMap<StreamId, usize, FixedState>,
     pub catalogue: Catalogue,
     pub live: BTreeMap<SegmentId, i64>,
     pub buried: Vec<usize>,
@@ -224,7 +223,7 @@ impl Shard {
             blocked_consumers: Vec::new(),
             watches: Default::default(),
             next_consumer: outcome.next_consumer,
-            recovered: outcome.consumers.keys().copied().collect(),
+            recovered: Vec::new(),
             lines,
             tally: Default::default(),
             turn: Default::default(),
@@ -238,17 +237,19 @@ impl Shard {
             judge_missing,
         };
         shard.register_streams();
-        shard.insert_consumers(outcome.consumers);
+        shard.recovered = shard.all_consumers();
         outcome.buried.into_iter().for_each(|slot| shard.start_stream_removal(slot));
         shard
     }
 
-    fn insert_consumers(&mut self, all: BTreeMap<(StreamId, ConsumerId), ShardConsumer>) {
-        for ((stream, _), consumer) in all {
-            if let Some(&slot) = self.slots.get(&stream) {
-                self.streams[slot].consumers.insert(consumer);
-            }
-        }
+    /// The consumers of all streams, in order.
+    fn all_consumers(&self) -> Vec<(StreamId, ConsumerId)> {
+        let slots = self.slots.values().map(|&slot| &self.streams[slot]);
+        let of =
+            |s: &'_ ShardStream| s.consumers.by_id.keys().map(|&c| (s.id, c)).collect::<Vec<_>>();
+        let mut all: Vec<_> = slots.flat_map(of).collect();
+        all.sort_unstable();
+        all
     }
 
     /// What the streams hold, and how they are found.
@@ -282,7 +283,7 @@ impl Shard {
                 self.streams[slot].admission.take_over(now);
                 self.watch_age(slot);
                 if self.streams[slot].enforcing {
-                    self.start_enforcement(slot, None);
+                    self.start_enforcement(slot);
                 }
             }
         }
@@ -405,7 +406,6 @@ fn restore_live(
 /// What replay built.
 struct Outcome {
     streams: slab::Slab<ShardStream>,
-    consumers: BTreeMap<(StreamId, ConsumerId), ShardConsumer>,
     catalogue: Catalogue,
     live: BTreeMap<SegmentId, i64>,
     buried: Vec<usize>,
@@ -434,8 +434,7 @@ impl<'a> Replay<'a> {
         Replay {
             options,
             streams: slab::Slab::new(),
-            slots: BTreeMap::new(),
-            consumers: BTreeMap::new(),
+            slots: HashMap::default(),
             catalogue: Catalogue::new(options.shards),
             live: BTreeMap::new(),
             buried: Vec::new(),
@@ -458,7 +457,6 @@ impl Replay<'_> {
     fn into_outcome(self) -> Outcome {
         Outcome {
             streams: self.streams,
-            consumers: self.consumers,
             catalogue: self.catalogue,
             live: self.live,
             buried: self.buried,
@@ -486,7 +484,9 @@ impl Replay<'_> {
         dev: &mut D,
         recovery: &mut Recovery,
     ) -> Result<(), String> {
-        for slot in self.slots.values().copied().collect::<Vec<_>>() {
+        let mut slots: Vec<usize> = self.slots.values().copied().collect();
+        slots.sort_unstable();
+        for slot in slots {
             self.unfinished = Some((slot, self.all_over_limits(slot)));
             self.settle(dev, recovery)?;
         }

@@ -4,8 +4,8 @@ use corelane_storage::device::Blocking;
 use corelane_storage::envelope::FrameHeader;
 
 use super::*;
+use crate::shard::apply::state::{Applied, StateMut};
 use crate::shard::recovery::load::NotBrought;
-use crate::types::WallTime;
 
 /// Index entries that a removal visits before what it removed is taken in.
 const STEP_VISITS: u32 = 10_000;
@@ -45,25 +45,6 @@ impl Replay<'_> {
             return;
         }
         let done = match m.kind {
-            kind::CONSUMER_DELTA => match self.consumers.get_mut(&(stream, consumer)) {
-                Some(c) => {
-                    c.stored.changed = true;
-                    c.ledger.apply(m.body).map_err(|e| format!("{e:?}"))
-                }
-                None => Ok(()),
-            },
-            removes if kind::removes(removes) => self.removal(stream, m),
-            kind::STREAM => self.stream(stream, m.body, place.version),
-            kind::STREAM_REMOVED => {
-                self.stream_removed(stream);
-                Ok(())
-            }
-            kind::CONSUMER => self.consumer(stream, consumer, m.body),
-            kind::CONSUMER_REMOVED => {
-                let gone = self.consumers.remove(&(stream, consumer));
-                self.orphans.extend(gone.and_then(|c| c.stored.location));
-                Ok(())
-            }
             kind::CATALOGUE => match Record::decode(m.body) {
                 Ok(record) => {
                     self.catalogue.apply(&record);
@@ -75,7 +56,7 @@ impl Replay<'_> {
                 self.stopped_clean = m.id != BEGUN;
                 Ok(())
             }
-            _ => Ok(()),
+            _ => self.change(m, place.version),
         };
         if let Err(why) = done {
             self.lines.push(format!("record of kind {} for stream {}: {why}", m.kind, m.stream));
@@ -100,10 +81,26 @@ impl Replay<'_> {
         ReplayedPlace { index, write, nth, version }
     }
 
-    fn removal(&mut self, stream: StreamId, m: &MetaIn<'_>) -> Result<(), String> {
-        if let Some(&slot) = self.slots.get(&stream) {
-            let removal = Removal::of_record(&mut self.streams[slot], m.kind, m.id, m.body)?;
-            self.unfinished = removal.map(|removal| (slot, removal));
+    /// What a record does to streams and consumers.
+    fn change(&mut self, m: &MetaIn<'_>, version: u8) -> Result<(), String> {
+        let Replay { streams, slots, next_consumer, options, .. } = self;
+        let (seed, max_payload) = (options.seed, options.max_payload);
+        let mut state = StateMut { streams, slots, next_consumer, seed, max_payload };
+        match state.apply(m.kind, StreamId(m.stream), m.id, m.body)? {
+            Applied::Removal(slot, removal) => self.unfinished = Some((slot, removal)),
+            Applied::StreamUpdated(slot) if version == 1 => {
+                // What new limits removed had no records of its own.
+                self.streams[slot].enforcing = false;
+                self.unfinished = Some((slot, self.all_over_limits(slot)));
+            }
+            Applied::StreamRemoved(slot) => {
+                self.buried.push(slot);
+                let consumers = std::mem::take(&mut self.streams[slot].consumers);
+                let stored = consumers.slab.iter().filter_map(|(_, c)| c.stored.location);
+                self.orphans.extend(stored);
+            }
+            Applied::ConsumerRemoved { gone, .. } => self.orphans.extend(gone.stored.location),
+            _ => {}
         }
         Ok(())
     }
@@ -157,64 +154,6 @@ impl Replay<'_> {
         }
         subjects.reverse();
         Removal::Enforce { subjects, most: u64::MAX }
-    }
-
-    pub(super) fn stream(&mut self, id: StreamId, body: &[u8], version: u8) -> Result<(), String> {
-        let body = ConfigBody::decode(body).ok_or("too short")?;
-        let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
-        match self.slots.get(&id) {
-            Some(&slot) => {
-                self.streams[slot].update(config);
-                if version == 1 {
-                    // What new limits removed had no records of its own.
-                    self.streams[slot].enforcing = false;
-                    self.unfinished = Some((slot, self.all_over_limits(slot)));
-                }
-            }
-            None => {
-                let created = WallTime(body.created);
-                let cell = ShardStream::new(id, config, created, self.options.seed);
-                let slot = self.streams.insert(cell);
-                self.slots.insert(id, slot);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn stream_removed(&mut self, id: StreamId) {
-        let Some(slot) = self.slots.remove(&id) else { return };
-        self.streams[slot].removing = true;
-        self.buried.push(slot);
-        forget_removed(&mut self.consumers, id, &mut self.orphans);
-    }
-
-    pub(super) fn consumer(
-        &mut self,
-        stream: StreamId,
-        id: ConsumerId,
-        body: &[u8],
-    ) -> Result<(), String> {
-        self.next_consumer = self.next_consumer.max(id.0 + 1);
-        let body = ConfigBody::decode(body).ok_or("too short")?;
-        let config: ConsumerConfig = parse_config(body.json, "ConsumerConfig")?;
-        let Some(&slot) = self.slots.get(&stream) else { return Ok(()) };
-        let name =
-            if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
-        let of = &self.streams[slot].config;
-        if let Some(c) = self.consumers.get_mut(&(stream, id)) {
-            c.ledger.configure(ConsumerSettings::of(of, &name, &config, self.options.max_payload));
-            c.filter = filters_of(&config);
-            c.config = config;
-            c.stored.changed = true;
-            return Ok(());
-        }
-        let (created, start) = (WallTime(body.created), body.start.to_vec());
-        let consumer = NewConsumer { id, name, config, created, start };
-        let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
-            .map_err(|e| format!("{e:?}"))?;
-        cell.stored.changed = true;
-        self.consumers.insert((stream, id), cell);
-        Ok(())
     }
 }
 

@@ -39,20 +39,22 @@ pub struct Enforcement {
     parked: bool,
 }
 
+impl Enforcement {
+    /// Has an update answered once the limits hold.
+    pub fn answer(&mut self, requester: Requester) {
+        self.requesters.push(requester);
+    }
+}
+
 impl Shard {
     /// The limits of a stream have changed, or were not enforced when the node stopped.
-    pub(in crate::shard) fn start_enforcement(
-        &mut self,
-        slot: usize,
-        requester: Option<Requester>,
-    ) {
+    pub(in crate::shard) fn start_enforcement(&mut self, slot: usize) {
         let cell = &mut self.streams[slot];
         let limits_subjects = cell.retention.limits_subjects();
         let stream = cell.id;
         let begins = cell.enforcement.is_none();
         let e = cell.enforcement.get_or_insert_default();
         e.cursor = limits_subjects.then(SubjectCursor::new);
-        e.requesters.extend(requester);
         if begins {
             self.jobs.add(Job::Enforce { stream });
         }

@@ -236,7 +236,7 @@ impl Shard {
             };
             let m = publish.captured();
             let slot = self.slots.get(&stream).copied();
-            let Some(slot) = slot.filter(|&slot| !self.streams[slot].removing) else {
+            let Some(slot) = slot.filter(|&slot| !self.streams[slot].leaving) else {
                 self.owe_credit(CreditKind::Publish, m.origin, m.credit_bytes);
                 parked.look_ups = LookUps::default();
                 continue;

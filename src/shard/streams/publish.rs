@@ -25,7 +25,7 @@ impl Shard {
         };
         let origin = m.origin;
         let slot = match self.slots.get(&stream) {
-            Some(&slot) if !self.streams[slot].removing => slot,
+            Some(&slot) if !self.streams[slot].leaving => slot,
             _ => {
                 self.owe_credit(CreditKind::Publish, origin, m.credit_bytes);
                 return;

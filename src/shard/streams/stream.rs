@@ -44,7 +44,9 @@ pub struct ShardStream {
     pub age_due: Option<Timestamp>,
     /// It stands in the shard's list of streams to be served.
     pub active: bool,
-    /// Removal was decided: nothing more is captured.
+    /// Its removal was decided: nothing more is captured.
+    pub leaving: bool,
+    /// It was removed, and what it holds is to go.
     pub removing: bool,
     /// The limits were lowered, and not all that is over them is removed.
     pub enforcing: bool,
@@ -123,6 +125,7 @@ impl ShardStream {
             consumers: Default::default(),
             age_due: None,
             active: false,
+            leaving: false,
             removing: false,
             enforcing: false,
             enforcement: None,

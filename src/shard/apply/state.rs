@@ -1,0 +1,171 @@
+//! What records other than messages do to streams and consumers.
+//!
+//! This is the one code for that, for a shard that lives and for one that replays its log. It does
+//! what follows from the bytes of a record alone, and says what it did; what else that leads to
+//! (freezing for a checkpoint, deliveries, timers, answers) is for the caller.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::removals::Removal;
+use crate::api::types::{ConsumerConfig, StreamConfig};
+use crate::consumer::ConsumerSettings;
+use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
+use crate::shard::records::{ConfigBody, kind};
+use crate::shard::recovery::parse_config;
+use crate::shard::streams::stream::ShardStream;
+use crate::types::{ConsumerId, StreamId, WallTime};
+
+/// The state of a shard, as far as such records change it.
+pub struct StateMut<'a> {
+    /// Its streams.
+    pub streams: &'a mut slab::Slab<ShardStream>,
+    /// Where they are, but those that are being removed.
+    pub slots: &'a mut HashMap<StreamId, usize, FixedState>,
+    /// Ids of consumers below were used.
+    pub next_consumer: &'a mut u64,
+    /// Seed of hashes.
+    pub seed: u64,
+    /// The server's `max_payload`.
+    pub max_payload: u64,
+}
+
+/// What a record did.
+pub enum Applied {
+    /// Nothing: it is about something that went away.
+    Nothing,
+    /// There is a new stream in this slot.
+    StreamCreated(usize),
+    /// The stream in this slot has another configuration.
+    StreamUpdated(usize),
+    /// The stream in this slot is found no more, and what it holds is to go.
+    StreamRemoved(usize),
+    /// Messages of the stream in this slot are to be removed before the next record is applied.
+    Removal(usize, Removal),
+    /// There is a new consumer. It has not joined the others of its stream.
+    ConsumerCreated {
+        /// The stream's slot.
+        slot: usize,
+        /// The consumer's.
+        at: usize,
+    },
+    /// A consumer has another configuration.
+    ConsumerUpdated {
+        /// The stream's slot.
+        slot: usize,
+        /// The consumer's.
+        at: usize,
+        /// What it was.
+        before: Box<ConsumerConfig>,
+    },
+    /// A consumer's ledger has changed.
+    ConsumerProgress {
+        /// The stream's slot.
+        slot: usize,
+        /// The consumer's.
+        at: usize,
+    },
+    /// A consumer was taken out.
+    ConsumerRemoved {
+        /// The stream's slot.
+        slot: usize,
+        /// The consumer.
+        gone: Box<ShardConsumer>,
+    },
+}
+
+impl StateMut<'_> {
+    /// Applies a record; `id` and `body` are its own.
+    pub fn apply(
+        &mut self,
+        record_kind: u16,
+        stream: StreamId,
+        id: u64,
+        body: &[u8],
+    ) -> Result<Applied, String> {
+        if record_kind == kind::STREAM {
+            return self.stream(stream, body);
+        }
+        let Some(&slot) = self.slots.get(&stream) else {
+            if record_kind == kind::CONSUMER {
+                self.use_consumer_id(id);
+            }
+            return Ok(Applied::Nothing);
+        };
+        match record_kind {
+            kind::CONSUMER_DELTA => self.delta(slot, ConsumerId(id), body),
+            kind::CONSUMER => self.consumer(slot, ConsumerId(id), body),
+            kind::CONSUMER_REMOVED => Ok(self.consumer_removed(slot, ConsumerId(id))),
+            kind::STREAM_REMOVED => {
+                self.slots.remove(&stream);
+                self.streams[slot].removing = true;
+                Ok(Applied::StreamRemoved(slot))
+            }
+            _ => {
+                let removal = Removal::of_record(&mut self.streams[slot], record_kind, id, body)?;
+                Ok(removal.map_or(Applied::Nothing, |removal| Applied::Removal(slot, removal)))
+            }
+        }
+    }
+
+    fn stream(&mut self, id: StreamId, body: &[u8]) -> Result<Applied, String> {
+        let body = ConfigBody::decode(body).ok_or("too short")?;
+        let config: StreamConfig = parse_config(body.json, "StreamConfig")?;
+        if let Some(&slot) = self.slots.get(&id) {
+            self.streams[slot].update(config);
+            return Ok(Applied::StreamUpdated(slot));
+        }
+        let stream = ShardStream::new(id, config, WallTime(body.created), self.seed);
+        let slot = self.streams.insert(stream);
+        self.slots.insert(id, slot);
+        Ok(Applied::StreamCreated(slot))
+    }
+
+    fn use_consumer_id(&mut self, id: u64) {
+        *self.next_consumer = (*self.next_consumer).max(id.saturating_add(1));
+    }
+
+    fn consumer(&mut self, slot: usize, id: ConsumerId, body: &[u8]) -> Result<Applied, String> {
+        self.use_consumer_id(id.0);
+        let body = ConfigBody::decode(body).ok_or("too short")?;
+        let config: ConsumerConfig = parse_config(body.json, "ConsumerConfig")?;
+        let name =
+            if config.name.is_empty() { config.durable_name.clone() } else { config.name.clone() };
+        let ShardStream { config: of, consumers, .. } = &mut self.streams[slot];
+        if let Some(&at) = consumers.by_id.get(&id) {
+            let c = &mut consumers.slab[at];
+            c.ledger.configure(ConsumerSettings::of(of, &name, &config, self.max_payload));
+            c.filter = filters_of(&config);
+            c.stored.changed = true;
+            let before = Box::new(std::mem::replace(&mut c.config, config));
+            return Ok(Applied::ConsumerUpdated { slot, at, before });
+        }
+        let (created, start) = (WallTime(body.created), body.start.to_vec());
+        let consumer = NewConsumer { id, name, config, created, start };
+        let mut consumer = ShardConsumer::new(of, consumer, self.max_payload)
+            .map_err(|why| format!("consumer {}: {why}", id.0))?;
+        consumer.stored.changed = true;
+        let at = consumers.insert(consumer);
+        Ok(Applied::ConsumerCreated { slot, at })
+    }
+
+    fn delta(&mut self, slot: usize, id: ConsumerId, body: &[u8]) -> Result<Applied, String> {
+        let consumers = &mut self.streams[slot].consumers;
+        let Some(&at) = consumers.by_id.get(&id) else { return Ok(Applied::Nothing) };
+        let c = &mut consumers.slab[at];
+        c.ledger.apply(body).map_err(|why| format!("consumer {}: {why}", id.0))?;
+        c.stored.changed = true;
+        Ok(Applied::ConsumerProgress { slot, at })
+    }
+
+    fn consumer_removed(&mut self, slot: usize, id: ConsumerId) -> Applied {
+        let consumers = &mut self.streams[slot].consumers;
+        match consumers.by_id.get(&id) {
+            Some(&at) => {
+                let gone = Box::new(consumers.remove(at));
+                Applied::ConsumerRemoved { slot, gone }
+            }
+            None => Applied::Nothing,
+        }
+    }
+}

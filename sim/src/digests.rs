@@ -29,6 +29,12 @@ impl Digests {
         let Some(is) = shard.state_digest(self.at).filter(|is| is.applied == was.applied) else {
             return Ok(false);
         };
+        let catalogues = was.catalogue.zip(is.catalogue);
+        if let Some((was, is)) = catalogues.filter(|(was, is)| was.0 == is.0 && was.1 != is.1) {
+            return Err(format!(
+                "shard {at}: the catalogue was {was:?}, and replayed it is {is:?}"
+            ));
+        }
         let index = was.applied.0;
         let stays = |id: &&StreamId| !was.leaving.contains(id) && !is.leaving.contains(id);
         for id in was.streams.keys().chain(is.streams.keys()).filter(stays) {

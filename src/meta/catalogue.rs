@@ -12,6 +12,7 @@ use crate::api::types::{
 use crate::stream::config::{self, StreamLimits};
 use crate::types::{ShardId, StreamId, WallTime};
 
+use super::overlay::Overlay;
 use super::record::Record;
 
 /// A stream of the catalogue.
@@ -56,7 +57,7 @@ impl Default for MetaLimits {
 pub enum CreateDecision<'a> {
     /// The stream is there already, with this configuration: answered like a create.
     Existing(&'a StreamEntry),
-    /// A new stream: apply and log the record, create it on its shard.
+    /// A new stream: log the record, and create it on its shard when that is applied.
     New(Box<Record>),
     /// No.
     Refuse(ApiError),
@@ -65,7 +66,7 @@ pub enum CreateDecision<'a> {
 /// What becomes of a STREAM.UPDATE.
 #[derive(Clone, Debug)]
 pub enum UpdateDecision {
-    /// Apply and log the record, tell the shard.
+    /// Log the record, and tell the shard when that is applied.
     Update {
         /// The stream's shard.
         shard: ShardId,
@@ -79,7 +80,7 @@ pub enum UpdateDecision {
 /// What becomes of a STREAM.DELETE.
 #[derive(Clone, Debug)]
 pub enum DeleteDecision {
-    /// Apply and log the record, delete it on its shard.
+    /// Log the record, and delete it on its shard when that is applied.
     Delete(Box<Record>),
     /// No.
     Refuse(ApiError),
@@ -98,29 +99,42 @@ pub struct StreamPage<'a> {
     pub streams: Vec<&'a StreamEntry>,
 }
 
+/// The streams of one account.
 #[derive(Debug, Default)]
-struct Account {
+pub(super) struct Account {
     streams: BTreeMap<String, StreamEntry>,
     names: BTreeMap<StreamId, String>,
     subjects: FilterIndex<StreamId>,
-    reserved_memory: i64,
-    reserved_storage: i64,
+    /// Bytes of memory and of disk.
+    reserved: [i64; 2],
 }
 
 impl Account {
-    fn by_id(&self, id: StreamId) -> Option<&StreamEntry> {
+    pub(super) fn by_id(&self, id: StreamId) -> Option<&StreamEntry> {
         self.streams.get(self.names.get(&id)?)
     }
 
-    fn reserve(&mut self, config: &StreamConfig, sign: i64) {
-        let bytes = config.max_bytes.max(0).saturating_mul(config.num_replicas) * sign;
-        match config.storage {
-            StorageType::Memory => self.reserved_memory += bytes,
-            StorageType::File => self.reserved_storage += bytes,
-        }
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
     }
 
-    fn insert(&mut self, entry: StreamEntry) {
+    /// Bytes that its streams reserve, in memory (0) or on disk (1).
+    pub(super) fn reserved(&self, at: usize) -> i64 {
+        self.reserved[at]
+    }
+
+    /// What a stream reserves: where, and how many bytes.
+    pub(super) fn reserved_by(config: &StreamConfig) -> (usize, i64) {
+        let at = usize::from(config.storage == StorageType::File);
+        (at, config.max_bytes.max(0).saturating_mul(config.num_replicas))
+    }
+
+    fn reserve(&mut self, config: &StreamConfig, sign: i64) {
+        let (at, bytes) = Account::reserved_by(config);
+        self.reserved[at] += sign * bytes;
+    }
+
+    pub(super) fn insert(&mut self, entry: StreamEntry) {
         self.reserve(&entry.config, 1);
         for subject in &entry.config.subjects {
             self.subjects.insert(subject.as_bytes(), entry.id);
@@ -129,7 +143,7 @@ impl Account {
         self.streams.insert(entry.config.name.clone(), entry);
     }
 
-    fn remove(&mut self, id: StreamId) -> Option<StreamEntry> {
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<StreamEntry> {
         let name = self.names.remove(&id)?;
         let entry = self.streams.remove(&name)?;
         for subject in &entry.config.subjects {
@@ -149,6 +163,12 @@ pub struct Catalogue {
     next_id: u64,
     /// Deleted streams that their shard has not yet confirmed.
     deleted: BTreeMap<StreamId, ShardId>,
+    /// What was decided and is not applied, by account.
+    decided: BTreeMap<String, Overlay>,
+    /// How many streams more each shard will have by that.
+    more_on: Vec<i64>,
+    /// Ids below were given.
+    next_decided: u64,
 }
 
 impl Catalogue {
@@ -160,6 +180,9 @@ impl Catalogue {
             shards: vec![0; usize::from(shards)],
             next_id: 1,
             deleted: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            more_on: vec![0; usize::from(shards)],
+            next_decided: 1,
         }
     }
 
@@ -193,7 +216,8 @@ impl Catalogue {
             }
             return Err(kinds::STREAM_NAME_EXIST.error());
         }
-        let count = self.stream_count(account);
+        let more = self.decided.get(account).map_or(0, Overlay::more_streams);
+        let count = self.stream_count(account).saturating_add_signed(more);
         let max = limits.account.max_streams;
         if max >= 0 && count as u64 >= max as u64 {
             return Err(kinds::MAXIMUM_STREAMS_LIMIT.error());
@@ -202,7 +226,7 @@ impl Catalogue {
         self.check_overlap(account, &config, None)?;
         config::check_supported(&config)?;
         let entry =
-            StreamEntry { id: StreamId(self.next_id), shard: self.least_loaded(), created, config };
+            StreamEntry { id: self.next_stream(), shard: self.least_loaded(), created, config };
         let record = Record::Create { account: account.to_owned(), entry };
         Ok(CreateDecision::New(Box::new(record)))
     }
@@ -255,8 +279,22 @@ impl Catalogue {
         config: &StreamConfig,
         except: Option<StreamId>,
     ) -> Result<(), ApiError> {
-        let Some(account) = self.accounts.get(account) else { return Ok(()) };
-        let overlaps = |s: &String| account.subjects.overlaps(s.as_bytes(), except);
+        let (applied, decided) = (self.accounts.get(account), self.decided.get(account));
+        let overlaps = |s: &String| {
+            let subject = s.as_bytes();
+            decided.is_some_and(|d| d.changed.subjects.overlaps(subject, except))
+                || applied.is_some_and(|a| match decided.filter(|d| d.hides_any()) {
+                    None => a.subjects.overlaps(subject, except),
+                    Some(d) => {
+                        let mut found = false;
+                        a.subjects.overlapping(subject, |id| {
+                            found = Some(id) != except && !d.hides(id);
+                            !found
+                        });
+                        found
+                    }
+                })
+        };
         if config.subjects.iter().any(overlaps) {
             return Err(kinds::STREAM_SUBJECT_OVERLAP.error());
         }
@@ -298,10 +336,12 @@ impl Catalogue {
             return Ok(());
         }
         let exceeds = |reserved: i64, max: i64| max >= 0 && reserved.saturating_add(more) > max;
-        if exceeds(self.reserved(account, memory), account_max) {
+        if exceeds(self.decided_bytes(account, memory), account_max) {
             return Err(error.error());
         }
-        let everywhere = self.accounts.keys().map(|name| self.reserved(name, memory)).sum();
+        let new = self.decided.keys().filter(|name| !self.accounts.contains_key(*name));
+        let all = self.accounts.keys().chain(new);
+        let everywhere = all.map(|name| self.decided_bytes(name, memory)).sum();
         if exceeds(everywhere, server_max) {
             return Err(error.error());
         }
@@ -309,10 +349,17 @@ impl Catalogue {
     }
 
     fn reserved(&self, account: &str, memory: bool) -> i64 {
-        self.accounts.get(account).map_or(0, |account| match memory {
-            true => account.reserved_memory,
-            false => account.reserved_storage,
-        })
+        self.accounts.get(account).map_or(0, |account| account.reserved[usize::from(!memory)])
+    }
+
+    /// What an account's streams reserve once all that was decided is applied.
+    fn decided_bytes(&self, account: &str, memory: bool) -> i64 {
+        let more = self.decided.get(account).map_or(0, |d| d.more_bytes(usize::from(!memory)));
+        self.reserved(account, memory) + more
+    }
+
+    fn next_stream(&self) -> StreamId {
+        StreamId(self.next_id.max(self.next_decided))
     }
 
     /// Bytes that an account's streams reserve by `max_bytes`: in memory, on disk.
@@ -322,12 +369,73 @@ impl Catalogue {
     }
 
     fn least_loaded(&self) -> ShardId {
-        let least = self.shards.iter().enumerate().min_by_key(|&(i, &load)| (load, i));
+        let load = |(at, &load): (usize, &u64)| (load.saturating_add_signed(self.more_on[at]), at);
+        let least = self.shards.iter().enumerate().min_by_key(|&shard| load(shard));
         ShardId(least.map_or(0, |(i, _)| i as u16))
+    }
+
+    /// Notes that a record was appended: later decisions see what it will do.
+    pub fn decide(&mut self, record: &Record) {
+        let (id, changed) = match record {
+            Record::Create { entry, .. } => (entry.id, Some(entry.clone())),
+            Record::Update { id, config, .. } => {
+                let Some((_, entry)) = self.by_id(*id) else { return };
+                (*id, Some(StreamEntry { config: config.clone(), ..entry.clone() }))
+            }
+            Record::Delete { id, .. } => (*id, None),
+            Record::Forget { .. } | Record::NextId(_) => return,
+        };
+        let account = match record {
+            Record::Create { account, .. } => account.clone(),
+            _ => match self.by_id(id) {
+                Some((account, _)) => account.to_owned(),
+                None => return,
+            },
+        };
+        self.next_decided = self.next_decided.max(id.0 + 1);
+        self.count_decided(record, 1);
+        let applied = self.accounts.get(&account);
+        self.decided.entry(account).or_default().decide(applied, id, changed);
+    }
+
+    /// Whether something was decided and is not applied.
+    pub fn is_changing(&self) -> bool {
+        !self.decided.is_empty()
+    }
+
+    fn count_decided(&mut self, record: &Record, sign: i64) {
+        let (shard, more) = match record {
+            Record::Create { entry, .. } => (entry.shard, 1),
+            Record::Delete { shard, .. } => (*shard, -1),
+            _ => return,
+        };
+        if let Some(on) = self.more_on.get_mut(usize::from(shard.0)) {
+            *on += sign * more;
+        }
     }
 
     /// Does what a record says. Records of unknown streams are ignored: they were deleted since.
     pub fn apply(&mut self, record: &Record) {
+        let id = match record {
+            Record::Create { entry, .. } => entry.id,
+            Record::Update { id, .. } | Record::Delete { id, .. } => *id,
+            Record::Forget { .. } | Record::NextId(_) => return self.change(record),
+        };
+        let decided = self.decided.iter_mut().find(|(_, decided)| decided.has(id));
+        let Some((account, decided)) = decided else { return self.change(record) };
+        let account = account.clone();
+        decided.before_apply(self.accounts.get(&account), id);
+        self.change(record);
+        self.count_decided(record, -1);
+        if let Some(decided) = self.decided.get_mut(&account) {
+            decided.after_apply(self.accounts.get(&account), id);
+            if decided.is_empty() {
+                self.decided.remove(&account);
+            }
+        }
+    }
+
+    fn change(&mut self, record: &Record) {
         match record {
             Record::Create { account, entry } => {
                 self.next_id = self.next_id.max(entry.id.0 + 1);
@@ -368,15 +476,29 @@ impl Catalogue {
         }
     }
 
-    /// A stream by its name.
+    /// A stream by its name, as it was decided last.
     pub fn stream(&self, account: &str, name: &str) -> Option<&StreamEntry> {
-        self.accounts.get(account)?.streams.get(name)
+        let decided = self.decided.get(account);
+        let changed = decided.and_then(|d| d.changed.streams.get(name));
+        changed.or_else(|| {
+            let entry = self.accounts.get(account)?.streams.get(name)?;
+            (!decided.is_some_and(|d| d.hides(entry.id))).then_some(entry)
+        })
     }
 
-    /// A stream by its id.
+    /// A stream by its id, as it was decided last.
     pub fn by_id(&self, id: StreamId) -> Option<(&str, &StreamEntry)> {
+        let mut decided = self.decided.iter();
+        if let Some((name, decided)) = decided.find(|(_, decided)| decided.has(id)) {
+            return Some((name, decided.changed.by_id(id)?));
+        }
         let found = self.accounts.iter().find_map(|(name, a)| Some((name, a.by_id(id)?)))?;
         Some((found.0.as_str(), found.1))
+    }
+
+    /// Where a stream is, as far as that is applied.
+    pub fn shard_of(&self, id: StreamId) -> Option<ShardId> {
+        self.accounts.values().find_map(|account| account.by_id(id)).map(|entry| entry.shard)
     }
 
     /// An account's streams, by name.

@@ -5,12 +5,13 @@
 //! connections. It exists once per node, on shard 0.
 //!
 //! Invariants: a stream's id is never used again; no two streams of an account have overlapping
-//! subjects; a decision says what may be done and changes nothing, [`Catalogue::apply`] does it. A
-//! record is applied when it is decided, so that the next request sees it, and answered when it is
-//! durable; a log that fails to write it stops the node. A deleted stream stays in the list of what
-//! must still be removed until its shard has confirmed.
+//! subjects; a decision says what may be done and changes nothing. A record that was appended is
+//! noted by [`Catalogue::decide`], so that the next decision sees it, and changes the catalogue, by
+//! [`Catalogue::apply`], when it is committed. A deleted stream stays in the list of what must
+//! still be removed until its shard has confirmed.
 
 mod catalogue;
+mod overlay;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The catalogue against answers captured from nats-server 2.15.1, and against itself.
 
+use std::collections::VecDeque;
+
 use crate::api::cases::{at_our_level, parse, text};
 use crate::api::error::ApiError;
 use crate::api::json::to_json;
@@ -44,7 +46,13 @@ fn apply(catalogue: &mut Catalogue, record: &Record) {
     catalogue.apply(&decoded);
 }
 
-fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8> {
+fn run(
+    catalogue: &mut Catalogue,
+    verb: &str,
+    name: &str,
+    body: &[u8],
+    pending: &mut VecDeque<Record>,
+) -> Vec<u8> {
     let now = WallTime(1);
     match verb {
         "STREAM.CREATE" | "STREAM.UPDATE" => {
@@ -64,12 +72,15 @@ fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8
                     UpdateDecision::Refuse(error) => return refused(&error),
                 }
             };
-            apply(catalogue, &record);
-            shown(config_of(&record))
+            catalogue.decide(&record);
+            let shown = shown(config_of(&record));
+            pending.push_back(*record);
+            shown
         }
         "STREAM.DELETE" => match catalogue.decide_delete(ACCOUNT, name) {
             DeleteDecision::Delete(record) => {
-                apply(catalogue, &record);
+                catalogue.decide(&record);
+                pending.push_back(*record);
                 let kind = ResponseType::StreamDelete.name();
                 format!("all {{\"type\":\"io.nats.jetstream.api.v1.{kind}\",\"success\":true}}")
                     .into()
@@ -91,12 +102,27 @@ fn run(catalogue: &mut Catalogue, verb: &str, name: &str, body: &[u8]) -> Vec<u8
 
 #[test]
 fn captured_answers() {
+    for behind in [0, 1, 7] {
+        captured_answers_applied(behind);
+    }
+}
+
+/// What is decided is applied when so many more decisions were made, and nobody notices.
+fn captured_answers_applied(behind: usize) {
     let mut catalogue = Catalogue::new(2);
     let cases = parse(include_str!("testdata/streams.txt"));
     let mut wrong = Vec::new();
+    let mut pending = VecDeque::new();
     for case in &cases {
         let [verb, name, body, want] = &case[..] else { panic!("{case:?}") };
-        let got = run(&mut catalogue, text(verb), text(name), body);
+        // Lists wait for what was decided.
+        let most = if text(verb) == "STREAM.NAMES" { 0 } else { behind };
+        while pending.len() > most {
+            let record = pending.pop_front().expect("a record");
+            apply(&mut catalogue, &record);
+        }
+        assert_eq!(catalogue.is_changing(), !pending.is_empty());
+        let got = run(&mut catalogue, text(verb), text(name), body, &mut pending);
         let (got, want) = (String::from_utf8_lossy(&got), at_our_level(want));
         if got != want {
             let short: String = String::from_utf8_lossy(body).chars().take(300).collect();
@@ -316,7 +342,7 @@ fn refusals_have_the_shape_of_their_answer() {
     );
     let mut catalogue = Catalogue::new(1);
     let body = br#"{"name":"A","retention":"workqueue"}"#;
-    let got = run(&mut catalogue, "STREAM.CREATE", "A", body);
+    let got = run(&mut catalogue, "STREAM.CREATE", "A", body, &mut VecDeque::new());
     assert_eq!(
         text(&got),
         r#"error {"code":500,"err_code":10052,"description":"retention is not supported yet"}"#
@@ -338,4 +364,59 @@ fn hostile_subjects() {
     assert!(create(&mut catalogue, request("C", &all)).is_ok());
     all.push("in.49999");
     assert_eq!(create(&mut catalogue, request("D", &all)), Err(10052));
+}
+
+/// Decisions that rest on others which are not applied are those that rest on the applied ones.
+#[test]
+fn what_is_decided_counts_before_it_is_applied() {
+    let of = |name: &str, subjects: &[&str], bytes: i64| {
+        let mut request = request(name, subjects);
+        request.config.max_bytes = bytes;
+        request
+    };
+    let mut seed = 1_u64;
+    let mut below = |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % n
+    };
+    let (mut ahead, mut whole) = (Catalogue::new(3), Catalogue::new(3));
+    let mut pending = VecDeque::new();
+    for _ in 0..20_000 {
+        let name = format!("S{}", below(6));
+        let subject = ["a.*", "a.b", "c", ">"][below(4) as usize];
+        let asked = of(&name, &[subject], below(3) as i64 * (300 << 30));
+        let decide = |catalogue: &Catalogue, what: u64| match what {
+            0 => match catalogue.decide_delete(ACCOUNT, &name) {
+                DeleteDecision::Delete(record) => Ok(record),
+                DeleteDecision::Refuse(error) => Err(error.err_code),
+            },
+            1 => match catalogue.decide_update(ACCOUNT, &name, asked.clone(), &limits()) {
+                UpdateDecision::Update { record, .. } => Ok(record),
+                UpdateDecision::Refuse(error) => Err(error.err_code),
+            },
+            _ => {
+                let (asked, now) = (asked.clone(), WallTime(1));
+                match catalogue.decide_create(ACCOUNT, &name, asked, &limits(), now) {
+                    CreateDecision::New(record) => Ok(record),
+                    CreateDecision::Existing(_) => Err(0),
+                    CreateDecision::Refuse(error) => Err(error.err_code),
+                }
+            }
+        };
+        let what = below(4);
+        let decided = decide(&ahead, what);
+        assert_eq!(decided, decide(&whole, what));
+        if let Ok(record) = decided {
+            whole.apply(&record);
+            ahead.decide(&record);
+            pending.push_back(record);
+        }
+        while pending.len() as u64 > below(8) {
+            let record = pending.pop_front().expect("a record");
+            ahead.apply(&record);
+        }
+        if pending.is_empty() {
+            assert!(ahead.records().eq(whole.records()));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What shards of a node say to each other: decisions of the catalogue, and questions about what
 //! streams hold.
 
-use crate::api::types::{ConsumerLimits, StreamConfig, StreamInfo};
-use crate::meta::StreamEntry;
+use crate::api::types::{ConsumerLimits, StreamInfo};
+use crate::meta::{Record, StreamEntry};
 use crate::types::{Origin, ShardId, StreamId};
 
 /// Who waits for an answer, and where.
@@ -34,10 +34,10 @@ pub struct Usage {
 /// One shard to another.
 #[derive(Clone, Debug)]
 pub enum ShardMessage {
-    /// The catalogue has a new stream (or recovery found it missing): create it.
-    Create {
-        /// The stream.
-        entry: Box<StreamEntry>,
+    /// The catalogue has changed by this record, which is about a stream of the shard.
+    Catalogue {
+        /// The record.
+        record: Box<Record>,
         /// Who asked; nobody at recovery.
         requester: Option<Requester>,
     },
@@ -47,22 +47,6 @@ pub enum ShardMessage {
         id: StreamId,
         /// Who asked.
         requester: Requester,
-    },
-    /// A stream has another configuration.
-    Update {
-        /// The stream.
-        id: StreamId,
-        /// The configuration.
-        config: Box<StreamConfig>,
-        /// Who asked; nobody at recovery.
-        requester: Option<Requester>,
-    },
-    /// A stream is to be removed.
-    Delete {
-        /// The stream.
-        id: StreamId,
-        /// Who asked; nobody at recovery.
-        requester: Option<Requester>,
     },
     /// To shard 0: a stream was removed for good.
     Deleted {

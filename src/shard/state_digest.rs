@@ -13,6 +13,8 @@ use super::Shard;
 use super::apply::groups::GroupName;
 use super::consumers::ShardConsumer;
 use super::streams::stream::ShardStream;
+use crate::api::types::StorageType;
+use crate::meta::Catalogue;
 use crate::types::{LogIndex, StreamId, WallTime};
 
 /// What is applied, in short.
@@ -22,6 +24,8 @@ pub struct StateDigest {
     pub applied: LogIndex,
     /// A line for each file stream.
     pub streams: BTreeMap<StreamId, String>,
+    /// The last entry that the catalogue applied, and what its file streams are; of shard 0.
+    pub catalogue: Option<(LogIndex, u64)>,
     /// Streams that were removed, of which something is left.
     pub leaving: BTreeSet<StreamId>,
 }
@@ -39,8 +43,16 @@ impl Shard {
                 streams.insert(stream.id, line_of(stream, at));
             }
         }
-        Some(StateDigest { applied, streams, leaving })
+        let catalogue = self.groups.get(GroupName::Meta).applied_index();
+        let catalogue = catalogue.zip(self.meta.as_ref().map(|meta| digest_of(&meta.catalogue)));
+        Some(StateDigest { applied, streams, catalogue, leaving })
     }
+}
+
+fn digest_of(catalogue: &Catalogue) -> u64 {
+    let files = catalogue.streams_after(None);
+    let files = files.filter(|(_, entry)| entry.config.storage == StorageType::File);
+    xxh3_64(format!("{:?}", files.collect::<Vec<_>>()).as_bytes())
 }
 
 fn line_of(s: &ShardStream, at: Option<WallTime>) -> String {

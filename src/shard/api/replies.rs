@@ -122,6 +122,6 @@ impl Shard {
 fn waits(wait: Wait, reply: Reply) -> Answered {
     match wait {
         Wait::Read(read) => Answered::Reading(read, reply),
-        Wait::Changed | Wait::Unreadable | Wait::Turn => Answered::More(reply),
+        Wait::Changed | Wait::Unreadable | Wait::Decided | Wait::Turn => Answered::More(reply),
     }
 }

@@ -13,7 +13,7 @@ use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
 use crate::shard::Shard;
 use crate::shard::api::search::Walk;
-use crate::shard::apply::groups::GROUPS;
+use crate::shard::apply::groups::{GROUPS, GroupName};
 use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
@@ -61,6 +61,8 @@ pub enum Wait {
     Changed,
     /// As `Changed`, but that waits for what cannot be read: there is no telling when it will be.
     Unreadable,
+    /// What the catalogue decided has to take effect first.
+    Decided,
     /// It goes on in a later turn.
     Turn,
 }
@@ -158,6 +160,9 @@ impl Shard {
             Ok(()) => self.owe_credit(CreditKind::Request, r.origin, r.credit),
             Err(Wait::Read(read)) => self.waiting.push((read, r)),
             Err(Wait::Changed) => self.held_back.push(r),
+            Err(Wait::Decided) => {
+                self.wait_for_appended(GroupName::Meta, Change::Request(Box::new(r)));
+            }
             Err(Wait::Unreadable) => {
                 self.refuse_unreadable(&r, out);
                 self.owe_credit(CreditKind::Request, r.origin, r.credit);

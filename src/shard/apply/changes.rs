@@ -1,12 +1,12 @@
-//! What records other than messages lead to where their group is led: placement, deliveries, timers,
-//! and the answers to those who asked for them.
+//! What records other than messages lead to where their group is led: placement, deliveries,
+//! timers, and the answers to those who asked for them.
 
 use crate::api::error::kinds;
 use crate::api::types::{ResponseType, Success, write_response};
 use crate::shard::Shard;
 use crate::shard::api::replies::Reply;
 use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::{Change, Unlogged};
+use crate::shard::apply::pending::{Change, SetConsumer, Unlogged};
 use crate::shard::apply::state::Applied;
 use crate::shard::apply::{Outcome, Unfinished};
 use crate::shard::catalogue::follow::Decided;
@@ -18,17 +18,11 @@ impl Shard {
     /// Another shard's word.
     pub fn receive(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl ShardEffects) {
         match message {
-            ShardMessage::Create { entry, requester } => {
-                self.decided(Decided::Create { entry, requester });
+            ShardMessage::Catalogue { record, requester } => {
+                self.decided(Decided::Change { record, requester });
             }
             ShardMessage::Existing { id, requester } => {
                 self.decided(Decided::Existing { id, requester })
-            }
-            ShardMessage::Update { id, config, requester } => {
-                self.decided(Decided::Update { id, config, requester });
-            }
-            ShardMessage::Delete { id, requester } => {
-                self.decided(Decided::Delete { id, requester })
             }
             ShardMessage::Deleted { id } => self.stream_deleted(id),
             ShardMessage::Query { question, from, streams } => {
@@ -73,24 +67,27 @@ impl Shard {
             return;
         }
         let mut asked = pipeline.waiting.pop_answer(pipeline.applied());
-        let mut take_asked = || match asked.take() {
-            Some(Change::SetConsumer(by)) => Some(by),
-            other => {
-                asked = other;
-                None
-            }
-        };
         match applied {
             Applied::Nothing | Applied::Removal(..) => {}
             Applied::StreamCreated(slot) => self.stream_created(slot, out),
             Applied::StreamUpdated(slot) => self.stream_updated(slot, out),
             Applied::StreamRemoved(slot) => self.stream_removed(slot, out),
+            Applied::Catalogue(record) => {
+                let (requester, rest) = match asked {
+                    Some(Change::Catalogue(requester)) => (Some(requester), None),
+                    rest => (None, rest),
+                };
+                asked = rest;
+                self.catalogue_changed(record, requester, out);
+            }
             Applied::ConsumerCreated { slot, at } => {
-                let by = take_asked();
+                let (by, rest) = set_by(asked);
+                asked = rest;
                 self.consumer_created(now, slot, at, by, out);
             }
             Applied::ConsumerUpdated { slot, at, before } => {
-                let by = take_asked();
+                let (by, rest) = set_by(asked);
+                asked = rest;
                 self.consumer_updated(now, slot, at, *before, by, out);
             }
             Applied::ConsumerProgress { slot, at } => self.consumer_progressed(slot, at),
@@ -116,7 +113,11 @@ impl Shard {
                     self.took_effect(group, now, applied, out);
                 }
             }
-            Change::Catalogue(step) => out.send_to_shard(step.to, step.message),
+            // The record was about what is gone.
+            Change::Catalogue(_) => {}
+            Change::Existing { id, shard, requester } => {
+                out.send_to_shard(shard, ShardMessage::Existing { id, requester });
+            }
             Change::Created(id, requester) => self.reply(now, Reply::Created(id, requester), out),
             Change::Updated(id, requester) => {
                 let slot = self.slots.get(&id);
@@ -230,5 +231,13 @@ impl Shard {
             }
         };
         self.refuse_request(requester, kind, &error, out);
+    }
+}
+
+/// Who asked for a consumer, if that is what was asked for.
+fn set_by(asked: Option<Change>) -> (Option<SetConsumer>, Option<Change>) {
+    match asked {
+        Some(Change::SetConsumer(by)) => (Some(by), None),
+        rest => (None, rest),
     }
 }

@@ -229,9 +229,10 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Option<Applied> {
         self.before_record(group, record_kind, stream, ConsumerId(id), out);
-        let Shard { streams, slots, next_consumer, options, .. } = self;
+        let Shard { streams, slots, next_consumer, options, meta, .. } = self;
+        let catalogue = meta.as_mut().map(|meta| &mut meta.catalogue);
         let (seed, max_payload) = (options.seed, options.max_payload);
-        let mut state = StateMut { streams, slots, next_consumer, seed, max_payload };
+        let mut state = StateMut { streams, slots, next_consumer, catalogue, seed, max_payload };
         match state.apply(record_kind, stream, id, body) {
             Ok(applied) => Some(applied),
             Err(why) => {

@@ -6,9 +6,8 @@ use crate::fifo::Fifo;
 use crate::shard::api::requests::Request;
 use crate::shard::apply::byte_queue::ByteQueue;
 use crate::shard::apply::groups::Place;
-use crate::shard::catalogue::leader::CatalogueStep;
 use crate::shard::mailbox::Requester;
-use crate::types::{Origin, StreamId};
+use crate::types::{Origin, ShardId, StreamId};
 
 /// Who published a message that was appended.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +64,17 @@ pub enum Change {
     Request(Box<Request>),
     /// Something takes effect in its turn that no log has.
     Unlogged(Unlogged),
-    /// A catalogue record is durable: a shard is told.
-    Catalogue(Box<CatalogueStep>),
+    /// The catalogue has changed: the stream's shard carries that out and answers.
+    Catalogue(Requester),
+    /// A stream that the catalogue has was asked for again: its shard answers.
+    Existing {
+        /// The stream.
+        id: StreamId,
+        /// Its shard.
+        shard: ShardId,
+        /// Who asked.
+        requester: Requester,
+    },
     /// A stream was created, or was there.
     Created(StreamId, Requester),
     /// A stream has another configuration.

@@ -1,4 +1,4 @@
-//! What records other than messages do to streams and consumers.
+//! What records other than messages do to streams, consumers and the catalogue.
 //!
 //! This is the one code for that, for a shard that lives and for one that replays its log. It does
 //! what follows from the bytes of a record alone, and says what it did; what else that leads to
@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::removals::Removal;
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::ConsumerSettings;
+use crate::meta::{Catalogue, Record};
 use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::records::{ConfigBody, kind};
 use crate::shard::recovery::parse_config;
@@ -24,6 +25,8 @@ pub struct StateMut<'a> {
     pub slots: &'a mut HashMap<StreamId, usize, FixedState>,
     /// Ids of consumers below were used.
     pub next_consumer: &'a mut u64,
+    /// The catalogue, where it is.
+    pub catalogue: Option<&'a mut Catalogue>,
     /// Seed of hashes.
     pub seed: u64,
     /// The server's `max_payload`.
@@ -40,6 +43,8 @@ pub enum Applied {
     StreamUpdated(usize),
     /// The stream in this slot is found no more, and what it holds is to go.
     StreamRemoved(usize),
+    /// The catalogue has changed by this.
+    Catalogue(Box<Record>),
     /// Messages of the stream in this slot are to be removed before the next record is applied.
     Removal(usize, Removal),
     /// There is a new consumer. It has not joined the others of its stream.
@@ -83,8 +88,10 @@ impl StateMut<'_> {
         id: u64,
         body: &[u8],
     ) -> Result<Applied, String> {
-        if record_kind == kind::STREAM {
-            return self.stream(stream, body);
+        match record_kind {
+            kind::STREAM => return self.stream(stream, body),
+            kind::CATALOGUE => return self.catalogue(body),
+            _ => {}
         }
         let Some(&slot) = self.slots.get(&stream) else {
             if record_kind == kind::CONSUMER {
@@ -119,6 +126,13 @@ impl StateMut<'_> {
         let slot = self.streams.insert(stream);
         self.slots.insert(id, slot);
         Ok(Applied::StreamCreated(slot))
+    }
+
+    fn catalogue(&mut self, body: &[u8]) -> Result<Applied, String> {
+        let record = Record::decode(body).map_err(|why| format!("{why:?}"))?;
+        let Some(catalogue) = &mut self.catalogue else { return Ok(Applied::Nothing) };
+        catalogue.apply(&record);
+        Ok(Applied::Catalogue(Box::new(record)))
     }
 
     fn use_consumer_id(&mut self, id: u64) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::api::json::to_json;
 use crate::api::types::{StorageType, StreamConfig};
-use crate::meta::StreamEntry;
+use crate::meta::Record;
 use crate::shard::Shard;
 use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
@@ -16,25 +16,25 @@ use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
 use crate::types::{StreamId, WallTime};
 
-/// One decision.
+/// What the catalogue says about a stream of this shard.
 pub(in crate::shard) enum Decided {
-    /// There is a new stream.
-    Create { entry: Box<StreamEntry>, requester: Option<Requester> },
+    /// It has changed by this record.
+    Change { record: Box<Record>, requester: Option<Requester> },
     /// A stream was asked for again.
     Existing { id: StreamId, requester: Requester },
-    /// A stream has another configuration.
-    Update { id: StreamId, config: Box<StreamConfig>, requester: Option<Requester> },
-    /// A stream goes away.
-    Delete { id: StreamId, requester: Option<Requester> },
 }
 
 impl Decided {
     fn stream(&self) -> StreamId {
         match self {
-            Decided::Create { entry, .. } => entry.id,
-            Decided::Existing { id, .. }
-            | Decided::Update { id, .. }
-            | Decided::Delete { id, .. } => *id,
+            Decided::Existing { id, .. } => *id,
+            Decided::Change { record, .. } => match &**record {
+                Record::Create { entry, .. } => entry.id,
+                Record::Update { id, .. }
+                | Record::Delete { id, .. }
+                | Record::Forget { id }
+                | Record::NextId(id) => *id,
+            },
         }
     }
 }
@@ -69,26 +69,32 @@ impl Shard {
                 self.decisions.waiting.push_front(first);
                 return;
             }
-            let id = first.stream();
-            let answer = match first {
-                Decided::Create { requester, .. } => {
-                    self.decisions.creating.insert(id);
-                    requester.map(|requester| Change::Created(id, requester))
-                }
-                Decided::Existing { requester, .. } => Some(Change::Created(id, requester)),
-                Decided::Update { requester, .. } => {
-                    requester.map(|requester| Change::Updated(id, requester))
-                }
-                Decided::Delete { requester, .. } => {
-                    if let Some(&slot) = self.slots.get(&id) {
-                        self.streams[slot].leaving = true;
-                    }
-                    Some(Change::Deleted { id, requester })
-                }
-            };
-            if let Some(answer) = answer {
+            if let Some(answer) = self.begun(first) {
                 self.wait_for_appended(group, answer);
             }
+        }
+    }
+
+    /// A decision was begun. Answers what follows when it takes effect.
+    fn begun(&mut self, decided: Decided) -> Option<Change> {
+        let id = decided.stream();
+        let (record, requester) = match decided {
+            Decided::Existing { requester, .. } => return Some(Change::Created(id, requester)),
+            Decided::Change { record, requester } => (record, requester),
+        };
+        match *record {
+            Record::Create { .. } => {
+                self.decisions.creating.insert(id);
+                requester.map(|requester| Change::Created(id, requester))
+            }
+            Record::Update { .. } => requester.map(|requester| Change::Updated(id, requester)),
+            Record::Delete { .. } => {
+                if let Some(&slot) = self.slots.get(&id) {
+                    self.streams[slot].leaving = true;
+                }
+                Some(Change::Deleted { id, requester })
+            }
+            Record::Forget { .. } | Record::NextId(_) => None,
         }
     }
 
@@ -98,34 +104,37 @@ impl Shard {
             StorageType::Memory => GroupName::Memory,
             StorageType::File => GroupName::File,
         };
-        match decided {
-            Decided::Create { entry, .. } => of_config(&entry.config),
-            Decided::Update { config, .. } => of_config(config),
-            Decided::Existing { id, .. } | Decided::Delete { id, .. } => {
-                let slot = self.slots.get(id);
-                slot.map_or(GroupName::File, |&slot| self.streams[slot].group())
+        if let Decided::Change { record, .. } = decided {
+            match &**record {
+                Record::Create { entry, .. } => return of_config(&entry.config),
+                Record::Update { config, .. } => return of_config(config),
+                _ => {}
             }
         }
+        let slot = self.slots.get(&decided.stream());
+        slot.map_or(GroupName::File, |&slot| self.streams[slot].group())
     }
 
     /// Appends the record of a decision, if it has one. False if there is no room for it.
     fn record_decision(&mut self, group: GroupName, decided: &Decided) -> bool {
-        match decided {
-            Decided::Create { entry, .. } => {
+        let Decided::Change { record, .. } = decided else { return true };
+        let slot = self.slots.get(&decided.stream());
+        match &**record {
+            Record::Create { entry, .. } => {
                 self.append_stream(group, entry.id, entry.created, &entry.config)
             }
-            Decided::Existing { .. } => true,
-            Decided::Update { id, config, .. } => match self.slots.get(id) {
+            Record::Update { id, config, .. } => match slot {
                 Some(&slot) => {
                     let created = self.streams[slot].created;
                     self.append_stream(group, *id, created, config)
                 }
                 None => true,
             },
-            Decided::Delete { id, .. } => match self.slots.get(id) {
-                Some(_) => self.append_meta(group, kind::STREAM_REMOVED, id.0, 0, b"").is_ok(),
-                None => true,
-            },
+            Record::Delete { id, .. } => {
+                slot.is_none()
+                    || self.append_meta(group, kind::STREAM_REMOVED, id.0, 0, b"").is_ok()
+            }
+            Record::Forget { .. } | Record::NextId(_) => true,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::meta::{
     Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
 };
 use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request};
+use crate::shard::api::requests::{Handled, Request, Wait};
 use crate::shard::apply::groups::GroupName;
 use crate::shard::apply::pending::Change;
 use crate::shard::effects::ShardEffects;
@@ -33,15 +33,6 @@ pub struct Meta {
     /// Updates that wait for what consumers say to them.
     checks: BTreeMap<u64, Request>,
     next_question: u64,
-}
-
-/// A catalogue record is durable: a shard is told.
-#[derive(Debug)]
-pub struct CatalogueStep {
-    /// Whom.
-    pub to: ShardId,
-    /// What.
-    pub message: ShardMessage,
 }
 
 /// A request whose answer needs every shard.
@@ -92,21 +83,14 @@ impl Shard {
                 self.refuse_request(&r.requester(), kind, &error, out);
             }
             Ok(CreateDecision::Existing(entry)) => {
-                let (id, to) = (entry.id, entry.shard);
-                let message = ShardMessage::Existing { id, requester: r.requester() };
-                self.send_when_durable(CatalogueStep { to, message });
+                let (id, shard, requester) = (entry.id, entry.shard, r.requester());
+                let existing = Change::Existing { id, shard, requester };
+                self.wait_for_appended(GroupName::Meta, existing);
             }
             Ok(CreateDecision::New(record)) => {
                 let Record::Create { entry, .. } = &*record else { return Ok(()) };
-                let step = CatalogueStep {
-                    to: entry.shard,
-                    message: ShardMessage::Create {
-                        entry: Box::new(entry.clone()),
-                        requester: Some(r.requester()),
-                    },
-                };
-                let durable = entry.config.storage == StorageType::File;
-                self.record(&record, durable, step, kind, &r.requester(), out);
+                let logged = entry.config.storage == StorageType::File;
+                self.record(&record, logged, kind, r.requester(), out);
             }
         }
         Ok(())
@@ -148,14 +132,8 @@ impl Shard {
                     );
                     return;
                 }
-                let durable = config.storage == StorageType::File;
-                let message = ShardMessage::Update {
-                    id: *id,
-                    config: Box::new(config.clone()),
-                    requester: Some(r.requester()),
-                };
-                let step = CatalogueStep { to: shard, message };
-                self.record(&record, durable, step, kind, &r.requester(), out);
+                let logged = config.storage == StorageType::File;
+                self.record(&record, logged, kind, r.requester(), out);
             }
         }
     }
@@ -210,60 +188,73 @@ impl Shard {
         match meta.catalogue.decide_delete(ACCOUNT, name) {
             DeleteDecision::Refuse(error) => self.refuse_request(&r.requester(), kind, &error, out),
             DeleteDecision::Delete(record) => {
-                let Record::Delete { id, shard } = *record else { return Ok(()) };
-                let durable = meta
-                    .catalogue
-                    .by_id(id)
-                    .is_some_and(|(_, e)| e.config.storage == StorageType::File);
-                let message = ShardMessage::Delete { id, requester: Some(r.requester()) };
-                let step = CatalogueStep { to: shard, message };
-                self.record(&record, durable, step, kind, &r.requester(), out);
+                let is_file = |e: &StreamEntry| e.config.storage == StorageType::File;
+                let logged = meta.catalogue.stream(ACCOUNT, name).is_some_and(is_file);
+                self.record(&record, logged, kind, r.requester(), out);
             }
         }
         Ok(())
     }
 
-    /// Applies a record and logs it (unless it is of a memory stream); `step` follows when it is
-    /// durable.
+    /// Logs what was decided (unless it is of a memory stream): it takes effect once that is
+    /// committed, and later decisions see it.
     fn record(
         &mut self,
         record: &Record,
-        durable: bool,
-        step: CatalogueStep,
+        logged: bool,
         kind_of: ResponseType,
-        requester: &Requester,
+        requester: Requester,
         out: &mut impl ShardEffects,
     ) {
-        if durable {
-            let mut body = Vec::new();
-            record.encode(&mut body);
-            if self.append_meta(GroupName::Meta, kind::CATALOGUE, 0, 0, &body).is_err() {
-                let error: ApiError = kinds::INSUFFICIENT_RESOURCES.error();
-                self.refuse_request(requester, kind_of, &error, out);
-                return;
-            }
-            self.checkpoint.catalogue_changed = true;
+        let mut body = Vec::new();
+        record.encode(&mut body);
+        let (group, none) = (GroupName::Meta, StreamId(0));
+        if self.append_change(logged, group, kind::CATALOGUE, none, 0, &body).is_err() {
+            let error: ApiError = kinds::INSUFFICIENT_RESOURCES.error();
+            self.refuse_request(&requester, kind_of, &error, out);
+            return;
         }
         if let Some(meta) = &mut self.meta {
-            meta.catalogue.apply(record);
+            meta.catalogue.decide(record);
         }
-        self.send_when_durable(step);
+        self.wait_for_appended(group, Change::Catalogue(requester));
     }
 
-    fn send_when_durable(&mut self, step: CatalogueStep) {
-        self.wait_for_appended(GroupName::Meta, Change::Catalogue(Box::new(step)));
+    /// The catalogue has changed: the shard of the stream carries that out.
+    pub(in crate::shard) fn catalogue_changed(
+        &mut self,
+        record: Box<Record>,
+        requester: Option<Requester>,
+        out: &mut impl ShardEffects,
+    ) {
+        self.checkpoint.catalogue_changed = true;
+        let shard = match &*record {
+            Record::Create { entry, .. } => Some(entry.shard),
+            Record::Update { id, .. } => {
+                self.meta.as_ref().and_then(|meta| meta.catalogue.shard_of(*id))
+            }
+            Record::Delete { shard, .. } => Some(*shard),
+            Record::Forget { .. } | Record::NextId(_) => None,
+        };
+        if let Some(shard) = shard {
+            out.send_to_shard(shard, ShardMessage::Catalogue { record, requester });
+        }
     }
 
     /// A shard has removed a stream for good.
     pub(in crate::shard) fn stream_deleted(&mut self, id: StreamId) {
-        let record = Record::Forget { id };
-        let Some(meta) = &mut self.meta else { return };
-        meta.catalogue.apply(&record);
-        let mut body = Vec::new();
-        record.encode(&mut body);
-        // If there is no room for it, recovery finds the stream removed again and forgets it then.
-        let _ = self.append_meta(GroupName::Meta, kind::CATALOGUE, 0, 0, &body);
-        self.checkpoint.catalogue_changed = true;
+        if self.meta.is_some() {
+            let mut body = Vec::new();
+            Record::Forget { id }.encode(&mut body);
+            // Without room for it, recovery finds the stream removed again and forgets it then.
+            let _ = self.append_meta(GroupName::Meta, kind::CATALOGUE, 0, 0, &body);
+        }
+    }
+
+    /// What lists streams waits for what was decided before.
+    fn is_listed(&self) -> Handled {
+        let changing = self.meta.as_ref().is_some_and(|meta| meta.catalogue.is_changing());
+        if changing { Err(Wait::Decided) } else { Ok(()) }
     }
 
     pub(in crate::shard) fn stream_names(
@@ -271,6 +262,7 @@ impl Shard {
         r: &Request,
         out: &mut impl ShardEffects,
     ) -> Handled {
+        self.is_listed()?;
         let kind = ResponseType::StreamNames;
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_names(&r.payload, self.options.strict) {
@@ -289,6 +281,7 @@ impl Shard {
         r: &Request,
         out: &mut impl ShardEffects,
     ) -> Handled {
+        self.is_listed()?;
         let Some(meta) = &self.meta else { return Ok(()) };
         match StreamsRequest::decode_list(&r.payload, self.options.strict) {
             Err(error) => {
@@ -310,6 +303,7 @@ impl Shard {
         r: &Request,
         out: &mut impl ShardEffects,
     ) -> Handled {
+        self.is_listed()?;
         self.ask_all(r.requester(), Asked::Info, &[], out);
         Ok(())
     }

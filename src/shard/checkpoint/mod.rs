@@ -3,8 +3,8 @@
 //! A checkpoint is frozen when everything up to an `Lsn` is applied and nothing behind it; from
 //! then on a stream or a consumer is frozen before it changes, or when its turn comes, whichever is
 //! first. Streams, configurations, duplicate windows and consumers are those of the freeze. The
-//! catalogue, which changes before its records are durable, is written as it is when its turn
-//! comes, with the index of the group up to which records are part of it. The root comes last, so
+//! catalogue is written as it is when its turn comes, with the place up to which its records are
+//! applied: replay leaves those out. The root comes last, so
 //! it is durable after everything that it names; what it supersedes is dead when the superblock
 //! names it.
 
@@ -346,7 +346,8 @@ impl Shard {
         if c.run.is_some() {
             return c.retry_at;
         }
-        if c.appended == 0 || c.committing.is_some() || !self.has_room_for_checkpoint() {
+        let waits = c.committing.is_some() || self.groups.are_stuck();
+        if c.appended == 0 || waits || !self.has_room_for_checkpoint() {
             return None;
         }
         let options = &self.options.checkpoint;

@@ -163,9 +163,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Records that are appended to a group from now on are behind this.
-    fn appended_upto(&self, group: GroupName) -> Upto {
-        let Place { write, nth } = self.groups.get(group).appended();
+    /// Records of a group that are applied from now on are behind this.
+    fn applied_upto(&self, group: GroupName) -> Upto {
+        let Place { write, nth } = self.groups.get(group).applied();
         Upto::Place(write, nth + 1)
     }
 
@@ -177,7 +177,7 @@ impl Shard {
             return;
         }
         self.checkpoint.catalogue_changed = false;
-        run.root.catalogue_upto = self.appended_upto(GroupName::Meta);
+        run.root.catalogue_upto = self.applied_upto(GroupName::Meta);
     }
 
     /// Writes a page of the catalogue. Answers the last stream of it; `None` if there are no more.

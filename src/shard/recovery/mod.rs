@@ -21,7 +21,8 @@ use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, META_GROUP};
 use crate::shard::apply::groups::Groups;
 use crate::shard::apply::removals::{Progress, Removal, RemovalSink};
-use crate::shard::catalogue::leader::Meta;
+use crate::shard::catalogue::follow::Decided;
+use crate::shard::catalogue::leader::{ACCOUNT, Meta};
 use crate::shard::checkpoint::codec::Upto;
 use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
 use crate::shard::compaction::sort::{Sort, SortOptions};
@@ -302,7 +303,8 @@ impl Shard {
                 out.send_to_shard(shard, ShardMessage::Reconcile { entries, deleted });
             }
             for (id, shard) in meta.catalogue.deleted() {
-                out.send_to_shard(shard, ShardMessage::Delete { id, requester: None });
+                let record = Box::new(Record::Delete { id, shard });
+                out.send_to_shard(shard, ShardMessage::Catalogue { record, requester: None });
             }
         }
     }
@@ -337,19 +339,15 @@ impl Shard {
         let mut known: Vec<StreamId> = Vec::new();
         for entry in entries {
             known.push(entry.id);
-            match self.slots.get(&entry.id) {
-                None => {
-                    let requester = None;
-                    let message = ShardMessage::Create { entry: Box::new(entry), requester };
-                    out.send_to_shard(self.id, message);
-                }
+            let account = ACCOUNT.to_owned();
+            let record = match self.slots.get(&entry.id) {
+                None => Record::Create { account, entry },
                 Some(&slot) if self.streams[slot].config != entry.config => {
-                    let config = Box::new(entry.config);
-                    let message = ShardMessage::Update { id: entry.id, config, requester: None };
-                    out.send_to_shard(self.id, message);
+                    Record::Update { account, id: entry.id, config: entry.config }
                 }
-                Some(_) => {}
-            }
+                Some(_) => continue,
+            };
+            self.decided(Decided::Change { record: Box::new(record), requester: None });
         }
         for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
             if !known.contains(&cell.id) && !deleted.contains(&cell.id) {

@@ -45,13 +45,6 @@ impl Replay<'_> {
             return;
         }
         let done = match m.kind {
-            kind::CATALOGUE => match Record::decode(m.body) {
-                Ok(record) => {
-                    self.catalogue.apply(&record);
-                    Ok(())
-                }
-                Err(e) => Err(format!("{e:?}")),
-            },
             kind::STOPPED => {
                 self.stopped_clean = m.id != BEGUN;
                 Ok(())
@@ -83,9 +76,10 @@ impl Replay<'_> {
 
     /// What a record does to streams and consumers.
     fn change(&mut self, m: &MetaIn<'_>, version: u8) -> Result<(), String> {
-        let Replay { streams, slots, next_consumer, options, .. } = self;
+        let Replay { streams, slots, next_consumer, catalogue, options, .. } = self;
+        let catalogue = Some(catalogue);
         let (seed, max_payload) = (options.seed, options.max_payload);
-        let mut state = StateMut { streams, slots, next_consumer, seed, max_payload };
+        let mut state = StateMut { streams, slots, next_consumer, catalogue, seed, max_payload };
         match state.apply(m.kind, StreamId(m.stream), m.id, m.body)? {
             Applied::Removal(slot, removal) => self.unfinished = Some((slot, removal)),
             Applied::StreamUpdated(slot) if version == 1 => {

@@ -4,9 +4,10 @@
 use corelane_storage::device::sim::SimFaults;
 
 use super::world::{World, options};
+use crate::meta::Record;
 use crate::shard::ShardMessage;
 use crate::shard::mailbox::Requester;
-use crate::types::Origin;
+use crate::types::{Origin, ShardId};
 
 /// A world whose disk takes nothing any more, with a stream A and its consumer c, to which a
 /// message was delivered: where it is acknowledged.
@@ -49,7 +50,8 @@ fn what_the_catalogue_decided_waits_for_room() {
     let (mut world, _) = without_room(21);
     let id = world.stream("A").expect("it is there");
     let requester = Some(Requester { origin: Origin::default(), reply: b"told"[..].into() });
-    world.tell(ShardMessage::Delete { id, requester });
+    let record = Box::new(Record::Delete { id, shard: ShardId(0) });
+    world.tell(ShardMessage::Catalogue { record, requester });
     world.wait(500_000_000);
     assert_eq!(world.answer("told"), None);
     give_room(&mut world);

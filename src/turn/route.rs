@@ -6,6 +6,7 @@ use super::jetstream::{Captured, JetStream, Target};
 use super::net::{Net, STALL_MAX, STALL_REMOTE_MAX};
 use super::trace::TraceOnly;
 use super::user_info;
+use super::work::Work;
 use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
 use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
@@ -68,13 +69,16 @@ enum Pick {
     Nobody,
 }
 
+/// What is handed to a shard; it counts among the turn's work.
 #[inline]
 fn captured<'a>(
+    work: &mut Work,
     target: Target,
     origin: Origin,
     message: &Message<'a>,
     credit_bytes: u32,
 ) -> Captured<'a> {
+    work.capture(message.body_bytes());
     Captured {
         target,
         origin,
@@ -171,21 +175,21 @@ impl Net {
             }
             if stream.reactor == self.own {
                 let target = Target::Stream { stream: stream.stream, shard };
-                js.capture(now, &captured(target, source.origin, message, bytes));
+                js.capture(now, &captured(&mut self.work, target, source.origin, message, bytes));
                 taken += 1;
             }
         }
-        let remote = destination.filter(|destination| {
-            let (kind, shard) = (CreditKind::Request, destination.target.shard());
+        let remote = destination.filter(|&Destination { target, reactor }| {
+            let (kind, shard) = (CreditKind::Request, target.shard());
             let min = self.request_bytes_min;
             let bytes = if source.charged { request_bytes(message, min) } else { 0 };
             if bytes > 0 && self.mesh.credit_take(kind, shard, bytes) {
                 waits = Some((kind, shard));
             }
-            if destination.reactor != self.own {
+            if reactor != self.own {
                 return true;
             }
-            js.capture(now, &captured(destination.target, source.origin, message, bytes));
+            js.capture(now, &captured(&mut self.work, target, source.origin, message, bytes));
             taken += 1;
             false
         });
@@ -352,7 +356,7 @@ impl Net {
             let charged = credit.take_if(|shard| *shard == stream.shard).is_some();
             let bytes = if charged { credit_bytes(message) } else { 0 };
             let target = Target::Stream { stream: stream.stream, shard: stream.shard };
-            js.capture(now, &captured(target, entry.origin, message, bytes));
+            js.capture(now, &captured(&mut self.work, target, entry.origin, message, bytes));
             taken += 1;
         }
         if let Some(shard) = credit {
@@ -368,7 +372,7 @@ impl Net {
         {
             let charged = credit.take_if(|shard| *shard == found.target.shard()).is_some();
             let bytes = if charged { bytes } else { 0 };
-            js.capture(now, &captured(found.target, entry.origin, message, bytes));
+            js.capture(now, &captured(&mut self.work, found.target, entry.origin, message, bytes));
             taken += 1;
         }
         if let Some(shard) = credit {

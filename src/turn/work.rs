@@ -8,6 +8,8 @@
 const TURN: u64 = 65_536;
 /// Units that connections which had to wait have for themselves, whatever arrived before them.
 const WAITED: u64 = TURN / 4;
+/// Units of a message that a shard captures: a publish is checked, its record written.
+const CAPTURE: u64 = 12;
 /// Units of adding or removing a subscription.
 const CHANGE: u64 = 32;
 /// Bytes that are copied in the time of a unit.
@@ -29,6 +31,12 @@ impl Work {
     #[inline]
     pub fn deliveries(&mut self, count: usize, bytes: usize) {
         self.done += 1 + count as u64 * (1 + (bytes / UNIT_BYTES) as u64);
+    }
+
+    /// A shard captures a message of so many bytes: they are copied and summed.
+    #[inline]
+    pub fn capture(&mut self, bytes: usize) {
+        self.done += CAPTURE + 2 * (bytes / UNIT_BYTES) as u64;
     }
 
     /// A connection adds or removes a subscription.

@@ -77,6 +77,7 @@ fn a_paused_connection_is_never_stale() {
     let message = format!("PUB s {}\r\n{payload}\r\n", payload.len());
     for _ in 0..65 {
         node.send(conn, &message);
+        node.turn(0);
     }
     assert!(node.seen[&conn].paused);
     node.pass(3600 * SECOND);

@@ -158,3 +158,22 @@ fn subscriptions_that_had_their_last_message_are_gone_at_once() {
     assert!(turns > 1 && most < 5_000, "{turns} turns, {most} removals in one");
     assert_eq!(node.nets[0].subscriptions(), 1);
 }
+
+#[test]
+fn small_publishes_into_streams_go_over_several_turns() {
+    const PUBLISHES: usize = 30_000;
+    let mut node = Node::new(1, 1);
+    node.stream(0, 1, "S", &["s"]);
+    let conn = node.client(0);
+    send_in_reads(&mut node, conn, &"PUB s 1\r\nx\r\n".repeat(PUBLISHES));
+    let mut most = node.shards[0].got.len();
+    loop {
+        let before = node.shards[0].got.len();
+        if !node.turn(0) {
+            break;
+        }
+        most = most.max(node.shards[0].got.len() - before);
+    }
+    assert!((1_000..7_000).contains(&most), "{most} captured in a turn");
+    assert_eq!(node.shards[0].got.len(), PUBLISHES);
+}

@@ -104,6 +104,9 @@ const DELTAS_MIN: u32 = 64;
 const DELTA: u32 = 2;
 /// Units of a message that is delivered, besides its bytes.
 const MESSAGE: u32 = 1;
+/// Bytes that are delivered for a unit: they are copied into an outbound whose memory may be new,
+/// where a page takes microseconds, and the kernel copies them again before the next turn.
+const UNIT_DELIVERED_BYTES: usize = 256;
 /// Bytes that are copied for a unit.
 const UNIT_BYTES: usize = 512;
 /// Index entries that are visited for a unit.
@@ -212,7 +215,7 @@ impl TurnBudget {
 
     /// A message of so many bytes was delivered, and the net layer has done this much since.
     pub fn delivered(&mut self, bytes: usize, routed: u64) {
-        self.spent += MESSAGE + (bytes / UNIT_BYTES) as u32;
+        self.spent += MESSAGE + (bytes / UNIT_DELIVERED_BYTES) as u32;
         let fan_out = routed.saturating_sub(self.routed) / UNIT_ROUTED;
         self.spent += u32::try_from(fan_out).unwrap_or(u32::MAX / 2);
         self.routed = routed;

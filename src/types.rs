@@ -63,6 +63,39 @@ pub struct Origin {
     pub conn: ConnId,
 }
 
+/// A consumer, wherever on the node it is led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerPlace {
+    /// The reactor that hosts its shard.
+    pub reactor: ReactorId,
+    /// Its stream's shard.
+    pub shard: ShardId,
+    /// Its stream.
+    pub stream: StreamId,
+    /// The consumer.
+    pub consumer: ConsumerId,
+}
+
+/// A consumer's question whether its receivers take more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureQuery {
+    /// Who asks.
+    pub consumer: ConsumerPlace,
+    /// Which of its questions this is: answers to earlier ones do not count.
+    pub nth: u64,
+    /// Others wait with it for the same receiver: it is not to wait for long.
+    pub shared: bool,
+}
+
+/// What a reactor answers to a consumer's question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// The receivers here take more.
+    Clear,
+    /// The receiver that it waited for has drained: the others are to be asked again.
+    Drained,
+}
+
 /// What a connection pays for before it enters a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CreditKind {

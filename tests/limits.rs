@@ -272,6 +272,59 @@ fn a_burst_of_deliveries_arrives_as_a_whole() {
     }
 }
 
+/// Readers on every reactor that take less than a consumer without flow control could send, and of
+/// much more than may wait for them.
+#[test]
+fn consumers_wait_for_readers_that_are_slow() {
+    const MESSAGES: usize = 6400;
+    const BYTES: usize = 16 << 10;
+    const RATE: u32 = 30 << 20;
+    let _alone = alone();
+    for reactors in [1, 2, 4] {
+        let server = start(&format!("max_pending: 16MB\ncorelane {{ reactors: {reactors} }}\n"));
+        let mut client = connect(server.port());
+        let create =
+            request(&mut client, "$JS.API.STREAM.CREATE.B", r#"{"name":"B","subjects":["b"]}"#);
+        assert!(!create.contains("error"), "{create}");
+        let publish = [format!("PUB b {BYTES}\r\n").as_bytes(), &[b'x'; BYTES], b"\r\n"].concat();
+        for _ in 0..MESSAGES {
+            client.write_all(&publish).expect("messages");
+        }
+        eventually("all is stored", || {
+            let info = request(&mut client, "$JS.API.STREAM.INFO.B", "");
+            info.contains(&format!("\"messages\":{MESSAGES},"))
+        });
+        let readers: Vec<_> = (0..2 * reactors)
+            .map(|i| {
+                let mut reader = connect(server.port());
+                let subscribe = format!("SUB there.{i} 1\r\nPING\r\n");
+                reader.write_all(subscribe.as_bytes()).expect("a subscription");
+                read_until(&mut reader, b"PONG\r\n");
+                let config = r#"{"stream_name":"B","config":{"ack_policy":"none","#.to_owned()
+                    + &format!(r#""deliver_subject":"there.{i}"}}}}"#);
+                let create = request(&mut client, "$JS.API.CONSUMER.CREATE.B", &config);
+                assert!(!create.contains("error"), "{create}");
+                std::thread::spawn(move || read_slowly(&mut reader, MESSAGES * BYTES, RATE))
+            })
+            .collect();
+        for reader in readers {
+            reader.join().expect("a reader gets all");
+        }
+    }
+}
+
+fn read_slowly(socket: &mut TcpStream, wants: usize, rate: u32) {
+    let start = Instant::now();
+    let (mut got, mut buffer) = (0, vec![0; 256 << 10]);
+    while got < wants {
+        let n = socket.read(&mut buffer).expect("the next part");
+        assert!(n > 0, "closed after {got} bytes");
+        got += n;
+        let due = Duration::from_secs_f64(got as f64 / f64::from(rate));
+        std::thread::sleep(due.saturating_sub(start.elapsed()));
+    }
+}
+
 /// A file size limit cuts a write of the log short, or refuses it.
 #[test]
 fn a_write_that_fails_stops_the_node_and_loses_nothing() {

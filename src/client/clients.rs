@@ -1,6 +1,7 @@
 //! The connections and subscriptions of one reactor.
 
 use super::closed::Closed;
+use super::waiters::Waiters;
 use super::{
     ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
     Outbound, Spares,
@@ -8,7 +9,7 @@ use super::{
 use crate::auth::Permissions;
 use crate::interest::SubId;
 use crate::protocol::{Parser, format};
-use crate::types::{ConnId, Origin, Timestamp, WallTime};
+use crate::types::{ConnId, Origin, PressureQuery, Timestamp, WallTime};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
@@ -124,7 +125,7 @@ pub struct Connection {
     /// How far the removal of its subscriptions is.
     leaving: Leaving,
     /// What its subscriptions match is dropped.
-    deaf: bool,
+    pub(super) deaf: bool,
     /// Its socket is gone.
     gone: bool,
     /// All that it sent was handled, and its socket is gone.
@@ -152,8 +153,8 @@ pub struct Connection {
     pub(super) accepted: WallTime,
     pub(crate) last_in: Timestamp,
     pub(crate) stall_until: Timestamp,
-    /// Publishers that are stalled until this outbound has drained.
-    waiters: Vec<Origin>,
+    /// Who waits for this outbound to drain.
+    pub(super) waiters: Waiters,
     pub(crate) pings_out: u32,
     pub(crate) ping_sent: Timestamp,
     pub(crate) rtt: i64,
@@ -278,6 +279,10 @@ pub struct Clients {
     pub(crate) full: Vec<u32>,
     /// Publishers whose stall is over before its time.
     pub(crate) released: Vec<Origin>,
+    /// How often an outbound was found to be more than half full, or to have filled further.
+    pub(crate) pressure: u64,
+    /// Consumers that need not wait for an outbound any longer.
+    pub(crate) drained: Vec<PressureQuery>,
     pub(crate) stats: NetStats,
     /// Those that were closed last.
     pub(crate) closed: Closed,
@@ -309,6 +314,8 @@ impl Clients {
             stall: 0,
             full: Vec::new(),
             released: Vec::new(),
+            pressure: 0,
+            drained: Vec::new(),
             stats: NetStats::default(),
             closed: Closed::new(limits.closed_max),
         }
@@ -349,7 +356,7 @@ impl Clients {
             accepted: wall,
             last_in: now,
             stall_until: Timestamp(0),
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             pings_out: 0,
             ping_sent: Timestamp(0),
             rtt: 0,
@@ -497,6 +504,9 @@ impl Clients {
             self.stall += STALL[usize::from(pending > self.limits.max_pending)];
             if self.full.last() != Some(&s.conn) {
                 self.full.push(s.conn);
+            }
+            if conn.waiters.is_to_report(pending, self.limits.max_pending) {
+                self.pressure += 1;
             }
         }
         Delivered::Yes
@@ -696,16 +706,6 @@ impl Clients {
         Some(bytes)
     }
 
-    /// The connections that earned a stall release `publisher` when they have drained.
-    pub(crate) fn wait_for_full(&mut self, publisher: Origin) {
-        for slot in &self.full {
-            let waiters = &mut self.conns[*slot as usize].waiters;
-            if !waiters.contains(&publisher) {
-                waiters.push(publisher);
-            }
-        }
-    }
-
     /// A send took `bytes`.
     pub(crate) fn sent(&mut self, now: Timestamp, slot: u32, bytes: usize) {
         let conn = &mut self.conns[slot as usize];
@@ -713,9 +713,8 @@ impl Clients {
             return;
         }
         let more = conn.out.complete(bytes, &mut self.spares);
-        if !conn.waiters.is_empty() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2
-        {
-            self.released.append(&mut conn.waiters);
+        if conn.waiters.is_full() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2 {
+            conn.waiters.release(&mut self.released, &mut self.drained);
         }
         if more {
             conn.send_started = now;
@@ -734,7 +733,7 @@ impl Clients {
         let conn = &mut self.conns[slot as usize];
         self.gone += usize::from(!std::mem::replace(&mut conn.gone, true));
         conn.deaf = true;
-        self.released.append(&mut conn.waiters);
+        conn.waiters.release(&mut self.released, &mut self.drained);
         self.slow.retain(|&other| other != slot);
         if conn.closing.is_some() && !self.closing.is_empty() {
             self.closing.retain(|closing| closing.conn != conn.id);

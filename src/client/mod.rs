@@ -15,6 +15,7 @@ mod info;
 mod inspect;
 mod message;
 mod outbound;
+mod waiters;
 
 pub(crate) use clients::Delivered;
 pub use clients::{Clients, Closing, Connection, Hold, Leaving, NetStats, PauseReason, ReadFlow};

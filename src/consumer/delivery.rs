@@ -13,7 +13,7 @@ use super::settings::{AckPolicy, ConsumerSettings, Mode, ReplayPolicy, SEQ_AHEAD
 use super::sink::{Dispatch, Sink};
 use super::status::{self, Closing};
 use super::waiting::{NEVER, Waiting};
-use crate::types::{Timestamp, WallTime};
+use crate::types::{Origin, Timestamp, WallTime};
 
 /// A gap below this is not kept by `replay: original`.
 const REPLAY_GAP_NS_MIN: i64 = 1_000_000;
@@ -328,6 +328,21 @@ impl Delivery {
             return Want::Nothing;
         }
         Want::Next { from: self.view.next_seq }
+    }
+
+    /// Who gets the next message: the subject, for a pull request who sent it, and whether others
+    /// wait behind it. `None` if nobody takes one.
+    pub fn receiver(&mut self) -> Option<(&[u8], Option<Origin>, bool)> {
+        match &self.view.settings.mode {
+            Mode::Push(push) if self.push.active => Some((&push.deliver_subject, None, false)),
+            Mode::Push(_) => None,
+            Mode::Pull(_) => {
+                let at = self.waiting.front()?;
+                let shared = self.waiting.len() > 1;
+                let request = self.waiting.get(at);
+                Some((&request.inbox, Some(request.origin), shared))
+            }
+        }
     }
 
     fn has_taker(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::interest::WatchId;
 use crate::shard::mailbox::ShardMessage;
-use crate::types::{CreditKind, Origin, ReactorId, ShardId, StreamId};
+use crate::types::{CreditKind, Origin, PressureQuery, ReactorId, ShardId, StreamId};
 
 /// A message that leaves a stream.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,21 @@ pub trait ShardEffects {
     /// wait in memory.
     fn has_room(&self) -> bool {
         true
+    }
+    /// Grows whenever a receiver somewhere on the node is found to be slow: its outbound is more
+    /// than half full, or has filled further.
+    fn pressure(&self) -> u64 {
+        0
+    }
+    /// Asks whether those who receive `subject` take more; for an answer to a requester, those on
+    /// its reactor. Returns how many answers follow; if it is none, they do.
+    fn ask_receivers(
+        &mut self,
+        _subject: &[u8],
+        _requester: Option<Origin>,
+        _query: PressureQuery,
+    ) -> u32 {
+        0
     }
     /// Gives credit back.
     fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64);

@@ -1,7 +1,7 @@
 //! What reactors tell each other beside messages, in order and before them.
 
 use crate::interest::{AccountId, StreamPlace};
-use crate::types::{ConnId, CreditKind, ShardId, StreamId};
+use crate::types::{ConnId, CreditKind, Pressure, PressureQuery, ShardId, StreamId};
 
 /// One entry of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,5 +57,25 @@ pub enum Control {
     Unstall {
         /// The publisher.
         conn: ConnId,
+    },
+    /// An outbound of the sender is more than half full, or has filled further: consumers are to
+    /// ask before they deliver more.
+    Full,
+    /// A consumer of the sender asks whether those who receive a subject from the receiver take
+    /// more.
+    PressureQuery {
+        /// The account.
+        account: AccountId,
+        /// The subject that it delivers to.
+        subject: Box<[u8]>,
+        /// The question.
+        query: PressureQuery,
+    },
+    /// The answer.
+    Pressure {
+        /// The question.
+        query: PressureQuery,
+        /// What it came to.
+        pressure: Pressure,
     },
 }

@@ -15,7 +15,8 @@ use crate::shard::{
     Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, StateDigest, StreamPlacement,
 };
 use crate::types::{
-    Clocks, ConnId, CreditKind, Origin, ReactorId, ShardId, StreamId, Timestamp, WallTime,
+    Clocks, ConnId, ConsumerPlace, CreditKind, Origin, PressureQuery, ReactorId, ShardId, StreamId,
+    Timestamp, WallTime,
 };
 
 /// Rounds of a turn at most: what is left goes on in the next.
@@ -168,6 +169,24 @@ impl ShardEffects for Speaker<'_> {
     #[inline]
     fn has_room(&self) -> bool {
         self.net.has_room()
+    }
+
+    #[inline]
+    fn pressure(&self) -> u64 {
+        self.net.pressure()
+    }
+
+    fn ask_receivers(
+        &mut self,
+        subject: &[u8],
+        requester: Option<Origin>,
+        query: PressureQuery,
+    ) -> u32 {
+        let (account, at) = (AccountId::default(), requester.map(|origin| origin.reactor));
+        let reactor = self.net.reactor();
+        let query =
+            PressureQuery { consumer: ConsumerPlace { reactor, ..query.consumer }, ..query };
+        self.net.ask_receivers(self.now, account, subject, at, query)
     }
 
     fn place(&mut self, placed: StreamPlacement) {
@@ -452,6 +471,11 @@ impl Core {
                     s.interest_changed(now, event.watch, event.interested, out);
                 });
             }
+            for (query, pressure) in self.net.take_answers() {
+                self.speak_to(now, query.consumer.shard, |s, _| {
+                    s.pressure_answered(query, pressure)
+                });
+            }
             while let Some((to, message)) = self.words.pop_front() {
                 self.carry(now, to, message);
             }
@@ -464,6 +488,7 @@ impl Core {
                 break;
             }
         }
+        self.net.report_pressure();
         if let Some((_, rested)) = &mut self.drained {
             *rested = self.shards.0.iter().all(Shard::is_at_rest);
         }
@@ -565,6 +590,7 @@ impl Core {
     pub fn has_work(&self) -> bool {
         self.net.is_runnable()
             || self.net.has_watch_events()
+            || self.net.has_answers()
             || !self.words.is_empty()
             || self.shards.0.iter().any(|shard| shard.has_work(self.net.has_room()))
             || self.drained.as_ref().is_some_and(|(_, rested)| *rested)

@@ -20,6 +20,8 @@ impl Net {
                 &delivery.message,
                 js,
             );
+            // Nobody is stalled for it: consumers look at the pressure.
+            self.clients.full.clear();
         } else {
             let to = Origin { reactor: delivery.to, ..self.server() };
             self.forward(to, Kind::Deliver, &delivery.message);
@@ -34,7 +36,10 @@ impl Net {
         message: &Message<'_>,
         js: &mut J,
     ) -> bool {
-        self.route(now, Source { origin: self.server(), ..Source::default() }, message, js)
+        let source = Source { origin: self.server(), ..Source::default() };
+        let taken = self.route(now, source, message, js);
+        self.clients.full.clear();
+        taken
     }
 
     /// True if anybody on the node wants `subject`; with a group, if that queue group does.

@@ -75,9 +75,14 @@ impl Mesh {
         self.changes
     }
 
-    /// Tells all others.
+    /// Tells all others, in a change of what they know.
     pub fn tell_all(&mut self, control: &Control) {
         self.changes += 1;
+        self.send_all(control);
+    }
+
+    /// Sends to all others.
+    pub fn send_all(&mut self, control: &Control) {
         for reactor in self.others() {
             self.lanes[reactor].control.push(control.clone());
         }

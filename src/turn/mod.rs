@@ -22,6 +22,7 @@ mod lines;
 pub mod links;
 mod mesh;
 pub mod net;
+mod pressure;
 mod protocol_trace;
 pub mod report;
 mod route;

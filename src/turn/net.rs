@@ -13,7 +13,9 @@ use crate::client::{
     ReadFlow, SECOND, ServerInfo,
 };
 use crate::interest::{Interest, Random, WatchEvent};
-use crate::types::{Clocks, ConnId, CreditKind, ReactorId, ShardId, Timestamp};
+use crate::types::{
+    Clocks, ConnId, CreditKind, Pressure, PressureQuery, ReactorId, ShardId, Timestamp,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -156,6 +158,12 @@ pub struct Net {
     pub(super) names: Vec<u8>,
     pub(super) reactors: Vec<ReactorId>,
     pub(super) events: u64,
+    /// How often other reactors found outbounds of theirs full.
+    pub(super) pressure_elsewhere: u64,
+    /// Of those that were found full here, what the others know.
+    pub(super) pressure_reported: u64,
+    /// Answers for consumers of this reactor.
+    pub(super) answers: Vec<(PressureQuery, Pressure)>,
     lame_duck_step: i64,
     pub(super) lines: Lines,
     /// What is shown of the protocol, if it is.
@@ -191,6 +199,9 @@ impl Net {
             names: Vec::new(),
             reactors: Vec::new(),
             events: 0,
+            pressure_elsewhere: 0,
+            pressure_reported: 0,
+            answers: Vec::new(),
             lame_duck_step: 0,
             lines: Lines::default(),
             tracer,
@@ -250,6 +261,7 @@ impl Net {
     /// A turn begins, with work of its own.
     pub fn begin_turn(&mut self) {
         self.work = Work::default();
+        self.clients.full.clear();
     }
 
     /// Goes on with connections that waited: for a barrier, or for a turn that has time for them.
@@ -315,6 +327,7 @@ impl Net {
                 self.mesh.send_control(publisher.reactor, Control::Unstall { conn });
             }
         }
+        self.answer_drained();
     }
 
     fn unstall(&mut self, now: Timestamp, conn: ConnId) {
@@ -434,6 +447,11 @@ impl Net {
                     }
                 }
                 Control::Unstall { conn } => self.unstall(now, conn),
+                Control::Full => self.pressure_elsewhere += 1,
+                Control::PressureQuery { account, subject, query } => {
+                    self.pressure_query(now, account, &subject, query);
+                }
+                Control::Pressure { query, pressure } => self.answers.push((query, pressure)),
             }
         }
     }

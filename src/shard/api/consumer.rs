@@ -300,6 +300,7 @@ impl Shard {
     ) {
         let Some(&(stream, id)) = self.watches.get(&watch) else { return };
         let Some((slot, at)) = self.locate(stream, id) else { return };
+        self.streams[slot].consumers.slab[at].pace.forget();
         self.with_consumer(slot, at, out, |c, _| c.interest(now, interested));
         self.wake_consumer(slot, at);
     }

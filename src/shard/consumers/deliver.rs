@@ -120,7 +120,7 @@ impl Shard {
     }
 
     /// After anything that may have changed a consumer.
-    fn after_consumer(&mut self, slot: usize, at: usize) {
+    pub(in crate::shard) fn after_consumer(&mut self, slot: usize, at: usize) {
         let ShardStream { consumers, id, .. } = &mut self.streams[slot];
         let stream = *id;
         let c = &mut consumers.slab[at];
@@ -245,12 +245,16 @@ impl Shard {
         let Some(delivery) = &mut consumers.slab[at].delivery else { return false };
         delivery.set_counted(counted);
         let before = self.tally.work;
-        consumers.slab[at].retry_at = None;
+        if !self.may_deliver(now, slot, at, out) {
+            return false;
+        }
+        let pressure = out.pressure();
         let (mut visits, mut bytes) = (VISITS_MAX, 0);
         let mut more = false;
         for sent in 0.. {
             let is_over = sent == DRIVE_MAX || bytes >= DRIVE_BYTES_MAX;
-            if is_over || !self.turn.is_left() || !out.has_room() {
+            let has_room = out.has_room() && out.pressure() == pressure;
+            if is_over || !self.turn.is_left() || !has_room {
                 more = true;
                 break;
             }

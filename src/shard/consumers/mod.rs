@@ -1,6 +1,7 @@
 //! A stream's consumers: who there is, what they count, whose turn it is.
 
 pub(in crate::shard) mod deliver;
+mod pressure;
 pub(in crate::shard) mod read_ahead;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::consumer::{ConsumerSettings, Corrupt, Delivery, Ledger};
 use crate::interest::WatchId;
 use crate::shard::api::requests::Wait;
 use crate::shard::checkpoint::codec::ConsumerState;
+use crate::shard::consumers::pressure::Pace;
 use crate::shard::consumers::read_ahead::ReadAhead;
 use crate::shard::mailbox::Requester;
 use crate::subject;
@@ -68,6 +70,8 @@ pub struct ShardConsumer {
     pub blocked: Option<ReadId>,
     /// What it wants next could not be read: it tries again then.
     pub retry_at: Option<Timestamp>,
+    /// What it knows of its receivers.
+    pub pace: Pace,
     /// Where a scan for its next message goes on.
     pub scan_from: u64,
     /// How far what it will want is read already.
@@ -152,6 +156,7 @@ impl ShardConsumer {
             queued: false,
             blocked: None,
             retry_at: None,
+            pace: Pace::default(),
             scan_from: 0,
             ahead: Default::default(),
             held: Vec::new(),

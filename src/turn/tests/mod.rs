@@ -4,6 +4,7 @@ mod core;
 mod jetstream;
 mod mesh;
 mod model;
+mod pressure;
 mod transcript;
 mod work;
 
@@ -189,6 +190,7 @@ impl Node {
             self.seen.get_mut(&closing.conn).unwrap().closed = Some(closing.reason);
             net.closed(self.now, closing.conn, &mut self.shards[reactor]);
         }
+        self.nets[reactor].report_pressure();
         for to in (0..self.nets.len()).filter(|&r| r != reactor) {
             let net = &mut self.nets[reactor];
             let id = ReactorId(to as u16);

@@ -3,14 +3,15 @@
 
 use std::collections::VecDeque;
 
-/// A chunk of so many bytes is full.
-const CHUNK_BYTES: usize = 512 << 10;
+/// A chunk of so many bytes is full: about what a turn delivers, since a turn sends one of each
+/// connection.
+const CHUNK_BYTES: usize = 2 << 20;
 /// Room in a chunk behind that, so that the last of small messages does not make it grow.
 const CHUNK_MARGIN: usize = 16 << 10;
 /// Buffers kept for reuse at most.
 const SPARES_MAX: usize = 256;
 /// Buffers larger than this are not kept.
-const SPARE_BYTES_MAX: usize = 2 << 20;
+const SPARE_BYTES_MAX: usize = 3 * CHUNK_BYTES;
 /// Heap bytes kept in spare buffers at most: what one slow reader has pending at most, and more.
 const SPARE_BYTES_SUM_MAX: usize = 48 << 20;
 /// So much is kept however long it is not used.
@@ -68,8 +69,10 @@ impl Spares {
 
     /// Gives back what was not needed since the last call.
     pub fn trim(&mut self) {
-        let mut unused = self.least.min(self.bytes.saturating_sub(SPARE_BYTES_AT_REST));
-        while let Some(buffer) = self.buffers.pop_if(|b| b.capacity() <= unused) {
+        let mut unused = self.least;
+        while self.is_large()
+            && let Some(buffer) = self.buffers.pop_if(|b| b.capacity() <= unused)
+        {
             unused -= buffer.capacity();
             self.bytes -= buffer.capacity();
         }
@@ -247,21 +250,21 @@ mod tests {
     #[test]
     fn spares_that_are_not_used_are_given_back() {
         let mut spares = Spares::default();
-        let fill = |spares: &mut Spares| {
-            (0..64).for_each(|_| spares.give(Vec::with_capacity(CHUNK_BYTES)));
-        };
-        fill(&mut spares);
-        assert!(spares.is_large());
+        (0..16).for_each(|_| spares.give(Vec::with_capacity(CHUNK_BYTES)));
         // All of them were used since the last time, then half of them.
         spares.trim();
-        assert_eq!(spares.heap_bytes(), 64 * CHUNK_BYTES);
-        let used: Vec<_> = (0..32).map(|_| spares.take()).collect();
+        assert_eq!(spares.heap_bytes(), 16 * CHUNK_BYTES);
+        let used: Vec<_> = (0..8).map(|_| spares.take()).collect();
         used.into_iter().for_each(|buffer| spares.give(buffer));
         spares.trim();
-        assert_eq!(spares.heap_bytes(), 32 * CHUNK_BYTES);
+        assert_eq!(spares.heap_bytes(), 8 * CHUNK_BYTES);
+        assert!(spares.is_large());
         spares.trim();
-        assert_eq!(spares.heap_bytes(), SPARE_BYTES_AT_REST);
-        assert!(!spares.is_large());
+        assert_eq!(spares.heap_bytes(), 0);
+        // What connections at rest need stays.
+        spares.give(Vec::with_capacity(SPARE_BYTES_AT_REST));
+        (0..2).for_each(|_| spares.trim());
+        assert_eq!((spares.heap_bytes(), spares.is_large()), (SPARE_BYTES_AT_REST, false));
     }
 
     #[test]
@@ -270,21 +273,21 @@ mod tests {
         let mut out = Outbound::default();
         let mut wanted = Vec::new();
         for i in 0..40_u8 {
-            let part = vec![i; 100_000];
+            let part = vec![i; 200_000];
             out.fill(&mut spares).extend_from_slice(&part);
             wanted.extend(part);
         }
-        assert_eq!((out.pending(), out.chunks()), (4_000_000, 7));
-        assert_eq!(out.filled_from(1_500_000).map(<[u8]>::len).sum::<usize>(), 2_500_000);
+        assert_eq!((out.pending(), out.chunks()), (8_000_000, 4));
+        assert_eq!(out.filled_from(1_500_000).map(<[u8]>::len).sum::<usize>(), 6_500_000);
         let mut sent = Vec::new();
         while let Some(bytes) = out.start(&mut spares) {
             sent.extend_from_slice(bytes);
             let bytes = bytes.len();
             out.complete(bytes, &mut spares);
         }
-        assert_eq!((sent == wanted, out.filled()), (true, 4_000_000));
+        assert_eq!((sent == wanted, out.filled()), (true, 8_000_000));
         assert_eq!((out.pending(), out.chunks(), out.heap_bytes()), (0, 0, 0));
         assert!(spares.buffers.iter().all(|b| b.capacity() <= 2 * (CHUNK_BYTES + CHUNK_MARGIN)));
-        assert_eq!(spares.buffers.len(), 7);
+        assert_eq!(spares.buffers.len(), 4);
     }
 }

@@ -218,10 +218,10 @@ impl Queue {
 
     /// Takes off who asked for the record at this place, if that is the first item.
     pub fn pop_answer(&mut self, place: Place) -> Option<Change> {
-        let first = self.items.front().filter(|i| i.kind == Kind::Change && i.place <= place);
-        let change = first.and_then(|_| self.changes.pop_front_if(|change| change.is_answer()))?;
+        self.items.front().filter(|i| i.kind == Kind::Change && i.place <= place)?;
+        self.changes.front().filter(|change| change.is_answer())?;
         self.items.pop_front();
-        Some(*change)
+        self.changes.pop_front().map(|change| *change)
     }
 
     /// Takes off the publisher of the message at this place, if there is one here.

@@ -157,6 +157,7 @@ pub struct Queue {
 
 impl Queue {
     /// A message was appended at this place.
+    // Always inlined and field by field: see `fifo`.
     #[inline(always)]
     pub fn push_store(&mut self, place: Place, item: StoreItem, reply: &[u8]) {
         debug_assert_eq!(item.reply_len as usize, reply.len());

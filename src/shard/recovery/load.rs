@@ -20,8 +20,8 @@ use crate::shard::recovery::{Replay, parse_config};
 use crate::shard::streams::stream::{ShardStream, index_config};
 use crate::types::{ConsumerId, StreamId, WallTime};
 
-/// What a checkpoint names and could not be read. It is not served, its place is told by every
-/// later checkpoint, and what it holds counts as live: it is lost only if it stays unreadable.
+/// What a checkpoint names and could not be read. It is not served, its place is named by every
+/// later checkpoint, and its record stays: it is lost only if that stays unreadable.
 #[derive(Debug, Default)]
 pub struct Isolated {
     /// Consumers, and where theirs lie.

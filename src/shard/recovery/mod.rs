@@ -140,8 +140,8 @@ impl Shard {
                     }
                     replay.stopped_clean = false;
                     if replay.isolated.concerns(&content) {
-                        // It stays where it is as long as replay begins before it. Counted as live,
-                        // it would keep its segment when nobody asks for it any more.
+                        // Replay of a later checkpoint does not come to it: counted as live, it
+                        // would keep its segment for nobody.
                         continue;
                     }
                     match content {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// One protocol line of the server, with its payload where it has one.
@@ -123,6 +123,11 @@ impl Conn {
     pub fn closes(&mut self, end: Instant) -> bool {
         while self.frames.is_empty() && self.fill(end) {}
         self.closed && self.frames.is_empty()
+    }
+
+    /// Says that nothing more will be sent; the server ends the connection when it has read that.
+    pub fn finish(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Sends PING and waits for its PONG, so that all that came before it is in the queue.

@@ -114,7 +114,7 @@ impl Player {
         }
         let last = section.steps.last().map_or(0, |step| step.line);
         let result = result.and_then(|()| self.nothing_left(last, &section.title));
-        self.conns.clear();
+        self.leave();
         let tidied = self.delete_streams();
         result.and_then(|()| tidied.map_err(|why| format!("{last}: tidying up: {why}")))
     }
@@ -141,6 +141,16 @@ impl Player {
             }
         }
         Ok(())
+    }
+
+    /// Ends every connection and waits until the server has ended it, too: the next section finds
+    /// none of their subscriptions.
+    fn leave(&mut self) {
+        let end = Instant::now() + Duration::from_millis(500);
+        self.conns.values_mut().for_each(Conn::finish);
+        for (_, mut conn) in std::mem::take(&mut self.conns) {
+            while conn.next(end).is_some() {}
+        }
     }
 
     /// Leaves no stream to the next section.

@@ -139,9 +139,7 @@ impl Shard {
                         continue;
                     }
                     replay.stopped_clean = false;
-                    if replay.isolated.concerns(&content) {
-                        // Replay of a later checkpoint does not come to it: counted as live, it
-                        // would keep its segment for nobody.
+                    if replay.passes_over(&content) {
                         continue;
                     }
                     match content {
@@ -474,6 +472,21 @@ impl Replay<'_> {
             "shard {}: {} bytes at segment {} offset {} are damaged; nothing was deleted",
             self.options.id.0, damage.len, damage.position.segment.0, damage.position.offset
         ));
+    }
+
+    /// Whether a record is about a consumer that is set aside. It is not counted as live: replay of
+    /// a later checkpoint does not come to it, and it would keep its segment for nobody. A consumer
+    /// that it removes does not come back when its state can be read.
+    fn passes_over(&mut self, content: &RecordIn<'_>) -> bool {
+        let concerns = self.isolated.concerns(content);
+        if let RecordIn::Meta(m) = content
+            && concerns
+            && m.kind == kind::CONSUMER_REMOVED
+        {
+            let consumer = (StreamId(m.stream), ConsumerId(m.id));
+            self.orphans.extend(self.isolated.consumers.remove(&consumer));
+        }
+        concerns
     }
 
     /// Evictions that waited for pages left no record.

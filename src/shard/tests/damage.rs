@@ -97,6 +97,24 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
 }
 
 #[test]
+fn a_consumer_that_was_removed_does_not_come_back_when_its_state_can_be_read() {
+    let mut world = filled();
+    let location = of_a(&mut world, |s, slot| {
+        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored.location)
+    });
+    let answer = world.request("CONSUMER.DELETE.A.c", "A", "");
+    assert!(answer.contains(r#""success":true"#), "{answer}");
+    rot(&mut world, location);
+    restart(&mut world);
+    world.settle();
+    rot(&mut world, location);
+    restart(&mut world);
+    let info = world.request("STREAM.INFO.A", "A", "");
+    assert!(info.contains(r#""consumer_count":0"#) && info.contains(r#""messages":300"#), "{info}");
+    world.check_live();
+}
+
+#[test]
 fn a_damaged_duplicate_window_costs_no_message() {
     let mut world = filled();
     let location = of_a(&mut world, |s, slot| {

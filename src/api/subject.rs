@@ -54,9 +54,16 @@ pub enum ApiRequest<'a> {
         verb: &'static str,
         /// The type of its answer.
         response: ResponseType,
+        /// The stream that it is about.
+        stream: &'a str,
     },
     /// For clusters only: to be refused with 10010.
-    ClusterOnly(ResponseType),
+    ClusterOnly {
+        /// The type of its answer.
+        response: ResponseType,
+        /// The stream that it is about.
+        stream: &'a str,
+    },
 }
 
 /// A stream and a consumer of it.
@@ -167,7 +174,10 @@ fn parse_consumer(rest: &str) -> Option<ApiRequest<'_>> {
                     durable: true,
                 }),
                 ("MSG", "NEXT") => ConsumerNext(names),
-                ("LEADER", "STEPDOWN") => ClusterOnly(ResponseType::ConsumerLeaderStepdown),
+                ("LEADER", "STEPDOWN") => ClusterOnly {
+                    response: ResponseType::ConsumerLeaderStepdown,
+                    stream: names.stream,
+                },
                 _ => return None,
             }
         }
@@ -202,55 +212,43 @@ fn parse_direct(tail: &str) -> Option<ApiRequest<'_>> {
 fn not_supported<'a>(
     verb: &'static str,
     response: ResponseType,
-    stream: &str,
+    stream: &'a str,
 ) -> Option<ApiRequest<'a>> {
-    token(stream)?;
-    Some(ApiRequest::NotSupported { verb, response })
+    Some(ApiRequest::NotSupported { verb, response, stream: token(stream)? })
 }
 
 fn refused_consumer<'a>(
     verb: &'static str,
     response: ResponseType,
-    names: &str,
+    names: &'a str,
 ) -> Option<ApiRequest<'a>> {
-    two_tokens(names)?;
-    Some(ApiRequest::NotSupported { verb, response })
+    not_supported(verb, response, two_tokens(names)?.stream)
 }
 
-fn cluster_only<'a>(response: ResponseType, stream: &str) -> Option<ApiRequest<'a>> {
-    token(stream)?;
-    Some(ApiRequest::ClusterOnly(response))
+fn cluster_only(response: ResponseType, stream: &str) -> Option<ApiRequest<'_>> {
+    Some(ApiRequest::ClusterOnly { response, stream: token(stream)? })
 }
 
 impl<'a> ApiRequest<'a> {
-    /// The stream the request is about.
+    /// The stream whose shard answers, if it exists. `None` for what makes, changes or removes
+    /// streams and what concerns all of them: the catalogue's shard answers it.
     pub fn stream(&self) -> Option<&'a str> {
         use ApiRequest::*;
         match *self {
-            StreamCreate(s) | StreamUpdate(s) | StreamInfo(s) | StreamDelete(s)
-            | StreamPurge(s) | MsgGet(s) | MsgDelete(s) | ConsumerNames(s) | ConsumerList(s) => {
-                Some(s)
-            }
-            DirectGet { stream, .. } => Some(stream),
+            StreamInfo(stream)
+            | StreamPurge(stream)
+            | MsgGet(stream)
+            | MsgDelete(stream)
+            | ConsumerNames(stream)
+            | ConsumerList(stream)
+            | DirectGet { stream, .. }
+            | NotSupported { stream, .. }
+            | ClusterOnly { stream, .. } => Some(stream),
             ConsumerCreate(create) => Some(create.stream),
             ConsumerInfo(name) | ConsumerDelete(name) | ConsumerNext(name) => Some(name.stream),
-            Info | StreamNames | StreamList | NotSupported { .. } | ClusterOnly(_) => None,
+            Info | StreamCreate(_) | StreamUpdate(_) | StreamDelete(_) | StreamNames
+            | StreamList => None,
         }
-    }
-
-    /// True for what the catalogue serialises or what concerns all streams: it goes to shard 0.
-    pub fn is_for_meta(&self) -> bool {
-        use ApiRequest::*;
-        matches!(
-            self,
-            Info | StreamCreate(_)
-                | StreamUpdate(_)
-                | StreamDelete(_)
-                | StreamNames
-                | StreamList
-                | NotSupported { .. }
-                | ClusterOnly(_)
-        )
     }
 
     /// The type of the answer. Direct gets and pulls are answered by messages: `None`.
@@ -272,7 +270,7 @@ impl<'a> ApiRequest<'a> {
             ConsumerList(_) => ResponseType::ConsumerList,
             ConsumerInfo(_) => ResponseType::ConsumerInfo,
             ConsumerDelete(_) => ResponseType::ConsumerDelete,
-            NotSupported { response, .. } | ClusterOnly(response) => *response,
+            NotSupported { response, .. } | ClusterOnly { response, .. } => *response,
             DirectGet { .. } | ConsumerNext(_) => return None,
         })
     }
@@ -320,12 +318,16 @@ mod tests {
             ("DIRECT.GET.S", Some(DirectGet { stream: "S", subject: None })),
             ("DIRECT.GET.S.a.b", Some(DirectGet { stream: "S", subject: Some("a.b") })),
             ("DIRECT.GET", None),
-            ("STREAM.PEER.REMOVE.S", Some(ClusterOnly(ResponseType::StreamRemovePeer))),
+            (
+                "STREAM.PEER.REMOVE.S",
+                Some(ClusterOnly { response: ResponseType::StreamRemovePeer, stream: "S" }),
+            ),
             (
                 "STREAM.SNAPSHOT.S",
                 Some(NotSupported {
                     verb: "STREAM.SNAPSHOT",
                     response: ResponseType::StreamSnapshot,
+                    stream: "S",
                 }),
             ),
             ("META.LEADER.STEPDOWN", None),

@@ -2,6 +2,7 @@
 //! own subjects.
 
 use super::AccountId;
+use crate::api;
 use crate::subject;
 use crate::types::{CreditKind, ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
@@ -92,32 +93,6 @@ pub struct Destination {
     pub target: Target,
 }
 
-/// API requests that the shard of an existing stream answers: the stream's name follows. The
-/// rest, and all that makes, changes or removes streams, goes to shard 0.
-const STREAM_REQUESTS: [&[u8]; 21] = [
-    b"CONSUMER.MSG.NEXT.",
-    b"CONSUMER.CREATE.",
-    b"CONSUMER.DURABLE.CREATE.",
-    b"CONSUMER.INFO.",
-    b"CONSUMER.DELETE.",
-    b"CONSUMER.NAMES.",
-    b"CONSUMER.LIST.",
-    b"CONSUMER.PAUSE.",
-    b"CONSUMER.UNPIN.",
-    b"CONSUMER.RESET.",
-    b"CONSUMER.LEADER.STEPDOWN.",
-    b"DIRECT.GET.",
-    b"STREAM.INFO.",
-    b"STREAM.PURGE.",
-    b"STREAM.MSG.GET.",
-    b"STREAM.MSG.DELETE.",
-    b"STREAM.SNAPSHOT.",
-    b"STREAM.PEER.REMOVE.",
-    b"STREAM.PEER.EVACUATE.",
-    b"STREAM.CANCEL_MOVE.",
-    b"STREAM.LEADER.STEPDOWN.",
-];
-
 /// The streams that exist.
 #[derive(Debug)]
 pub struct Catalogue {
@@ -186,8 +161,8 @@ impl Catalogue {
             return None;
         }
         let rest = subject.strip_prefix(b"$JS.")?;
-        if let Some(request) = rest.strip_prefix(b"API.") {
-            return Some(self.api(account, request));
+        if rest.starts_with(b"API.") {
+            return Some(self.api(account, subject));
         }
         let is_ack = rest.starts_with(b"ACK.");
         let rest = rest.strip_prefix(b"ACK.").or_else(|| rest.strip_prefix(b"FC."))?;
@@ -207,10 +182,9 @@ impl Catalogue {
         Some(Destination { reactor: place.reactor, target })
     }
 
-    fn api(&self, account: AccountId, request: &[u8]) -> Destination {
-        let after = STREAM_REQUESTS.iter().find_map(|prefix| request.strip_prefix(*prefix));
-        let name = after.and_then(|rest| rest.split(|&b| b == b'.').next());
-        match name.and_then(|name| self.by_name(account, name)) {
+    fn api(&self, account: AccountId, subject: &[u8]) -> Destination {
+        let stream = api::subject::parse(subject).and_then(|request| request.stream());
+        match stream.and_then(|name| self.by_name(account, name.as_bytes())) {
             Some(place) => Destination {
                 reactor: place.reactor,
                 target: Target::Api { shard: place.shard, stream: Some(place.id) },
@@ -259,6 +233,9 @@ mod tests {
             ("$JS.API.DIRECT.GET.S.a.b", Some((2, api))),
             ("$JS.API.CONSUMER.CREATE.S.C.f.>", Some((2, api))),
             ("$JS.API.CONSUMER.MSG.NEXT.S.C", Some((2, api))),
+            ("$JS.API.CONSUMER.LEADER.STEPDOWN.S.C", Some((2, api))),
+            ("$JS.API.STREAM.SNAPSHOT.S", Some((2, api))),
+            ("$JS.API.STREAM.UPDATE.S", Some((0, meta))),
             ("$JS.ACK.S.C.1.2.3.4.5", Some((2, ack))),
             ("$JS.ACK.T.C.1.2.3.4.5", None),
             ("$JS.ACK.S.C.1", None),

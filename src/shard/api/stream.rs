@@ -62,12 +62,12 @@ impl Shard {
             A::StreamDelete(name) => self.delete_stream(name, r, out),
             A::StreamNames => self.stream_names(r, out),
             A::StreamList => self.stream_list(r, out),
-            A::NotSupported { verb, response } => {
+            A::NotSupported { verb, response, .. } => {
                 let error = ApiError::api_not_supported(verb);
                 self.refuse_request(&r.requester(), response, &error, out);
                 Ok(())
             }
-            A::ClusterOnly(response) => {
+            A::ClusterOnly { response, .. } => {
                 let error = kinds::CLUSTER_REQUIRED.error();
                 self.refuse_request(&r.requester(), response, &error, out);
                 Ok(())
@@ -130,7 +130,7 @@ impl Shard {
     ) -> bool {
         use ApiRequest as A;
         match *request {
-            A::ClusterOnly(_) => false,
+            A::ClusterOnly { .. } => false,
             A::DirectGet { .. } => slot.is_some_and(|s| self.streams[s].config.allow_direct),
             A::ConsumerNext(names) => {
                 slot.is_some_and(|s| self.streams[s].consumers.find(names.consumer).is_some())

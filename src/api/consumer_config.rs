@@ -9,7 +9,6 @@ use crate::api::error::{ApiError, ErrorKind, kinds};
 use crate::api::filter_index::FilterIndex;
 use crate::api::json::go_quote;
 use crate::api::names::DESCRIPTION_BYTES_MAX;
-use crate::api::subject::ConsumerCreateSubject;
 use crate::api::time::{GoTime, go_duration};
 use crate::api::types::{
     AckPolicy, ConsumerAction, ConsumerConfig, ConsumerLimits, CreateConsumerRequest,
@@ -17,6 +16,7 @@ use crate::api::types::{
 };
 use crate::api::{metadata, names};
 use crate::subject;
+use crate::subject::api::ConsumerCreateSubject;
 
 /// Nanoseconds until a delivery is repeated, when it is not told: 30 s.
 pub const ACK_WAIT_DEFAULT: i64 = 30_000_000_000;

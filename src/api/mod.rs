@@ -18,7 +18,7 @@ pub mod filter_index;
 pub mod json;
 pub mod metadata;
 pub mod names;
-pub mod subject;
+mod response;
 #[cfg(test)]
 mod tests;
 pub mod time;

@@ -7,9 +7,9 @@ use super::consumer_config::{self, ConsumerDecision, ConsumerServerLimits, Exist
 use super::error::ApiError;
 use super::json::to_json;
 use super::metadata;
-use super::subject::{ApiRequest, parse as parse_subject};
 use super::types::*;
 use crate::stream::config::{StreamLimits, check_create, check_supported};
+use crate::subject::api::{ApiRequest, parse as parse_subject};
 
 fn decode_error(verb: &str, body: &[u8]) -> Option<ApiError> {
     let subject = format!("$JS.API.{verb}");
@@ -73,7 +73,7 @@ fn create(streams: &mut BTreeMap<String, Consumers>, verb: &str, body: &[u8]) ->
 
 fn try_create(
     streams: &mut BTreeMap<String, Consumers>,
-    subject: &super::subject::ConsumerCreateSubject,
+    subject: &crate::subject::api::ConsumerCreateSubject,
     body: &[u8],
 ) -> Result<ConsumerConfig, ApiError> {
     let request = CreateConsumerRequest::decode(body, true)?;

@@ -2,7 +2,7 @@
 //! own subjects.
 
 use super::AccountId;
-use crate::api;
+
 use crate::subject;
 use crate::types::{CreditKind, ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
@@ -183,7 +183,7 @@ impl Catalogue {
     }
 
     fn api(&self, account: AccountId, subject: &[u8]) -> Destination {
-        let stream = api::subject::parse(subject).and_then(|request| request.stream());
+        let stream = subject::api::parse(subject).and_then(|request| request.stream());
         match stream.and_then(|name| self.by_name(account, name.as_bytes())) {
             Some(place) => Destination {
                 reactor: place.reactor,

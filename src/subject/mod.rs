@@ -3,7 +3,10 @@
 //! Purpose: the one place that knows NATS's subject grammar. It must not know connections, streams
 //! or the network; it works on byte slices and allocates nothing. Subjects are compared byte-wise,
 //! tokens are separated by `.`, `*` matches one token and `>` (last only) one or more. A wildcard
-//! counts only as a whole token: `foo*` is a literal token.
+//! counts only as a whole token: `foo*` is a literal token. The subjects of JetStream's requests are
+//! in `api`.
+
+pub mod api;
 
 /// Iterates over the tokens of a subject.
 pub fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> {

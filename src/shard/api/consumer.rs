@@ -6,7 +6,6 @@ use crate::api::consumer_config::{
 use crate::api::error::kinds;
 use crate::api::json::to_json;
 use crate::api::metadata::show_server;
-use crate::api::subject::ConsumerCreateSubject;
 use crate::api::time::GoTime;
 use crate::api::types::{
     ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse, ConsumersRequest,
@@ -23,6 +22,7 @@ use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
 use crate::shard::streams::read::Unread;
 use crate::shard::streams::stream::ShardStream;
+use crate::subject::api::ConsumerCreateSubject;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 
 /// Characters of the names that the server makes up.

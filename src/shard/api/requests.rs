@@ -8,7 +8,6 @@ use std::rc::Rc;
 use corelane_storage::log::ReadId;
 
 use crate::api::error::{ApiError, kinds};
-use crate::api::subject::{self as api_subject};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
 use crate::shard::Shard;
@@ -20,6 +19,7 @@ use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::jobs::Job;
 use crate::shard::mailbox::Requester;
 use crate::stream::headers::header;
+use crate::subject::api as api_subject;
 use crate::types::{CreditKind, Origin, Timestamp};
 
 /// Requests handled in one step.

@@ -6,7 +6,6 @@ use corelane_storage::log::ReadHint;
 use crate::api::consumer_config::check_request;
 use crate::api::error::{ApiError, kinds};
 use crate::api::metadata::show_server;
-use crate::api::subject::ApiRequest;
 use crate::api::time::GoTime;
 use crate::api::types::{
     ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, DIRECT_UNREADABLE,
@@ -23,6 +22,7 @@ use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
 use crate::shard::streams::read::Unread;
+use crate::subject::api::ApiRequest;
 use crate::types::{StreamId, Timestamp, WallTime};
 
 /// Subjects of one page of STREAM.INFO.
@@ -62,14 +62,12 @@ impl Shard {
             A::StreamDelete(name) => self.delete_stream(name, r, out),
             A::StreamNames => self.stream_names(r, out),
             A::StreamList => self.stream_list(r, out),
-            A::NotSupported { verb, response, .. } => {
-                let error = ApiError::api_not_supported(verb);
-                self.refuse_request(&r.requester(), response, &error, out);
+            A::NotSupported { verb, .. } => {
+                self.refuse_as(request, &ApiError::api_not_supported(verb.verb()), r, out);
                 Ok(())
             }
-            A::ClusterOnly { response, .. } => {
-                let error = kinds::CLUSTER_REQUIRED.error();
-                self.refuse_request(&r.requester(), response, &error, out);
+            A::ClusterOnly { .. } => {
+                self.refuse_as(request, &kinds::CLUSTER_REQUIRED.error(), r, out);
                 Ok(())
             }
             A::DirectGet { subject, .. } => match slot {
@@ -147,10 +145,20 @@ impl Shard {
     fn refuse_level(&mut self, request: &ApiRequest<'_>, r: &Request, out: &mut impl ShardEffects) {
         match request.response() {
             None => self.status(r, b"NATS/1.0 412 Required Api Level\r\n\r\n", out),
-            Some(kind) => {
-                let error = kinds::REQUIRED_API_LEVEL.error();
-                self.refuse_request(&r.requester(), kind, &error, out);
-            }
+            Some(_) => self.refuse_as(request, &kinds::REQUIRED_API_LEVEL.error(), r, out),
+        }
+    }
+
+    /// Refuses a request by an answer of its type.
+    fn refuse_as(
+        &mut self,
+        request: &ApiRequest<'_>,
+        error: &ApiError,
+        r: &Request,
+        out: &mut impl ShardEffects,
+    ) {
+        if let Some(kind) = request.response() {
+            self.refuse_request(&r.requester(), kind, error, out);
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::api::error::{ApiError, kinds};
-use crate::api::subject::{self as api_subject, ApiRequest};
 use crate::api::types::{
     AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
     StreamInfo, StreamListResponse, StreamsRequest, is_empty_request, write_response,
@@ -18,6 +17,7 @@ use crate::shard::apply::pending::Change;
 use crate::shard::effects::ShardEffects;
 use crate::shard::mailbox::{Requester, ShardMessage, Usage};
 use crate::shard::records::kind;
+use crate::subject::api::{self as api_subject, ApiRequest};
 use crate::types::{ShardId, StreamId, Timestamp};
 
 /// The one account there is so far.

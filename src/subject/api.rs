@@ -1,6 +1,4 @@
-//! Subjects of the API, parsed.
-
-use super::types::ResponseType;
+//! Subjects of JetStream's API, parsed.
 
 /// What every API subject starts with.
 pub const API_PREFIX: &str = "$JS.API.";
@@ -48,22 +46,63 @@ pub enum ApiRequest<'a> {
     ConsumerDelete(ConsumerName<'a>),
     /// `CONSUMER.MSG.NEXT.<stream>.<consumer>`
     ConsumerNext(ConsumerName<'a>),
-    /// Known and not built: to be refused with `ApiError::api_not_supported(verb)`.
+    /// Known and not built.
     NotSupported {
-        /// The verb, such as `STREAM.SNAPSHOT`.
-        verb: &'static str,
-        /// The type of its answer.
-        response: ResponseType,
+        /// What it asks for.
+        verb: Refused,
         /// The stream that it is about.
         stream: &'a str,
     },
     /// For clusters only: to be refused with 10010.
     ClusterOnly {
-        /// The type of its answer.
-        response: ResponseType,
+        /// What it asks for.
+        verb: Refused,
         /// The stream that it is about.
         stream: &'a str,
     },
+}
+
+/// What is known and not done here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// `STREAM.SNAPSHOT`
+    StreamSnapshot,
+    /// `STREAM.RESTORE`
+    StreamRestore,
+    /// `STREAM.CANCEL_MOVE`
+    StreamCancelMove,
+    /// `STREAM.PEER.REMOVE`
+    StreamPeerRemove,
+    /// `STREAM.PEER.EVACUATE`
+    StreamPeerEvacuate,
+    /// `STREAM.LEADER.STEPDOWN`
+    StreamLeaderStepDown,
+    /// `CONSUMER.PAUSE`
+    ConsumerPause,
+    /// `CONSUMER.UNPIN`
+    ConsumerUnpin,
+    /// `CONSUMER.RESET`
+    ConsumerReset,
+    /// `CONSUMER.LEADER.STEPDOWN`
+    ConsumerLeaderStepDown,
+}
+
+impl Refused {
+    /// The verb as it stands in the subject.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Refused::StreamSnapshot => "STREAM.SNAPSHOT",
+            Refused::StreamRestore => "STREAM.RESTORE",
+            Refused::StreamCancelMove => "STREAM.CANCEL_MOVE",
+            Refused::StreamPeerRemove => "STREAM.PEER.REMOVE",
+            Refused::StreamPeerEvacuate => "STREAM.PEER.EVACUATE",
+            Refused::StreamLeaderStepDown => "STREAM.LEADER.STEPDOWN",
+            Refused::ConsumerPause => "CONSUMER.PAUSE",
+            Refused::ConsumerUnpin => "CONSUMER.UNPIN",
+            Refused::ConsumerReset => "CONSUMER.RESET",
+            Refused::ConsumerLeaderStepDown => "CONSUMER.LEADER.STEPDOWN",
+        }
+    }
 }
 
 /// A stream and a consumer of it.
@@ -134,17 +173,17 @@ fn parse_stream(rest: &str) -> Option<ApiRequest<'_>> {
         "INFO" => StreamInfo(token(tail)?),
         "DELETE" => StreamDelete(token(tail)?),
         "PURGE" => StreamPurge(token(tail)?),
-        "SNAPSHOT" => not_supported("STREAM.SNAPSHOT", ResponseType::StreamSnapshot, tail)?,
-        "RESTORE" => not_supported("STREAM.RESTORE", ResponseType::StreamRestore, tail)?,
-        "CANCEL_MOVE" => cluster_only(ResponseType::StreamCancelMove, tail)?,
+        "SNAPSHOT" => not_supported(Refused::StreamSnapshot, tail)?,
+        "RESTORE" => not_supported(Refused::StreamRestore, tail)?,
+        "CANCEL_MOVE" => cluster_only(Refused::StreamCancelMove, tail)?,
         _ => {
             let (second, stream) = tail.split_once('.')?;
             match (verb, second) {
                 ("MSG", "GET") => MsgGet(token(stream)?),
                 ("MSG", "DELETE") => MsgDelete(token(stream)?),
-                ("PEER", "REMOVE") => cluster_only(ResponseType::StreamRemovePeer, stream)?,
-                ("PEER", "EVACUATE") => cluster_only(ResponseType::StreamEvacuatePeer, stream)?,
-                ("LEADER", "STEPDOWN") => cluster_only(ResponseType::StreamLeaderStepdown, stream)?,
+                ("PEER", "REMOVE") => cluster_only(Refused::StreamPeerRemove, stream)?,
+                ("PEER", "EVACUATE") => cluster_only(Refused::StreamPeerEvacuate, stream)?,
+                ("LEADER", "STEPDOWN") => cluster_only(Refused::StreamLeaderStepDown, stream)?,
                 _ => return None,
             }
         }
@@ -160,9 +199,9 @@ fn parse_consumer(rest: &str) -> Option<ApiRequest<'_>> {
         "LIST" => ConsumerList(token(tail)?),
         "INFO" => ConsumerInfo(two_tokens(tail)?),
         "DELETE" => ConsumerDelete(two_tokens(tail)?),
-        "PAUSE" => refused_consumer("CONSUMER.PAUSE", ResponseType::ConsumerPause, tail)?,
-        "UNPIN" => refused_consumer("CONSUMER.UNPIN", ResponseType::ConsumerUnpin, tail)?,
-        "RESET" => refused_consumer("CONSUMER.RESET", ResponseType::ConsumerReset, tail)?,
+        "PAUSE" => refused_consumer(Refused::ConsumerPause, tail)?,
+        "UNPIN" => refused_consumer(Refused::ConsumerUnpin, tail)?,
+        "RESET" => refused_consumer(Refused::ConsumerReset, tail)?,
         _ => {
             let (second, names) = tail.split_once('.')?;
             let names = two_tokens(names)?;
@@ -174,10 +213,9 @@ fn parse_consumer(rest: &str) -> Option<ApiRequest<'_>> {
                     durable: true,
                 }),
                 ("MSG", "NEXT") => ConsumerNext(names),
-                ("LEADER", "STEPDOWN") => ClusterOnly {
-                    response: ResponseType::ConsumerLeaderStepdown,
-                    stream: names.stream,
-                },
+                ("LEADER", "STEPDOWN") => {
+                    ClusterOnly { verb: Refused::ConsumerLeaderStepDown, stream: names.stream }
+                }
                 _ => return None,
             }
         }
@@ -209,24 +247,16 @@ fn parse_direct(tail: &str) -> Option<ApiRequest<'_>> {
     Some(ApiRequest::DirectGet { stream: token(stream)?, subject })
 }
 
-fn not_supported<'a>(
-    verb: &'static str,
-    response: ResponseType,
-    stream: &'a str,
-) -> Option<ApiRequest<'a>> {
-    Some(ApiRequest::NotSupported { verb, response, stream: token(stream)? })
+fn not_supported<'a>(verb: Refused, stream: &'a str) -> Option<ApiRequest<'a>> {
+    Some(ApiRequest::NotSupported { verb, stream: token(stream)? })
 }
 
-fn refused_consumer<'a>(
-    verb: &'static str,
-    response: ResponseType,
-    names: &'a str,
-) -> Option<ApiRequest<'a>> {
-    not_supported(verb, response, two_tokens(names)?.stream)
+fn refused_consumer<'a>(verb: Refused, names: &'a str) -> Option<ApiRequest<'a>> {
+    not_supported(verb, two_tokens(names)?.stream)
 }
 
-fn cluster_only(response: ResponseType, stream: &str) -> Option<ApiRequest<'_>> {
-    Some(ApiRequest::ClusterOnly { response, stream: token(stream)? })
+fn cluster_only<'a>(verb: Refused, stream: &'a str) -> Option<ApiRequest<'a>> {
+    Some(ApiRequest::ClusterOnly { verb, stream: token(stream)? })
 }
 
 impl<'a> ApiRequest<'a> {
@@ -249,30 +279,6 @@ impl<'a> ApiRequest<'a> {
             Info | StreamCreate(_) | StreamUpdate(_) | StreamDelete(_) | StreamNames
             | StreamList => None,
         }
-    }
-
-    /// The type of the answer. Direct gets and pulls are answered by messages: `None`.
-    pub fn response(&self) -> Option<ResponseType> {
-        use ApiRequest::*;
-        Some(match self {
-            Info => ResponseType::AccountInfo,
-            StreamCreate(_) => ResponseType::StreamCreate,
-            StreamUpdate(_) => ResponseType::StreamUpdate,
-            StreamNames => ResponseType::StreamNames,
-            StreamList => ResponseType::StreamList,
-            StreamInfo(_) => ResponseType::StreamInfo,
-            StreamDelete(_) => ResponseType::StreamDelete,
-            StreamPurge(_) => ResponseType::StreamPurge,
-            MsgGet(_) => ResponseType::StreamMsgGet,
-            MsgDelete(_) => ResponseType::StreamMsgDelete,
-            ConsumerCreate(_) => ResponseType::ConsumerCreate,
-            ConsumerNames(_) => ResponseType::ConsumerNames,
-            ConsumerList(_) => ResponseType::ConsumerList,
-            ConsumerInfo(_) => ResponseType::ConsumerInfo,
-            ConsumerDelete(_) => ResponseType::ConsumerDelete,
-            NotSupported { response, .. } | ClusterOnly { response, .. } => *response,
-            DirectGet { .. } | ConsumerNext(_) => return None,
-        })
     }
 }
 
@@ -320,15 +326,11 @@ mod tests {
             ("DIRECT.GET", None),
             (
                 "STREAM.PEER.REMOVE.S",
-                Some(ClusterOnly { response: ResponseType::StreamRemovePeer, stream: "S" }),
+                Some(ClusterOnly { verb: Refused::StreamPeerRemove, stream: "S" }),
             ),
             (
                 "STREAM.SNAPSHOT.S",
-                Some(NotSupported {
-                    verb: "STREAM.SNAPSHOT",
-                    response: ResponseType::StreamSnapshot,
-                    stream: "S",
-                }),
+                Some(NotSupported { verb: Refused::StreamSnapshot, stream: "S" }),
             ),
             ("META.LEADER.STEPDOWN", None),
             ("", None),

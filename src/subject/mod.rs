@@ -3,8 +3,8 @@
 //! Purpose: the one place that knows NATS's subject grammar. It must not know connections, streams
 //! or the network; it works on byte slices and allocates nothing. Subjects are compared byte-wise,
 //! tokens are separated by `.`, `*` matches one token and `>` (last only) one or more. A wildcard
-//! counts only as a whole token: `foo*` is a literal token. The subjects of JetStream's requests are
-//! in `api`.
+//! counts only as a whole token: `foo*` is a literal token. Subjects of requests to JetStream are
+//! parsed in `api`.
 
 pub mod api;
 

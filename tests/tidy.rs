@@ -1,6 +1,7 @@
 //! The rules that the compiler does not know: which part may know which, which calls the pure parts
 //! must not make, where `unsafe` may stand, and how long files and functions may be.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -234,6 +235,134 @@ fn files_and_lines_are_short() {
     fail_with("files of at most 800 lines, lines of at most 100 columns", &found);
 }
 
+/// The paths that a `use` tree names, braces taken apart.
+fn leaves(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((prefix, rest)) = tree.split_once('{') else { return vec![tree.to_owned()] };
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let branch = inner[start..at].trim();
+                if !branch.is_empty() {
+                    found.extend(leaves(branch).iter().map(|leaf| format!("{prefix}{leaf}")));
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// All paths in a source that begin with `crate` or `super`, as segments: those of `use` items, and
+/// those that stand in the code.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for prefix in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(prefix) {
+            let before = code[..at].chars().next_back();
+            let visibility = code[..at].ends_with("pub(in ");
+            if visibility || before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let of_use = code[..at].trim_end().ends_with("use");
+            let end = match of_use {
+                true => code[at..].find(';'),
+                false => code[at..].find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':'),
+            };
+            let tree = &code[at..end.map_or(code.len(), |end| at + end)];
+            found.extend(leaves(tree).iter().map(|leaf| {
+                let name = leaf.split(" as ").next().unwrap_or_default();
+                name.split("::").map(|segment| segment.trim().to_owned()).collect()
+            }));
+        }
+    }
+    found
+}
+
+/// Which modules of the folder `within` (a part of `src`) a module of it uses: folders and files
+/// that lie at its top. What is named of the folder itself counts as its `mod`.
+fn uses_within(within: &str, source: &Source, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let code: Vec<&str> = source.code.iter().map(|(_, line)| line.as_str()).collect();
+    let place = source.name.trim_start_matches("src/").trim_end_matches(".rs");
+    let place: Vec<&str> = place.split('/').filter(|segment| *segment != "mod").collect();
+    let mut found = BTreeSet::new();
+    for path in paths(&code.join("\n")) {
+        let up = path.iter().take_while(|segment| *segment == "super").count();
+        let mut whole: Vec<&str> = match path[0] == "crate" {
+            true => Vec::new(),
+            false => place[..place.len().saturating_sub(up)].to_vec(),
+        };
+        whole.extend(path.iter().skip(up.max(1)).map(String::as_str));
+        if whole.first() != Some(&within) {
+            continue;
+        }
+        let module = whole.get(1).filter(|module| modules.contains(**module));
+        found.insert(module.map_or("mod", |module| *module).to_owned());
+    }
+    found
+}
+
+/// A way through a graph from a node back to it, if there is one.
+fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn visit(
+        edges: &BTreeMap<String, BTreeSet<String>>,
+        node: &str,
+        way: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> bool {
+        if let Some(at) = way.iter().position(|known| known == node) {
+            way.drain(..at);
+            way.push(node.to_owned());
+            return true;
+        }
+        if !done.insert(node.to_owned()) {
+            return false;
+        }
+        way.push(node.to_owned());
+        let next = edges.get(node).into_iter().flatten();
+        if next.into_iter().any(|next| visit(edges, next, way, done)) {
+            return true;
+        }
+        way.pop();
+        false
+    }
+    let (mut way, mut done) = (Vec::new(), BTreeSet::new());
+    edges.keys().any(|node| visit(edges, node, &mut way, &mut done)).then_some(way)
+}
+
+#[test]
+fn imports_within_the_shard_have_no_circle() {
+    let module = |source: &Source| {
+        let rest = source.name.strip_prefix("src/shard/")?;
+        Some(rest.split('/').next()?.trim_end_matches(".rs").to_owned())
+    };
+    let all = sources();
+    let of_shard: Vec<(String, &Source)> = all
+        .iter()
+        .filter(|source| !is_test(&source.name))
+        .filter_map(|source| Some((module(source)?, source)))
+        .collect();
+    let modules: BTreeSet<String> = of_shard.iter().map(|(name, _)| name.clone()).collect();
+    assert!(modules.len() > 10, "the modules of the shard were not found: {modules:?}");
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, source) in of_shard {
+        let mut used = uses_within("shard", source, &modules);
+        used.remove(&name);
+        edges.entry(name).or_default().extend(used);
+    }
+    // The folder's own file has all modules below it.
+    let below = modules.into_iter().filter(|name| name != "mod").collect();
+    edges.insert("mod".to_owned(), below);
+    if let Some(way) = circle(&edges) {
+        panic!("modules of src/shard import in a circle: {}", way.join(" -> "));
+    }
+}
+
 /// The name of the function that begins on a line as rustfmt leaves it, and its indent.
 fn function(line: &str) -> Option<(&str, &str)> {
     let text = line.trim_start();
@@ -309,6 +438,24 @@ fn the_rules_can_be_broken() {
     long.truncate(69);
     long.push("}");
     assert_eq!(long_functions(&long), []);
+    let tree = "crate::shard::{state::{Shard, jobs::Job}, budget,}";
+    let whole = ["state::Shard", "state::jobs::Job", "budget"];
+    assert_eq!(leaves(tree), whole.map(|leaf| format!("crate::shard::{leaf}")));
+    let modules: BTreeSet<String> = ["api", "state"].map(str::to_owned).into();
+    let lines = ["use super::{state::Shard, Opened};", "    let x = super::super::shard::api::X;"];
+    let source = Source {
+        name: "src/shard/jobs.rs".to_owned(),
+        code: lines.iter().map(|line| (0, (*line).to_owned())).collect(),
+        lines: lines.len(),
+        longest: 0,
+    };
+    let used = uses_within("shard", &source, &modules);
+    assert_eq!(used, ["api", "mod", "state"].map(str::to_owned).into());
+    let edge = |from: &str, to: &str| (from.to_owned(), [to.to_owned()].into());
+    let mut edges = BTreeMap::from([edge("a", "b"), edge("b", "c"), edge("c", "d")]);
+    assert_eq!(circle(&edges), None);
+    edges.insert("d".to_owned(), ["b".to_owned()].into());
+    assert_eq!(circle(&edges), Some(["b", "c", "d", "b"].map(str::to_owned).to_vec()));
     assert_eq!(part("src/stream/mod.rs"), Some("stream"));
     assert_eq!(part("src/types.rs"), Some("types"));
     assert_eq!(part("storage/src/lib.rs"), None);

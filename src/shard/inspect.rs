@@ -2,11 +2,11 @@
 
 use std::ops::Bound;
 
-use super::Shard;
-use super::effects::ShardEffects;
 use crate::api::types::{ConsumerInfo, StreamInfo};
 use crate::consumer::GONE_CHECKS_MAX;
 use crate::inspect::{PAGE_ITEMS, PAGE_VISITS};
+use crate::shard::effects::ShardEffects;
+use crate::shard::state::Shard;
 use crate::types::Timestamp;
 
 impl Shard {

@@ -1,25 +1,25 @@
 //! Long work in short steps: purges, removal by age, requests that look at much, counting for new
 //! consumers, what is left of removed streams, limits to be enforced.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use corelane_storage::index::{CountId, CountStep, FilterSet, PageKey, PurgeJob, PurgeStep};
+use corelane_storage::index::{CountStep, FilterSet, PageKey, PurgeJob, PurgeStep};
 use corelane_storage::log::ReadId;
 
-use super::Shard;
-use crate::api::error::{ApiError, kinds};
+use crate::api::error::kinds;
 use crate::api::types::{PurgeResponse, ResponseType, write_response};
-use crate::shard::api::replies::{Answered, Reply};
-use crate::shard::api::requests::{Request, Wait};
-use crate::shard::apply::Outcome;
-use crate::shard::apply::pending::Change;
-use crate::shard::apply::removals::{Progress, Removal};
+use crate::shard::apply::removals::Progress;
 use crate::shard::budget::{Background, Handler};
 use crate::shard::effects::ShardEffects;
+use crate::shard::groups::pending::Change;
+use crate::shard::groups::removal::{Outcome, Removal};
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
-use crate::shard::streams::read::{ANY_READ, Fetched, Unread};
-use crate::shard::streams::stream::ShardStream;
+use crate::shard::request::{ANY_READ, Answered, Wait};
+use crate::shard::state::Shard;
+use crate::shard::state::jobs::{Count, Job, Jobs, Purge, Stepped};
+use crate::shard::state::stream::ShardStream;
+use crate::shard::streams::read::{Fetched, Unread};
 use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
 
 /// Index entries that one step of a job visits.
@@ -36,112 +36,6 @@ const PAGE_AGAIN: i64 = 1_000_000_000;
 const PAGE_DOUBLINGS: u32 = 6;
 /// How soon a removal by age looks again when it could not go on, in nanoseconds.
 const AGE_AGAIN: i64 = 100_000_000;
-
-/// The jobs of a shard.
-#[derive(Default)]
-pub struct Jobs {
-    next: u64,
-    /// Those that can go on.
-    ready: VecDeque<Job>,
-    /// Those that wait for a time, because what they need could not be read.
-    later: BTreeMap<(Timestamp, u64), Job>,
-    /// Those that wait for a read.
-    reading: Vec<(ReadId, Job)>,
-    /// Removed streams that the checkpoint under way has yet to write.
-    checkpointed: Vec<usize>,
-    /// Purges whose records are all on their way.
-    draining: Vec<Purge>,
-    /// When the first message of a stream may have reached its age.
-    ages: BTreeSet<(Timestamp, StreamId)>,
-    /// When to try again to enforce the limits of a stream.
-    enforce_at: BTreeSet<(Timestamp, StreamId)>,
-}
-
-/// One of them.
-pub(super) enum Job {
-    Purge(Purge),
-    Count(Count),
-    RemoveStream { slot: usize, failures: u32 },
-    Age { stream: StreamId },
-    Enforce { stream: StreamId },
-    Reply(Reply),
-    Request(Box<Request>),
-    Parked { stream: StreamId },
-}
-
-impl Jobs {
-    /// Adds a job that can go on.
-    pub(super) fn add(&mut self, job: Job) {
-        self.ready.push_back(job);
-    }
-
-    /// Goes on enforcing limits at a time.
-    pub(super) fn enforce_later(&mut self, at: Timestamp, stream: StreamId) {
-        self.enforce_at.insert((at, stream));
-    }
-
-    /// A message left a stream: consumers that still count are told if their start sets may have
-    /// held it when they were looked up.
-    #[inline]
-    pub(super) fn removed_while_counting(&self, from: &mut ShardStream, now: Timestamp, seq: u64) {
-        let waiting = self.reading.iter().map(|(_, j)| j).chain(self.later.values());
-        for job in self.ready.iter().chain(waiting) {
-            if let Job::Count(c) = job
-                && c.stream == from.id
-                && seq < c.checked
-                && let Some(&at) = from.consumers.by_id.get(&c.consumer)
-                && let Some(delivery) = &mut from.consumers.slab[at].delivery
-            {
-                delivery.removed(now, seq);
-            }
-        }
-    }
-
-    /// Adds a job that waits for a read.
-    pub(super) fn wait(&mut self, read: ReadId, job: Job) {
-        self.reading.push((read, job));
-    }
-}
-
-pub(super) struct Purge {
-    id: u64,
-    stream: StreamId,
-    job: Option<PurgeJob>,
-    filter: Box<[u8]>,
-    requester: Option<Requester>,
-    purged: u64,
-    /// An emptied stream goes on from this sequence.
-    skip_to: Option<u64>,
-    /// Everything was asked to go.
-    whole: bool,
-    /// Records that are not applied yet.
-    ahead: usize,
-    done: bool,
-    /// Why not all of it is removed.
-    refused: Option<ApiError>,
-}
-
-/// A consumer that counts what is pending before it joins the others.
-pub(super) struct Count {
-    stream: StreamId,
-    consumer: ConsumerId,
-    requester: Option<Requester>,
-    count: Option<CountId>,
-    /// Members of its start set below this were looked up, and removals are told to it.
-    checked: u64,
-    /// How often in turn what it needs could not be read.
-    failures: u32,
-}
-
-/// What became of one step.
-pub(super) enum Stepped {
-    Finished,
-    Again(Job),
-    /// It waits for a read.
-    Reading(ReadId, Job),
-    /// Taken over by another list.
-    Moved,
-}
 
 impl Shard {
     pub(super) fn jobs_deadline(&self) -> Option<Timestamp> {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use corelane_storage::index::{Location, Lookup};
 use corelane_storage::log::SegmentUse;
 
-use super::Shard;
-use super::streams::read::Fetched;
+use crate::shard::state::Shard;
+use crate::shard::streams::read::Fetched;
 use crate::types::{Lsn, SegmentId};
 
 /// A recount under way.

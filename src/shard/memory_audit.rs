@@ -4,8 +4,8 @@
 //! Each owner of lists says whether they outgrew what they are for; tests and the
 //! simulator ask at rest.
 
-use super::Shard;
-use super::streams::stream::ShardStream;
+use crate::shard::state::Shard;
+use crate::shard::state::stream::ShardStream;
 
 impl Shard {
     /// The first thing that takes more memory than it should.

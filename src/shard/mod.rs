@@ -6,6 +6,11 @@
 //! not know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
 //! several.
 //!
+//! Layers, from below: what others are told with (`mailbox`, `effects`, `records`, `request`,
+//! `budget`), the queues of `groups`, `state` (the struct, and the owners of its fields), and above
+//! it those who drive it, each with methods of [`Shard`] of its own. No two modules import each
+//! other, directly or in a circle (`tests/tidy.rs`).
+//!
 //! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
 //! all is applied in the order of the log; sequences are assigned at admission; a request that must
 //! wait for a read is run again from its beginning, so it changes nothing before its last step.
@@ -18,6 +23,7 @@ mod checkpoint;
 mod compaction;
 mod consumers;
 pub mod effects;
+mod groups;
 mod inspect;
 mod jobs;
 mod live_audit;
@@ -26,133 +32,29 @@ mod memory_audit;
 mod records;
 mod recovery;
 pub mod report;
+mod request;
+mod state;
 mod state_digest;
 mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use corelane_storage::device::Done;
 
-use corelane_storage::device::{Done, Op};
-use corelane_storage::envelope::LOCAL_GROUP;
-use corelane_storage::log::{AppendError, Log, ReadId};
-use corelane_storage::record::{MetaIn, RecordIn};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
-use crate::interest::{Captured, Target, WatchId};
-use crate::types::{Clocks, ConsumerId, SegmentId, ShardId, StreamId, Timestamp};
-use api::requests::Request;
+use crate::interest::{Captured, Target};
+use crate::types::Timestamp;
 pub use apply::APPLY_ITEMS;
-use apply::groups::{GroupName, Groups, Pipeline};
-use apply::pending::{Change, Unlogged};
-pub use checkpoint::CheckpointOptions;
-pub use compaction::sort::SortOptions;
 pub use effects::{Outgoing, ShardEffects, StreamPlacement};
+use groups::Pipeline;
 pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use live_audit::{Audited, LiveAudit};
 pub use mailbox::ShardMessage;
-pub use recovery::{Opened, ShardOptions};
+pub use recovery::Opened;
+pub use state::Shard;
+pub use state::options::{CheckpointOptions, ShardOptions, SortOptions};
 pub use state_digest::StateDigest;
-use streams::stream::ShardStream;
-
-const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
-
-/// One shard.
-pub struct Shard {
-    id: ShardId,
-    options: ShardOptions,
-    log: Log,
-    /// Entries on their way to being applied.
-    groups: Groups,
-    streams: slab::Slab<ShardStream>,
-    slots: HashMap<StreamId, usize, FixedState>,
-    names: HashMap<Box<[u8]>, usize, FixedState>,
-    inbox: VecDeque<Request>,
-    /// Requests that wait for a read.
-    waiting: Vec<(ReadId, Request)>,
-    /// Requests that wait until a change of their consumer took effect.
-    held_back: Vec<Request>,
-    /// One did.
-    consumer_changed: bool,
-    /// Segment and bytes that became live and were not told to the log yet.
-    live: (SegmentId, u32),
-    /// Index pages that were read from the log since the start.
-    pages_read: u64,
-    /// Credit to give back, by reactor and kind.
-    credit: Vec<[u64; 2]>,
-    scratch: Vec<u8>,
-    /// The subject of the message that is being applied.
-    subject: Vec<u8>,
-    /// The body of the record that is being applied.
-    body: Vec<u8>,
-    /// Streams with something for their consumers.
-    active: Vec<usize>,
-    ops: Vec<Op>,
-    jobs: jobs::Jobs,
-    /// Publishes that wait until something is looked up, by stream.
-    parked: BTreeMap<StreamId, streams::parked::Parked>,
-    /// Index entries that publishes of this turn may still have looked up.
-    look_up_visits: u32,
-    meta: Option<catalogue::leader::Meta>,
-    decisions: catalogue::follow::Decisions,
-    checkpoint: checkpoint::Checkpointer,
-    reclaim: compaction::relocate::Reclaim,
-    sort: compaction::sort::Sort,
-    /// What is damaged and not served.
-    isolated: recovery::load::Isolated,
-    reads_over: Vec<ReadId>,
-    failure: Option<String>,
-    api_total: u64,
-    api_errors: u64,
-    /// When consumers are to be ticked.
-    timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
-    /// Consumers that were inactive for too long.
-    expired: Vec<(StreamId, ConsumerId)>,
-    /// Consumers with something to log.
-    dirty_consumers: BTreeSet<(StreamId, ConsumerId)>,
-    deltas: consumers::Deltas,
-    /// Consumers that wait for a read.
-    blocked_consumers: Vec<(ReadId, StreamId, ConsumerId)>,
-    /// Watched deliver subjects.
-    watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
-    next_consumer: u64,
-    /// Consumers that recovery found; they join at the start.
-    recovered: Vec<(StreamId, ConsumerId)>,
-    lines: Vec<String>,
-    tally: budget::WorkTally,
-    /// What this turn may still do.
-    turn: budget::TurnBudget,
-    random: u64,
-    /// Those of this turn.
-    clocks: Clocks,
-    /// Bytes held by memory streams and by file streams.
-    used: [u64; 2],
-    /// As the other shards know it.
-    usage_reported: [u64; 2],
-    /// What the other shards hold, by shard.
-    used_elsewhere: Vec<[u64; 2]>,
-    /// The server goes away: whether the record that says so was appended.
-    stopping: Option<bool>,
-    /// The log ended with that record when it was opened.
-    stopped_clean: bool,
-    /// Nothing is delivered before this is durable.
-    begun: crate::types::Lsn,
-    /// Segments without a file are still to be reported.
-    judge_missing: bool,
-}
 
 impl Shard {
-    /// Its id.
-    pub fn id(&self) -> ShardId {
-        self.id
-    }
-
-    /// What the clocks say from now on; inputs and steps of the turn have the same time.
-    pub fn set_clocks(&mut self, clocks: Clocks) {
-        self.clocks = clocks;
-    }
-
     /// A message for one of the shard's streams, or a request.
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         self.note_load(now);
@@ -221,13 +123,6 @@ impl Shard {
         self.log.seal(&mut self.ops, &mut self.groups);
     }
 
-    /// Takes the device operations to start.
-    pub fn take_ops(&mut self, mut each: impl FnMut(Op)) {
-        for op in self.ops.drain(..) {
-            each(op);
-        }
-    }
-
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
         if self.stopping.is_some() {
@@ -257,74 +152,6 @@ impl Shard {
 
     fn delivers(&self) -> bool {
         self.stopping.is_none() && self.log.durable() >= self.begun
-    }
-
-    fn mark_active(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        if !cell.active {
-            cell.active = true;
-            self.active.push(slot);
-        }
-    }
-
-    /// Appends a record other than a message to a group.
-    fn append_meta(
-        &mut self,
-        group: GroupName,
-        kind: u16,
-        stream: u64,
-        id: u64,
-        body: &[u8],
-    ) -> Result<(), AppendError> {
-        let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
-        let (_, len) = self.groups.append(group, &mut self.log, &record)?;
-        if group != GroupName::Memory {
-            self.checkpoint.appended += u64::from(len);
-        }
-        Ok(())
-    }
-
-    /// Has a record take effect in its turn: once it is committed, or behind what was appended
-    /// before it, if the log is not to have it.
-    fn append_change(
-        &mut self,
-        logged: bool,
-        group: GroupName,
-        kind: u16,
-        stream: StreamId,
-        id: u64,
-        body: &[u8],
-    ) -> Result<(), AppendError> {
-        if logged {
-            return self.append_meta(group, kind, stream.0, id, body);
-        }
-        let body = body.into();
-        self.wait_for_appended(group, Change::Unlogged(Unlogged { kind, stream, id, body }));
-        Ok(())
-    }
-
-    /// Appends a record that is of this log alone.
-    fn append_local(&mut self, kind: u16, id: u64) -> Result<(), AppendError> {
-        let record = MetaIn { kind, stream: 0, id, body: b"", relocated: false };
-        let appended = self.log.append(LOCAL_GROUP, &RecordIn::Meta(record))?;
-        self.checkpoint.appended += u64::from(appended.len);
-        Ok(())
-    }
-
-    /// What follows once all that was appended to a group is applied.
-    fn wait_for_appended(&mut self, group: GroupName, change: Change) {
-        let pipeline = self.groups.get_mut(group);
-        let place = pipeline.appended();
-        pipeline.waiting.push(place, change);
-    }
-
-    /// The next number of the shard's own generator (SplitMix64).
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     /// The server goes away: waiting pulls are told to ask elsewhere.
@@ -374,47 +201,5 @@ impl Shard {
         self.stopping == Some(true)
             && self.groups.iter().all(|g| g.is_idle() || g.retry_at().is_some())
             && self.log.durable() >= self.log.appended()
-    }
-
-    /// What its handlers did.
-    pub fn tally(&self) -> &budget::WorkTally {
-        &self.tally
-    }
-
-    /// What it keeps for what is under way.
-    pub fn footprint(&self) -> report::Footprint {
-        let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
-        report::Footprint {
-            requests: self.inbox.len() + self.waiting.len() + self.held_back.len(),
-            blocked: self.blocked_consumers.len(),
-            expired: self.expired.len(),
-            timers: self.timers.len().saturating_sub(consumers),
-            parked: self.parked.len(),
-            pending: self.groups.iter().filter(|group| !group.is_idle()).count(),
-        }
-    }
-
-    /// Counters for monitoring.
-    pub fn report(&self) -> report::ShardReport {
-        let (segments, live_bytes) = self.log.usage();
-        let reserved = self
-            .meta
-            .as_ref()
-            .map_or((0, 0), |m| m.catalogue.reserved_bytes(catalogue::leader::ACCOUNT));
-        report::ShardReport {
-            shard: self.options.id.0,
-            usage: self.usage(),
-            messages: self.streams.iter().map(|(_, cell)| cell.index.messages()).sum(),
-            reserved,
-            records: self.log.appended().0,
-            segments: segments as u64,
-            live_bytes,
-            checkpoints: self.checkpoint.made,
-            relocated: self.reclaim.relocated,
-            sorted: self.sort.sorted,
-            freed: self.log.freed(),
-            pages_read: self.pages_read,
-            file_bytes: self.log.file_bytes(),
-        }
     }
 }

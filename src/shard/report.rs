@@ -1,8 +1,44 @@
 //! What a shard tells monitoring.
 
 use crate::shard::mailbox::Usage;
+use crate::shard::state::Shard;
+use crate::shard::state::catalogue::ACCOUNT;
 
-impl super::Shard {
+impl Shard {
+    /// What it keeps for what is under way.
+    pub fn footprint(&self) -> Footprint {
+        let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
+        Footprint {
+            requests: self.inbox.len() + self.waiting.len() + self.held_back.len(),
+            blocked: self.blocked_consumers.len(),
+            expired: self.expired.len(),
+            timers: self.timers.len().saturating_sub(consumers),
+            parked: self.parked.len(),
+            pending: self.groups.iter().filter(|group| !group.is_idle()).count(),
+        }
+    }
+
+    /// Counters for monitoring.
+    pub fn report(&self) -> ShardReport {
+        let (segments, live_bytes) = self.log.usage();
+        let reserved = self.meta.as_ref().map_or((0, 0), |m| m.catalogue.reserved_bytes(ACCOUNT));
+        ShardReport {
+            shard: self.options.id.0,
+            usage: self.usage(),
+            messages: self.streams.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            reserved,
+            records: self.log.appended().0,
+            segments: segments as u64,
+            live_bytes,
+            checkpoints: self.checkpoint.made,
+            relocated: self.reclaim.relocated,
+            sorted: self.sort.sorted,
+            freed: self.log.freed(),
+            pages_read: self.pages_read,
+            file_bytes: self.log.file_bytes(),
+        }
+    }
+
     /// Bytes of the tail cache that are its own part, and those that it uses.
     pub fn tail_bytes(&self) -> (usize, usize) {
         (self.log.options().tail_bytes, self.log.tail_bytes())

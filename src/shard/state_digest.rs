@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Shard;
-use super::apply::groups::GroupName;
-use super::consumers::ShardConsumer;
-use super::streams::stream::ShardStream;
 use crate::api::types::StorageType;
 use crate::meta::Catalogue;
+use crate::shard::groups::GroupName;
+use crate::shard::state::Shard;
+use crate::shard::state::consumers::ShardConsumer;
+use crate::shard::state::stream::ShardStream;
 use crate::types::{LogIndex, StreamId, WallTime};
 
 /// What is applied, in short.

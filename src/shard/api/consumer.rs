@@ -13,15 +13,15 @@ use crate::api::types::{
     SequenceInfo, is_empty_request, write_response,
 };
 use crate::consumer::{Delivery, GONE_CHECKS_MAX, Info, StartPosition};
-use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request};
-use crate::shard::apply::pending::{Change, SetConsumer};
-use crate::shard::consumers::{ShardConsumer, Watch, stored_config};
 use crate::shard::effects::ShardEffects;
+use crate::shard::groups::pending::{Change, SetConsumer};
 use crate::shard::mailbox::Requester;
 use crate::shard::records::{ConfigBody, kind};
+use crate::shard::request::{Handled, Request};
+use crate::shard::state::Shard;
+use crate::shard::state::consumers::{ShardConsumer, Watch, stored_config};
+use crate::shard::state::stream::ShardStream;
 use crate::shard::streams::read::Unread;
-use crate::shard::streams::stream::ShardStream;
 use crate::subject::api::ConsumerCreateSubject;
 use crate::types::{ConsumerId, StreamId, Timestamp};
 

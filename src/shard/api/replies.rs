@@ -1,47 +1,16 @@
 //! Answers about streams that may have to wait: for a read, or until limits have removed what they
 //! must.
 
-use corelane_storage::log::ReadId;
-
-use crate::api::types::{ResponseType, StreamCreated, StreamInfo, write_response};
-use crate::shard::Shard;
-use crate::shard::api::requests::Wait;
+use crate::api::types::{ResponseType, StreamCreated, write_response};
 use crate::shard::effects::ShardEffects;
-use crate::shard::jobs::Job;
-use crate::shard::mailbox::{Requester, ShardMessage};
-use crate::types::{ShardId, StreamId, Timestamp};
+use crate::shard::mailbox::ShardMessage;
+use crate::shard::request::{Answered, Reply, Wait};
+use crate::shard::state::Shard;
+use crate::shard::state::jobs::Job;
+use crate::types::Timestamp;
 
 /// Streams that one step tells of.
 const STEP_STREAMS: usize = 32;
-
-/// What is to be listed, and to whom.
-pub enum Reply {
-    /// A stream was created, or was there.
-    Created(StreamId, Requester),
-    /// A stream was updated: once the new limits hold.
-    Updated(StreamId, Requester),
-    /// What streams hold, to the shard that asked.
-    List {
-        /// The question.
-        question: u64,
-        /// Who asks.
-        from: ShardId,
-        /// Those still to be listed of, the next last.
-        left: Vec<StreamId>,
-        /// What is to be listed of the others.
-        listed: Vec<StreamInfo>,
-    },
-}
-
-/// Why a step ended.
-pub enum Answered {
-    /// It was listed.
-    Done,
-    /// There is more to do.
-    More(Reply),
-    /// It waits for a read.
-    Reading(ReadId, Reply),
-}
 
 impl Shard {
     /// Tells at once what can be listed at once.

@@ -1,102 +1,27 @@
 //! Requests: what clients ask of streams and consumers. One that must wait for a read is run again
 //! from its beginning.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
-
-use corelane_storage::log::ReadId;
 
 use crate::api::error::{ApiError, kinds};
 use crate::api::types::{ResponseType, write_error};
 use crate::interest::{Captured, Target};
-use crate::shard::Shard;
-use crate::shard::api::search::Walk;
-use crate::shard::apply::groups::{GROUPS, GroupName};
-use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
-use crate::shard::jobs::Job;
+use crate::shard::groups::pending::Change;
+use crate::shard::groups::{GROUPS, GroupName};
 use crate::shard::mailbox::Requester;
-use crate::stream::headers::header;
+use crate::shard::request::{Handled, Request, Wait};
+use crate::shard::state::Shard;
+use crate::shard::state::jobs::Job;
 use crate::subject::api as api_subject;
-use crate::types::{CreditKind, Origin, Timestamp};
+use crate::types::{CreditKind, Timestamp};
 
 /// Requests handled in one step.
 const STEP_MAX: usize = 256;
 
 /// Places for requests that an empty inbox keeps at most.
 const INBOX_KEPT: usize = 1024;
-
-/// A request, owned.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// What it is for.
-    pub target: Target,
-    /// Who asked.
-    pub origin: Origin,
-    /// The subject it was sent to.
-    pub subject: Rc<[u8]>,
-    /// Where the answer goes; may be empty.
-    pub reply: Box<[u8]>,
-    /// The level of the API that it asks for; the highest there is for nonsense.
-    pub required_level: u32,
-    /// Its body.
-    pub payload: Box<[u8]>,
-    /// It stands in the API's count already.
-    pub counted: std::cell::Cell<bool>,
-    /// Credit to give back once it is handled.
-    pub credit: u32,
-    /// What it has seen so far.
-    pub walk: RefCell<Walk>,
-}
-
-/// Why a request is not finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// A read has to end first.
-    Read(ReadId),
-    /// A change of the consumer that it is about has to take effect first. Requests wait for that
-    /// in the order in which they came.
-    Changed,
-    /// As `Changed`, but that waits for what cannot be read: there is no telling when it will be.
-    Unreadable,
-    /// What the catalogue decided has to take effect first.
-    Decided,
-    /// It goes on in a later turn.
-    Turn,
-}
-
-/// Finished, or not yet.
-pub type Handled = Result<(), Wait>;
-
-fn required_level(headers: &[u8]) -> u32 {
-    let Some(level) = header(headers, b"Nats-Required-Api-Level") else { return 0 };
-    let level = std::str::from_utf8(level).ok().and_then(|l| l.parse::<i64>().ok());
-    level.map_or(u32::MAX, |level| u32::try_from(level.max(0)).unwrap_or(u32::MAX))
-}
-
-impl Request {
-    /// Copies a captured message.
-    pub fn new(m: &Captured<'_>) -> Self {
-        Request {
-            target: m.target,
-            origin: m.origin,
-            subject: m.subject.into(),
-            reply: m.reply.into(),
-            required_level: required_level(m.headers),
-            payload: m.payload.into(),
-            counted: std::cell::Cell::new(false),
-            credit: m.credit_bytes,
-            walk: RefCell::default(),
-        }
-    }
-
-    /// Who waits for the answer.
-    pub fn requester(&self) -> Requester {
-        Requester { origin: self.origin, reply: self.reply.clone() }
-    }
-}
 
 impl Shard {
     /// Takes a request in. What it asks about must show what was published before it, so it waits
@@ -202,14 +127,13 @@ impl Shard {
     /// Reads are over: whoever waited for them goes on.
     pub(in crate::shard) fn reads_are_over(&mut self, _out: &mut impl ShardEffects) {
         if self.log.take_stalled_reads() {
-            self.reads_over.push(crate::shard::streams::read::ANY_READ);
+            self.reads_over.push(crate::shard::request::ANY_READ);
         }
         for read in std::mem::take(&mut self.reads_over) {
-            self.groups.read_is_over(read, crate::shard::streams::read::ANY_READ);
+            self.groups.read_is_over(read, crate::shard::request::ANY_READ);
             let mut i = 0;
             while i < self.waiting.len() {
-                if self.waiting[i].0 == read
-                    || self.waiting[i].0 == crate::shard::streams::read::ANY_READ
+                if self.waiting[i].0 == read || self.waiting[i].0 == crate::shard::request::ANY_READ
                 {
                     let (_, request) = self.waiting.swap_remove(i);
                     self.inbox.push_back(request);

@@ -14,13 +14,13 @@ use crate::api::types::{
     write_msg_get, write_response,
 };
 use crate::api::{API_LEVEL, NATS_API_LEVEL};
-use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request, Wait};
-use crate::shard::api::search::{Details, Walk};
-use crate::shard::apply::pending::Change;
 use crate::shard::effects::{Outgoing, ShardEffects};
+use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
+use crate::shard::request::search::{Details, Walk};
+use crate::shard::request::{Handled, Request, Wait};
+use crate::shard::state::Shard;
 use crate::shard::streams::read::Unread;
 use crate::subject::api::ApiRequest;
 use crate::types::{StreamId, Timestamp, WallTime};

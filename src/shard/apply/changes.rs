@@ -3,15 +3,15 @@
 
 use crate::api::error::kinds;
 use crate::api::types::{ResponseType, Success, write_response};
-use crate::shard::Shard;
-use crate::shard::api::replies::Reply;
-use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::{Change, SetConsumer, Unlogged};
 use crate::shard::apply::state::Applied;
-use crate::shard::apply::{Outcome, Unfinished};
-use crate::shard::catalogue::follow::Decided;
 use crate::shard::effects::{ShardEffects, StreamPlacement};
+use crate::shard::groups::GroupName;
+use crate::shard::groups::pending::{Change, SetConsumer, Unlogged};
+use crate::shard::groups::removal::{Outcome, Unfinished};
 use crate::shard::mailbox::{Requester, ShardMessage};
+use crate::shard::request::Reply;
+use crate::shard::state::Shard;
+use crate::shard::state::catalogue::Decided;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 impl Shard {

@@ -1,11 +1,7 @@
 //! Applying: what is committed takes effect, in the order of each group: index, limits, consumers,
 //! and the answers to those who waited for it.
 
-pub(in crate::shard) mod byte_queue;
 pub(in crate::shard) mod changes;
-pub(in crate::shard) mod groups;
-mod memory_log;
-pub(in crate::shard) mod pending;
 pub(in crate::shard) mod removals;
 pub(in crate::shard) mod state;
 
@@ -17,19 +13,20 @@ use corelane_storage::record::{RecordIn, RecordView};
 use crate::api::types::StorageType;
 use crate::shard::budget::{Handler, WorkTally};
 use crate::shard::effects::{Outgoing, ShardEffects};
-use crate::shard::jobs::Jobs;
+use crate::shard::groups::pending::{AnswerItem, Change, Due};
+use crate::shard::groups::removal::{Outcome, Removal, Unfinished};
+use crate::shard::groups::{Blocked, GROUPS, GroupName, NextRecord, Place};
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::kind;
-use crate::shard::streams::memory::Message;
+use crate::shard::state::jobs::Jobs;
+use crate::shard::state::memory_store::Message;
+use crate::shard::state::stream::{Appended, ShardStream};
+use crate::shard::state::{NO_SEGMENT, Shard};
 use crate::shard::streams::read::Fetched;
-use crate::shard::streams::stream::{Appended, ShardStream};
-use crate::shard::{NO_SEGMENT, Shard};
 use crate::types::{
     ConsumerId, CreditKind, Origin, Position, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
 };
-use groups::{Blocked, GROUPS, GroupName, NextRecord, Place};
-use pending::{AnswerItem, Change, Due};
-use removals::{Progress, Removal, RemovalSink};
+use removals::{Progress, RemovalSink};
 use state::{Applied, StateMut};
 
 /// Things that became durable and take effect in one go, so that a turn has an end. Much less would
@@ -52,24 +49,6 @@ const STEP_VISITS: u32 = 2_000;
 const STORE_VISITS: u32 = 1_000;
 /// How soon a page is asked for again that the device did not read, in nanoseconds.
 const PAGE_AGAIN: i64 = 1_000_000_000;
-
-/// What the record that was applied last removes, as far as that is not done.
-#[derive(Debug)]
-pub struct Unfinished {
-    /// The stream's slot.
-    pub slot: usize,
-    /// What it removes.
-    pub removal: Removal,
-}
-
-/// What the record that was applied last removed.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Messages.
-    pub removed: u64,
-    /// Why more could not be removed.
-    pub failed: Option<String>,
-}
 
 /// What the removal of messages changes beside their streams.
 struct Leaving<'a> {

@@ -8,48 +8,13 @@
 use corelane_storage::index::{FilterSet, PageKey, RangeRemoval, Removed, RemovedMessage};
 use corelane_storage::index::{Resolved, SubjectId};
 
-use crate::shard::records::{EnforceBody, PurgeBody, kind};
-use crate::shard::streams::stream::{ShardStream, subject_count};
+use crate::shard::groups::removal::Removal;
+use crate::shard::records::{Enforce, EnforceBody, PurgeBody, kind};
+use crate::shard::state::stream::{ShardStream, subject_count};
 use crate::stream::retention::Evict;
 
 /// What the removal of a message counts for, in index entries visited.
 const REMOVAL_VISITS: u32 = 4;
-
-/// What a record says about limits that are to be enforced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Enforce {
-    /// These subjects hold more than they may.
-    Subjects(Vec<Box<[u8]>>),
-    /// The stream holds more than it may: at most so many messages leave.
-    Stream(u64),
-    /// All is within the limits.
-    Done,
-}
-
-/// What a record removes from a stream, as far as that is not done.
-#[derive(Debug)]
-pub enum Removal {
-    /// What the limits no longer allow after a message of this subject was stored.
-    Limits(SubjectId),
-    /// What is over lowered limits.
-    Enforce {
-        /// Subjects to look at, the next last.
-        subjects: Vec<SubjectId>,
-        /// Messages that may leave for the limits of the stream.
-        most: u64,
-    },
-    /// One message.
-    Message(u64),
-    /// A range.
-    Range {
-        /// The first sequence still to look at.
-        from: u64,
-        /// One past the last.
-        to: u64,
-        /// Which messages of it.
-        filter: FilterSet,
-    },
-}
 
 /// How far a removal came.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,14 +7,13 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::removals::Removal;
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::ConsumerSettings;
 use crate::meta::{Catalogue, Record};
-use crate::shard::consumers::{NewConsumer, ShardConsumer, filters_of};
-use crate::shard::records::{ConfigBody, kind};
-use crate::shard::recovery::parse_config;
-use crate::shard::streams::stream::ShardStream;
+use crate::shard::groups::removal::Removal;
+use crate::shard::records::{ConfigBody, kind, parse_config};
+use crate::shard::state::consumers::{NewConsumer, ShardConsumer, filters_of};
+use crate::shard::state::stream::ShardStream;
 use crate::types::{ConsumerId, StreamId, WallTime};
 
 /// The state of a shard, as far as such records change it.

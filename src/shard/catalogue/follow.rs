@@ -4,48 +4,15 @@
 //! waits for room, with all that was decided after it, and its answer waits with it. A refusal
 //! would be a lie, since the next start carries it out.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use crate::api::json::to_json;
 use crate::api::types::{StorageType, StreamConfig};
 use crate::meta::Record;
-use crate::shard::Shard;
-use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::Change;
-use crate::shard::mailbox::Requester;
+use crate::shard::groups::GroupName;
+use crate::shard::groups::pending::Change;
 use crate::shard::records::{ConfigBody, kind};
+use crate::shard::state::Shard;
+use crate::shard::state::catalogue::Decided;
 use crate::types::{StreamId, WallTime};
-
-/// What the catalogue says about a stream of this shard.
-pub(in crate::shard) enum Decided {
-    /// It has changed by this record.
-    Change { record: Box<Record>, requester: Option<Requester> },
-    /// A stream was asked for again.
-    Existing { id: StreamId, requester: Requester },
-}
-
-impl Decided {
-    fn stream(&self) -> StreamId {
-        match self {
-            Decided::Existing { id, .. } => *id,
-            Decided::Change { record, .. } => match &**record {
-                Record::Create { entry, .. } => entry.id,
-                Record::Update { id, .. }
-                | Record::Delete { id, .. }
-                | Record::Forget { id }
-                | Record::NextId(id) => *id,
-            },
-        }
-    }
-}
-
-/// Decisions that were not begun yet.
-#[derive(Default)]
-pub(in crate::shard) struct Decisions {
-    waiting: VecDeque<Decided>,
-    /// Streams whose creation was begun and has not taken effect: what follows about them waits.
-    creating: BTreeSet<StreamId>,
-}
 
 impl Shard {
     /// Takes a decision of the catalogue in.

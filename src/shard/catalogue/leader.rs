@@ -1,67 +1,21 @@
 //! Shard 0's part of the catalogue: requests about streams as such, and questions to all shards.
 
-use std::collections::BTreeMap;
-
 use crate::api::error::{ApiError, kinds};
 use crate::api::types::{
     AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
     StreamInfo, StreamListResponse, StreamsRequest, is_empty_request, write_response,
 };
-use crate::meta::{
-    Catalogue, CreateDecision, DeleteDecision, MetaLimits, Record, StreamEntry, UpdateDecision,
-};
-use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request, Wait};
-use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::Change;
+use crate::meta::{CreateDecision, DeleteDecision, Record, StreamEntry, UpdateDecision};
 use crate::shard::effects::ShardEffects;
+use crate::shard::groups::GroupName;
+use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::{Requester, ShardMessage, Usage};
 use crate::shard::records::kind;
+use crate::shard::request::{Handled, Request, Wait};
+use crate::shard::state::Shard;
+use crate::shard::state::catalogue::{ACCOUNT, Asked, Question};
 use crate::subject::api::{self as api_subject, ApiRequest};
 use crate::types::{ShardId, StreamId, Timestamp};
-
-/// The one account there is so far.
-pub const ACCOUNT: &str = "$G";
-
-/// What shard 0 has beside its streams.
-pub struct Meta {
-    /// The catalogue.
-    pub catalogue: Catalogue,
-    limits: MetaLimits,
-    shards: u16,
-    questions: BTreeMap<u64, Question>,
-    /// Updates that wait for what consumers say to them.
-    checks: BTreeMap<u64, Request>,
-    next_question: u64,
-}
-
-/// A request whose answer needs every shard.
-struct Question {
-    requester: Requester,
-    what: Asked,
-    left: usize,
-    streams: Vec<StreamInfo>,
-    usage: Usage,
-}
-
-enum Asked {
-    List { total: u64, offset: u64, limit: u64 },
-    Info,
-}
-
-impl Meta {
-    /// A catalogue with the limits of the server.
-    pub fn new(catalogue: Catalogue, limits: MetaLimits, shards: u16) -> Self {
-        let (questions, checks) = (BTreeMap::new(), BTreeMap::new());
-        Meta { catalogue, limits, shards, questions, checks, next_question: 1 }
-    }
-
-    /// The streams of a shard.
-    pub fn entries_of(&self, shard: ShardId) -> Vec<StreamEntry> {
-        let all = self.catalogue.streams(ACCOUNT);
-        all.filter(|e| e.shard == shard).cloned().collect()
-    }
-}
 
 impl Shard {
     pub(in crate::shard) fn create_stream(

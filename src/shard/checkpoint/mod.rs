@@ -8,28 +8,28 @@
 //! it is durable after everything that it names; what it supersedes is dead when the superblock
 //! names it.
 
-pub(in crate::shard) mod codec;
-pub(in crate::shard) mod locations;
 mod write;
 
 use std::collections::BTreeMap;
 
 use corelane_storage::index::{Location, PageKey};
-use corelane_storage::log::{AppendError, Commit, SpaceState};
+use corelane_storage::log::{Commit, SpaceState};
 use corelane_storage::record::{MetaIn, RecordIn};
-use corelane_storage::superblock::{CheckpointRef, ReplayPoint};
+use corelane_storage::superblock::CheckpointRef;
 
 use crate::api::json::to_json;
 use crate::api::types::StorageType;
 use crate::meta::Record;
-use crate::shard::Shard;
-use crate::shard::apply::groups::Pipeline;
 use crate::shard::budget::{Background, Handler};
-use crate::shard::checkpoint::codec::{DedupePage, GroupState, Root, StreamState, Upto};
-pub use crate::shard::checkpoint::locations::Stored;
-use crate::shard::consumers::ShardConsumer;
+use crate::shard::groups::Pipeline;
+use crate::shard::records::checkpoint::{DedupePage, Root, StreamState, Upto};
 use crate::shard::records::{ConfigBody, kind, put_counted};
-use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
+use crate::shard::state::Shard;
+use crate::shard::state::checkpoint::{
+    CheckpointPause, CheckpointRun, CheckpointStage, CheckpointStep, StreamPart,
+};
+use crate::shard::state::consumers::ShardConsumer;
+use crate::types::{Lsn, StreamId, Timestamp};
 
 /// Bytes that one step writes.
 const STEP_BYTES: usize = 192 << 10;
@@ -45,231 +45,6 @@ const RETRY: i64 = 100_000_000;
 const CATALOGUE_PAGE: usize = 64 << 10;
 /// Pages of indexes that one step of eviction may drop, in bytes.
 const EVICT_STREAMS: usize = 64;
-
-/// When checkpoints are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckpointOptions {
-    /// After so many bytes in the log, at least.
-    pub bytes_min: u64,
-    /// And at most: twice what the last one wrote lies between them.
-    pub bytes_max: u64,
-    /// After the log was idle for so long, in nanoseconds.
-    pub idle_ns: i64,
-    /// But not sooner than so long after the last one.
-    pub gap_ns: i64,
-}
-
-impl Default for CheckpointOptions {
-    fn default() -> Self {
-        CheckpointOptions {
-            bytes_min: 96 << 20,
-            bytes_max: 256 << 20,
-            idle_ns: 250_000_000,
-            gap_ns: 5_000_000_000,
-        }
-    }
-}
-
-/// Decides when checkpoints are made, and makes them.
-#[derive(Default)]
-pub struct Checkpointer {
-    /// Checkpoints that became durable since the start.
-    pub made: u64,
-    epoch: u32,
-    last_id: u64,
-    run: Option<Box<Run>>,
-    committing: Option<Committing>,
-    durable: Option<u64>,
-    /// Where eviction goes on.
-    evicting: Option<usize>,
-    /// Bytes appended since the last freeze that replay would read.
-    pub appended: u64,
-    /// What of that stands for relocations alone: each asks for a checkpoint that frees its source.
-    relocations: u64,
-    seen: u64,
-    changed_at: Timestamp,
-    begun_at: Timestamp,
-    retry_at: Option<Timestamp>,
-    last_bytes: u64,
-    /// Make one as soon as there is something to write.
-    pub wanted: bool,
-    /// Stored records that the next checkpoint no longer names.
-    pub orphans: Vec<Location>,
-    /// The catalogue is newer than the stored one.
-    pub catalogue_changed: bool,
-    catalogue: Vec<Location>,
-    catalogue_upto: Upto,
-    root: Option<Location>,
-    /// Bytes of resident sequence pages, as last counted.
-    pub resident: usize,
-    /// The stream that gives up pages next when one is read.
-    pub evict_next: usize,
-}
-
-/// The checkpoint that recovery began with.
-pub struct Loaded {
-    /// Its id.
-    pub id: u64,
-    /// Its root.
-    pub root: Location,
-    /// The catalogue's records.
-    pub catalogue: Vec<Location>,
-    /// Catalogue records below this index are in them.
-    pub catalogue_upto: Upto,
-}
-
-/// A checkpoint that waits for its root, and what is dead then.
-struct Committing {
-    id: u64,
-    superseded: Vec<Location>,
-    moved: Vec<(SegmentId, u32)>,
-    holds_entries: bool,
-}
-
-/// A checkpoint being written.
-struct Run {
-    replay: ReplayPoint,
-    /// Live bytes by segment: as of the freeze, and what this checkpoint adds and supersedes.
-    live: BTreeMap<SegmentId, i64>,
-    superseded: Vec<Location>,
-    /// Bytes of records that were relocated before the freeze.
-    moved: Vec<(SegmentId, u32)>,
-    root: Root,
-    /// It holds more than relocations. What those leave dead is no reason to relocate again: with
-    /// small segments that would never end.
-    holds_entries: bool,
-    /// How far the groups were applied at the freeze.
-    groups: Vec<GroupState>,
-    stage: Stage,
-    /// The page that was handed out and found no room; its bytes are in `body`.
-    page: Option<PageKey>,
-    body: Vec<u8>,
-    consumers: BTreeMap<ConsumerId, Location>,
-    bytes: u64,
-    left: usize,
-    visits: usize,
-}
-
-enum Stage {
-    /// The stream in this slot, and what of it.
-    Stream(usize, Part),
-    /// The catalogue's streams behind this one.
-    Catalogue(Option<(String, String)>),
-    Root,
-}
-
-#[derive(Clone, Copy)]
-enum Part {
-    Index,
-    Config,
-    Dedupe(u64),
-    Consumers(usize),
-    State,
-}
-
-/// Why a step ended.
-enum Pause {
-    /// Its budget is used up.
-    Budget,
-    /// There is no room in the log.
-    NoRoom,
-}
-
-impl From<AppendError> for Pause {
-    fn from(_: AppendError) -> Self {
-        Pause::NoRoom
-    }
-}
-
-type Step<T = ()> = Result<T, Pause>;
-
-impl Run {
-    fn supersede(&mut self, old: impl IntoIterator<Item = Location>) {
-        for l in old {
-            *self.live.entry(l.position.segment).or_default() -= i64::from(l.len);
-            self.superseded.push(l);
-        }
-    }
-
-    /// Counts something visited.
-    fn visit(&mut self) -> Step {
-        self.visits = self.visits.checked_sub(1).ok_or(Pause::Budget)?;
-        if self.left == 0 { Err(Pause::Budget) } else { Ok(()) }
-    }
-}
-
-impl Checkpointer {
-    /// Goes on from what recovery loaded; `replayed` bytes were replayed behind it.
-    pub fn recovered(loaded: Option<Loaded>, orphans: Vec<Location>, replayed: u64) -> Self {
-        let mut c = Checkpointer { appended: replayed, orphans, ..Checkpointer::default() };
-        c.catalogue_changed = replayed > 0 || loaded.is_none();
-        if let Some(l) = loaded {
-            c.last_id = l.id;
-            c.root = Some(l.root);
-            c.catalogue = l.catalogue;
-            c.catalogue_upto = l.catalogue_upto;
-        }
-        c
-    }
-
-    /// A checkpoint is durable.
-    pub fn durable(&mut self, id: u64) {
-        self.durable = Some(id);
-    }
-
-    /// A record was relocated: the next checkpoint frees its source.
-    pub fn relocated(&mut self) {
-        self.appended += 1;
-        self.relocations += 1;
-    }
-
-    /// A stream appears.
-    pub fn born(&self, stored: &mut Stored) {
-        stored.epoch = self.epoch;
-        stored.born = self.epoch;
-    }
-
-    /// Whether the checkpoint under way has not yet written the stream in this slot.
-    pub fn still_needs(&self, slot: usize) -> bool {
-        self.run.as_ref().is_some_and(|r| match r.stage {
-            Stage::Stream(at, _) => at <= slot,
-            _ => false,
-        })
-    }
-
-    /// Whether a checkpoint is being written.
-    pub fn is_writing(&self) -> bool {
-        self.run.is_some()
-    }
-
-    /// The catalogue must be written again if it lies here: the segment is to be freed.
-    pub fn rewrite_catalogue(&mut self, at: Position) {
-        self.catalogue_changed |= self.catalogue.iter().any(|l| l.position == at);
-    }
-
-    /// Every stored record that is not a stream's or a consumer's, or not yet dead.
-    pub fn locations(&self) -> impl Iterator<Item = Location> + '_ {
-        let pages = self.catalogue.iter().chain(&self.orphans).chain(&self.root);
-        let run = self.run.iter().flat_map(|r| &r.superseded);
-        let waiting = self.committing.iter().flat_map(|c| &c.superseded);
-        pages.chain(run).chain(waiting).copied()
-    }
-
-    /// Relocated bytes whose sources are not dead yet.
-    pub fn moved(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
-        let run = self.run.iter().flat_map(|r| &r.moved);
-        run.chain(self.committing.iter().flat_map(|c| &c.moved)).copied()
-    }
-
-    /// True if none is under way and none is wanted.
-    pub fn is_idle(&self) -> bool {
-        !(self.is_busy() || self.wanted && self.appended > 0)
-    }
-
-    fn is_busy(&self) -> bool {
-        self.run.is_some() || self.committing.is_some()
-    }
-}
 
 impl Shard {
     /// To be called before a stream changes: freezes it if a checkpoint still has to.
@@ -405,7 +180,7 @@ impl Shard {
         match advanced {
             Ok(()) => {}
             Err(pause) => {
-                if matches!(pause, Pause::NoRoom) {
+                if matches!(pause, CheckpointPause::NoRoom) {
                     self.checkpoint.retry_at = Some(now.plus(RETRY));
                 }
                 self.checkpoint.run = Some(run);
@@ -437,7 +212,7 @@ impl Shard {
         let Some(replay) = self.log.replay_point(frontier) else { return };
         self.settle_live();
         let live = self.log.segments().filter(|s| s.live > 0);
-        let mut run = Run {
+        let mut run = CheckpointRun {
             replay,
             live: live.map(|s| (s.segment, s.live as i64)).collect(),
             superseded: Vec::new(),
@@ -445,7 +220,7 @@ impl Shard {
             root: Root::default(),
             holds_entries: self.checkpoint.appended > self.checkpoint.relocations,
             groups: self.groups.applied_states(),
-            stage: Stage::Stream(0, Part::Index),
+            stage: CheckpointStage::Stream(0, StreamPart::Index),
             page: None,
             body: Vec::new(),
             consumers: BTreeMap::new(),
@@ -472,30 +247,30 @@ impl Shard {
         c.run = Some(Box::new(run));
     }
 
-    fn advance_checkpoint(&mut self, run: &mut Run) -> Step {
+    fn advance_checkpoint(&mut self, run: &mut CheckpointRun) -> CheckpointStep {
         loop {
             match &mut run.stage {
-                Stage::Stream(slot, _) if *slot >= self.streams.capacity() => {
-                    run.stage = Stage::Catalogue(None);
+                CheckpointStage::Stream(slot, _) if *slot >= self.streams.capacity() => {
+                    run.stage = CheckpointStage::Catalogue(None);
                     self.begin_catalogue(run);
                 }
-                Stage::Stream(slot, _) => {
+                CheckpointStage::Stream(slot, _) => {
                     let slot = *slot;
                     self.write_stream(run, slot)?;
-                    run.stage = Stage::Stream(slot + 1, Part::Index);
+                    run.stage = CheckpointStage::Stream(slot + 1, StreamPart::Index);
                 }
-                Stage::Catalogue(after) => {
+                CheckpointStage::Catalogue(after) => {
                     let after = after.take();
                     match self.write_catalogue(run, after.as_ref()) {
-                        Ok(Some(next)) => run.stage = Stage::Catalogue(Some(next)),
-                        Ok(None) => run.stage = Stage::Root,
+                        Ok(Some(next)) => run.stage = CheckpointStage::Catalogue(Some(next)),
+                        Ok(None) => run.stage = CheckpointStage::Root,
                         Err(pause) => {
-                            run.stage = Stage::Catalogue(after);
+                            run.stage = CheckpointStage::Catalogue(after);
                             return Err(pause);
                         }
                     }
                 }
-                Stage::Root => return self.write_root(run),
+                CheckpointStage::Root => return self.write_root(run),
             }
         }
     }
@@ -503,11 +278,11 @@ impl Shard {
     /// Appends what is in `run.body`.
     fn write_record(
         &mut self,
-        run: &mut Run,
+        run: &mut CheckpointRun,
         kind: u16,
         stream: StreamId,
         id: u64,
-    ) -> Step<(Location, Lsn)> {
+    ) -> CheckpointStep<(Location, Lsn)> {
         let meta = MetaIn { kind, stream: stream.0, id, body: &run.body, relocated: false };
         let done = self.log.append_cold(&RecordIn::Meta(meta), None)?;
         *run.live.entry(done.position.segment).or_default() += i64::from(done.len);
@@ -517,7 +292,7 @@ impl Shard {
         Ok((Location { position: done.position, len: done.len }, done.lsn))
     }
 
-    fn write_stream(&mut self, run: &mut Run, slot: usize) -> Step {
+    fn write_stream(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
         let Some(cell) = self.streams.get(slot) else { return Ok(()) };
         if cell.is_memory() || cell.stored.born == self.checkpoint.epoch {
             return Ok(());
@@ -525,33 +300,33 @@ impl Shard {
         run.visit()?;
         self.before_change(slot);
         loop {
-            let Stage::Stream(_, part) = run.stage else { return Ok(()) };
+            let CheckpointStage::Stream(_, part) = run.stage else { return Ok(()) };
             let next = match part {
-                Part::Index => {
+                StreamPart::Index => {
                     self.write_index(run, slot)?;
-                    Part::Config
+                    StreamPart::Config
                 }
-                Part::Config => {
+                StreamPart::Config => {
                     self.write_config(run, slot)?;
-                    Part::Dedupe(0)
+                    StreamPart::Dedupe(0)
                 }
-                Part::Dedupe(from) => match self.write_dedupe(run, slot, from)? {
-                    Some(number) => Part::Dedupe(number + 1),
+                StreamPart::Dedupe(from) => match self.write_dedupe(run, slot, from)? {
+                    Some(number) => StreamPart::Dedupe(number + 1),
                     None => {
                         run.consumers.clear();
-                        Part::Consumers(0)
+                        StreamPart::Consumers(0)
                     }
                 },
-                Part::Consumers(from) => match self.write_consumer(run, slot, from)? {
-                    Some(at) => Part::Consumers(at + 1),
-                    None => Part::State,
+                StreamPart::Consumers(from) => match self.write_consumer(run, slot, from)? {
+                    Some(at) => StreamPart::Consumers(at + 1),
+                    None => StreamPart::State,
                 },
-                Part::State => {
+                StreamPart::State => {
                     self.write_state(run, slot)?;
                     return Ok(());
                 }
             };
-            run.stage = Stage::Stream(slot, next);
+            run.stage = CheckpointStage::Stream(slot, next);
         }
     }
 

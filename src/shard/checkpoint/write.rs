@@ -2,10 +2,13 @@
 //! catalogue, the root.
 
 use super::*;
-use crate::shard::apply::groups::{GroupName, Place};
+use crate::shard::groups::{GroupName, Place};
+use crate::shard::state::checkpoint::{
+    CheckpointRun, CheckpointStage, CheckpointStep, CommittingCheckpoint,
+};
 
 impl Shard {
-    pub(super) fn write_index(&mut self, run: &mut Run, slot: usize) -> Step {
+    pub(super) fn write_index(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
         let stream = self.streams[slot].id;
         loop {
             let key = match run.page {
@@ -25,7 +28,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn write_config(&mut self, run: &mut Run, slot: usize) -> Step {
+    pub(super) fn write_config(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
         let cell = &mut self.streams[slot];
         if !cell.stored.config_changed && cell.stored.config.is_some() {
             return Ok(());
@@ -54,10 +57,10 @@ impl Shard {
     /// Writes the next page of the duplicate window that changed. Answers its number.
     pub(super) fn write_dedupe(
         &mut self,
-        run: &mut Run,
+        run: &mut CheckpointRun,
         slot: usize,
         from: u64,
-    ) -> Step<Option<u64>> {
+    ) -> CheckpointStep<Option<u64>> {
         let cell = &mut self.streams[slot];
         let (stream, table) = (cell.id, cell.admission.dedupe());
         if !cell.stored.moved {
@@ -93,10 +96,10 @@ impl Shard {
     /// its slot.
     pub(super) fn write_consumer(
         &mut self,
-        run: &mut Run,
+        run: &mut CheckpointRun,
         slot: usize,
         from: usize,
-    ) -> Step<Option<usize>> {
+    ) -> CheckpointStep<Option<usize>> {
         let epoch = self.checkpoint.epoch;
         let stream = self.streams[slot].id;
         for at in from..self.streams[slot].consumers.slab.capacity() {
@@ -129,7 +132,7 @@ impl Shard {
         Ok(None)
     }
 
-    pub(super) fn write_state(&mut self, run: &mut Run, slot: usize) -> Step {
+    pub(super) fn write_state(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
         let cell = &self.streams[slot];
         let stream = cell.id;
         let state = StreamState {
@@ -169,11 +172,11 @@ impl Shard {
         Upto::Place(write, nth + 1)
     }
 
-    pub(super) fn begin_catalogue(&mut self, run: &mut Run) {
+    pub(super) fn begin_catalogue(&mut self, run: &mut CheckpointRun) {
         if !self.checkpoint.catalogue_changed || self.meta.is_none() {
             run.root.catalogue.clone_from(&self.checkpoint.catalogue);
             run.root.catalogue_upto = self.checkpoint.catalogue_upto;
-            run.stage = Stage::Root;
+            run.stage = CheckpointStage::Root;
             return;
         }
         self.checkpoint.catalogue_changed = false;
@@ -183,9 +186,9 @@ impl Shard {
     /// Writes a page of the catalogue. Answers the last stream of it; `None` if there are no more.
     pub(super) fn write_catalogue(
         &mut self,
-        run: &mut Run,
+        run: &mut CheckpointRun,
         after: Option<&(String, String)>,
-    ) -> Step<Option<(String, String)>> {
+    ) -> CheckpointStep<Option<(String, String)>> {
         let Some(meta) = &self.meta else { return Ok(None) };
         run.visit()?;
         run.body.clear();
@@ -224,7 +227,7 @@ impl Shard {
         Ok(last)
     }
 
-    pub(super) fn write_root(&mut self, run: &mut Run) -> Step {
+    pub(super) fn write_root(&mut self, run: &mut CheckpointRun) -> CheckpointStep {
         let old = self.checkpoint.root;
         if let Some(l) = old {
             run.supersede([l]);
@@ -251,7 +254,7 @@ impl Shard {
         c.last_bytes = run.bytes;
         let superseded = std::mem::take(&mut run.superseded);
         let (moved, holds_entries) = (std::mem::take(&mut run.moved), run.holds_entries);
-        c.committing = Some(Committing { id, superseded, moved, holds_entries });
+        c.committing = Some(CommittingCheckpoint { id, superseded, moved, holds_entries });
         let checkpoint = CheckpointRef { id, root: l.position, root_len: l.len };
         // Consumers and the catalogue may hold what was appended since the freeze.
         let applied = self.log.appended();
@@ -261,7 +264,7 @@ impl Shard {
     }
 }
 
-pub(super) fn config_body(cell: &crate::shard::streams::stream::ShardStream) -> Vec<u8> {
+pub(super) fn config_body(cell: &crate::shard::state::stream::ShardStream) -> Vec<u8> {
     let mut body = Vec::new();
     let json = to_json(&cell.config);
     ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);

@@ -9,17 +9,17 @@
 //! (states, configurations,
 //! catalogue) is not copied: the next checkpoint writes it again.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use corelane_storage::index::{Lookup, PageKey, PageKind, Relocated, Shrunk};
-use corelane_storage::log::{ReadId, Scan, ScanStep};
+use corelane_storage::log::{ReadId, ScanStep};
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 
-use crate::shard::Shard;
 use crate::shard::budget::{Background, Handler};
 use crate::shard::records::kind;
-use crate::shard::streams::read::{ANY_READ, Fetched};
-use crate::types::{ConsumerId, Lsn, Position, SegmentId, StreamId, Timestamp};
+use crate::shard::request::ANY_READ;
+use crate::shard::state::Shard;
+use crate::shard::state::compaction::{Relocation, What};
+use crate::shard::streams::read::Fetched;
+use crate::types::{ConsumerId, Position, SegmentId, StreamId, Timestamp};
 
 /// A small piece of copying: what it cost, in bytes, or `Err` to stop for now, perhaps for so many
 /// nanoseconds.
@@ -33,8 +33,6 @@ const STEP_RECORDS: usize = 128;
 const RECORD_ENTRIES: u32 = 4;
 /// Bytes that one step copies.
 const STEP_BYTES: usize = 64 << 10;
-/// Copies that may wait to be durable, in bytes.
-const AHEAD_BYTES: usize = 2 << 20;
 /// Bytes copied per second.
 const RATE: i64 = 64 << 20;
 /// Nothing is copied while more than this waits for the disk.
@@ -42,103 +40,11 @@ const UNFLUSHED_MAX: usize = 6 << 20;
 /// How soon to try again without space, in nanoseconds.
 pub(in crate::shard) const RETRY: i64 = 1_000_000_000;
 
-/// What is being reclaimed.
-#[derive(Default)]
-pub struct Reclaim {
-    /// Messages that were given another place since the start.
-    pub relocated: u64,
-    /// Look for segments.
-    round: bool,
-    after: SegmentId,
-    scan: Option<Scan>,
-    /// Waits for this read.
-    reading: Option<ReadId>,
-    /// The index page that the record at hand needs: taken before the record is read again, which
-    /// might push it out.
-    page: Option<(StreamId, PageKey)>,
-    /// Copies that the index does not point to yet.
-    copies: VecDeque<Copy>,
-    copied: usize,
-    /// The index page that the last swap changed.
-    swapped: (StreamId, u64),
-    /// Sources that are dead when the next checkpoint is durable.
-    moved: Vec<(SegmentId, u32)>,
-    /// What lived in the segments that were copied: who is not freed is not tried again.
-    tried: BTreeMap<SegmentId, u64>,
-    not_before: Timestamp,
-}
-
-/// A copied record.
-pub(in crate::shard) struct Copy {
-    pub lsn: Lsn,
-    pub what: What,
-    pub from: Position,
-    pub to: Position,
-    pub live: u32,
-}
-
-#[derive(Clone, Copy)]
-pub(in crate::shard) enum What {
-    Message(StreamId, u64),
-    Page(StreamId, PageKey),
-}
-
 /// What is to be done with a record.
 enum Found {
     Copy(What, u32),
     Leave,
     Wait(ReadId),
-}
-
-impl Reclaim {
-    /// A checkpoint is durable: see what can be freed next.
-    pub fn look(&mut self) {
-        if !self.round {
-            self.round = true;
-            self.after = SegmentId(0);
-        }
-    }
-
-    /// Copies that the index does not point to: a checkpoint must not count them.
-    pub fn unswapped(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
-        self.copies.iter().map(|c| (c.to.segment, c.live))
-    }
-
-    /// A record was copied: once the copy is durable, the index points to it.
-    pub fn copied(&mut self, copy: Copy, bytes: usize) {
-        self.copies.push_back(copy);
-        self.copied += bytes;
-    }
-
-    /// Whether copies must become durable before there are more.
-    pub fn is_full(&self) -> bool {
-        self.copied >= AHEAD_BYTES
-    }
-
-    /// Sources to be dead with the checkpoint that is frozen now.
-    pub fn take_moved(&mut self) -> Vec<(SegmentId, u32)> {
-        std::mem::take(&mut self.moved)
-    }
-
-    /// Everything that counts as live twice for now.
-    pub fn unsettled(&self) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
-        self.unswapped().chain(self.moved.iter().copied())
-    }
-
-    /// How far it is.
-    #[cfg(test)]
-    pub fn progress(&self) -> String {
-        let (scan, copies) = (&self.scan, self.copies.len());
-        let Reclaim { round, after, reading, page, tried, .. } = self;
-        format!("{round} {after:?} {scan:?} {reading:?} {page:?} {copies} {tried:?}")
-    }
-
-    /// A read is over.
-    pub fn read_is_over(&mut self, read: ReadId) {
-        if self.reading.is_some_and(|r| r == read || r == ANY_READ) {
-            self.reading = None;
-        }
-    }
 }
 
 impl Shard {
@@ -292,7 +198,7 @@ impl Shard {
         let appended =
             self.log.append_cold(&shape.record(body), Some(live)).map_err(|_| Some(RETRY))?;
         let (lsn, to) = (appended.lsn, appended.position);
-        self.reclaim.copied(Copy { lsn, what, from, to, live }, appended.len as usize);
+        self.reclaim.copied(Relocation { lsn, what, from, to, live }, appended.len as usize);
         Ok(appended.len as usize)
     }
 

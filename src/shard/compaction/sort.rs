@@ -15,16 +15,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_storage::index::{Lookup, PageKey};
-use corelane_storage::log::{ReadId, Scan, ScanStep, SpaceState};
+use corelane_storage::log::{Scan, ScanStep, SpaceState};
 use corelane_storage::record::{MessageIn, RecordIn, RecordView};
 use corelane_storage::types::Position;
 
-use crate::shard::Shard;
-use crate::shard::apply::groups::Pipeline;
 use crate::shard::budget::Background;
-use crate::shard::compaction::relocate::{Copy, CopyStep, LIVE_PERCENT, RETRY, What};
-use crate::shard::streams::read::{ANY_READ, Fetched};
-use crate::types::{SegmentId, StreamId, Timestamp};
+use crate::shard::compaction::relocate::{CopyStep, LIVE_PERCENT, RETRY};
+use crate::shard::groups::Pipeline;
+use crate::shard::request::ANY_READ;
+use crate::shard::state::Shard;
+use crate::shard::state::compaction::{
+    Chosen, Key, Pick, Relocation, Sample, SortStage, SortWork, What,
+};
+use crate::shard::streams::read::Fetched;
+use crate::types::{SegmentId, Timestamp};
 
 /// A byte that is only read counts for the pace as one part in so many.
 const READ_COST: usize = 4;
@@ -39,182 +43,12 @@ const SAMPLE_RECORDS: usize = 256;
 const GAIN: u64 = 4;
 /// Segments sorted and not freed.
 const AHEAD_SEGMENTS: u32 = 4;
-/// Messages, requests and deliveries of a window that do not count as load.
-const CALM: u32 = 50;
-/// Index pages that may be changed before a checkpoint writes them.
-const DIRTY_PAGES_MAX: u32 = 1_024;
-
-/// When segments are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SortOptions {
-    /// The window in which next to nothing may have happened, in nanoseconds.
-    pub idle_ns: i64,
-    /// So many streams must interleave.
-    pub streams_min: usize,
-    /// Memory that one bunch of messages takes.
-    pub memory_bytes: usize,
-}
-
-impl Default for SortOptions {
-    fn default() -> Self {
-        SortOptions { idle_ns: 1_000_000_000, streams_min: 8, memory_bytes: 16 << 20 }
-    }
-}
-
-/// What a shard was busy with of late.
-struct Load {
-    last: Timestamp,
-    /// When the window began, what happened in it and in the one before.
-    window: Timestamp,
-    count: u32,
-    before: u32,
-}
-
-/// What is being sorted.
-pub struct Sort {
-    /// Segments that were sorted since the start.
-    pub sorted: u64,
-    load: Load,
-    /// Look for segments.
-    round: bool,
-    after: SegmentId,
-    /// Not worth it.
-    judged: BTreeSet<SegmentId>,
-    work: Option<Box<Work>>,
-    reading: Option<ReadId>,
-    not_before: Timestamp,
-    /// Sorted and not freed.
-    ahead: u32,
-    dirty_pages: u32,
-}
-
-/// One segment being sorted.
-struct Work {
-    segment: SegmentId,
-    stage: Stage,
-    /// What is in it and was not chosen yet.
-    keys: BTreeMap<StreamId, Vec<Key>>,
-    chosen: Chosen,
-}
-
-enum Stage {
-    Sample(Sample),
-    Gather { scan: Scan, runs: u64, last: Option<StreamId>, bytes: u64 },
-    Choose,
-    Collect(Scan),
-    Emit(usize),
-}
-
-struct Sample {
-    scan: Scan,
-    nth: u32,
-    left: usize,
-    last: Option<StreamId>,
-    runs: u64,
-    bytes: u64,
-    streams: BTreeSet<StreamId>,
-}
-
-/// A message in the segment.
-#[derive(Clone, Copy)]
-struct Key {
-    seq: u64,
-    offset: u32,
-    len: u32,
-}
-
-/// Some of the messages in the segment, in order, and their bytes.
-#[derive(Default)]
-struct Chosen {
-    picks: Vec<Pick>,
-    bytes: usize,
-    arena: Vec<u8>,
-    /// The stream that is chosen from, and which of its keys is next.
-    at: Option<(StreamId, Vec<Key>, usize)>,
-}
-
-/// A message that lives.
-struct Pick {
-    stream: StreamId,
-    key: Key,
-    /// What it counts for.
-    live: u32,
-    /// Where its bytes begin, once they are there.
-    at: Option<u32>,
-}
 
 /// One step of a scan.
 enum Scanned {
     /// A record of so many bytes, or nothing.
     Went(usize),
     End,
-}
-
-impl Load {
-    /// Something happened.
-    #[inline]
-    fn add(&mut self, now: Timestamp, idle_ns: i64) {
-        self.last = now;
-        if now.0 >= self.window.0.saturating_add(idle_ns) {
-            let gone = now.0 >= self.window.0.saturating_add(2 * idle_ns);
-            self.before = if gone { 0 } else { self.count };
-            self.count = 0;
-            self.window = now;
-        }
-        self.count = self.count.saturating_add(1);
-    }
-
-    /// When it is calm, if nothing happens until then.
-    fn calm_at(&self, idle_ns: i64) -> Timestamp {
-        let pause = self.last.plus(idle_ns / 50);
-        let over = match (self.count > CALM, self.before > CALM) {
-            (true, _) => self.window.plus(2 * idle_ns),
-            (_, true) => self.window.plus(idle_ns),
-            _ => pause,
-        };
-        pause.max(over)
-    }
-}
-
-impl Sort {
-    /// Begins at a time.
-    pub fn new(now: Timestamp) -> Sort {
-        Sort {
-            sorted: 0,
-            load: Load { last: now, window: now, count: CALM + 1, before: 0 },
-            round: true,
-            after: SegmentId(0),
-            judged: BTreeSet::new(),
-            work: None,
-            reading: None,
-            not_before: Timestamp(0),
-            ahead: 0,
-            dirty_pages: 0,
-        }
-    }
-
-    /// A checkpoint is durable: what was sorted is freed, and more may be closed.
-    pub fn look(&mut self) {
-        self.ahead = 0;
-        self.dirty_pages = 0;
-        if !self.round {
-            self.round = true;
-            self.after = SegmentId(0);
-        }
-    }
-
-    /// A read is over.
-    pub fn read_is_over(&mut self, read: ReadId) {
-        if self.reading.is_some_and(|r| r == read || r == ANY_READ) {
-            self.reading = None;
-        }
-    }
-
-    /// A page of the index was changed. True if it is time that a checkpoint writes such pages.
-    pub fn page_changed(&mut self) -> bool {
-        self.dirty_pages += 1;
-        self.dirty_pages >= DIRTY_PAGES_MAX
-    }
 }
 
 impl Shard {
@@ -256,11 +90,11 @@ impl Shard {
             return self.begin_sort();
         };
         let step = match &mut work.stage {
-            Stage::Sample(_) => self.sample(&mut work),
-            Stage::Gather { .. } => self.gather(&mut work),
-            Stage::Choose => self.choose(&mut work),
-            Stage::Collect(_) => self.collect(&mut work),
-            Stage::Emit(_) => self.emit(&mut work),
+            SortStage::Sample(_) => self.sample(&mut work),
+            SortStage::Gather { .. } => self.gather(&mut work),
+            SortStage::Choose => self.choose(&mut work),
+            SortStage::Collect(_) => self.collect(&mut work),
+            SortStage::Emit(_) => self.emit(&mut work),
         };
         match step {
             Ok(Some(cost)) => {
@@ -303,9 +137,9 @@ impl Shard {
         }
         self.sort.after = fresh;
         let scan = self.log.scan_segment(fresh);
-        self.sort.work = Some(Box::new(Work {
+        self.sort.work = Some(Box::new(SortWork {
             segment: fresh,
-            stage: Stage::Sample(Sample {
+            stage: SortStage::Sample(Sample {
                 scan,
                 nth: 0,
                 left: SAMPLE_RECORDS,
@@ -345,8 +179,8 @@ impl Shard {
     }
 
     /// Looks at some places of the segment: do many streams interleave?
-    fn sample(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
-        let Stage::Sample(sample) = &mut work.stage else { return Ok(None) };
+    fn sample(&mut self, work: &mut SortWork) -> Result<Option<usize>, Option<i64>> {
+        let SortStage::Sample(sample) = &mut work.stage else { return Ok(None) };
         let Sample { scan, left, last, runs, bytes, streams, nth } = sample;
         let scanned = self.scan_on(scan, |_, len, record| {
             let Some(m) = record.message() else { return };
@@ -374,13 +208,15 @@ impl Shard {
             return Ok(None);
         }
         let scan = self.log.scan_segment(work.segment);
-        work.stage = Stage::Gather { scan, runs: 0, last: None, bytes: 0 };
+        work.stage = SortStage::Gather { scan, runs: 0, last: None, bytes: 0 };
         Ok(Some(0))
     }
 
     /// Notes what is in the segment.
-    fn gather(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
-        let Stage::Gather { scan, runs, last, bytes } = &mut work.stage else { return Ok(None) };
+    fn gather(&mut self, work: &mut SortWork) -> Result<Option<usize>, Option<i64>> {
+        let SortStage::Gather { scan, runs, last, bytes } = &mut work.stage else {
+            return Ok(None);
+        };
         let keys = &mut work.keys;
         let scanned = self.scan_on(scan, |position, len, record| {
             let Some(m) = record.message() else { return };
@@ -398,13 +234,13 @@ impl Shard {
             self.sort.judged.insert(work.segment);
             return Ok(None);
         }
-        work.stage = Stage::Choose;
+        work.stage = SortStage::Choose;
         Ok(Some(0))
     }
 
     /// Takes the next messages that live, as many as fit into memory.
-    fn choose(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
-        let Work { segment, keys, chosen, stage } = work;
+    fn choose(&mut self, work: &mut SortWork) -> Result<Option<usize>, Option<i64>> {
+        let SortWork { segment, keys, chosen, stage } = work;
         if chosen.bytes >= self.options.sort.memory_bytes {
             return Ok(Some(self.begin_collect(*segment, chosen, stage)));
         }
@@ -459,15 +295,20 @@ impl Shard {
         }
     }
 
-    fn begin_collect(&mut self, id: SegmentId, chosen: &mut Chosen, stage: &mut Stage) -> usize {
+    fn begin_collect(
+        &mut self,
+        id: SegmentId,
+        chosen: &mut Chosen,
+        stage: &mut SortStage,
+    ) -> usize {
         chosen.arena.reserve(chosen.bytes);
-        *stage = Stage::Collect(self.log.scan_segment(id));
+        *stage = SortStage::Collect(self.log.scan_segment(id));
         0
     }
 
     /// Takes the bytes of what was chosen into memory.
-    fn collect(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
-        let Stage::Collect(scan) = &mut work.stage else { return Ok(None) };
+    fn collect(&mut self, work: &mut SortWork) -> Result<Option<usize>, Option<i64>> {
+        let SortStage::Collect(scan) = &mut work.stage else { return Ok(None) };
         let Chosen { picks, arena, .. } = &mut work.chosen;
         let scanned = self.scan_on(scan, |position, _, record| {
             let Some(m) = record.message() else { return };
@@ -481,18 +322,18 @@ impl Shard {
         if let Scanned::Went(cost) = scanned {
             return Ok(Some(cost / READ_COST));
         }
-        work.stage = Stage::Emit(0);
+        work.stage = SortStage::Emit(0);
         Ok(Some(0))
     }
 
     /// Appends the next message to the cold lane.
-    fn emit(&mut self, work: &mut Work) -> Result<Option<usize>, Option<i64>> {
-        let Stage::Emit(next) = &mut work.stage else { return Ok(None) };
+    fn emit(&mut self, work: &mut SortWork) -> Result<Option<usize>, Option<i64>> {
+        let SortStage::Emit(next) = &mut work.stage else { return Ok(None) };
         let Some(pick) = work.chosen.picks.get(*next) else {
             work.chosen.picks.clear();
             work.chosen.arena.clear();
             work.chosen.bytes = 0;
-            work.stage = Stage::Choose;
+            work.stage = SortStage::Choose;
             return Ok(Some(0));
         };
         let bytes = pick.at.and_then(|at| work.chosen.arena.get(at as usize..));
@@ -505,7 +346,7 @@ impl Shard {
             let what = What::Message(pick.stream, pick.key.seq);
             let from = Position { segment: work.segment, offset: pick.key.offset };
             let (lsn, to, live) = (appended.lsn, appended.position, pick.live);
-            self.reclaim.copied(Copy { lsn, what, from, to, live }, appended.len as usize);
+            self.reclaim.copied(Relocation { lsn, what, from, to, live }, appended.len as usize);
             cost = appended.len as usize;
         }
         *next += 1;
@@ -518,39 +359,5 @@ impl Shard {
         self.sort.judged.insert(segment);
         // The next checkpoint frees it.
         self.checkpoint.appended += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const W: i64 = 1_000;
-
-    fn load() -> Load {
-        Load { last: Timestamp(0), window: Timestamp(0), count: 0, before: 0 }
-    }
-
-    #[test]
-    fn a_trickle_is_no_load() {
-        let mut l = load();
-        for at in 0..100 {
-            l.add(Timestamp(at * 100), W);
-            assert_eq!(l.calm_at(W), Timestamp(at * 100 + 20));
-        }
-    }
-
-    #[test]
-    fn a_burst_is_one_for_two_windows() {
-        let mut l = load();
-        for _ in 0..=CALM {
-            l.add(Timestamp(10), W);
-        }
-        assert_eq!(l.calm_at(W), Timestamp(2 * W));
-        // One message behind it begins a window; the burst was in the one before.
-        l.add(Timestamp(W + 500), W);
-        assert_eq!(l.calm_at(W), Timestamp(2 * W + 500));
-        l.add(Timestamp(2 * W + 600), W);
-        assert_eq!(l.calm_at(W), Timestamp(2 * W + 620));
     }
 }

@@ -8,18 +8,18 @@ use corelane_storage::record::RecordIn;
 
 use crate::api::ack::AckKind;
 use crate::consumer::{AckSubject, Delivery, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
-use crate::shard::Shard;
-use crate::shard::api::requests::{Handled, Request};
-use crate::shard::apply::groups::GroupName;
-use crate::shard::apply::pending::Change;
 use crate::shard::budget::Handler;
-use crate::shard::consumers::ShardConsumer;
 use crate::shard::effects::{Outgoing, ShardEffects};
+use crate::shard::groups::GroupName;
+use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::kind;
-use crate::shard::streams::memory::MemoryStore;
-use crate::shard::streams::read::{ANY_READ, Fetched};
-use crate::shard::streams::stream::ShardStream;
+use crate::shard::request::{ANY_READ, Handled, Request};
+use crate::shard::state::Shard;
+use crate::shard::state::consumers::ShardConsumer;
+use crate::shard::state::memory_store::MemoryStore;
+use crate::shard::state::stream::ShardStream;
+use crate::shard::streams::read::Fetched;
 use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
 
 /// Messages that one drive sends at most.

@@ -4,37 +4,13 @@
 //! asks them, and goes on when they have all answered. It asks again after a while: so it finds out
 //! that it has waited long enough, or that a receiver is another one now.
 
-use crate::shard::Shard;
 use crate::shard::effects::ShardEffects;
+use crate::shard::state::Shard;
+use crate::shard::state::consumers::NO_PRESSURE;
 use crate::types::{ConsumerPlace, Pressure, PressureQuery, ReactorId, Timestamp};
 
 /// How soon a consumer that waits asks again, in nanoseconds.
 const ASK_AGAIN: i64 = 2_000_000_000;
-/// No receiver was ever slow.
-const NO_PRESSURE: u64 = 0;
-/// A pressure that there never is.
-const UNKNOWN: u64 = u64::MAX;
-
-/// What a consumer knows of its receivers.
-#[derive(Debug, Default)]
-pub struct Pace {
-    /// The pressure at which they took more.
-    clear_at: u64,
-    /// That of the last question.
-    asked_at: u64,
-    /// Questions asked.
-    asked: u64,
-    /// Answers to the last one that are still to come.
-    answers: u32,
-}
-
-impl Pace {
-    /// Its receivers are others from now on.
-    pub fn forget(&mut self) {
-        self.clear_at = UNKNOWN;
-    }
-}
-
 impl Shard {
     /// Whether a consumer may deliver, as far as its receivers are concerned. If that is not known,
     /// they are asked, and it waits.

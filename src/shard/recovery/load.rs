@@ -1,7 +1,5 @@
 //! Loading a checkpoint: the root, and of each stream what has to be in memory.
 
-use std::collections::BTreeMap;
-
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{Location, PageKey, StreamIndex};
 use corelane_storage::log::ReadError;
@@ -12,43 +10,13 @@ use corelane_storage::superblock::CheckpointRef;
 use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::{ConsumerSettings, Ledger};
 use crate::meta::Record;
-use crate::shard::checkpoint::Loaded;
-use crate::shard::checkpoint::codec::{ConsumerState, Root, StreamState};
-use crate::shard::consumers::{NewConsumer, ShardConsumer, StoredConsumer};
-use crate::shard::records::{ConfigBody, Fields, kind};
-use crate::shard::recovery::{Replay, parse_config};
-use crate::shard::streams::stream::{ShardStream, index_config};
+use crate::shard::records::checkpoint::{ConsumerState, Root, StreamState};
+use crate::shard::records::{ConfigBody, Fields, kind, parse_config};
+use crate::shard::recovery::Replay;
+use crate::shard::state::checkpoint::Loaded;
+use crate::shard::state::consumers::{NewConsumer, ShardConsumer, StoredConsumer};
+use crate::shard::state::stream::{ShardStream, index_config};
 use crate::types::{ConsumerId, StreamId, WallTime};
-
-/// What a checkpoint names and could not be read. It is not served, its place is named by every
-/// later checkpoint, and its record stays: it is lost only if that stays unreadable.
-#[derive(Debug, Default)]
-pub struct Isolated {
-    /// Consumers, and where theirs lie.
-    pub consumers: BTreeMap<(StreamId, ConsumerId), Location>,
-}
-
-impl Isolated {
-    /// Whether a record is about something that is not served.
-    pub fn concerns(&self, record: &RecordIn<'_>) -> bool {
-        let (stream, id) = match record {
-            RecordIn::Message(m) => (m.stream, None),
-            RecordIn::Meta(m) if m.kind == kind::CATALOGUE => return false,
-            RecordIn::Meta(m) => (StreamId(m.stream), Some((m.kind, ConsumerId(m.id)))),
-        };
-        let of_consumer = |&(k, _): &(u16, ConsumerId)| {
-            matches!(k, kind::CONSUMER | kind::CONSUMER_DELTA | kind::CONSUMER_REMOVED)
-        };
-        let consumer = id.filter(of_consumer);
-        consumer.is_some_and(|(_, id)| self.consumers.contains_key(&(stream, id)))
-    }
-
-    /// The consumers of a stream.
-    pub fn of_stream(&self, stream: StreamId) -> impl Iterator<Item = (ConsumerId, Location)> + '_ {
-        let all = (stream, ConsumerId(0))..=(stream, ConsumerId(u64::MAX));
-        self.consumers.range(all).map(|(&(_, id), &l)| (id, l))
-    }
-}
 
 /// Why a page was not brought.
 pub(in crate::shard) enum NotBrought {

@@ -7,67 +7,32 @@ use std::collections::BTreeMap;
 
 use corelane_storage::device::Blocking;
 use corelane_storage::index::{Location, RemovedMessage, SubjectCursor};
-use corelane_storage::log::LogOptions;
 use corelane_storage::record::{MessageIn, MetaIn, RecordIn};
 use corelane_storage::recovery::{Damage, Recovery, Replayed, Report};
 use corelane_storage::types::Position;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::api::consumer_config::ConsumerServerLimits;
-use crate::api::json::{self, Object};
 use crate::consumer::Delivery;
-use crate::meta::{Catalogue, MetaLimits, Record, StreamEntry};
+use crate::meta::{Catalogue, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, META_GROUP};
-use crate::shard::apply::groups::Groups;
-use crate::shard::apply::removals::{Progress, Removal, RemovalSink};
-use crate::shard::catalogue::follow::Decided;
-use crate::shard::catalogue::leader::{ACCOUNT, Meta};
-use crate::shard::checkpoint::codec::Upto;
-use crate::shard::checkpoint::{CheckpointOptions, Checkpointer, Loaded};
-use crate::shard::compaction::sort::{Sort, SortOptions};
+use crate::shard::apply::removals::{Progress, RemovalSink};
 use crate::shard::effects::ShardEffects;
+use crate::shard::groups::Groups;
+use crate::shard::groups::removal::Removal;
 use crate::shard::mailbox::ShardMessage;
+use crate::shard::records::checkpoint::Upto;
 use crate::shard::records::{BEGUN, kind};
-use crate::shard::recovery::load::Isolated;
-use crate::shard::streams::stream::{Appended, ShardStream, subject_count};
-use crate::shard::{NO_SEGMENT, Shard};
+use crate::shard::state::catalogue::{ACCOUNT, Decided, Meta};
+use crate::shard::state::checkpoint::{Checkpointer, Loaded};
+use crate::shard::state::compaction::Sort;
+use crate::shard::state::options::ShardOptions;
+use crate::shard::state::stream::{Appended, ShardStream, subject_count};
+use crate::shard::state::unreadable::Isolated;
+use crate::shard::state::{NO_SEGMENT, Shard};
 use crate::types::{
     Clocks, ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp,
 };
-
-/// What a shard is opened with.
-#[derive(Clone, Debug)]
-pub struct ShardOptions {
-    /// Its id.
-    pub id: ShardId,
-    /// Shards of the store.
-    pub shards: u16,
-    /// Seed of hashes, names and keys: fresh for each opening.
-    pub seed: u64,
-    /// The name that STREAM.INFO shows as the leader.
-    pub server_name: String,
-    /// Limits of consumers.
-    pub consumer_limits: ConsumerServerLimits,
-    /// Limits of streams.
-    pub meta_limits: MetaLimits,
-    /// Requests with unknown members are refused.
-    pub strict: bool,
-    /// The server's `max_payload`.
-    pub max_payload: u64,
-    /// Index pages that are kept in memory although they are stored, in bytes.
-    pub index_cache_bytes: usize,
-    /// Entries that one step of a long job visits.
-    pub job_visits: u32,
-    /// Things that became durable and take effect in one go.
-    pub apply_items: u32,
-    /// When checkpoints are made.
-    pub checkpoint: CheckpointOptions,
-    /// When segments are sorted.
-    pub sort: SortOptions,
-    /// The log's settings.
-    pub log: LogOptions,
-}
 
 /// An opened shard, and what the operator should know.
 pub struct Opened {
@@ -413,16 +378,6 @@ struct Outcome {
     isolated: Isolated,
     orphans: Vec<Location>,
     replayed: u64,
-}
-
-/// Reads a configuration as it was written.
-pub(in crate::shard) fn parse_config<T: Object + Default>(
-    text: &[u8],
-    root: &'static str,
-) -> Result<T, String> {
-    let mut config = T::default();
-    json::decode_body(text, root, false, &mut config)?;
-    Ok(config)
 }
 
 impl<'a> Replay<'a> {

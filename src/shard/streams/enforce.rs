@@ -6,14 +6,12 @@ use corelane_storage::index::SubjectCursor;
 
 use crate::api::error::kinds;
 use crate::api::types::ResponseType;
-use crate::shard::Shard;
-use crate::shard::api::replies::Reply;
-use crate::shard::apply::pending::Change;
-use crate::shard::apply::removals::Enforce;
 use crate::shard::effects::ShardEffects;
-use crate::shard::jobs::{Job, Stepped};
-use crate::shard::mailbox::Requester;
-use crate::shard::records::{EnforceBody, kind};
+use crate::shard::groups::pending::Change;
+use crate::shard::records::{Enforce, EnforceBody, kind};
+use crate::shard::request::Reply;
+use crate::shard::state::Shard;
+use crate::shard::state::jobs::{Job, Stepped};
 use crate::stream::retention::Evict;
 use crate::types::{StreamId, Timestamp};
 
@@ -23,28 +21,6 @@ const STEP_MESSAGES: u64 = 500;
 const RECORDS_AHEAD: u32 = 4;
 /// How soon to try again without room in the log, in nanoseconds.
 const RETRY: i64 = 100_000_000;
-
-/// What is left to be enforced in one stream.
-#[derive(Default)]
-pub struct Enforcement {
-    /// Where the search for subjects that hold too much goes on.
-    cursor: Option<SubjectCursor>,
-    /// Who waits for the limits to hold.
-    requesters: Vec<Requester>,
-    /// Records that are not applied yet.
-    ahead: u32,
-    /// The last record is on its way.
-    closing: bool,
-    /// Waits for records to be applied.
-    parked: bool,
-}
-
-impl Enforcement {
-    /// Has an update answered once the limits hold.
-    pub fn answer(&mut self, requester: Requester) {
-        self.requesters.push(requester);
-    }
-}
 
 impl Shard {
     /// The limits of a stream have changed, or were not enforced when the node stopped.

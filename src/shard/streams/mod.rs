@@ -1,8 +1,6 @@
-//! The streams of a shard: their state, publishing into them, reading from them.
+//! The streams of a shard: publishing into them, reading from them, enforcing lowered limits.
 
 pub(in crate::shard) mod enforce;
-pub(in crate::shard) mod memory;
 pub(in crate::shard) mod parked;
 pub(in crate::shard) mod publish;
 pub(in crate::shard) mod read;
-pub(in crate::shard) mod stream;

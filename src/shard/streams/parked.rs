@@ -5,129 +5,21 @@
 
 use std::collections::VecDeque;
 
-use corelane_storage::index::{
-    FilterSet, LastJob, LastStep, NthJob, NthStep, PageKey, StreamIndex,
-};
-
-use super::read::Fetched;
-use super::stream::Known;
 use crate::api::error::kinds;
-use crate::interest::{AccountId, Captured, Target};
-use crate::shard::Shard;
-use crate::shard::api::requests::Request;
-use crate::shard::jobs::{Job, Stepped};
+use crate::interest::{Captured, Target};
+use crate::shard::request::Request;
+use crate::shard::state::Shard;
+use crate::shard::state::jobs::{Job, Stepped};
+use crate::shard::state::parked::{LookUps, Need, OwnedPublish, Parked, ParkedItem};
+use crate::shard::streams::read::Fetched;
 use crate::stream::admission::LookUp;
-use crate::types::{CreditKind, Origin, StreamId, Timestamp};
+use crate::types::{CreditKind, StreamId, Timestamp};
 
 /// Index entries that publishes of one turn may have looked up before they are parked.
 pub const TURN_VISITS: u32 = 2_000;
 /// What a parked publish counts for when it goes on, and so many bytes of its payload.
 const PUBLISH_VISITS: u32 = 8;
 const BYTES_PER_VISIT: usize = 512;
-
-/// What waits at one stream, in the order in which it came.
-#[derive(Default)]
-pub struct Parked {
-    items: VecDeque<Item>,
-    /// What the first one waits for.
-    look_ups: LookUps,
-}
-
-enum Item {
-    Publish(Box<OwnedPublish>),
-    Request(Box<Request>),
-}
-
-/// A publish with its bytes: subject, reply, headers, payload.
-struct OwnedPublish {
-    origin: Origin,
-    account: AccountId,
-    target: Target,
-    credit: u32,
-    ends: [usize; 3],
-    bytes: Box<[u8]>,
-}
-
-impl OwnedPublish {
-    fn new(m: &Captured<'_>) -> OwnedPublish {
-        let parts = [m.subject, m.reply, m.headers, m.payload];
-        let reply = m.subject.len() + m.reply.len();
-        OwnedPublish {
-            origin: m.origin,
-            account: m.account,
-            target: m.target,
-            credit: m.credit_bytes,
-            ends: [m.subject.len(), reply, reply + m.headers.len()],
-            bytes: parts.concat().into(),
-        }
-    }
-
-    fn captured(&self) -> Captured<'_> {
-        let [subject, reply, headers] = self.ends;
-        Captured {
-            target: self.target,
-            origin: self.origin,
-            account: self.account,
-            subject: &self.bytes[..subject],
-            reply: &self.bytes[subject..reply],
-            headers: &self.bytes[reply..headers],
-            payload: &self.bytes[headers..],
-            credit_bytes: self.credit,
-        }
-    }
-}
-
-/// What one publish needs to know. All of it is brought up to date before the publish is offered.
-#[derive(Default)]
-pub(in crate::shard) struct LookUps {
-    last: Option<LastJob>,
-    size: Option<NthJob>,
-}
-
-/// Why it is not known yet.
-enum Need {
-    Page(PageKey),
-    Budget,
-}
-
-impl LookUps {
-    fn add(&mut self, what: LookUp) {
-        match what {
-            // The gate remembers how far it came.
-            LookUp::InFlight => {}
-            LookUp::Last(filter) => self.last = Some(LastJob::new(FilterSet::new([filter]))),
-            LookUp::Size { subject, nth } => {
-                let nth = usize::try_from(nth).unwrap_or(usize::MAX);
-                self.size.get_or_insert_with(|| NthJob::new(&subject)).seek(nth);
-            }
-        }
-    }
-
-    fn step(&mut self, index: &mut StreamIndex, budget: &mut u32) -> Result<Known, Need> {
-        let mut known = Known::default();
-        if *budget == 0 {
-            return Err(Need::Budget);
-        }
-        if let Some(job) = &mut self.last {
-            match job.step(index, budget) {
-                LastStep::Done(last) => known.last = Some(last.unwrap_or(0)),
-                LastStep::NeedPage(key) => return Err(Need::Page(key)),
-                LastStep::Budget => return Err(Need::Budget),
-            }
-        }
-        if let Some(job) = &mut self.size {
-            let nth = job.nth() as u64;
-            match job.step(index, budget) {
-                NthStep::Done(found) => {
-                    known.size = Some((nth, found.map_or(0, |(_, size)| u64::from(size))));
-                }
-                NthStep::NeedPage(key) => return Err(Need::Page(key)),
-                NthStep::Budget => return Err(Need::Budget),
-            }
-        }
-        Ok(known)
-    }
-}
 
 impl Shard {
     /// Whether what comes to a stream has to wait.
@@ -139,7 +31,7 @@ impl Shard {
     /// Puts a publish behind those that wait at its stream.
     pub(in crate::shard) fn park_publish(&mut self, stream: StreamId, m: &Captured<'_>) {
         if let Some(parked) = self.parked.get_mut(&stream) {
-            parked.items.push_back(Item::Publish(Box::new(OwnedPublish::new(m))));
+            parked.items.push_back(ParkedItem::Publish(Box::new(OwnedPublish::new(m))));
         }
     }
 
@@ -149,7 +41,7 @@ impl Shard {
         match self.parked.get_mut(&stream) {
             None => Some(request),
             Some(parked) => {
-                parked.items.push_back(Item::Request(Box::new(request)));
+                parked.items.push_back(ParkedItem::Request(Box::new(request)));
                 None
             }
         }
@@ -163,7 +55,7 @@ impl Shard {
         m: &Captured<'_>,
         look_ups: LookUps,
     ) {
-        let items = VecDeque::from([Item::Publish(Box::new(OwnedPublish::new(m)))]);
+        let items = VecDeque::from([ParkedItem::Publish(Box::new(OwnedPublish::new(m)))]);
         self.parked.insert(stream, Parked { items, look_ups });
         self.jobs.add(Job::Parked { stream });
     }
@@ -228,11 +120,11 @@ impl Shard {
         while let Some(item) = parked.items.pop_front() {
             let job = Job::Parked { stream };
             let publish = match item {
-                Item::Request(request) => {
+                ParkedItem::Request(request) => {
                     self.behind_appended(*request);
                     continue;
                 }
-                Item::Publish(publish) => publish,
+                ParkedItem::Publish(publish) => publish,
             };
             let m = publish.captured();
             let slot = self.slots.get(&stream).copied();
@@ -261,7 +153,7 @@ impl Shard {
                     }
                 },
             };
-            parked.items.push_front(Item::Publish(publish));
+            parked.items.push_front(ParkedItem::Publish(publish));
             return again;
         }
         Stepped::Finished

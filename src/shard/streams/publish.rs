@@ -5,9 +5,9 @@ use corelane_storage::record::{MessageIn, RecordIn};
 
 use crate::api::error::{ApiError, kinds};
 use crate::interest::Captured;
-use crate::shard::Shard;
-use crate::shard::apply::pending::StoreItem;
-use crate::shard::streams::stream::Known;
+use crate::shard::groups::pending::StoreItem;
+use crate::shard::state::Shard;
+use crate::shard::state::stream::Known;
 use crate::stream::admission::{Admitted, LookUp, Publish};
 use crate::stream::headers::without_server_fields;
 use crate::types::{Clocks, CreditKind, Origin, StreamId, Timestamp, WallTime};

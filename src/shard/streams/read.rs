@@ -4,10 +4,10 @@ use corelane_storage::index::{Lookup, PageKey};
 use corelane_storage::log::{Read, ReadError, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
 
-use crate::shard::Shard;
-use crate::shard::api::requests::Wait;
 use crate::shard::effects::ShardEffects;
-use crate::shard::streams::stream::ShardStream;
+use crate::shard::request::{ANY_READ, Wait};
+use crate::shard::state::Shard;
+use crate::shard::state::stream::ShardStream;
 
 /// What became of a page that was wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,6 @@ pub enum Fetched {
 
 /// How often the log says that something of a stream cannot be read, in nanoseconds.
 const COMPLAIN_AGAIN: i64 = 10_000_000_000;
-
-/// Stands for "any read": used when all of the read memory is waited for.
-pub const ANY_READ: ReadId = ReadId(u64::MAX);
 
 /// Bytes of a full page of sequences in memory.
 const PAGE_BYTES: usize = 64 << 10;

@@ -14,7 +14,7 @@ use super::super::{
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
-use crate::shard::checkpoint::CheckpointOptions;
+use crate::shard::CheckpointOptions;
 use crate::shard::streams::read::Fetched;
 use crate::turn::Captured;
 use crate::types::{

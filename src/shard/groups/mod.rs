@@ -12,17 +12,22 @@
 //! Invariants: places only grow within a group; what waits is released in the order of its places
 //! and never before the record at its place was applied.
 
+pub(in crate::shard) mod byte_queue;
+mod memory_log;
+pub(in crate::shard) mod pending;
+pub(in crate::shard) mod removal;
+
 use std::collections::VecDeque;
 
 use corelane_storage::log::{AppendError, BlockName, Log, ReadId, SealedEntry, Stamp, Stamper};
 use corelane_storage::record::RecordIn;
 
-use super::memory_log::MemoryLog;
-use super::pending::Queue;
-use super::{Outcome, Unfinished};
 use crate::replication::{FILE_GROUP, Group, MEMORY_GROUP, META_GROUP};
-use crate::shard::checkpoint::codec::GroupState;
+use crate::shard::records::checkpoint::GroupState;
 use crate::types::{GroupId, LogIndex, Position, Term, Timestamp};
+use memory_log::MemoryLog;
+use pending::Queue;
+use removal::{Outcome, Unfinished};
 
 /// The place of a record in the order of its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

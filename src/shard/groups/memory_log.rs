@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use corelane_storage::record::RecordIn;
 
-use super::groups::Place;
+use crate::shard::groups::Place;
 
 /// An entry of so many bytes is full.
 const ENTRY_BYTES: usize = 256 << 10;

@@ -1,11 +1,14 @@
 //! One stream on its shard: configuration, gate, index, consumers.
 
-use corelane_storage::index::{IndexConfig, StreamIndex, SubjectId};
+use corelane_storage::index::{IndexConfig, StreamIndex, SubjectCursor, SubjectId};
 use corelane_storage::record::MessageIn;
 
 use crate::api::types::{StorageType, StreamConfig};
-use crate::shard::apply::groups::GroupName;
-use crate::shard::streams::memory::MemoryStore;
+use crate::shard::groups::GroupName;
+use crate::shard::mailbox::Requester;
+use crate::shard::state::checkpoint::Stored;
+use crate::shard::state::consumers::Consumers;
+use crate::shard::state::memory_store::MemoryStore;
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::{Admission, StreamView, stored_size};
 use crate::stream::retention::Retention;
@@ -39,7 +42,7 @@ pub struct ShardStream {
     /// Times of some messages, by sequence, as searches by time came upon them.
     pub times: Vec<(u64, i64)>,
     /// Its consumers.
-    pub consumers: crate::shard::consumers::Consumers,
+    pub consumers: Consumers,
     /// When the first message may have reached its age, as the shard's timers have it.
     pub age_due: Option<Timestamp>,
     /// It stands in the shard's list of streams to be served.
@@ -51,11 +54,33 @@ pub struct ShardStream {
     /// The limits were lowered, and not all that is over them is removed.
     pub enforcing: bool,
     /// What is being done about that.
-    pub enforcement: Option<super::enforce::Enforcement>,
+    pub enforcement: Option<Enforcement>,
     /// When the log said last that something of it cannot be read.
     pub complained_at: Option<Timestamp>,
     /// What checkpoints have of it.
-    pub stored: crate::shard::checkpoint::Stored,
+    pub stored: Stored,
+}
+
+/// What is left to be enforced in one stream.
+#[derive(Default)]
+pub struct Enforcement {
+    /// Where the search for subjects that hold too much goes on.
+    pub cursor: Option<SubjectCursor>,
+    /// Who waits for the limits to hold.
+    pub requesters: Vec<Requester>,
+    /// Records that are not applied yet.
+    pub ahead: u32,
+    /// The last record is on its way.
+    pub closing: bool,
+    /// Waits for records to be applied.
+    pub parked: bool,
+}
+
+impl Enforcement {
+    /// Has an update answered once the limits hold.
+    pub fn answer(&mut self, requester: Requester) {
+        self.requesters.push(requester);
+    }
 }
 
 /// A message, as far as its stream keeps it in memory.

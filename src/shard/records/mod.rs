@@ -13,18 +13,20 @@
 //! | 7 | consumer removed | stream | consumer | empty |
 //! | 8 | catalogue | 0 | 0 | the catalogue's own encoding |
 //! | 9 | index page | stream | page key: kind in the top byte | the index's own encoding |
-//! | 10 | consumer state | stream | consumer | see `checkpoint::codec` |
+//! | 10 | consumer state | stream | consumer | see `records::checkpoint` |
 //! | 11 | dedupe | stream | page | the stream's own encoding |
 //! | 12 | catalogue state | 0 | page | counted records of the catalogue |
-//! | 13 | checkpoint root | 0 | checkpoint | see `checkpoint::codec` |
-//! | 14 | stream state | stream | 0 | see `checkpoint::codec` |
+//! | 13 | checkpoint root | 0 | checkpoint | see `records::checkpoint` |
+//! | 14 | stream state | stream | 0 | see `records::checkpoint` |
 //! | 15 | stream configuration | stream | 0 | as kind 4 |
 //! | 16 | stopped in order, if it is the log's last | 0 | 0; 1: started after that | empty |
 //! | 17 | enforce limits | stream | 0 | `u8`; 0: counted subjects, 1: messages `u64`, 2: done |
 //!
 //! All numbers are little-endian. Kinds 9 to 15 belong to checkpoints and are not replayed.
 
-use crate::shard::apply::removals::Enforce;
+pub(in crate::shard) mod checkpoint;
+
+use crate::api::json::{self, Object};
 
 /// The id of a `STOPPED` record that says that the shard was started again.
 pub const BEGUN: u64 = 1;
@@ -133,6 +135,17 @@ impl<'a> PurgeBody<'a> {
     }
 }
 
+/// What a record says about limits that are to be enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enforce {
+    /// These subjects hold more than they may.
+    Subjects(Vec<Box<[u8]>>),
+    /// The stream holds more than it may: at most so many messages leave.
+    Stream(u64),
+    /// All is within the limits.
+    Done,
+}
+
 /// Limits to be enforced.
 pub struct EnforceBody;
 
@@ -199,6 +212,13 @@ impl<'a> ConfigBody<'a> {
         }
         Some(ConfigBody { created: f.i64()?, start: f.counted()?, json: f.0 })
     }
+}
+
+/// Reads a configuration as it was written.
+pub fn parse_config<T: Object + Default>(text: &[u8], root: &'static str) -> Result<T, String> {
+    let mut config = T::default();
+    json::decode_body(text, root, false, &mut config)?;
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::fifo::Fifo;
-use crate::shard::api::requests::Request;
-use crate::shard::apply::byte_queue::ByteQueue;
-use crate::shard::apply::groups::Place;
+use crate::shard::groups::Place;
+use crate::shard::groups::byte_queue::ByteQueue;
 use crate::shard::mailbox::Requester;
+use crate::shard::request::Request;
 use crate::types::{Origin, ShardId, StreamId};
 
 /// Who published a message that was appended.

@@ -1,0 +1,221 @@
+//! What a shard holds: the struct, and the owners of its fields.
+//!
+//! Purpose: the layer below everything that drives a shard (`api`, `apply`, `catalogue`,
+//! `checkpoint`, `compaction`, `consumers`, `jobs`, `recovery`, `streams`). It must not know any of
+//! them. What is here changes its own fields, keeps what must hold between them, and appends to the
+//! log; it reads nothing from the device and sends nothing. Exists once per shard.
+
+pub(in crate::shard) mod catalogue;
+pub(in crate::shard) mod checkpoint;
+pub(in crate::shard) mod compaction;
+pub(in crate::shard) mod consumers;
+pub(in crate::shard) mod jobs;
+pub(in crate::shard) mod memory_store;
+pub(in crate::shard) mod options;
+pub(in crate::shard) mod parked;
+pub(in crate::shard) mod read_ahead;
+pub(in crate::shard) mod stream;
+pub(in crate::shard) mod unreadable;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use corelane_storage::device::Op;
+use corelane_storage::envelope::LOCAL_GROUP;
+use corelane_storage::log::{AppendError, Log, ReadId};
+use corelane_storage::record::{MetaIn, RecordIn};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::interest::WatchId;
+use crate::shard::budget::{TurnBudget, WorkTally};
+use crate::shard::groups::pending::{Change, Unlogged};
+use crate::shard::groups::{GroupName, Groups};
+use crate::shard::request::Request;
+use crate::types::{Clocks, ConsumerId, Lsn, SegmentId, ShardId, StreamId, Timestamp};
+use catalogue::{Decisions, Meta};
+use checkpoint::Checkpointer;
+use compaction::{Reclaim, Sort};
+use consumers::Deltas;
+use jobs::Jobs;
+use options::ShardOptions;
+use parked::Parked;
+use stream::ShardStream;
+use unreadable::Isolated;
+
+pub const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
+
+/// One shard.
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) options: ShardOptions,
+    pub(super) log: Log,
+    /// Entries on their way to being applied.
+    pub(super) groups: Groups,
+    pub(super) streams: slab::Slab<ShardStream>,
+    pub(super) slots: HashMap<StreamId, usize, FixedState>,
+    pub(super) names: HashMap<Box<[u8]>, usize, FixedState>,
+    pub(super) inbox: VecDeque<Request>,
+    /// Requests that wait for a read.
+    pub(super) waiting: Vec<(ReadId, Request)>,
+    /// Requests that wait until a change of their consumer took effect.
+    pub(super) held_back: Vec<Request>,
+    /// One did.
+    pub(super) consumer_changed: bool,
+    /// Segment and bytes that became live and were not told to the log yet.
+    pub(super) live: (SegmentId, u32),
+    /// Index pages that were read from the log since the start.
+    pub(super) pages_read: u64,
+    /// Credit to give back, by reactor and kind.
+    pub(super) credit: Vec<[u64; 2]>,
+    pub(super) scratch: Vec<u8>,
+    /// The subject of the message that is being applied.
+    pub(super) subject: Vec<u8>,
+    /// The body of the record that is being applied.
+    pub(super) body: Vec<u8>,
+    /// Streams with something for their consumers.
+    pub(super) active: Vec<usize>,
+    pub(super) ops: Vec<Op>,
+    pub(super) jobs: Jobs,
+    /// Publishes that wait until something is looked up, by stream.
+    pub(super) parked: BTreeMap<StreamId, Parked>,
+    /// Index entries that publishes of this turn may still have looked up.
+    pub(super) look_up_visits: u32,
+    pub(super) meta: Option<Meta>,
+    pub(super) decisions: Decisions,
+    pub(super) checkpoint: Checkpointer,
+    pub(super) reclaim: Reclaim,
+    pub(super) sort: Sort,
+    /// What is damaged and not served.
+    pub(super) isolated: Isolated,
+    pub(super) reads_over: Vec<ReadId>,
+    pub(super) failure: Option<String>,
+    pub(super) api_total: u64,
+    pub(super) api_errors: u64,
+    /// When consumers are to be ticked.
+    pub(super) timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
+    /// Consumers that were inactive for too long.
+    pub(super) expired: Vec<(StreamId, ConsumerId)>,
+    /// Consumers with something to log.
+    pub(super) dirty_consumers: BTreeSet<(StreamId, ConsumerId)>,
+    pub(super) deltas: Deltas,
+    /// Consumers that wait for a read.
+    pub(super) blocked_consumers: Vec<(ReadId, StreamId, ConsumerId)>,
+    /// Watched deliver subjects.
+    pub(super) watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
+    pub(super) next_consumer: u64,
+    /// Consumers that recovery found; they join at the start.
+    pub(super) recovered: Vec<(StreamId, ConsumerId)>,
+    pub(super) lines: Vec<String>,
+    pub(super) tally: WorkTally,
+    /// What this turn may still do.
+    pub(super) turn: TurnBudget,
+    pub(super) random: u64,
+    /// Those of this turn.
+    pub(super) clocks: Clocks,
+    /// Bytes held by memory streams and by file streams.
+    pub(super) used: [u64; 2],
+    /// As the other shards know it.
+    pub(super) usage_reported: [u64; 2],
+    /// What the other shards hold, by shard.
+    pub(super) used_elsewhere: Vec<[u64; 2]>,
+    /// The server goes away: whether the record that says so was appended.
+    pub(super) stopping: Option<bool>,
+    /// The log ended with that record when it was opened.
+    pub(super) stopped_clean: bool,
+    /// Nothing is delivered before this is durable.
+    pub(super) begun: Lsn,
+    /// Segments without a file are still to be reported.
+    pub(super) judge_missing: bool,
+}
+
+impl Shard {
+    /// Its id.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// What the clocks say from now on; inputs and steps of the turn have the same time.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
+    }
+
+    pub(super) fn mark_active(&mut self, slot: usize) {
+        let cell = &mut self.streams[slot];
+        if !cell.active {
+            cell.active = true;
+            self.active.push(slot);
+        }
+    }
+
+    /// Appends a record other than a message to a group.
+    pub(super) fn append_meta(
+        &mut self,
+        group: GroupName,
+        kind: u16,
+        stream: u64,
+        id: u64,
+        body: &[u8],
+    ) -> Result<(), AppendError> {
+        let record = RecordIn::Meta(MetaIn { kind, stream, id, body, relocated: false });
+        let (_, len) = self.groups.append(group, &mut self.log, &record)?;
+        if group != GroupName::Memory {
+            self.checkpoint.appended += u64::from(len);
+        }
+        Ok(())
+    }
+
+    /// Has a record take effect in its turn: once it is committed, or behind what was appended
+    /// before it, if the log is not to have it.
+    pub(super) fn append_change(
+        &mut self,
+        logged: bool,
+        group: GroupName,
+        kind: u16,
+        stream: StreamId,
+        id: u64,
+        body: &[u8],
+    ) -> Result<(), AppendError> {
+        if logged {
+            return self.append_meta(group, kind, stream.0, id, body);
+        }
+        let body = body.into();
+        self.wait_for_appended(group, Change::Unlogged(Unlogged { kind, stream, id, body }));
+        Ok(())
+    }
+
+    /// Appends a record that is of this log alone.
+    pub(super) fn append_local(&mut self, kind: u16, id: u64) -> Result<(), AppendError> {
+        let record = MetaIn { kind, stream: 0, id, body: b"", relocated: false };
+        let appended = self.log.append(LOCAL_GROUP, &RecordIn::Meta(record))?;
+        self.checkpoint.appended += u64::from(appended.len);
+        Ok(())
+    }
+
+    /// What follows once all that was appended to a group is applied.
+    pub(super) fn wait_for_appended(&mut self, group: GroupName, change: Change) {
+        let pipeline = self.groups.get_mut(group);
+        let place = pipeline.appended();
+        pipeline.waiting.push(place, change);
+    }
+
+    /// The next number of the shard's own generator (SplitMix64).
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// What its handlers did.
+    pub fn tally(&self) -> &WorkTally {
+        &self.tally
+    }
+
+    /// Takes the device operations to start.
+    pub fn take_ops(&mut self, mut each: impl FnMut(Op)) {
+        for op in self.ops.drain(..) {
+            each(op);
+        }
+    }
+}

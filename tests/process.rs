@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod common;
 
+use common::conn::{Conn, Frame};
 use common::server::Kind;
 use std::fs;
 use std::io::{Read, Write};
@@ -456,6 +457,39 @@ fn every_way_to_name_an_address() {
                 }
             }
         }
+    });
+}
+
+/// What a directory takes of the disk, in bytes.
+fn taken(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).expect("a directory").flatten();
+    let sizes = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => taken(&path),
+        path => fs::metadata(path).map_or(0, |m| std::os::unix::fs::MetadataExt::blocks(&m) * 512),
+    });
+    sizes.sum()
+}
+
+#[test]
+fn a_store_of_ten_small_streams_is_small() {
+    each(|kind, home| {
+        let server = home.serve(&["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", "small"]);
+        let mut conn = Conn::open(server.port(), true).expect("a connection");
+        let end = Instant::now() + 2 * WAIT;
+        conn.send(b"CONNECT {\"verbose\":false}\r\nSUB answers 1\r\n");
+        let has = |text: &'static str| {
+            move |frame: &Frame| String::from_utf8_lossy(&frame.body).contains(text)
+        };
+        for n in 0..10 {
+            let body = format!(r#"{{"name":"S{n}","subjects":["s{n}"]}}"#);
+            let create = format!("PUB $JS.API.STREAM.CREATE.S{n} answers {}\r\n", body.len());
+            conn.send(format!("{create}{body}\r\n").as_bytes());
+            assert!(conn.take(end, has("\"did_create\"")).is_some(), "{}: S{n}", kind.word());
+            conn.send(format!("PUB s{n} answers 5\r\nhello\r\n").as_bytes());
+            assert!(conn.take(end, has("\"seq\"")).is_some(), "{}: s{n}", kind.word());
+        }
+        let taken = taken(&home.0.join("small"));
+        assert!(taken <= 32 << 20, "{}: {taken} bytes", kind.word());
     });
 }
 

@@ -94,9 +94,11 @@ pub fn write_time(out: &mut Vec<u8>, time: GoTime) {
     }
 }
 
-/// Appends `at` in UTC.
-pub fn write_timestamp(out: &mut Vec<u8>, at: WallTime) {
-    write_time(out, GoTime::utc(at));
+/// `at` in UTC: `2026-08-21T10:00:00.123456789Z`.
+pub fn rfc3339(at: WallTime) -> String {
+    let mut text = Vec::with_capacity(30);
+    write_time(&mut text, GoTime::utc(at));
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn digits(out: &mut Vec<u8>, value: i64, width: usize) {
@@ -320,6 +322,18 @@ mod tests {
         let mut out = Vec::new();
         write_time(&mut out, time);
         String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn wall_times() {
+        for (ns, want) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000_000_000, "2000-02-29T00:00:00Z"),
+            (1_795_401_015_330_714_765, "2026-11-23T02:30:15.330714765Z"),
+            (1_795_401_015_500_000_000, "2026-11-23T02:30:15.5Z"),
+        ] {
+            assert_eq!(rfc3339(WallTime(ns)), want);
+        }
     }
 
     #[test]

@@ -160,7 +160,9 @@ pub(super) const TOP: &[Key] = &[
     key(
         &["disable_sublist_cache", "no_sublist_cache"],
         "true",
-        Meaningless("the subscriptions of a subject are not cached"),
+        Meaningless(
+            "each reactor remembers who gets the last 8,192 subjects, in a bounded part of its memory",
+        ),
     ),
     key(&["connect_error_reports", "reconnect_error_reports"], "7", Meaningless(REMOTES)),
     key(

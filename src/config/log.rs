@@ -124,16 +124,6 @@ impl Logger {
         }
     }
 
-    /// True if `[DBG]` lines are written; asked before one is made.
-    pub fn is_debug(&self) -> bool {
-        self.0.debug
-    }
-
-    /// True if `[TRC]` lines are written.
-    pub fn is_trace(&self) -> bool {
-        self.0.trace
-    }
-
     /// An `[INF]` line.
     pub fn info(&self, text: Arguments<'_>) {
         self.line(Level::Info, text);

@@ -2,6 +2,7 @@
 //! the rate limit.
 
 use super::settings::{ConsumerSettings, FLOW_WINDOW_BYTES_MAX, PushSettings, SECOND};
+use corelane_storage::random::Random;
 
 /// The push side of a consumer.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Push {
     requested: u64,
     /// The subject of the flow-control request that waits for its answer.
     request: Vec<u8>,
-    seed: u64,
+    random: Random,
     /// When the rate limit's bucket is full again.
     full_at: i64,
 }
@@ -23,7 +24,7 @@ pub struct Push {
 impl Push {
     /// A push side that has no interest yet. `seed` feeds the tokens of flow-control subjects.
     pub fn new(now: i64, settings: &PushSettings, seed: u64) -> Self {
-        let mut push = Push { seed, ..Default::default() };
+        let mut push = Push { random: Random::new(seed), ..Default::default() };
         if settings.flow_control {
             push.window = FLOW_WINDOW_BYTES_MAX / 16;
         }
@@ -72,12 +73,8 @@ impl Push {
 
     fn push_token(&mut self) {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        // SplitMix64: enough to tell an old answer from a new one.
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        // Enough to tell an old answer from a new one.
+        let mut z = self.random.bits();
         for _ in 0..4 {
             self.request.push(DIGITS[(z % 62) as usize]);
             z /= 62;

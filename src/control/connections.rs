@@ -3,8 +3,8 @@
 use super::args::Args;
 use super::http::Answer;
 use super::server::Shared;
-use super::varz::{rfc3339, uptime};
-use crate::api::time::go_duration;
+use super::varz::uptime;
+use crate::api::time::{go_duration, rfc3339};
 use crate::inspect::{Connection, Page, Query, Subscription};
 use crate::types::WallTime;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use super::args::Args;
 use super::http::Answer;
 use super::server::Shared;
 use super::subscriptions::{self, Stats};
-use super::varz::rfc3339;
+use crate::api::time::rfc3339;
 use crate::types::WallTime;
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::connections::{Detail, LIMIT_DEFAULT, LIMIT_MAX};
 use super::http::Answer;
 use super::server::Shared;
-use super::varz::rfc3339;
+use crate::api::time::rfc3339;
 use crate::inspect::{Matching, Page, Query};
 use crate::subject;
 use crate::types::WallTime;

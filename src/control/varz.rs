@@ -2,6 +2,7 @@
 
 use super::process::Usage;
 use super::status::{JetStreamStatus, Site, Snapshot};
+use crate::api::time::rfc3339;
 use crate::config::banner::git_commit;
 use crate::config::options::{CORELANE_VERSION, NATS_VERSION, SyncPolicy};
 use crate::types::WallTime;
@@ -341,11 +342,6 @@ pub(super) fn jetstream<'a>(site: &'a Site, snapshot: &Snapshot) -> JetStream<'a
     }
 }
 
-/// `2026-08-21T10:00:00.123456789Z`
-pub(super) fn rfc3339(time: WallTime) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(time.0)).map(|t| t.to_string()).unwrap_or_default()
-}
-
 /// `1y2d3h4m5s`, beginning with the largest that is not zero.
 pub(super) fn uptime(ns: i64) -> String {
     let seconds = ns.max(0) / 1_000_000_000;
@@ -381,17 +377,6 @@ mod tests {
             (366 * 86_400 + 1, "1y1d0h0m1s"),
         ] {
             assert_eq!(uptime(seconds * second), text);
-        }
-    }
-
-    #[test]
-    fn times_are_gos() {
-        for (ns, text) in [
-            (1_787_308_800_123_456_789, "2026-08-21T10:40:00.123456789Z"),
-            (1_787_308_800_500_000_000, "2026-08-21T10:40:00.5Z"),
-            (1_787_308_800_000_000_000, "2026-08-21T10:40:00Z"),
-        ] {
-            assert_eq!(rfc3339(WallTime(ns)), text);
         }
     }
 }

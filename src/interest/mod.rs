@@ -12,14 +12,12 @@
 mod cache;
 mod captured;
 mod catalogue;
-mod random;
 mod table;
 mod trie;
 mod watch;
 
 pub use captured::Captured;
 pub use catalogue::{Catalogue, Destination, StreamPlace, Target};
-pub use random::Random;
 pub use table::{Change, GroupPlan, Interest, Plan, PlanId, StreamTarget};
 pub use watch::{WatchEvent, WatchId, Watches};
 

@@ -89,7 +89,7 @@ const SUBJECTS: &[&str] = &[
 #[test]
 fn plans_from_the_cache_equal_a_list_searched() {
     for seed in 0..8 {
-        let mut random = crate::interest::Random::new(seed);
+        let mut random = corelane_storage::random::Random::new(seed);
         let mut interest = Interest::new(OWN, ReactorId(0), seed);
         let mut model = Model::default();
         let mut next = 0u32;

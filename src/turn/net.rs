@@ -12,10 +12,11 @@ use crate::client::{
     Clients, CloseReason, Closing, Hold, InfoKind, InfoTemplate, Limits, NetStats, PauseReason,
     ReadFlow, SECOND, ServerInfo,
 };
-use crate::interest::{Interest, Random, WatchEvent};
+use crate::interest::{Interest, WatchEvent};
 use crate::types::{
     Clocks, ConnId, CreditKind, Pressure, PressureQuery, ReactorId, ShardId, Timestamp,
 };
+use corelane_storage::random::Random;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -398,13 +399,6 @@ impl Net {
     pub fn failed(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(slot) = self.clients.slot(conn) {
             self.clients.conn_mut(slot).failed(reason);
-        }
-    }
-
-    /// Closes a connection for a reason of the reactor's own.
-    pub fn kick(&mut self, conn: ConnId, reason: CloseReason) {
-        if let Some(slot) = self.clients.slot(conn) {
-            self.close(slot, reason, false);
         }
     }
 

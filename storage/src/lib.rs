@@ -8,6 +8,7 @@ pub mod device;
 pub mod envelope;
 pub mod index;
 pub mod log;
+pub mod random;
 pub mod record;
 pub mod recovery;
 pub mod segment;

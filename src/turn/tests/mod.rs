@@ -11,8 +11,9 @@ mod work;
 use super::jetstream::{Captured, JetStream, Target};
 use super::*;
 use crate::client::{CloseReason, Limits, ReadFlow, ServerInfo};
-use crate::interest::{AccountId, Random};
+use crate::interest::AccountId;
 use crate::types::{ConnId, CreditKind, ReactorId, ShardId, Timestamp};
+use corelane_storage::random::Random;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

@@ -26,6 +26,7 @@
 //! is complete.
 
 use super::{Blocking, DeviceError, Done, File, Fill, IoBuf, Op, Slot, Token, WriteView};
+use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
 const SECTOR: usize = 512;
@@ -34,23 +35,19 @@ const LOST_PPM: u32 = 700_000;
 /// What memory holds that nothing was read into yet.
 const POISON: u8 = 0xdb;
 
-/// A seeded generator (SplitMix64), for the simulation and its tests.
+/// A seeded generator, for the simulation and its tests.
 #[derive(Clone, Debug)]
-pub struct SimRng(u64);
+pub struct SimRng(Random);
 
 impl SimRng {
     /// From a seed.
     pub fn new(seed: u64) -> Self {
-        SimRng(seed ^ 0x5851_f42d_4c95_7f2d)
+        SimRng(Random::new(seed ^ 0x5851_f42d_4c95_7f2d))
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// A number below `n`, which is not 0.

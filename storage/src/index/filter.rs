@@ -79,11 +79,6 @@ impl FilterSet {
         self.literal && !self.all
     }
 
-    /// True if this subject matches.
-    pub fn matches_subject(&self, subject: &[u8]) -> bool {
-        self.all || self.filters.iter().any(|f| matches(f, subject))
-    }
-
     /// Forgets what was said about ids that changed their subject. Call before
     /// [`FilterSet::matches_id`].
     pub fn sync(&mut self, table: &SubjectTable) {

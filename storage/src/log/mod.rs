@@ -37,6 +37,7 @@ pub(crate) use space::is_usable;
 pub use space::{SegmentUse, SpaceState};
 
 use crate::device::{DeviceError, Slot, Token};
+use crate::random::Random;
 use crate::segment::SegmentKind;
 use crate::superblock::{CheckpointRef, Superblock};
 use crate::types::{GroupId, LogIndex, Lsn, Position, SegmentId, Term};
@@ -209,7 +210,7 @@ pub struct Log {
     tail_max: usize,
     failed: Option<LogFailure>,
     generation: u32,
-    keys: KeyRng,
+    keys: Random,
     next_segment: u32,
     next_slot: u32,
     next_token: u64,
@@ -266,27 +267,13 @@ pub(crate) struct RecoveredSegment {
     pub discarded: bool,
 }
 
-/// SplitMix64: keys of segments from the caller's seed.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyRng(pub u64);
-
-impl KeyRng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 impl Log {
     pub(crate) fn start(start: Start) -> Log {
         let options = start.options;
         let mut log = Log {
             failed: None,
             generation: start.superblock.generation,
-            keys: KeyRng(start.seed),
+            keys: Random::new(start.seed),
             next_segment: start.next_segment,
             next_slot: start.next_slot,
             next_token: 1,

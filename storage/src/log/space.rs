@@ -372,7 +372,7 @@ impl Log {
             kind,
             slot: None,
             bytes: bytes as u64,
-            key: self.keys.next(),
+            key: self.keys.bits(),
             generation: self.generation,
             first_write,
             last_write: 0,

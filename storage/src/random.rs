@@ -1,11 +1,11 @@
-//! A small seeded generator (splitmix64), for the choice of queue members and the jitter of timers.
+//! A small seeded generator (SplitMix64): segments' keys, choices among equals, jitter of timers.
 
-/// The generator.
-#[derive(Clone, Debug)]
+/// The generator. The same seed gives the same numbers; they are no secret.
+#[derive(Clone, Debug, Default)]
 pub struct Random(u64);
 
 impl Random {
-    /// The same seed gives the same numbers.
+    /// From a seed.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }

@@ -160,9 +160,7 @@ pub(super) const TOP: &[Key] = &[
     key(
         &["disable_sublist_cache", "no_sublist_cache"],
         "true",
-        Meaningless(
-            "each reactor remembers who gets the last 8,192 subjects, in a bounded part of its memory",
-        ),
+        Meaningless("who gets the last 8,192 subjects is remembered, in bounded memory"),
     ),
     key(&["connect_error_reports", "reconnect_error_reports"], "7", Meaningless(REMOTES)),
     key(

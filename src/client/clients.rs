@@ -1,7 +1,7 @@
 //! The connections and subscriptions of one reactor.
 
 use super::closed::Closed;
-use super::waiters::Waiters;
+use super::waiters::{Waiters, full_at};
 use super::{
     ClientName, CloseReason, ConnectFlags, InfoKind, InfoTemplate, Limits, MILLISECOND, Message,
     Outbound, Spares,
@@ -20,7 +20,7 @@ use std::hash::BuildHasher;
 const NONE: u32 = u32::MAX;
 /// The part of an outbound that fills before its publishers are stalled. Half, where nats-server
 /// takes three quarters: what is on its way from another reactor must still fit.
-const STALL_PART: usize = 2;
+pub(super) const STALL_PART: usize = 2;
 /// Stall for a publisher into an outbound that is half full, and into a full one.
 const STALL: [i64; 2] = [2 * MILLISECOND, 5 * MILLISECOND];
 
@@ -279,7 +279,7 @@ pub struct Clients {
     pub(crate) full: Vec<u32>,
     /// Publishers whose stall is over before its time.
     pub(crate) released: Vec<Origin>,
-    /// How often an outbound was found to be more than half full, or to have filled further.
+    /// How often an outbound was found to be full for consumers, or to have filled further.
     pub(crate) pressure: u64,
     /// Consumers that need not wait for an outbound any longer.
     pub(crate) drained: Vec<PressureQuery>,
@@ -496,17 +496,17 @@ impl Clients {
             self.expired.push_back(sub);
         }
         Self::touch(&mut self.touched, conn);
-        let pending = conn.out.pending();
-        if pending > self.limits.max_pending / STALL_PART {
-            if pending > self.limits.max_pending {
+        let (pending, max) = (conn.out.pending(), self.limits.max_pending);
+        if pending > full_at(max) {
+            self.pressure += u64::from(conn.waiters.is_to_report(pending, max));
+            if pending > max / STALL_PART {
+                self.stall += STALL[usize::from(pending > max)];
+                if self.full.last() != Some(&s.conn) {
+                    self.full.push(s.conn);
+                }
+            }
+            if pending > max {
                 self.slow.push(s.conn);
-            }
-            self.stall += STALL[usize::from(pending > self.limits.max_pending)];
-            if self.full.last() != Some(&s.conn) {
-                self.full.push(s.conn);
-            }
-            if conn.waiters.is_to_report(pending, self.limits.max_pending) {
-                self.pressure += 1;
             }
         }
         Delivered::Yes
@@ -713,8 +713,9 @@ impl Clients {
             return;
         }
         let more = conn.out.complete(bytes, &mut self.spares);
-        if conn.waiters.is_full() && conn.out.pending() < self.limits.max_pending / STALL_PART / 2 {
-            conn.waiters.release(&mut self.released, &mut self.drained);
+        if conn.waiters.is_full() {
+            let (pending, max) = (conn.out.pending(), self.limits.max_pending);
+            conn.waiters.drained(pending, max, &mut self.released, &mut self.drained);
         }
         if more {
             conn.send_started = now;

@@ -1,16 +1,31 @@
-//! Who waits for an outbound that is full to drain: publishers that are stalled, and consumers.
+//! Who waits for an outbound to drain: publishers that are stalled, and consumers.
 //!
-//! An outbound is *full* from when it is more than half full until it is down to a quarter.
+//! Publishers are stalled while it is more than half full, and released when it is down to a
+//! quarter. Consumers are held much earlier: an outbound is *full* for them from when it holds
+//! [`full_at`] bytes until it is down to half of that.
 
+use super::clients::STALL_PART;
 use super::{Clients, MILLISECOND};
 use crate::interest::SubId;
 use crate::types::{ConsumerPlace, Origin, PressureQuery, Timestamp};
 use std::collections::BTreeMap;
 
-/// One that is full is reported again whenever so much of it has filled since.
+/// An outbound that holds so many bytes is full for consumers. It keeps the fastest reader busy
+/// for several turns. More would only be copied and wait, most often into memory that is new to the
+/// process, where each page takes microseconds.
+const FULL_BYTES: usize = 8 << 20;
+/// Nor is it filled by consumers beyond this part.
+const FULL_PART: usize = 2;
+/// One that is full is reported again whenever this part of what may be pending was added since.
 const REPORT_PART: usize = 16;
 /// How long consumers with other receivers, too, wait for one in all, in nanoseconds.
 pub(crate) const SHARED_WAIT_MAX: i64 = 2_000 * MILLISECOND;
+
+/// From how many bytes on an outbound is full for consumers.
+#[inline]
+pub(super) fn full_at(max_pending: usize) -> usize {
+    FULL_BYTES.min(max_pending / FULL_PART)
+}
 
 /// Those who wait for one outbound.
 #[derive(Debug, Default)]
@@ -31,7 +46,7 @@ impl Waiters {
         self.report_at > 0
     }
 
-    /// The outbound is more than half full: true if that is new, or it has filled further.
+    /// The outbound is full: true if that is new, or it has filled further.
     pub fn is_to_report(&mut self, pending: usize, max_pending: usize) -> bool {
         let reports = pending >= self.report_at;
         if reports {
@@ -59,6 +74,22 @@ impl Waiters {
         }
         self.consumers.insert(query.consumer, query.nth);
         true
+    }
+
+    /// Lets those go on for whom an outbound with so many bytes has drained.
+    pub fn drained(
+        &mut self,
+        pending: usize,
+        max_pending: usize,
+        publishers: &mut Vec<Origin>,
+        consumers: &mut Vec<PressureQuery>,
+    ) {
+        if pending < max_pending / STALL_PART / 2 {
+            publishers.append(&mut self.publishers);
+        }
+        if pending < full_at(max_pending) / 2 {
+            self.release(publishers, consumers);
+        }
     }
 
     /// Lets all of them go on: the outbound has drained, or is gone.
@@ -107,6 +138,23 @@ mod tests {
         let (reactor, shard, stream) = (ReactorId(1), ShardId(1), StreamId(1));
         let consumer = ConsumerPlace { reactor, shard, stream, consumer: ConsumerId(consumer) };
         PressureQuery { consumer, nth: 7, shared }
+    }
+
+    #[test]
+    fn consumers_go_on_later_than_publishers() {
+        const MIB: usize = 1 << 20;
+        assert_eq!((full_at(64 * MIB), full_at(4000)), (8 * MIB, 2000));
+        let publisher = Origin { reactor: ReactorId(0), conn: crate::types::ConnId(3) };
+        let mut waiters = Waiters::default();
+        assert!(waiters.is_to_report(40 * MIB, 64 * MIB));
+        waiters.add_publisher(publisher);
+        assert!(waiters.add_consumer(Timestamp(5), &query(1, false)));
+        let (mut publishers, mut consumers) = (Vec::new(), Vec::new());
+        for (pending, released) in [(16, (0, 0)), (15, (1, 0)), (4, (1, 0)), (3, (1, 1))] {
+            waiters.drained(pending * MIB, 64 * MIB, &mut publishers, &mut consumers);
+            assert_eq!((publishers.len(), consumers.len()), released, "{pending} MiB");
+        }
+        assert!(!waiters.is_full());
     }
 
     #[test]

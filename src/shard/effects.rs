@@ -54,8 +54,8 @@ pub trait ShardEffects {
     fn has_room(&self) -> bool {
         true
     }
-    /// Grows whenever a receiver somewhere on the node is found to be slow: its outbound is more
-    /// than half full, or has filled further.
+    /// Grows whenever a receiver somewhere on the node is found to be slow: its outbound is full
+    /// for consumers, or has filled further.
     fn pressure(&self) -> u64 {
         0
     }

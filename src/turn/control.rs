@@ -58,7 +58,7 @@ pub enum Control {
         /// The publisher.
         conn: ConnId,
     },
-    /// An outbound of the sender is more than half full, or has filled further: consumers are to
+    /// An outbound of the sender is full for consumers, or has filled further: consumers are to
     /// ask before they deliver more.
     Full,
     /// A consumer of the sender asks whether those who receive a subject from the receiver take

@@ -1,10 +1,10 @@
-//! Back pressure: consumers wait for receivers whose outbounds are more than half full, wherever on
-//! the node these are. See decision 0015.
+//! Back pressure: consumers wait for receivers whose outbounds are full for them, wherever on the
+//! node these are. See decision 0015.
 //!
-//! Whenever an outbound is found to be more than half full, and whenever another sixteenth of it
-//! has filled since, that is counted, on every reactor. A consumer that sees the count grow asks
-//! the reactors of its receivers before it delivers more. Where one of them is full, the answer
-//! comes when that has drained to a quarter, or is gone.
+//! Whenever an outbound is found to be full, and whenever it has filled further by a sixteenth of
+//! `max_pending`, that is counted, on every reactor. A consumer that sees the count grow asks the
+//! reactors of its receivers before it delivers more. Where one of them is full, the answer comes
+//! when half of that has drained, or it is gone.
 
 use super::control::Control;
 use super::net::Net;

@@ -34,6 +34,9 @@ const REACTOR: &[Family<ReactorStatus>] = &[
     counter("stalled_clients_total", "Publishers delayed.", |r| r.stalled_clients),
     counter("turns_total", "Turns of the reactor.", |r| r.turns),
     counter("slow_turns_total", "Turns longer than allowed.", |r| r.slow_turns),
+    counter("preempted_turns_total", "Of those, turns that waited for the processor.", |r| {
+        r.preempted_turns
+    }),
     counter("busy_nanoseconds_total", "Time spent in turns.", |r| r.busy_ns),
     gauge("longest_turn_nanoseconds", "The longest turn so far.", |r| r.longest_turn_ns),
     counter("mesh_batches_total", "Batches sent to other reactors.", |r| r.mesh_batches),

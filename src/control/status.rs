@@ -100,6 +100,8 @@ pub struct ReactorStatus {
     pub turns: u64,
     /// Turns that took longer than they may.
     pub slow_turns: u64,
+    /// Of those, turns in which the thread itself ran no longer than it may.
+    pub preempted_turns: u64,
     /// Nanoseconds spent in turns, the waits left out.
     pub busy_ns: u64,
     /// The longest turn since the start.
@@ -181,6 +183,7 @@ impl AddAssign for ReactorStatus {
         self.stalled_clients += other.stalled_clients;
         self.turns += other.turns;
         self.slow_turns += other.slow_turns;
+        self.preempted_turns += other.preempted_turns;
         self.busy_ns += other.busy_ns;
         self.longest_turn_ns = self.longest_turn_ns.max(other.longest_turn_ns);
         self.mesh_batches += other.mesh_batches;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use corelane_storage::device::Op;
 use io_uring::{opcode, types};
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::descriptors::{self, Connections, Shares};
 use super::disk::Disks;
 use super::driver::{self, Completion, Driver, ReceiveBuffers};
@@ -26,6 +26,8 @@ use crate::turn::report::{Report, ShellReport};
 use crate::turn::{Command, Core, Effects};
 use crate::types::{ConnId, ReactorId, Timestamp};
 
+/// Behind a turn of so many nanoseconds, the next one's processor time is looked at.
+const BUSY: i64 = 200_000;
 /// Turns longer than this are counted and logged as stalls, in nanoseconds.
 const STALL: i64 = 5_000_000;
 /// How long nobody is accepted after descriptors ran out, in nanoseconds.
@@ -195,8 +197,10 @@ impl Reactor {
     /// Runs until told to stop.
     pub fn run(mut self) {
         self.kernel.arm_event();
+        let mut busy = false;
         loop {
             let clocks = self.clock.look();
+            let ran = busy.then(clock::thread_time);
             self.kernel.driver.completions(&mut self.kernel.completions);
             let Reactor { core, links, kernel, effects, incoming, tails, .. } = &mut self;
             tails.share(core);
@@ -204,7 +208,10 @@ impl Reactor {
             let end = self.clock.now();
             let took = end.since(clocks.now);
             self.kernel.counted.took(u64::try_from(took).unwrap_or(0));
+            busy = took > BUSY;
             if took > STALL {
+                let ran = ran.map(|before| clock::thread_time() - before);
+                self.kernel.counted.preempted += u64::from(ran.is_some_and(|ran| ran <= STALL));
                 self.core.stalled(took);
             }
             if self.kernel.has_stopped(end) {

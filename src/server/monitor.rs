@@ -122,6 +122,7 @@ fn reactor(report: &Report) -> ReactorStatus {
         stalled_clients: report.net.stalled_clients,
         turns: report.shell.turns,
         slow_turns: report.stalls,
+        preempted_turns: report.shell.preempted,
         busy_ns: report.shell.busy_ns,
         longest_turn_ns: report.shell.longest_ns,
         mesh_batches: report.shell.mesh_batches,

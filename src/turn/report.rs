@@ -29,6 +29,8 @@ pub struct ShellReport {
     pub busy_ns: u64,
     /// Nanoseconds that the longest of them took.
     pub longest_ns: u64,
+    /// Turns that took too long only because the processor was given to others meanwhile.
+    pub preempted: u64,
     /// Batches pushed to other reactors.
     pub mesh_batches: u64,
     /// Times that a lane to another reactor had no room.

@@ -7,6 +7,10 @@ use std::ptr::NonNull;
 /// Alignment of every buffer: no device that we accept asks for more.
 pub const BUF_ALIGN: usize = 4096;
 
+/// Buffers of this size and more are aligned to it, and had better lie in huge pages: what a device
+/// transfers is looked up page by page. The allocator itself uses small ones, see decision 0016.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// An owned buffer aligned to 4 KiB.
 ///
 /// Its memory comes zeroed from the allocator and is not touched before it is used: large ones
@@ -26,17 +30,19 @@ unsafe impl Sync for IoBuf {}
 impl IoBuf {
     /// `len` zero bytes.
     pub fn zeroed(len: usize) -> IoBuf {
-        assert!(len > 0 && len < isize::MAX as usize - BUF_ALIGN);
+        let align = if len < HUGE_PAGE { BUF_ALIGN } else { HUGE_PAGE };
+        assert!(len > 0 && len < isize::MAX as usize - align);
         // An allocator asked for zeroes *and* a large alignment writes the zeroes itself and
-        // touches every page; so ask for a page more and align by hand.
-        let layout = Layout::from_size_align(len + BUF_ALIGN, 16).expect("length was checked");
+        // touches every page; so ask for more and align by hand.
+        let layout = Layout::from_size_align(len + align, 16).expect("length was checked");
         // SAFETY: the layout's size is not zero.
         let base = unsafe { alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        let skip = base.as_ptr().align_offset(BUF_ALIGN);
-        assert!(skip <= BUF_ALIGN);
-        // SAFETY: skip + len lies within the allocation of len + BUF_ALIGN bytes.
+        let skip = base.as_ptr().align_offset(align);
+        assert!(skip <= align);
+        // SAFETY: skip + len lies within the allocation of len + align bytes.
         let start = unsafe { base.add(skip) };
+        advise_huge_pages(start, len / HUGE_PAGE * HUGE_PAGE);
         IoBuf { base, layout, start, len }
     }
 
@@ -53,6 +59,14 @@ impl IoBuf {
         assert!(from < to && to <= self.len);
         // SAFETY: from is within the buffer.
         WriteView { start: unsafe { self.start.add(from) }, len: to - from }
+    }
+}
+
+/// Advice only: where the kernel does not follow it, pages are small.
+fn advise_huge_pages(start: NonNull<u8>, len: usize) {
+    if len > 0 {
+        // SAFETY: the range lies within one allocation of ours, and advice changes no byte of it.
+        unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
     }
 }
 

@@ -83,7 +83,7 @@ impl WorkTally {
 }
 
 /// Units of a turn, for all shards of a reactor together. A unit takes about half a microsecond.
-pub const TURN_UNITS: u32 = 6_144;
+pub const TURN_UNITS: u32 = 4_096;
 /// Of so many units, one is left to consumers, however many requests and jobs there are.
 const CONSUMERS_PART: u32 = 4;
 /// Applying takes no more than one of so many units.

@@ -26,6 +26,9 @@ pub struct Common {
     /// The server's process, to report its processor time and memory
     #[arg(long, global = true, value_name = "PID")]
     pub server_pid: Option<u32>,
+    /// corelane's monitoring address, to report its longest turns
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub monitor: Option<SocketAddr>,
     /// Also write the results as JSON
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -67,6 +70,8 @@ pub enum Command {
     JsSustained(JsSustained),
     /// Latency of a JetStream publish with one in flight
     JsAckLatency(JsAckLatency),
+    /// What many push consumers with a backlog do to another client's requests
+    JsPushBacklog(JsPushBacklog),
     /// Many streams, each slow, at a given rate
     JsSlowStreams(JsSlowStreams),
     /// Connections that do nothing
@@ -277,6 +282,38 @@ pub struct JsAckLatency {
     pub load: Load,
 }
 
+/// Arguments of `js-push-backlog`.
+#[derive(Args, Clone, Debug)]
+#[allow(missing_docs)]
+pub struct JsPushBacklog {
+    #[arg(long, default_value_t = 1000)]
+    pub consumers: usize,
+    /// Connections that they deliver to
+    #[arg(long, default_value_t = 5)]
+    pub connections: usize,
+    /// Messages that each of them has to deliver
+    #[arg(long, default_value_t = 200_000)]
+    pub msgs: u64,
+    #[arg(long, default_value = "128", value_parser = size)]
+    pub size: usize,
+    /// Connections that ask meanwhile
+    #[arg(long, default_value_t = 4)]
+    pub askers: usize,
+    /// The pause between two questions
+    #[arg(long, default_value = "2ms", value_parser = duration)]
+    pub every: Duration,
+    /// How long the server may rest before it begins
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub pause: Duration,
+    /// The longest that filling may take
+    #[arg(long, default_value = "120s", value_parser = duration)]
+    pub limit: Duration,
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    #[command(flatten)]
+    pub load: Load,
+}
+
 /// Arguments of `js-slow-streams`.
 #[derive(Args, Clone, Debug)]
 #[allow(missing_docs)]
@@ -403,7 +440,8 @@ pub struct Sink {
 #[derive(Args, Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Compare {
-    /// The server under test: `[NAME=]COMMAND`, with {port} and {dir} in it; NAME `nats-server`
+    /// The server under test: `[NAME=]COMMAND`, with {port} and {dir} in it, and
+    /// {monitor} where its monitoring port goes, if turns are to be told; NAME `nats-server`
     /// and a path alone means nats-server with a minimal configuration
     #[arg(long, value_name = "SERVER")]
     pub a: String,

@@ -28,6 +28,7 @@ fn start() -> Result<()> {
     watch_signals()?;
     let watch = Watch {
         server_pid: cli.common.server_pid,
+        monitor: cli.common.monitor,
         progress: !cli.common.no_progress && std::io::stderr().is_terminal(),
     };
     let mut whole = true;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -187,6 +188,8 @@ pub struct Sampled {
 pub struct Watch {
     /// The server's process, for its processor time and memory.
     pub server_pid: Option<u32>,
+    /// Its monitoring port, for its turns.
+    pub monitor: Option<SocketAddr>,
     /// Whether a bar is shown.
     pub progress: bool,
 }
@@ -361,7 +364,7 @@ pub fn deal<T>(items: Vec<T>, threads: usize) -> Vec<Vec<T>> {
 mod tests {
     use super::*;
 
-    const QUIET: Watch = Watch { server_pid: None, progress: false };
+    const QUIET: Watch = Watch { server_pid: None, monitor: None, progress: false };
 
     #[test]
     fn a_run_counts_between_warm_up_and_end() {

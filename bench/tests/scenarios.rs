@@ -7,7 +7,7 @@ use corelane_bench::{args::Cli, outcome::Outcome, run::Watch, scenario, sink::Ba
 fn outcomes(words: &str) -> Vec<Outcome> {
     let sink = Background::start().expect("a free port");
     let cli = Cli::parse_from(["corelane-bench"].into_iter().chain(words.split_whitespace()));
-    let watch = Watch { server_pid: Some(std::process::id()), progress: false };
+    let watch = Watch { server_pid: Some(std::process::id()), monitor: None, progress: false };
     scenario::run(&cli.command, sink.address, watch).expect(words)
 }
 

@@ -214,6 +214,20 @@ pub const STEPS: &[Step] = &[
         figures: &[figure("ack_near.p50", Told), figure("ack.p99", Told)],
     },
     Step {
+        name: "push-backlog",
+        sets: &["bars", "many"],
+        against: Default,
+        work: Work::Run("js-push-backlog --warmup 0 -d 5~"),
+        figures: &[
+            figure("slow_turns", Absolute(0.0)),
+            figure("preempted_turns", Told),
+            figure("longest_turn", Told),
+            figure("api.p99", Absolute(10_000.0)),
+            figure("core.p99", Absolute(10_000.0)),
+            figure("rate", Told),
+        ],
+    },
+    Step {
         name: "slow-streams",
         sets: &["bars", "many"],
         against: Default,

@@ -185,7 +185,7 @@ impl Context {
             return Ok(None);
         }
         let sink = sink::Background::start()?;
-        let watch = Watch { server_pid: None, progress: self.progress };
+        let watch = Watch { server_pid: None, monitor: None, progress: self.progress };
         let outcomes = scenario::run(&command, sink.address, watch)?;
         Ok(outcomes.first().and_then(|outcome| outcome.value("rate")))
     }
@@ -219,7 +219,11 @@ impl Context {
     /// written first, so that nobody's flushes wait for somebody else's bytes.
     fn scenario(&self, words: &str, server: &Server) -> Result<Vec<Outcome>> {
         rustix::fs::sync();
-        let watch = Watch { server_pid: Some(server.pid()), progress: self.progress };
+        let watch = Watch {
+            server_pid: Some(server.pid()),
+            monitor: server.monitor(),
+            progress: self.progress,
+        };
         scenario::run(&self.command(words)?, server.address(), watch)
     }
 }

@@ -41,7 +41,7 @@ pub struct Spec {
 enum Kind {
     /// nats-server at this path, with a configuration file of ours.
     Nats(PathBuf),
-    /// Words with `{port}` and `{dir}` in them.
+    /// Words with `{port}` and `{dir}` in them, and perhaps `{monitor}`.
     Command(Vec<String>),
 }
 
@@ -65,7 +65,16 @@ impl Spec {
         Ok(Self { name, kind: Kind::Command(words) })
     }
 
-    fn command(&self, variant: Variant, port: u16, home: &Path) -> Result<Command> {
+    /// Whether it tells of its turns.
+    fn has_monitor(&self) -> bool {
+        match &self.kind {
+            Kind::Nats(_) => false,
+            Kind::Command(words) => words.iter().any(|word| word.contains("{monitor}")),
+        }
+    }
+
+    fn command(&self, variant: Variant, ports: [u16; 2], home: &Path) -> Result<Command> {
+        let [port, monitor] = ports;
         let data = home.join("data");
         match &self.kind {
             Kind::Nats(path) => {
@@ -78,7 +87,9 @@ impl Spec {
             Kind::Command(words) => {
                 let data = data.to_string_lossy();
                 let fill = |word: &String| {
-                    word.replace("{port}", &port.to_string()).replace("{dir}", &data)
+                    word.replace("{port}", &port.to_string())
+                        .replace("{monitor}", &monitor.to_string())
+                        .replace("{dir}", &data)
                 };
                 let mut command = Command::new(fill(&words[0]));
                 command.args(words[1..].iter().map(fill));
@@ -106,7 +117,8 @@ pub struct Server {
     spec: Spec,
     variant: Variant,
     home: PathBuf,
-    port: u16,
+    /// For clients, and for monitoring.
+    ports: [u16; 2],
     child: Child,
     /// From start to the answer to the first JetStream request.
     pub ready_seconds: f64,
@@ -119,13 +131,16 @@ impl Server {
     /// Starts a server on a free port, with its data below `home`, and waits until it is ready.
     pub fn start(spec: &Spec, variant: Variant, home: &Path) -> Result<Self> {
         fs::create_dir_all(home.join("data"))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // Both at once, so that they differ.
+        let free = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let ports = [free[0].local_addr()?.port(), free[1].local_addr()?.port()];
+        drop(free);
         let mut server = Self {
-            child: spawn(spec, variant, port, home)?,
+            child: spawn(spec, variant, ports, home)?,
             spec: spec.clone(),
             variant,
             home: home.to_owned(),
-            port,
+            ports,
             ready_seconds: 0.0,
         };
         server.wait_ready()?;
@@ -134,7 +149,12 @@ impl Server {
 
     /// Its address.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from(([127, 0, 0, 1], self.ports[0]))
+    }
+
+    /// The address of its monitoring, if it was given one.
+    pub fn monitor(&self) -> Option<SocketAddr> {
+        self.spec.has_monitor().then(|| SocketAddr::from(([127, 0, 0, 1], self.ports[1])))
     }
 
     /// Its process.
@@ -156,7 +176,7 @@ impl Server {
     pub fn crash_and_restart(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = spawn(&self.spec, self.variant, self.port, &self.home)?;
+        self.child = spawn(&self.spec, self.variant, self.ports, &self.home)?;
         self.wait_ready()
     }
 
@@ -201,9 +221,9 @@ impl Drop for Server {
     }
 }
 
-fn spawn(spec: &Spec, variant: Variant, port: u16, home: &Path) -> Result<Child> {
+fn spawn(spec: &Spec, variant: Variant, ports: [u16; 2], home: &Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(home.join("log"))?;
-    spec.command(variant, port, home)?
+    spec.command(variant, ports, home)?
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -269,11 +289,12 @@ mod tests {
             (spec.name.as_str(), &spec.kind),
             ("nats-server", &Kind::Nats("/usr/bin/nats-server".into()))
         );
-        let spec = Spec::parse("target/corelane -p {port} -js -sd {dir}").unwrap();
+        let spec = Spec::parse("target/corelane -p {port} -m {monitor} -js -sd {dir}").unwrap();
         assert_eq!(spec.name, "corelane");
-        let command = spec.command(Variant::Default, 7, Path::new("/h")).unwrap();
+        let command = spec.command(Variant::Default, [7, 8], Path::new("/h")).unwrap();
         let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
-        assert_eq!(words, ["-p", "7", "-js", "-sd", "/h/data"]);
+        assert_eq!(words, ["-p", "7", "-m", "8", "-js", "-sd", "/h/data"]);
+        assert!(spec.has_monitor());
         let spec = Spec::parse("old=/x/corelane -p {port} --opt=1").unwrap();
         assert_eq!(spec.name, "old");
         let spec = Spec::parse("/x/corelane --port={port}").unwrap();

@@ -3,6 +3,7 @@
 //! with.
 
 pub mod ack_latency;
+pub mod backlog;
 pub mod core;
 pub mod device;
 pub mod latency;
@@ -35,7 +36,7 @@ pub fn run_with_ceiling(
     watch: Watch,
 ) -> Result<Vec<Outcome>> {
     let sink = sink::Background::start()?;
-    let unwatched = Watch { server_pid: None, ..watch };
+    let unwatched = Watch { server_pid: None, monitor: None, ..watch };
     let ceilings = run(command, sink.address, unwatched)?;
     drop(sink);
     let mut outcomes = run(command, server, watch)?;
@@ -73,6 +74,7 @@ pub fn run(command: &Command, server: SocketAddr, watch: Watch) -> Result<Vec<Ou
         Command::JsRestartFill(args) => Ok(vec![publish::run_fill(server, args, watch)?]),
         Command::JsReplay(args) => replay::run(server, args, watch),
         Command::JsSustained(args) => Ok(vec![replay::run_sustained(server, args, watch)?]),
+        Command::JsPushBacklog(args) => Ok(vec![backlog::run(server, args, watch)?]),
         Command::JsSlowStreams(args) => Ok(vec![many::run_streams(server, args, watch)?]),
         Command::IdleConnections(args) => Ok(vec![many::run_idle(server, args, watch)?]),
         Command::JsPurgeInterference(args) => Ok(vec![purge::run(server, args, watch)?]),

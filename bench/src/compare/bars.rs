@@ -36,6 +36,8 @@ pub struct Figure {
 pub enum Work {
     /// A scenario, in turn on both servers.
     Run(&'static str),
+    /// A scenario on the first server alone.
+    Alone(&'static str),
     /// Fill with these words, then kill -9 and start, as often as there are rounds.
     Restart(&'static str),
     /// Fill, then restart and replay with the second words, as often as there are rounds.
@@ -217,7 +219,7 @@ pub const STEPS: &[Step] = &[
         name: "push-backlog",
         sets: &["bars", "many"],
         against: Default,
-        work: Work::Run("js-push-backlog --warmup 0 -d 5~"),
+        work: Work::Alone("js-push-backlog --warmup 0 -d 5~"),
         figures: &[
             figure("slow_turns", Absolute(0.0)),
             figure("preempted_turns", Told),
@@ -355,7 +357,10 @@ mod tests {
     fn every_run_is_a_command_line_and_every_name_is_unique() {
         for step in STEPS {
             let runs = match step.work {
-                Work::Run(run) | Work::Restart(run) | Work::OneOfMany(run, _) => vec![run],
+                Work::Run(run)
+                | Work::Alone(run)
+                | Work::Restart(run)
+                | Work::OneOfMany(run, _) => vec![run],
                 Work::ColdReplay(fill, replay) => vec![fill, replay],
                 Work::Empty | Work::NatsCli(_) => vec![],
             };

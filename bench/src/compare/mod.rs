@@ -114,6 +114,13 @@ impl Context {
         let mut compared = Compared::default();
         match step.work {
             Work::Run(words) => self.rounds_of(step, words, &mut compared)?,
+            // The other one would not answer for minutes.
+            Work::Alone(words) => {
+                let server = self.start(Side::A, step.against)?;
+                for _ in 0..self.rounds {
+                    compared.add(Side::A, self.scenario(words, &server)?);
+                }
+            }
             Work::Restart(words) => {
                 for side in SIDES {
                     special::restart(self, side, step.against, words, &mut compared)?;

@@ -280,7 +280,7 @@ impl Shard {
             let name = consumers.slab[at].name.clone();
             if consumers.is_changing(&name) && !consumers.unreadable.contains(&name) {
                 consumers.unreadable.push(name);
-                self.consumer_changed = true;
+                self.requests.consumer_changed = true;
             }
         }
         if let Some(requester) = count.requester.take() {

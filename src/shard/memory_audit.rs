@@ -25,7 +25,7 @@ impl Shard {
                 self.id.0
             ));
         }
-        let pushed = self.watches.len();
+        let pushed = self.consumers.watches.len();
         let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
         match pushed > consumers {
             true => Err(format!("shard {}: {pushed} watches, {consumers} consumers", self.id.0)),

@@ -59,7 +59,7 @@ impl Shard {
     pub fn capture(&mut self, now: Timestamp, m: &Captured<'_>) {
         self.note_load(now);
         match m.target {
-            _ if self.stopping.is_some() => {
+            _ if self.lifecycle.stopping.is_some() => {
                 self.owe_credit(m.target.credit(), m.origin, m.credit_bytes);
             }
             Target::Stream { stream, .. } => self.publish(now, stream, m),
@@ -69,16 +69,16 @@ impl Shard {
 
     /// A device operation is over.
     pub fn disk_done(&mut self, done: Done) {
-        match self.log.complete(done, &mut self.ops, &mut self.groups) {
+        match self.log.complete(done, &mut self.device.ops, &mut self.groups) {
             Ok(progress) => {
                 if let Some(read) = progress.read {
-                    self.reads_over.push(read);
+                    self.device.reads_over.push(read);
                 }
                 if let Some(id) = progress.checkpoint {
                     self.checkpoint.durable(id);
                 }
             }
-            Err(failure) => self.failure = Some(failure.message),
+            Err(failure) => self.device.failure = Some(failure.message),
         }
     }
 
@@ -87,22 +87,22 @@ impl Shard {
     pub fn begin_turn(&mut self, shards: usize, favoured: bool) {
         self.tally.units_max = self.tally.units_max.max(self.turn.spent());
         self.turn = budget::TurnBudget::share(shards, favoured);
-        self.look_up_visits = streams::parked::TURN_VISITS;
+        self.parked.turn_visits = streams::parked::TURN_VISITS;
     }
 
     /// Lets things take effect: after the inputs of a turn, and again after what they led to.
     pub fn step(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
-        if let Some(failure) = self.failure.take() {
+        if let Some(failure) = self.device.failure.take() {
             out.fatal(&failure);
             return;
         }
         self.tally.steps += 1;
-        self.log.tick(now.0, &mut self.ops);
+        self.log.tick(now.0, &mut self.device.ops);
         self.reads_are_over(out);
         self.run_decisions();
         self.apply(now, out);
         self.run_requests(now, out);
-        if self.stopping.is_none() {
+        if self.lifecycle.stopping.is_none() {
             self.run_jobs(now, out);
         }
         if self.delivers() {
@@ -110,22 +110,22 @@ impl Shard {
         }
         self.report_usage(out);
         self.record_acknowledgements();
-        if self.stopping != Some(true) {
+        if self.lifecycle.stopping != Some(true) {
             self.step_checkpoint(now);
             self.job_checkpoint_went_on();
         }
-        if self.stopping.is_none() {
+        if self.lifecycle.stopping.is_none() {
             self.step_reclaim(now);
             self.step_sort(now);
         }
         self.record_stop();
         self.return_credit(out);
-        self.log.seal(&mut self.ops, &mut self.groups);
+        self.log.seal(&mut self.device.ops, &mut self.groups);
     }
 
     /// When `step` has something to do although nothing comes in.
     pub fn deadline(&self) -> Option<Timestamp> {
-        if self.stopping.is_some() {
+        if self.lifecycle.stopping.is_some() {
             return self.log.deadline().map(Timestamp);
         }
         let log = self.log.deadline().map(Timestamp);
@@ -140,18 +140,17 @@ impl Shard {
 
     /// True if `step` would go on at once, where there is room for messages to be sent.
     pub fn has_work(&self, room: bool) -> bool {
-        !self.inbox.is_empty()
-            || self.consumer_changed && !self.held_back.is_empty()
+        self.requests.are_ready()
             || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
-            || self.deltas.wait
-            || room && self.delivers() && !self.active.is_empty()
-            || self.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
-            || self.stopping != Some(true) && self.checkpoint_is_ready()
+            || self.consumers.deltas.wait
+            || room && self.delivers() && !self.consumers.active.is_empty()
+            || self.lifecycle.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
+            || self.lifecycle.stopping != Some(true) && self.checkpoint_is_ready()
     }
 
     fn delivers(&self) -> bool {
-        self.stopping.is_none() && self.log.durable() >= self.begun
+        self.lifecycle.stopping.is_none() && self.log.durable() >= self.lifecycle.begun
     }
 
     /// The server goes away: waiting pulls are told to ask elsewhere.
@@ -165,24 +164,24 @@ impl Shard {
         }
         self.log.request_flush();
         self.checkpoint.wanted = true;
-        self.stopping.get_or_insert(false);
+        self.lifecycle.stopping.get_or_insert(false);
     }
 
     /// Once all that consumers owe the log is in it, a last record says that nothing is missing:
     /// the next start need not guess what was delivered after.
     fn record_stop(&mut self) {
-        if self.stopping == Some(false)
-            && self.inbox.is_empty()
-            && self.waiting.is_empty()
+        if self.lifecycle.stopping == Some(false)
+            && self.requests.inbox.is_empty()
+            && self.requests.reading.is_empty()
             && self.checkpoint.is_idle()
         {
             // Without room for it, or for what consumers owe, the next start takes this for a
             // crash, which is safe.
-            if self.dirty_consumers.is_empty() {
+            if self.consumers.dirty.is_empty() {
                 let _ = self.append_local(records::kind::STOPPED, 0);
             }
             self.log.request_flush();
-            self.stopping = Some(true);
+            self.lifecycle.stopping = Some(true);
         }
     }
 
@@ -190,15 +189,16 @@ impl Shard {
     /// the log knows, and must not be taken for nothing after a crash.
     fn record_begin(&mut self) {
         let begun = records::BEGUN;
-        if self.stopped_clean && self.append_local(records::kind::STOPPED, begun).is_ok() {
-            self.begun = self.log.appended();
+        if self.lifecycle.stopped_clean && self.append_local(records::kind::STOPPED, begun).is_ok()
+        {
+            self.lifecycle.begun = self.log.appended();
             self.log.request_flush();
         }
     }
 
     /// True once a shard that was shut down has nothing under way any more.
     pub fn is_at_rest(&self) -> bool {
-        self.stopping == Some(true)
+        self.lifecycle.stopping == Some(true)
             && self.groups.iter().all(|g| g.is_idle() || g.retry_at().is_some())
             && self.log.durable() >= self.log.appended()
     }

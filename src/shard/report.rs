@@ -9,11 +9,11 @@ impl Shard {
     pub fn footprint(&self) -> Footprint {
         let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
         Footprint {
-            requests: self.inbox.len() + self.waiting.len() + self.held_back.len(),
-            blocked: self.blocked_consumers.len(),
-            expired: self.expired.len(),
-            timers: self.timers.len().saturating_sub(consumers),
-            parked: self.parked.len(),
+            requests: self.requests.len(),
+            blocked: self.consumers.blocked.len(),
+            expired: self.consumers.expired.len(),
+            timers: self.consumers.timers.len().saturating_sub(consumers),
+            parked: self.parked.streams.len(),
             pending: self.groups.iter().filter(|group| !group.is_idle()).count(),
         }
     }

@@ -151,8 +151,8 @@ impl Shard {
         requester: &Requester,
         out: &mut impl ShardEffects,
     ) {
-        let id = ConsumerId(self.next_consumer);
-        self.next_consumer += 1;
+        let id = ConsumerId(self.consumers.next_id);
+        self.consumers.next_id += 1;
         let cell = &self.streams[slot];
         let (stream, group, logged) = (cell.id, cell.group(), is_logged(cell, &config));
         let (start, created) = (start.to_delta(), self.clocks.wall_of(now).0);
@@ -245,7 +245,7 @@ impl Shard {
         let cell = &mut self.streams[slot];
         let name = cell.consumers.slab[at].name.clone();
         cell.consumers.changed(&name);
-        self.consumer_changed = true;
+        self.requests.consumer_changed = true;
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
         self.wake_consumer(slot, at);
@@ -273,13 +273,13 @@ impl Shard {
             Some(same) if same.subject == c.config.deliver_subject => same,
             old => {
                 if let Some(old) = old {
-                    self.watches.remove(&old.id);
+                    self.consumers.watches.remove(&old.id);
                     out.unwatch(old.id);
                 }
                 let subject = c.config.deliver_subject.clone();
                 let group = c.watch_group.take().unwrap_or_else(|| c.config.deliver_group.clone());
                 let id = out.watch(self.id, subject.as_bytes(), group.as_bytes());
-                self.watches.insert(id, (stream, c.id));
+                self.consumers.watches.insert(id, (stream, c.id));
                 Watch { id, subject, group }
             }
         };
@@ -298,7 +298,7 @@ impl Shard {
         interested: bool,
         out: &mut impl ShardEffects,
     ) {
-        let Some(&(stream, id)) = self.watches.get(&watch) else { return };
+        let Some(&(stream, id)) = self.consumers.watches.get(&watch) else { return };
         let Some((slot, at)) = self.locate(stream, id) else { return };
         self.streams[slot].consumers.slab[at].pace.forget();
         self.with_consumer(slot, at, out, |c, _| c.interest(now, interested));
@@ -352,7 +352,7 @@ impl Shard {
         let refilter = c.config.filters() != before.filters();
         let name = c.name.clone();
         consumers.changed(&name);
-        self.consumer_changed = true;
+        self.requests.consumer_changed = true;
         let requester = by.map(|by| by.requester);
         if refilter {
             return self.count_anew(slot, at, requester);
@@ -373,13 +373,13 @@ impl Shard {
         let c = &mut cell.consumers.slab[at];
         let consumer = c.id;
         if let Some(timer) = c.timer.take() {
-            self.timers.remove(&(timer, stream, consumer));
+            self.consumers.timers.remove(&(timer, stream, consumer));
         }
         c.scan_from = 0;
         // What was read for its old filters is of no use.
         c.blocked = None;
         c.ahead = Default::default();
-        self.blocked_consumers.retain(|&(_, of, id)| (of, id) != (stream, consumer));
+        self.consumers.blocked.retain(|&(_, of, id)| (of, id) != (stream, consumer));
         if let Some(delivery) = &mut c.delivery {
             delivery.arrived();
         }
@@ -581,7 +581,7 @@ impl Shard {
         if cell.consumers.is_changing(&name) {
             // One that is inactive goes once its update took effect and it has counted; requests
             // waited for that.
-            self.expired.push((stream, consumer));
+            self.consumers.expired.push((stream, consumer));
             return;
         }
         let group = cell.group();
@@ -594,7 +594,7 @@ impl Shard {
                     self.refuse_request(&requester, ResponseType::ConsumerDelete, &error, out);
                 }
                 // It goes when there is room.
-                None => self.expired.push((stream, consumer)),
+                None => self.consumers.expired.push((stream, consumer)),
             }
             return;
         }
@@ -624,15 +624,15 @@ impl Shard {
         let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
         let stream = *stream;
         consumers.changed(&gone.name);
-        self.consumer_changed = true;
+        self.requests.consumer_changed = true;
         if let Some(timer) = gone.timer {
-            self.timers.remove(&(timer, stream, gone.id));
+            self.consumers.timers.remove(&(timer, stream, gone.id));
         }
         if let Some(watch) = &gone.watch {
-            self.watches.remove(&watch.id);
+            self.consumers.watches.remove(&watch.id);
             out.unwatch(watch.id);
         }
-        self.dirty_consumers.remove(&(stream, gone.id));
+        self.consumers.dirty.remove(&(stream, gone.id));
         self.consumer_gone(slot, gone);
     }
 

@@ -33,7 +33,7 @@ impl Shard {
                 self.behind_appended(request);
             }
         } else {
-            self.inbox.push_back(request);
+            self.requests.inbox.push_back(request);
         }
     }
 
@@ -48,29 +48,29 @@ impl Shard {
         };
         match waits_for.filter(|&group| !self.groups.get(group).is_idle()) {
             Some(group) => self.wait_for_appended(group, Change::Request(Box::new(request))),
-            None => self.inbox.push_back(request),
+            None => self.requests.inbox.push_back(request),
         }
     }
 
     pub(in crate::shard) fn run_requests(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         let before = self.tally.work;
-        if std::mem::take(&mut self.consumer_changed) {
-            for request in std::mem::take(&mut self.held_back).into_iter().rev() {
-                self.inbox.push_front(request);
+        if std::mem::take(&mut self.requests.consumer_changed) {
+            for request in std::mem::take(&mut self.requests.held_back).into_iter().rev() {
+                self.requests.inbox.push_front(request);
             }
         }
-        for _ in 0..STEP_MAX.min(self.inbox.len()) {
+        for _ in 0..STEP_MAX.min(self.requests.inbox.len()) {
             if !self.turn.has_requests() {
                 break;
             }
-            let Some(request) = self.inbox.pop_front() else { break };
+            let Some(request) = self.requests.inbox.pop_front() else { break };
             self.turn.request(matches!(request.target, Target::Api { .. }));
             self.tally.work.requests += 1;
             self.run_request(now, request, out);
         }
         self.tally.note(Handler::Requests, before);
-        if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT {
-            self.inbox = VecDeque::new();
+        if self.requests.inbox.is_empty() && self.requests.inbox.capacity() > INBOX_KEPT {
+            self.requests.inbox = VecDeque::new();
         }
     }
 
@@ -83,8 +83,8 @@ impl Shard {
     ) {
         match self.handle(now, &r, out) {
             Ok(()) => self.owe_credit(CreditKind::Request, r.origin, r.credit),
-            Err(Wait::Read(read)) => self.waiting.push((read, r)),
-            Err(Wait::Changed) => self.held_back.push(r),
+            Err(Wait::Read(read)) => self.requests.reading.push((read, r)),
+            Err(Wait::Changed) => self.requests.held_back.push(r),
             Err(Wait::Decided) => {
                 self.wait_for_appended(GroupName::Meta, Change::Request(Box::new(r)));
             }
@@ -127,16 +127,17 @@ impl Shard {
     /// Reads are over: whoever waited for them goes on.
     pub(in crate::shard) fn reads_are_over(&mut self, _out: &mut impl ShardEffects) {
         if self.log.take_stalled_reads() {
-            self.reads_over.push(crate::shard::request::ANY_READ);
+            self.device.reads_over.push(crate::shard::request::ANY_READ);
         }
-        for read in std::mem::take(&mut self.reads_over) {
+        for read in std::mem::take(&mut self.device.reads_over) {
             self.groups.read_is_over(read, crate::shard::request::ANY_READ);
             let mut i = 0;
-            while i < self.waiting.len() {
-                if self.waiting[i].0 == read || self.waiting[i].0 == crate::shard::request::ANY_READ
+            while i < self.requests.reading.len() {
+                if self.requests.reading[i].0 == read
+                    || self.requests.reading[i].0 == crate::shard::request::ANY_READ
                 {
-                    let (_, request) = self.waiting.swap_remove(i);
-                    self.inbox.push_back(request);
+                    let (_, request) = self.requests.reading.swap_remove(i);
+                    self.requests.inbox.push_back(request);
                 } else {
                     i += 1;
                 }
@@ -188,7 +189,7 @@ impl Shard {
         error: &ApiError,
         out: &mut impl ShardEffects,
     ) {
-        self.api_errors += 1;
+        self.requests.refused += 1;
         let mut body = Vec::new();
         write_error(&mut body, kind, error);
         self.answer(requester, &body, out);

@@ -49,7 +49,7 @@ impl Shard {
     ) -> Handled {
         use ApiRequest as A;
         let counted = !matches!(request, A::DirectGet { .. } | A::ConsumerNext(_));
-        self.api_total += u64::from(counted && !r.counted.replace(true));
+        self.requests.total += u64::from(counted && !r.counted.replace(true));
         let slot = stream.and_then(|id| self.slots.get(&id).copied());
         if r.required_level > level_for(request) && self.level_comes_first(request, slot, r) {
             self.refuse_level(request, r, out);
@@ -248,8 +248,11 @@ impl Shard {
     }
 
     pub(in crate::shard) fn usage(&self) -> Usage {
-        let mut usage =
-            Usage { api_total: self.api_total, api_errors: self.api_errors, ..Usage::default() };
+        let mut usage = Usage {
+            api_total: self.requests.total,
+            api_errors: self.requests.refused,
+            ..Usage::default()
+        };
         for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
             let bytes = cell.index.bytes();
             if cell.is_memory() {
@@ -548,7 +551,7 @@ impl Shard {
         let orphans = &mut self.checkpoint.orphans;
         orphans.extend(cell.index.locations().map(|(_, location)| location));
         orphans.extend(cell.stored.locations());
-        let isolated = &mut self.isolated.consumers;
+        let isolated = &mut self.unreadable.consumers;
         isolated.retain(|&(of, _), location| {
             orphans.extend((of == cell.id).then_some(*location));
             of != cell.id

@@ -34,10 +34,10 @@ impl Shard {
             }
             ShardMessage::Held { from, bytes } => {
                 let at = usize::from(from.0);
-                if self.used_elsewhere.len() <= at {
-                    self.used_elsewhere.resize(at + 1, [0; 2]);
+                if self.space.elsewhere.len() <= at {
+                    self.space.elsewhere.resize(at + 1, [0; 2]);
                 }
-                self.used_elsewhere[at] = bytes;
+                self.space.elsewhere[at] = bytes;
             }
             ShardMessage::CheckLimits { question, from, id, limits } => {
                 let violators = self.violators(id, &limits);
@@ -107,7 +107,7 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         match change {
-            Change::Request(request) => self.inbox.push_back(*request),
+            Change::Request(request) => self.requests.inbox.push_back(*request),
             Change::Unlogged(Unlogged { kind, stream, id, body }) => {
                 if let Some(applied) = self.apply_meta(group, kind, stream, id, &body, out) {
                     self.took_effect(group, now, applied, out);
@@ -143,7 +143,7 @@ impl Shard {
                 self.answer(&requester, &body, out);
             }
             Change::Acknowledged(requesters) => {
-                self.deltas.in_flight -= 1;
+                self.consumers.deltas.in_flight -= 1;
                 for requester in requesters {
                     self.answer(&requester, b"", out);
                 }
@@ -191,7 +191,7 @@ impl Shard {
     fn stream_removed(&mut self, slot: usize, out: &mut impl ShardEffects) {
         out.place(StreamPlacement::Gone(self.streams[slot].id));
         self.detach(slot, out);
-        self.consumer_changed = true;
+        self.requests.consumer_changed = true;
     }
 
     fn answer_deleted(

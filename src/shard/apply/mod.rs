@@ -162,7 +162,7 @@ impl Shard {
         let bytes = pipeline.bytes(&self.log, next);
         let Some(record) = bytes.and_then(|b| RecordView::decode(b).ok()) else {
             let id = self.id.0;
-            self.failure = Some(format!("shard {id}: an entry is not in memory any more"));
+            self.device.failure = Some(format!("shard {id}: an entry is not in memory any more"));
             return false;
         };
         let len = record.padded_len();
@@ -175,17 +175,17 @@ impl Shard {
                 let storage = if kept.is_some() { StorageType::Memory } else { StorageType::File };
                 let position = if kept.is_some() { Position::default() } else { next.position };
                 let message = Appended::of(&m, storage, position);
-                self.subject.clear();
-                self.subject.extend_from_slice(m.subject);
+                self.applying.subject.clear();
+                self.applying.subject.extend_from_slice(m.subject);
                 self.apply_message(group, m.stream, &message, kept, next.place, out);
             }
             RecordIn::Meta(m) => {
                 let (kind, stream, id) = (m.kind, StreamId(m.stream), m.id);
-                let mut body = std::mem::take(&mut self.body);
+                let mut body = std::mem::take(&mut self.applying.body);
                 body.clear();
                 body.extend_from_slice(m.body);
                 let applied = self.apply_meta(group, kind, stream, id, &body, out);
-                self.body = body;
+                self.applying.body = body;
                 let Some(applied) = applied else { return false };
                 self.groups.get_mut(group).advance(next, len);
                 self.took_effect(group, now, applied, out);
@@ -208,7 +208,8 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Option<Applied> {
         self.before_record(group, record_kind, stream, ConsumerId(id), out);
-        let Shard { streams, slots, next_consumer, options, meta, .. } = self;
+        let Shard { streams, slots, consumers, options, meta, .. } = self;
+        let next_consumer = &mut consumers.next_id;
         let catalogue = meta.as_mut().map(|meta| &mut meta.catalogue);
         let (seed, max_payload) = (options.seed, options.max_payload);
         let mut state = StateMut { streams, slots, next_consumer, catalogue, seed, max_payload };
@@ -218,7 +219,7 @@ impl Shard {
                 let (shard, stream) = (self.id.0, stream.0);
                 let line =
                     format!("shard {shard}: record of kind {record_kind} for stream {stream}");
-                self.failure = Some(format!("{line}: {why}"));
+                self.device.failure = Some(format!("{line}: {why}"));
                 None
             }
         }
@@ -290,18 +291,18 @@ impl Shard {
     fn store(&mut self, group: GroupName, slot: usize, m: &Appended, kept: Option<Message>) {
         self.before_change(slot);
         let cell = &mut self.streams[slot];
-        let id = cell.append(m, &self.subject);
+        let id = cell.append(m, &self.applying.subject);
         cell.admission.commit(m.seq);
-        cell.consumers.appended(id, &self.subject, m.seq);
-        self.used[usize::from(kept.is_none())] += u64::from(m.size);
+        cell.consumers.appended(id, &self.applying.subject, m.seq);
+        self.space.here[usize::from(kept.is_none())] += u64::from(m.size);
         match (&mut cell.memory, kept) {
             (Some(memory), Some(message)) => memory.insert(m.seq, message),
             _ => {
-                if self.live.0 != m.position.segment {
-                    settle(&mut self.log, &mut self.live);
-                    self.live.0 = m.position.segment;
+                if self.applying.live.0 != m.position.segment {
+                    settle(&mut self.log, &mut self.applying.live);
+                    self.applying.live.0 = m.position.segment;
                 }
-                self.live.1 += m.size;
+                self.applying.live.1 += m.size;
             }
         }
         let is_first = cell.index.messages() == 1;
@@ -329,7 +330,8 @@ impl Shard {
         removal: &mut Removal,
         budget: &mut u32,
     ) -> Progress {
-        let Shard { streams, log, live, used, jobs, tally, clocks, .. } = self;
+        let Shard { streams, log, applying, space, jobs, tally, clocks, .. } = self;
+        let (live, used) = (&mut applying.live, &mut space.here);
         let mut sink = Leaving { log, live, used, jobs, tally, now: clocks.now };
         removal.step(&mut streams[slot], budget, &mut sink)
     }
@@ -418,8 +420,8 @@ impl Shard {
         let limits = &self.options.meta_limits;
         let limit = if memory { limits.server_memory } else { limits.server_storage };
         let at = usize::from(!memory);
-        let others: u64 = self.used_elsewhere.iter().map(|held| held[at]).sum();
-        u64::try_from(limit).is_ok_and(|limit| self.used[at] + others > limit)
+        let others: u64 = self.space.elsewhere.iter().map(|held| held[at]).sum();
+        u64::try_from(limit).is_ok_and(|limit| self.space.here[at] + others > limit)
     }
 
     /// Tells the other shards what this one holds, when that has changed by a good part.
@@ -427,18 +429,19 @@ impl Shard {
         let limits = &self.options.meta_limits;
         let shares = [limits.server_memory, limits.server_storage]
             .map(|limit| u64::try_from(limit).map_or(u64::MAX, |limit| limit / HELD_SHARE));
-        let changed = |at: usize| self.used[at].abs_diff(self.usage_reported[at]) > shares[at];
+        let changed =
+            |at: usize| self.space.here[at].abs_diff(self.space.reported[at]) > shares[at];
         if self.options.shards > 1 && (changed(0) || changed(1)) {
-            self.usage_reported = self.used;
+            self.space.reported = self.space.here;
             for to in (0..self.options.shards).map(ShardId).filter(|&s| s != self.id) {
-                out.send_to_shard(to, ShardMessage::Held { from: self.id, bytes: self.used });
+                out.send_to_shard(to, ShardMessage::Held { from: self.id, bytes: self.space.here });
             }
         }
     }
 
     /// Tells the log of the live bytes gathered so far.
     pub(in crate::shard) fn settle_live(&mut self) {
-        settle(&mut self.log, &mut self.live);
+        settle(&mut self.log, &mut self.applying.live);
     }
 
     /// Notes credit that goes home at the end of the turn.

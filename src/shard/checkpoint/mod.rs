@@ -343,7 +343,7 @@ impl Shard {
             self.reclaim.look();
         }
         self.sort.look();
-        self.log.free_dead(&mut self.ops);
+        self.log.free_dead(&mut self.device.ops);
         self.checkpoint.evicting = Some(0);
         self.checkpoint.resident = 0;
     }

@@ -147,7 +147,7 @@ impl Shard {
             dedupe: cell.stored.dedupe.values().copied().collect(),
             consumers: {
                 let whole = run.consumers.iter().map(|(&id, &l)| (id, l));
-                whole.chain(self.isolated.of_stream(stream)).collect()
+                whole.chain(self.unreadable.of_stream(stream)).collect()
             },
         };
         run.body.clear();
@@ -234,7 +234,7 @@ impl Shard {
         }
         let id = self.checkpoint.last_id + 1;
         run.root.groups = run.groups.clone();
-        run.root.next_consumer = self.next_consumer;
+        run.root.next_consumer = self.consumers.next_id;
         let live = run.live.iter().filter(|(_, live)| **live > 0);
         run.root.live = live.map(|(&segment, &live)| (segment, live as u64)).collect();
         run.body.clear();
@@ -259,7 +259,7 @@ impl Shard {
         // Consumers and the catalogue may hold what was appended since the freeze.
         let applied = self.log.appended();
         let commit = Commit { checkpoint, root_lsn, applied, replay: run.replay };
-        self.log.commit_checkpoint(commit, &mut self.ops);
+        self.log.commit_checkpoint(commit, &mut self.device.ops);
         Ok(())
     }
 }

@@ -127,7 +127,7 @@ impl Shard {
             return Ok(0);
         };
         let mut next = scan.clone();
-        let step = self.log.scan_next(&mut next, &mut self.ops);
+        let step = self.log.scan_next(&mut next, &mut self.device.ops);
         let mut body = std::mem::take(&mut self.scratch);
         body.clear();
         let record = match step {

@@ -67,7 +67,7 @@ impl Shard {
             && self.log.unflushed_bytes() < UNFLUSHED_MAX
             && self.log.space() == SpaceState::Available
             && self.groups.iter().all(Pipeline::is_idle)
-            && self.blocked_consumers.is_empty();
+            && self.consumers.blocked.is_empty();
         ready.then(|| s.not_before.max(s.load.calm_at(self.options.sort.idle_ns)))
     }
 
@@ -160,7 +160,7 @@ impl Shard {
         scan: &mut Scan,
         act: impl FnOnce(Position, u32, &RecordView<'_>),
     ) -> Result<Scanned, Option<i64>> {
-        match self.log.scan_next(scan, &mut self.ops) {
+        match self.log.scan_next(scan, &mut self.device.ops) {
             Ok(ScanStep::Record { position, len, record }) => {
                 act(position, len, &record);
                 Ok(Scanned::Went(len as usize))

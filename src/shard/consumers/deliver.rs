@@ -18,6 +18,7 @@ use crate::shard::request::{ANY_READ, Handled, Request};
 use crate::shard::state::Shard;
 use crate::shard::state::consumers::ShardConsumer;
 use crate::shard::state::memory_store::MemoryStore;
+use crate::shard::state::queues::DeviceQueues;
 use crate::shard::state::stream::ShardStream;
 use crate::shard::streams::read::Fetched;
 use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
@@ -114,7 +115,9 @@ impl Shard {
         let result = act(delivery, &mut sink);
         self.after_consumer(slot, at);
         if deleted {
-            self.expired.push((self.streams[slot].id, self.streams[slot].consumers.slab[at].id));
+            self.consumers
+                .expired
+                .push((self.streams[slot].id, self.streams[slot].consumers.slab[at].id));
         }
         Some(result)
     }
@@ -132,21 +135,21 @@ impl Shard {
         }
         let deadline = delivery.deadline().into_iter().chain(c.retry_at).min();
         if c.owes() {
-            self.dirty_consumers.insert((stream, c.id));
+            self.consumers.dirty.insert((stream, c.id));
         }
         if deadline != c.timer {
             if let Some(old) = c.timer {
-                self.timers.remove(&(old, stream, c.id));
+                self.consumers.timers.remove(&(old, stream, c.id));
             }
             if let Some(new) = deadline {
-                self.timers.insert((new, stream, c.id));
+                self.consumers.timers.insert((new, stream, c.id));
             }
             c.timer = deadline;
         }
     }
 
     pub(in crate::shard) fn consumers_deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, ..)| *at)
+        self.consumers.timers.first().map(|(at, ..)| *at)
     }
 
     /// Ticks those whose time has come, and drives those that can go on.
@@ -157,7 +160,7 @@ impl Shard {
     ) {
         self.turn.routed_before(out.routed());
         self.tick_consumers(now, out);
-        let mut active = std::mem::take(&mut self.active).into_iter();
+        let mut active = std::mem::take(&mut self.consumers.active).into_iter();
         while self.turn.is_left()
             && out.has_room()
             && let Some(slot) = active.next()
@@ -165,21 +168,21 @@ impl Shard {
             self.serve_stream(now, slot, out);
         }
         // Those that were not reached are first in the next turn.
-        let behind = std::mem::replace(&mut self.active, active.collect());
-        self.active.extend(behind);
-        for (stream, id) in std::mem::take(&mut self.expired) {
+        let behind = std::mem::replace(&mut self.consumers.active, active.collect());
+        self.consumers.active.extend(behind);
+        for (stream, id) in std::mem::take(&mut self.consumers.expired) {
             self.begin_delete_consumer(stream, id, None, out);
         }
     }
 
     /// Ticks the consumers that are due. One that is due again at once waits for the next step.
     fn tick_consumers(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
-        let due = self.timers.iter().take_while(|(at, ..)| *at <= now).take(TICKS_MAX);
+        let due = self.consumers.timers.iter().take_while(|(at, ..)| *at <= now).take(TICKS_MAX);
         for (at, stream, id) in due.copied().collect::<Vec<_>>() {
             if !self.turn.is_left() {
                 break;
             }
-            self.timers.remove(&(at, stream, id));
+            self.consumers.timers.remove(&(at, stream, id));
             self.turn.consumer();
             let Some((slot, c)) = self.locate(stream, id) else { continue };
             let woken = &mut self.streams[slot].consumers.slab[c];
@@ -323,19 +326,19 @@ impl Shard {
     fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {
         let cell = &mut self.streams[slot];
         cell.consumers.slab[at].blocked = Some(read);
-        self.blocked_consumers.push((read, cell.id, cell.consumers.slab[at].id));
+        self.consumers.blocked.push((read, cell.id, cell.consumers.slab[at].id));
     }
 
     /// A read is over: consumers that waited for it go on.
     pub(in crate::shard) fn read_is_over(&mut self, read: ReadId) {
         let mut i = 0;
-        while i < self.blocked_consumers.len() {
-            let (waits, stream, id) = self.blocked_consumers[i];
+        while i < self.consumers.blocked.len() {
+            let (waits, stream, id) = self.consumers.blocked[i];
             if waits != read && waits != ANY_READ {
                 i += 1;
                 continue;
             }
-            self.blocked_consumers.swap_remove(i);
+            self.consumers.blocked.swap_remove(i);
             if let Some((slot, at)) = self.locate(stream, id) {
                 self.streams[slot].consumers.slab[at].blocked = None;
                 self.wake_consumer(slot, at);
@@ -351,7 +354,7 @@ impl Shard {
         visits: &mut u32,
         out: &mut impl ShardEffects,
     ) -> Step {
-        let Shard { streams, log, ops, scratch, .. } = self;
+        let Shard { streams, log, device: DeviceQueues { ops, .. }, scratch, .. } = self;
         let ShardStream { consumers, index, memory, .. } = &mut streams[slot];
         let ShardConsumer { delivery, held, filter, scan_from, ahead, .. } =
             &mut consumers.slab[at];
@@ -460,36 +463,37 @@ impl Shard {
 
     /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
     pub(in crate::shard) fn record_acknowledgements(&mut self) {
-        self.deltas.wait = false;
-        let busy = self.deltas.in_flight >= DELTAS_IN_FLIGHT && self.stopping.is_none();
-        if self.dirty_consumers.is_empty() || busy {
+        self.consumers.deltas.wait = false;
+        let busy = self.consumers.deltas.in_flight >= DELTAS_IN_FLIGHT
+            && self.lifecycle.stopping.is_none();
+        if self.consumers.dirty.is_empty() || busy {
             return;
         }
         let mut without_room = Vec::new();
-        for _ in 0..self.dirty_consumers.len() {
+        for _ in 0..self.consumers.dirty.len() {
             let Some((stream, id)) = self.next_dirty() else { break };
-            if self.stopping.is_none() && !self.turn.may_log() {
-                self.deltas.wait = true;
+            if self.lifecycle.stopping.is_none() && !self.turn.may_log() {
+                self.consumers.deltas.wait = true;
                 break;
             }
-            self.dirty_consumers.remove(&(stream, id));
-            self.deltas.last = Some((stream, id));
+            self.consumers.dirty.remove(&(stream, id));
+            self.consumers.deltas.last = Some((stream, id));
             if let Some((slot, at)) = self.locate(stream, id)
                 && !self.record_delta(slot, at)
             {
                 without_room.push((stream, id));
             }
         }
-        self.dirty_consumers.extend(without_room);
+        self.consumers.dirty.extend(without_room);
     }
 
     /// The next consumer with something to log: those behind the last that was logged come first.
     fn next_dirty(&self) -> Option<(StreamId, ConsumerId)> {
-        let next = match self.deltas.last {
-            Some(last) => self.dirty_consumers.range((Bound::Excluded(last), Bound::Unbounded)),
-            None => self.dirty_consumers.range(..),
+        let next = match self.consumers.deltas.last {
+            Some(last) => self.consumers.dirty.range((Bound::Excluded(last), Bound::Unbounded)),
+            None => self.consumers.dirty.range(..),
         };
-        next.chain(self.dirty_consumers.first()).next().copied()
+        next.chain(self.consumers.dirty.first()).next().copied()
     }
 
     /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
@@ -513,7 +517,7 @@ impl Shard {
             delivery.delta_logged();
         }
         let answers = std::mem::take(&mut c.held);
-        self.deltas.in_flight += 1;
+        self.consumers.deltas.in_flight += 1;
         self.wait_for_appended(group, Change::Acknowledged(answers));
         true
     }

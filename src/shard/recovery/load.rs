@@ -162,7 +162,7 @@ impl Replay<'_> {
                      deleted: {why}",
                     self.streams[slot].config.name, consumer.0
                 ));
-                self.isolated.consumers.insert((id, consumer), l);
+                self.unreadable.consumers.insert((id, consumer), l);
             }
         }
         Ok(())

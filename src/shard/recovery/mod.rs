@@ -23,13 +23,15 @@ use crate::shard::groups::removal::Removal;
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::checkpoint::Upto;
 use crate::shard::records::{BEGUN, kind};
+use crate::shard::state::Shard;
 use crate::shard::state::catalogue::{ACCOUNT, Decided, Meta};
 use crate::shard::state::checkpoint::{Checkpointer, Loaded};
 use crate::shard::state::compaction::Sort;
+use crate::shard::state::consumers::ConsumerQueues;
 use crate::shard::state::options::ShardOptions;
+use crate::shard::state::queues::Lifecycle;
 use crate::shard::state::stream::{Appended, ShardStream, subject_count};
-use crate::shard::state::unreadable::Isolated;
-use crate::shard::state::{NO_SEGMENT, Shard};
+use crate::shard::state::unreadable::Unreadable;
 use crate::types::{
     Clocks, ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp,
 };
@@ -62,7 +64,7 @@ pub(in crate::shard) struct Replay<'a> {
     pub applied_below: BTreeMap<(StreamId, ConsumerId), u64>,
     pub loaded: Option<Loaded>,
     /// What the checkpoint names and could not be read.
-    pub isolated: Isolated,
+    pub unreadable: Unreadable,
     /// Records of the checkpoint that the next one no longer names.
     pub orphans: Vec<Location>,
     /// Records and bytes that were replayed.
@@ -126,13 +128,13 @@ impl Shard {
         let (records, _) = replay.replayed;
         replay.lines.extend(lines_of(&report, options.id));
         let outcome = replay.into_outcome();
-        let mut shard = Shard::assemble(options, log, outcome, now);
+        let mut opened = Shard::assemble(options, log, outcome, now);
         if records > 0 {
-            let (id, writes) = (shard.id.0, report.writes);
-            shard.lines.push(format!("shard {id}: replayed {records} records in {writes} writes"));
+            let (id, writes) = (opened.shard.id.0, report.writes);
+            let line = format!("shard {id}: replayed {records} records in {writes} writes");
+            opened.lines.push(line);
         }
-        let lines = std::mem::take(&mut shard.lines);
-        Ok(Opened { shard, lines })
+        Ok(opened)
     }
 
     fn assemble(
@@ -140,70 +142,48 @@ impl Shard {
         mut log: corelane_storage::log::Log,
         outcome: Outcome,
         now: Timestamp,
-    ) -> Shard {
+    ) -> Opened {
         let judge_missing = !outcome.buried.is_empty();
         let lines = restore_live(&mut log, &outcome.live, outcome.lines, judge_missing);
         let meta = (options.id == ShardId(0))
             .then(|| Meta::new(outcome.catalogue, options.meta_limits, options.shards));
         let last = |group| outcome.last_index.get(&group).copied().unwrap_or_default();
+        let mut unreadable = outcome.unreadable;
+        unreadable.judge_missing = judge_missing;
         let mut shard = Shard {
             id: options.id,
             random: options.seed ^ 0x9e37_79b9_7f4a_7c15,
             options,
             log,
+            device: Default::default(),
             groups: Groups::new(last(META_GROUP), last(FILE_GROUP)),
+            applying: Default::default(),
             streams: outcome.streams,
             slots: Default::default(),
             names: Default::default(),
-            inbox: Default::default(),
-            waiting: Vec::new(),
-            held_back: Vec::new(),
-            consumer_changed: false,
-            live: (NO_SEGMENT, 0),
-            credit: Vec::new(),
-            scratch: Vec::new(),
-            subject: Vec::new(),
-            body: Vec::new(),
-            active: Vec::new(),
-            ops: Vec::new(),
-            jobs: Default::default(),
+            requests: Default::default(),
             parked: Default::default(),
-            look_up_visits: 0,
+            consumers: ConsumerQueues { next_id: outcome.next_consumer, ..Default::default() },
+            jobs: Default::default(),
             meta,
             decisions: Default::default(),
             checkpoint: Checkpointer::recovered(outcome.loaded, outcome.orphans, outcome.replayed),
             reclaim: Default::default(),
             sort: Sort::new(now),
-            isolated: outcome.isolated,
-            reads_over: Vec::new(),
-            failure: None,
+            space: Default::default(),
+            unreadable,
+            lifecycle: Lifecycle { stopped_clean: outcome.stopped_clean, ..Default::default() },
+            credit: Vec::new(),
+            scratch: Vec::new(),
             pages_read: 0,
-            api_total: 0,
-            api_errors: 0,
-            timers: Default::default(),
-            expired: Vec::new(),
-            dirty_consumers: Default::default(),
-            deltas: Default::default(),
-            blocked_consumers: Vec::new(),
-            watches: Default::default(),
-            next_consumer: outcome.next_consumer,
-            recovered: Vec::new(),
-            lines,
             tally: Default::default(),
             turn: Default::default(),
             clocks: Clocks::level(now),
-            used: [0; 2],
-            usage_reported: [0; 2],
-            used_elsewhere: Vec::new(),
-            stopping: None,
-            stopped_clean: outcome.stopped_clean,
-            begun: Default::default(),
-            judge_missing,
         };
         shard.register_streams();
-        shard.recovered = shard.all_consumers();
+        shard.consumers.recovered = shard.all_consumers();
         outcome.buried.into_iter().for_each(|slot| shard.start_stream_removal(slot));
-        shard
+        Opened { shard, lines }
     }
 
     /// The consumers of all streams, in order.
@@ -219,7 +199,7 @@ impl Shard {
     /// What the streams hold, and how they are found.
     fn register_streams(&mut self) {
         for (slot, cell) in self.streams.iter() {
-            self.used[usize::from(!cell.is_memory())] += cell.index.bytes();
+            self.space.here[usize::from(!cell.is_memory())] += cell.index.bytes();
             if !cell.removing {
                 self.slots.insert(cell.id, slot);
                 self.names.insert(cell.config.name.as_bytes().into(), slot);
@@ -229,8 +209,8 @@ impl Shard {
 
     /// Once what was removed before a restart is buried: what is still missing is lost.
     pub(in crate::shard) fn report_missing(&mut self, out: &mut impl ShardEffects) {
-        if self.judge_missing && self.streams.iter().all(|(_, c)| !c.removing) {
-            self.judge_missing = false;
+        if self.unreadable.judge_missing && self.streams.iter().all(|(_, c)| !c.removing) {
+            self.unreadable.judge_missing = false;
             for (segment, live) in self.log.missing() {
                 out.log(missing(segment, live));
             }
@@ -251,13 +231,13 @@ impl Shard {
                 }
             }
         }
-        if !self.recovered.is_empty() {
+        if !self.consumers.recovered.is_empty() {
             self.record_begin();
         }
-        for (stream, consumer) in std::mem::take(&mut self.recovered) {
+        for (stream, consumer) in std::mem::take(&mut self.consumers.recovered) {
             self.lead_consumer(now, stream, consumer);
         }
-        self.log.free_dead(&mut self.ops);
+        self.log.free_dead(&mut self.device.ops);
         if let Some(meta) = &self.meta {
             for shard in (0..self.options.shards).map(ShardId) {
                 let deleted = meta.catalogue.deleted().filter(|(_, s)| *s == shard);
@@ -278,7 +258,7 @@ impl Shard {
         let ShardStream { consumers, index, .. } = &mut self.streams[slot];
         let c = &mut consumers.slab[at];
         let mut delivery = Delivery::new(&c.ledger, now, self.options.seed ^ consumer.0);
-        if !self.stopped_clean {
+        if !self.lifecycle.stopped_clean {
             delivery.jump(index.last_seq());
         }
         delivery.purged_below(index.first_seq());
@@ -286,7 +266,7 @@ impl Shard {
         c.catch_up(now, index);
         if c.owes() {
             // The jump must be in the log even if nothing else happens before a stop.
-            self.dirty_consumers.insert((stream, consumer));
+            self.consumers.dirty.insert((stream, consumer));
         }
         consumers.in_flight.push(consumers.slab[at].name.clone());
         self.start_count(stream, consumer, None);
@@ -375,7 +355,7 @@ struct Outcome {
     next_consumer: u64,
     lines: Vec<String>,
     loaded: Option<Loaded>,
-    isolated: Isolated,
+    unreadable: Unreadable,
     orphans: Vec<Location>,
     replayed: u64,
 }
@@ -396,7 +376,7 @@ impl<'a> Replay<'a> {
             lines: Vec::new(),
             applied_below: BTreeMap::new(),
             loaded: None,
-            isolated: Isolated::default(),
+            unreadable: Unreadable::default(),
             orphans: Vec::new(),
             replayed: (0, 0),
             unfinished: None,
@@ -416,7 +396,7 @@ impl Replay<'_> {
             stopped_clean: self.stopped_clean,
             lines: self.lines,
             loaded: self.loaded,
-            isolated: self.isolated,
+            unreadable: self.unreadable,
             orphans: self.orphans,
             replayed: self.replayed.1,
         }
@@ -433,13 +413,13 @@ impl Replay<'_> {
     /// a later checkpoint does not come to it, and it would keep its segment for nobody. A consumer
     /// that it removes does not come back when its state can be read.
     fn passes_over(&mut self, content: &RecordIn<'_>) -> bool {
-        let concerns = self.isolated.concerns(content);
+        let concerns = self.unreadable.concerns(content);
         if let RecordIn::Meta(m) = content
             && concerns
             && m.kind == kind::CONSUMER_REMOVED
         {
             let consumer = (StreamId(m.stream), ConsumerId(m.id));
-            self.orphans.extend(self.isolated.consumers.remove(&consumer));
+            self.orphans.extend(self.unreadable.consumers.remove(&consumer));
         }
         concerns
     }

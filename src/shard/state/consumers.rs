@@ -1,6 +1,6 @@
 //! A stream's consumers: who there is, what they count, whose turn it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_storage::index::{FilterSet, Location, StreamIndex, SubjectId};
 use corelane_storage::log::ReadId;
@@ -36,6 +36,29 @@ pub struct Deltas {
     pub last: Option<(StreamId, ConsumerId)>,
     /// The turn had no time for all of them.
     pub wait: bool,
+}
+
+/// Consumers of all streams that have something to be done.
+#[derive(Default)]
+pub struct ConsumerQueues {
+    /// Slots of streams with something for their consumers.
+    pub active: Vec<usize>,
+    /// When consumers are to be ticked.
+    pub timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
+    /// Consumers that were inactive for too long.
+    pub expired: Vec<(StreamId, ConsumerId)>,
+    /// Consumers with something to log.
+    pub dirty: BTreeSet<(StreamId, ConsumerId)>,
+    /// What is on its way into the log.
+    pub deltas: Deltas,
+    /// Consumers that wait for a read.
+    pub blocked: Vec<(ReadId, StreamId, ConsumerId)>,
+    /// Watched deliver subjects.
+    pub watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
+    /// The id of the next one that is created.
+    pub next_id: u64,
+    /// Consumers that recovery found; they join at the start.
+    pub recovered: Vec<(StreamId, ConsumerId)>,
 }
 
 /// One consumer with all that belongs to it.

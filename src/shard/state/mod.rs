@@ -13,34 +13,32 @@ pub(in crate::shard) mod jobs;
 pub(in crate::shard) mod memory_store;
 pub(in crate::shard) mod options;
 pub(in crate::shard) mod parked;
+pub(in crate::shard) mod queues;
 pub(in crate::shard) mod read_ahead;
 pub(in crate::shard) mod stream;
 pub(in crate::shard) mod unreadable;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
 use corelane_storage::device::Op;
 use corelane_storage::envelope::LOCAL_GROUP;
-use corelane_storage::log::{AppendError, Log, ReadId};
+use corelane_storage::log::{AppendError, Log};
 use corelane_storage::record::{MetaIn, RecordIn};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::interest::WatchId;
 use crate::shard::budget::{TurnBudget, WorkTally};
 use crate::shard::groups::pending::{Change, Unlogged};
 use crate::shard::groups::{GroupName, Groups};
-use crate::shard::request::Request;
-use crate::types::{Clocks, ConsumerId, Lsn, SegmentId, ShardId, StreamId, Timestamp};
+use crate::types::{Clocks, SegmentId, ShardId, StreamId};
 use catalogue::{Decisions, Meta};
 use checkpoint::Checkpointer;
 use compaction::{Reclaim, Sort};
-use consumers::Deltas;
+use consumers::ConsumerQueues;
 use jobs::Jobs;
 use options::ShardOptions;
-use parked::Parked;
+use parked::ParkedStreams;
+use queues::{Applying, DeviceQueues, Lifecycle, Requests, SpaceUsed};
 use stream::ShardStream;
-use unreadable::Isolated;
+use unreadable::Unreadable;
 
 pub const NO_SEGMENT: SegmentId = SegmentId(u32::MAX);
 
@@ -49,83 +47,41 @@ pub struct Shard {
     pub(super) id: ShardId,
     pub(super) options: ShardOptions,
     pub(super) log: Log,
+    pub(super) device: DeviceQueues,
     /// Entries on their way to being applied.
     pub(super) groups: Groups,
+    pub(super) applying: Applying,
     pub(super) streams: slab::Slab<ShardStream>,
+    /// Slots of streams by their ids.
     pub(super) slots: HashMap<StreamId, usize, FixedState>,
+    /// Slots of streams by their names.
     pub(super) names: HashMap<Box<[u8]>, usize, FixedState>,
-    pub(super) inbox: VecDeque<Request>,
-    /// Requests that wait for a read.
-    pub(super) waiting: Vec<(ReadId, Request)>,
-    /// Requests that wait until a change of their consumer took effect.
-    pub(super) held_back: Vec<Request>,
-    /// One did.
-    pub(super) consumer_changed: bool,
-    /// Segment and bytes that became live and were not told to the log yet.
-    pub(super) live: (SegmentId, u32),
-    /// Index pages that were read from the log since the start.
-    pub(super) pages_read: u64,
-    /// Credit to give back, by reactor and kind.
-    pub(super) credit: Vec<[u64; 2]>,
-    pub(super) scratch: Vec<u8>,
-    /// The subject of the message that is being applied.
-    pub(super) subject: Vec<u8>,
-    /// The body of the record that is being applied.
-    pub(super) body: Vec<u8>,
-    /// Streams with something for their consumers.
-    pub(super) active: Vec<usize>,
-    pub(super) ops: Vec<Op>,
+    pub(super) requests: Requests,
+    pub(super) parked: ParkedStreams,
+    pub(super) consumers: ConsumerQueues,
     pub(super) jobs: Jobs,
-    /// Publishes that wait until something is looked up, by stream.
-    pub(super) parked: BTreeMap<StreamId, Parked>,
-    /// Index entries that publishes of this turn may still have looked up.
-    pub(super) look_up_visits: u32,
+    /// Of shard 0.
     pub(super) meta: Option<Meta>,
     pub(super) decisions: Decisions,
     pub(super) checkpoint: Checkpointer,
     pub(super) reclaim: Reclaim,
     pub(super) sort: Sort,
+    pub(super) space: SpaceUsed,
     /// What is damaged and not served.
-    pub(super) isolated: Isolated,
-    pub(super) reads_over: Vec<ReadId>,
-    pub(super) failure: Option<String>,
-    pub(super) api_total: u64,
-    pub(super) api_errors: u64,
-    /// When consumers are to be ticked.
-    pub(super) timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
-    /// Consumers that were inactive for too long.
-    pub(super) expired: Vec<(StreamId, ConsumerId)>,
-    /// Consumers with something to log.
-    pub(super) dirty_consumers: BTreeSet<(StreamId, ConsumerId)>,
-    pub(super) deltas: Deltas,
-    /// Consumers that wait for a read.
-    pub(super) blocked_consumers: Vec<(ReadId, StreamId, ConsumerId)>,
-    /// Watched deliver subjects.
-    pub(super) watches: BTreeMap<WatchId, (StreamId, ConsumerId)>,
-    pub(super) next_consumer: u64,
-    /// Consumers that recovery found; they join at the start.
-    pub(super) recovered: Vec<(StreamId, ConsumerId)>,
-    pub(super) lines: Vec<String>,
+    pub(super) unreadable: Unreadable,
+    pub(super) lifecycle: Lifecycle,
+    /// Credit to give back, by reactor and kind.
+    pub(super) credit: Vec<[u64; 2]>,
+    /// Bytes of a record or a message that is being made.
+    pub(super) scratch: Vec<u8>,
+    /// Index pages that were read from the log since the start.
+    pub(super) pages_read: u64,
     pub(super) tally: WorkTally,
     /// What this turn may still do.
     pub(super) turn: TurnBudget,
     pub(super) random: u64,
     /// Those of this turn.
     pub(super) clocks: Clocks,
-    /// Bytes held by memory streams and by file streams.
-    pub(super) used: [u64; 2],
-    /// As the other shards know it.
-    pub(super) usage_reported: [u64; 2],
-    /// What the other shards hold, by shard.
-    pub(super) used_elsewhere: Vec<[u64; 2]>,
-    /// The server goes away: whether the record that says so was appended.
-    pub(super) stopping: Option<bool>,
-    /// The log ended with that record when it was opened.
-    pub(super) stopped_clean: bool,
-    /// Nothing is delivered before this is durable.
-    pub(super) begun: Lsn,
-    /// Segments without a file are still to be reported.
-    pub(super) judge_missing: bool,
 }
 
 impl Shard {
@@ -143,7 +99,7 @@ impl Shard {
         let cell = &mut self.streams[slot];
         if !cell.active {
             cell.active = true;
-            self.active.push(slot);
+            self.consumers.active.push(slot);
         }
     }
 
@@ -214,7 +170,7 @@ impl Shard {
 
     /// Takes the device operations to start.
     pub fn take_ops(&mut self, mut each: impl FnMut(Op)) {
-        for op in self.ops.drain(..) {
+        for op in self.device.ops.drain(..) {
             each(op);
         }
     }

@@ -1,7 +1,7 @@
 //! Publishes that wait until something is looked up in the index, and what came to their streams
 //! behind them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use corelane_storage::index::{
     FilterSet, LastJob, LastStep, NthJob, NthStep, PageKey, StreamIndex,
@@ -11,7 +11,16 @@ use crate::interest::{AccountId, Captured, Target};
 use crate::shard::request::Request;
 use crate::shard::state::stream::Known;
 use crate::stream::admission::LookUp;
-use crate::types::Origin;
+use crate::types::{Origin, StreamId};
+
+/// What waits at streams until something is looked up.
+#[derive(Default)]
+pub struct ParkedStreams {
+    /// By stream.
+    pub streams: BTreeMap<StreamId, Parked>,
+    /// Index entries that publishes of this turn may still have looked up.
+    pub turn_visits: u32,
+}
 
 /// What waits at one stream, in the order in which it came.
 #[derive(Default)]

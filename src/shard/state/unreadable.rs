@@ -11,12 +11,14 @@ use crate::types::{ConsumerId, StreamId};
 /// What a checkpoint names and could not be read. It is not served, its place is named by every
 /// later checkpoint, and its record stays: it is lost only if that stays unreadable.
 #[derive(Debug, Default)]
-pub struct Isolated {
+pub struct Unreadable {
+    /// Segments without a file are still to be reported, once removed streams hold nothing more.
+    pub judge_missing: bool,
     /// Consumers, and where theirs lie.
     pub consumers: BTreeMap<(StreamId, ConsumerId), Location>,
 }
 
-impl Isolated {
+impl Unreadable {
     /// Whether a record is about something that is not served.
     pub fn concerns(&self, record: &RecordIn<'_>) -> bool {
         let (stream, id) = match record {

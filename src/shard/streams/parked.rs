@@ -25,12 +25,12 @@ impl Shard {
     /// Whether what comes to a stream has to wait.
     #[inline]
     pub(in crate::shard) fn is_parked(&self, stream: StreamId) -> bool {
-        !self.parked.is_empty() && self.parked.contains_key(&stream)
+        !self.parked.streams.is_empty() && self.parked.streams.contains_key(&stream)
     }
 
     /// Puts a publish behind those that wait at its stream.
     pub(in crate::shard) fn park_publish(&mut self, stream: StreamId, m: &Captured<'_>) {
-        if let Some(parked) = self.parked.get_mut(&stream) {
+        if let Some(parked) = self.parked.streams.get_mut(&stream) {
             parked.items.push_back(ParkedItem::Publish(Box::new(OwnedPublish::new(m))));
         }
     }
@@ -38,7 +38,7 @@ impl Shard {
     /// Puts a request behind the publishes that wait at its stream, if there are any.
     pub(in crate::shard) fn park_request(&mut self, request: Request) -> Option<Request> {
         let Target::Api { stream: Some(stream), .. } = request.target else { return Some(request) };
-        match self.parked.get_mut(&stream) {
+        match self.parked.streams.get_mut(&stream) {
             None => Some(request),
             Some(parked) => {
                 parked.items.push_back(ParkedItem::Request(Box::new(request)));
@@ -56,7 +56,7 @@ impl Shard {
         look_ups: LookUps,
     ) {
         let items = VecDeque::from([ParkedItem::Publish(Box::new(OwnedPublish::new(m)))]);
-        self.parked.insert(stream, Parked { items, look_ups });
+        self.parked.streams.insert(stream, Parked { items, look_ups });
         self.jobs.add(Job::Parked { stream });
     }
 
@@ -73,9 +73,9 @@ impl Shard {
     ) {
         let mut look_ups = LookUps::default();
         look_ups.add(what);
-        let mut budget = self.look_up_visits;
+        let mut budget = self.parked.turn_visits;
         let offered = self.offer_known(now, slot, m, &mut look_ups, &mut budget);
-        self.look_up_visits = budget;
+        self.parked.turn_visits = budget;
         if offered.is_err() {
             self.park_first(stream, m, look_ups);
         }
@@ -101,11 +101,13 @@ impl Shard {
 
     /// A step of the job: lets what waits at a stream go on.
     pub(in crate::shard) fn step_parked(&mut self, now: Timestamp, stream: StreamId) -> Stepped {
-        let Some(mut parked) = self.parked.remove(&stream) else { return Stepped::Finished };
+        let Some(mut parked) = self.parked.streams.remove(&stream) else {
+            return Stepped::Finished;
+        };
         let mut budget = self.options.job_visits;
         let stepped = self.unpark(now, stream, &mut parked, &mut budget);
         if !parked.items.is_empty() {
-            self.parked.insert(stream, parked);
+            self.parked.streams.insert(stream, parked);
         }
         stepped
     }

@@ -35,12 +35,12 @@ impl Shard {
             return self.park_publish(stream, m);
         }
         // Enough was looked up in this turn: what may need more is for the next.
-        if self.look_up_visits == 0 && !m.headers.is_empty() {
+        if self.parked.turn_visits == 0 && !m.headers.is_empty() {
             return self.park_first(stream, m, Default::default());
         }
-        let mut visits = self.look_up_visits;
+        let mut visits = self.parked.turn_visits;
         let what = self.offer(now, slot, m, Known::default(), &mut visits);
-        self.look_up_visits = visits;
+        self.parked.turn_visits = visits;
         if let Some(what) = what {
             self.look_up_first(now, stream, slot, m, what);
         }

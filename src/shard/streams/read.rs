@@ -41,7 +41,8 @@ impl Shard {
         let Some(location) = self.streams[slot].index.location(key) else {
             return Fetched::Damaged(format!("index page {key:?} has no place"));
         };
-        let read = self.log.read(location.position, location.len, ReadHint::One, &mut self.ops);
+        let read =
+            self.log.read(location.position, location.len, ReadHint::One, &mut self.device.ops);
         match read {
             Ok(Read::Ready(view)) => match view.content() {
                 RecordIn::Meta(meta) => {
@@ -196,7 +197,7 @@ impl Shard {
                 payload: m.payload(),
             }));
         }
-        match self.log.read(entry.position, entry.size, hint, &mut self.ops) {
+        match self.log.read(entry.position, entry.size, hint, &mut self.device.ops) {
             Ok(Read::Ready(view)) => match view.message() {
                 Some(m) => Ok(act(&MessageRef {
                     seq,

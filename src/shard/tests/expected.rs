@@ -115,7 +115,7 @@ fn what_waits_at_a_stream_that_is_removed_is_forgotten() {
     world.settle();
     let answer = world.answer(&reply);
     assert!(answer.is_none_or(|a| a.contains("wrong last sequence: 3")));
-    assert!(world.shard().parked.is_empty());
+    assert!(world.shard().parked.streams.is_empty());
 }
 
 /// A stream that refuses what is new, but lets a message of a full subject replace its oldest, if

@@ -41,7 +41,7 @@ pub enum StreamPlacement {
     Gone(StreamId),
 }
 
-/// The outlet of a shard during one turn.
+/// Where the effects of a shard go during one turn.
 pub trait ShardEffects {
     /// Sends a message.
     fn send(&mut self, message: &Outgoing<'_>);
@@ -73,14 +73,14 @@ pub trait ShardEffects {
     fn credit(&mut self, reactor: ReactorId, kind: CreditKind, shard: ShardId, bytes: u64);
     /// Tells all reactors of a stream, before anything that is sent later.
     fn place(&mut self, placed: StreamPlacement);
-    /// True if somebody on the node subscribes to `subject`; with `group`, in that queue group.
+    /// True if a client of the node subscribes to `subject`; with `group`, in that queue group.
     fn has_interest(&mut self, subject: &[u8], group: &[u8]) -> bool;
-    /// True if somebody on the node subscribes to just this subject; with `group`, in that queue
+    /// True if a client of the node subscribes to just this subject; with `group`, in that queue
     /// group. Wildcards do not count.
     fn has_listener(&mut self, subject: &[u8], group: &[u8]) -> bool;
     /// Tells who published to `subject` that nobody takes it, if it wants to know.
     fn no_responders(&mut self, publisher: Origin, subject: &[u8], reply: &[u8]);
-    /// Asks to be told when interest in `subject` (of the queue group, if one is named) comes or
+    /// Asks for a notice when interest in `subject` (of the queue group, if one is named) comes or
     /// goes.
     fn watch(&mut self, shard: ShardId, subject: &[u8], group: &[u8]) -> WatchId;
     /// Gives up a watch.

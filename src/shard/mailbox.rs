@@ -41,7 +41,7 @@ pub enum ShardMessage {
         /// Who asked; nobody at recovery.
         requester: Option<Requester>,
     },
-    /// A stream that exists was asked for again: tell the requester of it.
+    /// A stream that exists was asked for again: the requester is to be answered.
     Existing {
         /// The stream.
         id: StreamId,

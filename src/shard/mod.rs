@@ -6,10 +6,10 @@
 //! not know reactors, sockets, clocks or io_uring. One per shard id of a node; a reactor may host
 //! several.
 //!
-//! Layers, from below: what others are told with (`mailbox`, `effects`, `records`, `request`,
-//! `budget`), the queues of `groups`, `state` (the struct, and the owners of its fields), and above
-//! it those who drive it, each with methods of [`Shard`] of its own. No two modules import each
-//! other, directly or in a circle (`tests/tidy.rs`).
+//! Layers, from below: the types that it exchanges with others (`mailbox`, `effects`, `records`,
+//! `request`, `budget`), the queues of `groups`, `state` (the struct, and the owners of its
+//! fields), and above it those who drive it, each with methods of [`Shard`] of its own. No two
+//! modules import each other, directly or in a circle (`tests/tidy.rs`).
 //!
 //! Invariants: nothing is applied, answered or delivered before its record may be acknowledged, and
 //! all is applied in the order of the log; sequences are assigned at admission; a request that must
@@ -153,7 +153,7 @@ impl Shard {
         self.lifecycle.stopping.is_none() && self.log.durable() >= self.lifecycle.begun
     }
 
-    /// The server goes away: waiting pulls are told to ask elsewhere.
+    /// The server goes away: waiting pulls are ended, so that clients ask elsewhere.
     pub fn shut_down(&mut self, out: &mut impl ShardEffects) {
         let slots: Vec<usize> = self.slots.values().copied().collect();
         for slot in slots {

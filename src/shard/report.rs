@@ -1,4 +1,4 @@
-//! What a shard tells monitoring.
+//! What a shard reports to monitoring.
 
 use crate::shard::mailbox::Usage;
 use crate::shard::state::Shard;

@@ -9,7 +9,7 @@ use crate::shard::state::Shard;
 use crate::shard::state::jobs::Job;
 use crate::types::Timestamp;
 
-/// Streams that one step tells of.
+/// Streams that one step lists.
 const STEP_STREAMS: usize = 32;
 
 impl Shard {

@@ -15,7 +15,7 @@ use crate::shard::state::catalogue::Decided;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 impl Shard {
-    /// Another shard's word.
+    /// A message of another shard.
     pub fn receive(&mut self, now: Timestamp, message: ShardMessage, out: &mut impl ShardEffects) {
         match message {
             ShardMessage::Catalogue { record, requester } => {
@@ -151,7 +151,7 @@ impl Shard {
         }
     }
 
-    /// A stream exists from now on; every reactor is told before anything else is.
+    /// A stream exists from now on; every reactor is notified before all else.
     fn stream_created(&mut self, slot: usize, out: &mut impl ShardEffects) {
         let stream = &mut self.streams[slot];
         let (id, name) = (stream.id, stream.config.name.as_bytes().into());

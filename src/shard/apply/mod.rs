@@ -36,7 +36,7 @@ pub const APPLY_ITEMS: u32 = 16_384;
 const ITEM_REMOVALS: u64 = 2;
 /// Items that a step of what the last record left to be done counts for.
 const FINISH_ITEMS: u32 = 256;
-/// A change by this part of the server's limit is told to the other shards.
+/// A change by this part of the server's limit is reported to the other shards.
 const HELD_SHARE: u64 = 256;
 
 /// How many records ahead of the one that is applied memory is asked for, and for how many of its

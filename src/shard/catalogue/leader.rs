@@ -109,7 +109,7 @@ impl Shard {
         names
     }
 
-    /// A shard told which consumers new limits would hurt.
+    /// A shard has answered which consumers new limits would hurt.
     pub(in crate::shard) fn limits_checked(
         &mut self,
         question: u64,

@@ -36,7 +36,7 @@ const RETRY: i64 = 1_000_000_000;
 /// Deltas of a shard that may wait for durability: what happens meanwhile makes the next.
 const DELTAS_IN_FLIGHT: usize = 2;
 
-/// What a drive sends, straight into the outlet.
+/// What a drive sends, straight into the effects.
 struct Emit<'a, O> {
     out: &'a mut O,
     held: &'a mut Vec<Requester>,

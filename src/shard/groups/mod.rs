@@ -124,7 +124,7 @@ impl Pipeline {
         self.applied
     }
 
-    /// Whether all that was appended is applied, and nobody waits.
+    /// Whether all that was appended is applied, and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.appended == self.applied && self.waiting.is_empty() && self.unfinished.is_none()
     }

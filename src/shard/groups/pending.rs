@@ -35,7 +35,7 @@ pub struct AnswerItem {
     pub credit: u32,
 }
 
-/// A record that the log does not get, because a restart is not to find what it tells of.
+/// A record that the log does not get, because a restart is not to find what it is about.
 pub struct Unlogged {
     /// Its kind.
     pub kind: u16,

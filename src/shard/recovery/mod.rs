@@ -217,7 +217,7 @@ impl Shard {
         }
     }
 
-    /// The node starts: reactors are told of the streams, shards what the catalogue says of them.
+    /// The node starts: reactors learn of the streams, shards what the catalogue has of them.
     pub fn start(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
         let ids: Vec<StreamId> =
             self.streams.iter().filter(|(_, c)| !c.removing).map(|(_, c)| c.id).collect();

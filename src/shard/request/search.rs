@@ -9,7 +9,7 @@ use roaring::RoaringTreemap;
 
 use crate::consumer::StartPosition;
 
-/// Sequences that one step looks at to tell the deleted ones.
+/// Sequences that one step looks at to list the deleted ones.
 pub const DELETED_VISITS: u64 = 16_384;
 
 /// What a request has seen so far.
@@ -32,18 +32,18 @@ pub enum Walk {
 
 /// The last messages of subjects: where a last-per-subject consumer begins.
 ///
-/// The messages up to the one that was last when the walk began are taken by subject; all behind it
-/// are delivered in any case. So a subject that gets a message meanwhile may be delivered with the
-/// message before it, or without, as if that had come before or after the request.
+/// The messages up to the one that was last when the search began are taken by subject; all behind
+/// it are delivered in any case. So a subject that gets a message meanwhile may be delivered with
+/// the message before it, or without, as if that had come before or after the request.
 #[derive(Clone, Debug)]
 pub struct Each {
     pub filters: FilterSet,
-    /// Which of the filters is walked, and how far.
+    /// Which of the filters is searched, and how far.
     pub filter: usize,
     pub cursor: SubjectCursor,
     /// Subjects whose last message is still to be looked for.
     pub inexact: Vec<SubjectId>,
-    /// The stream's first and last sequence when the walk began.
+    /// The stream's first and last sequence when the search began.
     pub first: u64,
     pub upto: u64,
     pub found: RoaringTreemap,

@@ -141,7 +141,7 @@ pub struct NewConsumer {
     pub config: ConsumerConfig,
     /// When it was created.
     pub created: WallTime,
-    /// Its first delta; empty if the log tells it later.
+    /// Its first delta; empty if it has a record of its own.
     pub start: Vec<u8>,
 }
 
@@ -210,7 +210,7 @@ impl ShardConsumer {
         })
     }
 
-    /// Whether it has something to log, or somebody waits for that.
+    /// Whether it has something to log, or a requester waits for that.
     pub fn owes(&self) -> bool {
         self.delivery.as_ref().is_some_and(Delivery::is_dirty) || !self.held.is_empty()
     }

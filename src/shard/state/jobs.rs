@@ -54,7 +54,7 @@ impl Jobs {
         self.enforce_at.insert((at, stream));
     }
 
-    /// A message left a stream: consumers that still count are told if their start sets may have
+    /// A message left a stream: consumers that still count hear of it if their start sets may have
     /// held it when they were looked up.
     #[inline]
     pub fn removed_while_counting(&self, from: &mut ShardStream, now: Timestamp, seq: u64) {
@@ -101,7 +101,7 @@ pub struct Count {
     pub consumer: ConsumerId,
     pub requester: Option<Requester>,
     pub count: Option<CountId>,
-    /// Members of its start set below this were looked up, and removals are told to it.
+    /// Members of its start set below this were looked up: it hears of their removal.
     pub checked: u64,
     /// How often in turn what it needs could not be read.
     pub failures: u32,

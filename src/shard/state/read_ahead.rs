@@ -32,7 +32,7 @@ const RECORD_EXTRA: u32 = 64;
 /// Messages after which to look again when there was no room for reads.
 const AGAIN: usize = 16;
 
-/// How far somebody has looked ahead.
+/// How far a consumer has looked ahead.
 #[derive(Debug)]
 pub struct ReadAhead {
     /// The last look was from this sequence on.

@@ -135,7 +135,7 @@ impl Shard {
         }
     }
 
-    /// The stream goes away: who waited for its limits is told.
+    /// The stream goes away: who waited for its limits is refused.
     pub(in crate::shard) fn drop_enforcement(&mut self, slot: usize, out: &mut impl ShardEffects) {
         let Some(e) = self.streams[slot].enforcement.take() else { return };
         for requester in e.requesters {

@@ -1,4 +1,4 @@
-//! A shard on a simulated disk, with a client that remembers what it was told.
+//! A shard on a simulated disk, with a client that remembers its answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -331,7 +331,7 @@ impl World {
         self.capture(target, &format!("$JS.API.{verb}"), "", body)
     }
 
-    /// Another shard's word.
+    /// A message of another shard.
     pub fn tell(&mut self, message: ShardMessage) {
         self.out.words.push_back(message);
     }

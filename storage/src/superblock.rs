@@ -2,7 +2,8 @@
 //!
 //! The file holds two copies, at 0 and at `SUPERBLOCK_COPY_BYTES`. An update writes and flushes one
 //! after the other, so one of them is whole at any time, and both are alike when nothing is being
-//! written. The copy with the larger sequence counts.
+//! written. The copy with the larger sequence counts. After a crash only one may be whole, so
+//! opening writes the other one first.
 //!
 //! ```text
 //!   0  8  checksum         xxh3-64 of the bytes 8..length

@@ -78,6 +78,9 @@ pub struct SimFaults {
     pub failed_write_ppm: u32,
     /// Reads, per million, that fail.
     pub failed_read_ppm: u32,
+    /// Stops of the machine, per million, after which any sector that was not flushed may be there
+    /// and the next not; of the others, some leave larger pieces, all or nothing.
+    pub torn_ppm: u32,
     /// Bytes of all files.
     pub capacity_bytes: u64,
 }
@@ -92,6 +95,7 @@ impl Default for SimFaults {
             failed_flush_ppm: 0,
             failed_write_ppm: 0,
             failed_read_ppm: 0,
+            torn_ppm: 0,
             capacity_bytes: u64::MAX,
         }
     }
@@ -464,11 +468,12 @@ impl SimDisk {
 
     /// The machine stops and starts again: see the fault model.
     pub fn crash(&mut self) {
-        let keep_ppm = self.keep_ppm();
+        let torn = self.rng.chance(self.faults.torn_ppm);
+        let keep_ppm = if torn { 500_000 } else { self.keep_ppm() };
         self.drop_events(keep_ppm);
         self.settle_lost(0);
         // In what pieces it remains.
-        let piece = if self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
+        let piece = if torn || self.rng.chance(500_000) { 1 } else { 4096 / SECTOR };
         for file in self.files.values_mut() {
             let mut kept = (usize::MAX, false);
             for sector in std::mem::take(&mut file.dirty).into_keys() {

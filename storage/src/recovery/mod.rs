@@ -163,6 +163,8 @@ pub struct Recovery {
     options: LogOptions,
     seed: u64,
     superblock: Superblock,
+    /// Which copy that was read from: it must stay until the other has been written and flushed.
+    good_copy: u64,
     report: Report,
     segments: BTreeMap<SegmentId, Known>,
     /// Hot and own segments by generation and number of their first write.

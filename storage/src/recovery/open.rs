@@ -26,8 +26,8 @@ impl Recovery {
         options.check().map_err(OpenError::Options)?;
         let headers = read_headers(dev, &options)?;
         let mut report = Report::default();
-        let superblock = match read_superblock(dev, &options, &mut report)? {
-            Some(superblock) => superblock,
+        let (superblock, good_copy) = match read_superblock(dev, &options, &mut report)? {
+            Some(found) => found,
             None if headers.iter().any(|(_, _, s)| *s != HeaderState::Blank) => {
                 return Err(OpenError::Superblock(
                     "the file is missing, empty or cut off, although there are segments with \
@@ -38,13 +38,7 @@ impl Recovery {
             }
             None => {
                 report.created = true;
-                Superblock {
-                    store: options.store,
-                    shard: options.shard.0,
-                    shards: options.shards,
-                    replay: ReplayPoint { number: 1, ..ReplayPoint::default() },
-                    ..Superblock::default()
-                }
+                (first_superblock(&options), 1)
             }
         };
         if (superblock.store, superblock.shard) != (options.store, options.shard.0) {
@@ -81,6 +75,7 @@ impl Recovery {
             page: None,
             page_at: None,
             superblock,
+            good_copy,
             options,
         };
         for (slot, len, state) in headers {
@@ -298,11 +293,21 @@ impl Recovery {
         let length = round_up(superblock.length() as u32, self.options.device_block_bytes);
         let mut buf = IoBuf::zeroed(length as usize);
         superblock.encode(&mut buf);
-        for copy in 0..2 {
+        for copy in [1 - self.good_copy, self.good_copy] {
             dev.write_at(File::Superblock, copy * SUPERBLOCK_COPY_BYTES as u64, &buf)?;
             dev.flush(File::Superblock)?;
         }
         Ok(())
+    }
+}
+
+fn first_superblock(options: &LogOptions) -> Superblock {
+    Superblock {
+        store: options.store,
+        shard: options.shard.0,
+        shards: options.shards,
+        replay: ReplayPoint { number: 1, ..ReplayPoint::default() },
+        ..Superblock::default()
     }
 }
 
@@ -335,22 +340,25 @@ fn read_headers<D: Blocking>(
     Ok(found)
 }
 
-/// The newer of the two copies; `None` if there never was one.
+/// The newer of the two copies, and which of them it is; `None` if there never was one.
 fn read_superblock<D: Blocking>(
     dev: &mut D,
     options: &LogOptions,
     report: &mut Report,
-) -> Result<Option<Superblock>, OpenError> {
+) -> Result<Option<(Superblock, u64)>, OpenError> {
     debug_assert!(SUPERBLOCK_COPY_BYTES.is_multiple_of(options.device_block_bytes));
     if dev.file_len(File::Superblock)?.is_none() {
         return Ok(None);
     }
+    // What a killed process wrote may not be on the medium yet; nothing may rest on it.
+    dev.flush(File::Superblock)?;
     let mut buf = IoBuf::zeroed(2 * SUPERBLOCK_COPY_BYTES as usize);
     dev.read_at(File::Superblock, 0, &mut buf)?;
     let second = &buf[SUPERBLOCK_COPY_BYTES as usize..];
     let copies = [Superblock::decode(&buf), Superblock::decode(second)];
     let good = copies.iter().flatten().count();
-    match copies.into_iter().flatten().max_by_key(|s| s.sequence) {
+    let whole = copies.into_iter().zip(0..).filter_map(|(found, copy)| Some((found?, copy)));
+    match whole.max_by_key(|(found, _)| found.sequence) {
         Some(newer) => {
             report.superblock_repaired = good == 1;
             Ok(Some(newer))

@@ -5,6 +5,7 @@
 mod groups;
 mod rot;
 mod space;
+mod superblock;
 mod world;
 
 use corelane_storage::device::sim::SimRng;

@@ -77,45 +77,48 @@ pub struct World {
     pub trace: u64,
 }
 
-/// A disk that stops answering after some operations.
-struct Cut<'a> {
-    disk: &'a mut SimDisk,
-    left: u64,
+/// A disk that stops answering after some operations: of all, or of those on one file.
+pub struct Cut<'a> {
+    pub disk: &'a mut SimDisk,
+    pub left: u64,
+    pub of: Option<File>,
 }
 
 impl Cut<'_> {
-    fn next(&mut self) -> Result<&mut SimDisk, DeviceError> {
-        let errno = 5;
-        let stopped = DeviceError::Io { errno, message: "stopped".into() };
-        self.left = self.left.checked_sub(1).ok_or(stopped)?;
+    fn next(&mut self, file: Option<File>) -> Result<&mut SimDisk, DeviceError> {
+        if self.of.is_none() || self.of == file {
+            let errno = 5;
+            let stopped = DeviceError::Io { errno, message: "stopped".into() };
+            self.left = self.left.checked_sub(1).ok_or(stopped)?;
+        }
         Ok(self.disk)
     }
 }
 
 impl Blocking for Cut<'_> {
     fn list(&mut self) -> Result<Vec<(Slot, u64)>, DeviceError> {
-        self.next()?.list()
+        self.next(None)?.list()
     }
     fn file_len(&mut self, file: File) -> Result<Option<u64>, DeviceError> {
-        self.next()?.file_len(file)
+        self.next(Some(file))?.file_len(file)
     }
     fn read_at(&mut self, file: File, at: u64, buf: &mut [u8]) -> Result<usize, DeviceError> {
-        self.next()?.read_at(file, at, buf)
+        self.next(Some(file))?.read_at(file, at, buf)
     }
     fn write_at(&mut self, file: File, at: u64, data: &[u8]) -> Result<(), DeviceError> {
-        self.next()?.write_at(file, at, data)
+        self.next(Some(file))?.write_at(file, at, data)
     }
     fn flush(&mut self, file: File) -> Result<(), DeviceError> {
-        self.next()?.flush(file)
+        self.next(Some(file))?.flush(file)
     }
     fn create(&mut self, file: File, bytes: u64, fill: Fill) -> Result<(), DeviceError> {
-        self.next()?.create(file, bytes, fill)
+        self.next(Some(file))?.create(file, bytes, fill)
     }
     fn remove(&mut self, file: File) -> Result<(), DeviceError> {
-        self.next()?.remove(file)
+        self.next(Some(file))?.remove(file)
     }
     fn free_bytes(&mut self) -> Result<u64, DeviceError> {
-        self.next()?.free_bytes()
+        self.next(None)?.free_bytes()
     }
 }
 
@@ -182,7 +185,7 @@ impl World {
         let mut disk = SimDisk::new(rng.bits(), faults);
         // Each looks for zeroes in the whole superblock, which takes Miri minutes.
         for left in 0..if cfg!(miri) { 0 } else { rng.below(6) } {
-            let mut cut = Cut { disk: &mut disk, left };
+            let mut cut = Cut { disk: &mut disk, left, of: None };
             assert!(open(&mut cut, options.clone(), rng.bits(), |_| {}).is_err());
             disk.crash();
         }
@@ -542,7 +545,7 @@ impl World {
         while self.rng.below(3) == 0 {
             // A recovery that is stopped itself.
             let (seed, left) = (self.rng.bits(), self.rng.below(60));
-            let mut cut = Cut { disk: &mut self.disk, left };
+            let mut cut = Cut { disk: &mut self.disk, left, of: None };
             let _ = open(&mut cut, self.options.clone(), seed, |_| {});
             self.disk.crash();
         }

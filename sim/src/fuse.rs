@@ -3,17 +3,27 @@
 use corelane_storage::device::sim::SimDisk;
 use corelane_storage::device::{Blocking, DeviceError, File, Fill, Slot};
 
-/// A disk and the operations that it still does; `None` for all.
+/// When a disk stops.
+#[derive(Clone, Copy, Debug)]
+pub enum Blows {
+    Never,
+    /// After so many operations.
+    After(u64),
+    /// After so many writes and flushes of the superblock: it is flushed once before it is read.
+    InSuperblock(u64),
+}
+
+/// A disk that stops.
 pub struct Fuse<'a> {
     disk: &'a mut SimDisk,
-    left: Option<u64>,
+    blows: Blows,
     blown: bool,
 }
 
 impl<'a> Fuse<'a> {
-    /// A disk that stops after `left` operations.
-    pub fn new(disk: &'a mut SimDisk, left: Option<u64>) -> Self {
-        Fuse { disk, left, blown: false }
+    /// A disk that stops then.
+    pub fn new(disk: &'a mut SimDisk, blows: Blows) -> Self {
+        Fuse { disk, blows, blown: false }
     }
 
     /// Whether it stopped.
@@ -22,17 +32,31 @@ impl<'a> Fuse<'a> {
     }
 
     fn burn(&mut self) -> Result<&mut SimDisk, DeviceError> {
-        match &mut self.left {
-            Some(0) => {
-                self.blown = true;
-                Err(DeviceError::Io { errno: 5, message: "the machine stopped".into() })
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(self.disk)
-            }
-            None => Ok(self.disk),
+        let Blows::After(left) = &mut self.blows else { return self.go_on() };
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => self.blown = true,
         }
+        self.go_on()
+    }
+
+    /// As `burn`, of a write or a flush.
+    fn burn_changing(&mut self, file: File) -> Result<&mut SimDisk, DeviceError> {
+        match &mut self.blows {
+            Blows::InSuperblock(left) if file == File::Superblock => match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => self.blown = true,
+            },
+            _ => {}
+        }
+        self.burn()
+    }
+
+    fn go_on(&mut self) -> Result<&mut SimDisk, DeviceError> {
+        if self.blown {
+            return Err(DeviceError::Io { errno: 5, message: "the machine stopped".into() });
+        }
+        Ok(self.disk)
     }
 }
 
@@ -50,11 +74,11 @@ impl Blocking for Fuse<'_> {
     }
 
     fn write_at(&mut self, file: File, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
-        self.burn()?.write_at(file, offset, data)
+        self.burn_changing(file)?.write_at(file, offset, data)
     }
 
     fn flush(&mut self, file: File) -> Result<(), DeviceError> {
-        self.burn()?.flush(file)
+        self.burn_changing(file)?.flush(file)
     }
 
     fn create(&mut self, file: File, bytes: u64, fill: Fill) -> Result<(), DeviceError> {

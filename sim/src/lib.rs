@@ -11,12 +11,13 @@
 //! `kinds`, `answers`, `model` and `consumers` (what must hold), `audit`, `closer`, `exact`, `rot`,
 //! `effort` (how much a turn does), `books` (what must add up inside the node), `wall` (a clock
 //! that is set), `descriptors` (files that may be open); `later` and what it turns on: `single`,
-//! `lives`, `promise`, `window`, `waits`, `passing`.
+//! `lives`, `promise`, `window`, `waits`, `passing`; `aimed` and what it turns on: `pages`.
 //!
 //! Whether it finds what it should is tried by `sim/bugs/run`, which plants bugs in a copy.
 
 #![allow(missing_docs)]
 
+mod aimed;
 mod answers;
 mod audit;
 mod books;
@@ -33,6 +34,7 @@ mod large;
 mod later;
 mod lives;
 mod model;
+mod pages;
 mod passing;
 mod plan;
 pub mod pool;

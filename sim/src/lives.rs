@@ -26,7 +26,11 @@ impl Runner {
                     _ => self.operate(),
                 }
             }
-            let gap = self.later.below(8_000_000) as i64;
+            let mut gap = self.later.below(8_000_000) as i64;
+            if self.world.plan.aimed.lives && self.aims.chance(400_000) {
+                self.burst();
+                gap = self.aims.below(1_500_000) as i64;
+            }
             self.pump(self.world.now + gap)?;
             self.crash();
             self.recover()?;

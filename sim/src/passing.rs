@@ -96,7 +96,7 @@ impl Runner {
     }
 
     /// Asks for something that is not refused.
-    fn must(&mut self, subject: &str, payload: &str) -> Result<(), String> {
+    pub fn must(&mut self, subject: &str, payload: &str) -> Result<(), String> {
         let answer = self.ask(subject, payload)?;
         match answer.get("error") {
             Some(error) => Err(format!("{subject}: {error}")),

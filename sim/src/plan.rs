@@ -6,6 +6,7 @@ use corelane::types::ShardId;
 use corelane_storage::device::sim::{SimFaults, SimRng};
 use corelane_storage::log::{LogOptions, SyncPolicy};
 
+use crate::aimed::Aimed;
 use crate::later::Later;
 
 /// Sets the choices of what was added later apart. Chosen so that it is off in the seeds of
@@ -87,8 +88,10 @@ pub struct Plan {
     pub large: bool,
     /// How long bytes take to a client or from it, at most.
     pub client_ns: u64,
-    /// What was added last.
+    /// What was added later still.
     pub later: Later,
+    /// What the seed aims at.
+    pub aimed: Aimed,
 }
 
 impl Plan {
@@ -159,6 +162,7 @@ impl Plan {
             large: false,
             client_ns: if stalls && more.chance(500_000) { 1_500 } else { 20_000 },
             later: Later::default(),
+            aimed: Aimed::default(),
         };
         Plan { sort: plan.sorting(), ..plan }
     }
@@ -188,6 +192,24 @@ impl Plan {
         }
         self.later = later;
         self.sort = self.sorting();
+    }
+
+    /// Takes over what the seed aims at, with what that needs.
+    pub fn aim(&mut self, aimed: Aimed) {
+        if aimed.lives {
+            self.writes_in_flight = self.writes_in_flight.max(2);
+            self.faults.torn_ppm = aimed.torn_ppm();
+        }
+        if aimed.lanes {
+            (self.stalls, self.topics, self.core_requests) = (true, true, true);
+            self.reactors = self.reactors.max(2);
+            self.lane_control = self.lane_control.min(8);
+            self.client_ns = 1_500;
+        }
+        if aimed.page_reads {
+            (self.limited_streams, self.removals) = (true, true);
+        }
+        self.aimed = aimed;
     }
 
     /// How long an operation of a disk takes at most, in nanoseconds: a slow write, and its flush.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use corelane::types::ConnId;
 use corelane_storage::device::sim::SimRng;
 
+use crate::aimed::{AIMED, Aimed};
 use crate::closer::Progress;
 use crate::consumers::Consumer;
 use crate::later::{LATER, Later};
@@ -146,8 +147,10 @@ pub struct Runner {
     pub kinds: SimRng,
     /// Choices about large messages.
     pub large: SimRng,
-    /// Choices of what was added last.
+    /// Choices of what was added later still.
     pub later: SimRng,
+    /// Choices about what the seed aims at.
+    pub aims: SimRng,
     pub topics: Topics,
     /// Times of messages as first told: by stream, incarnation and sequence.
     pub times: BTreeMap<(usize, u32, u64), String>,
@@ -165,8 +168,11 @@ impl Runner {
         let mut plan = Plan::new(&mut rng, &mut more, &mut kinds);
         plan.large = large.chance(400_000);
         let mut later = SimRng::new(seed ^ LATER);
-        let choices = Later::new(&mut later);
+        let mut choices = Later::new(&mut later);
+        let mut aims = SimRng::new(seed ^ AIMED);
+        let aimed = Aimed::new(&mut aims, &mut choices);
         plan.add(choices, &mut later);
+        plan.aim(aimed);
         let (clients, streams) = (plan.clients, plan.streams);
         Runner {
             world: World::new(seed, plan),
@@ -187,6 +193,7 @@ impl Runner {
             kinds,
             large,
             later,
+            aims,
             topics: Topics::default(),
             times: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -251,6 +258,7 @@ impl Runner {
         self.cut_power_between_flushes()?;
         self.fill_window()?;
         self.pass_through()?;
+        self.fill_pages()?;
         let clean = self.world.plan.thorough && self.more.chance(400_000);
         self.restart_at_rest(clean)?;
         self.check_dead_segments()?;
@@ -446,6 +454,7 @@ impl Runner {
     /// Starts the server, perhaps after further crashes, and connects the clients.
     pub fn recover(&mut self) -> Result<(), String> {
         let mut interrupted = self.world.generation > 0 && self.rng.chance(300_000);
+        interrupted |= self.world.plan.aimed.lives && self.aims.chance(300_000);
         while !self.world.start(interrupted)? {
             interrupted = self.rng.chance(500_000);
         }

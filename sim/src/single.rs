@@ -30,6 +30,8 @@ enum Target {
     SuperblockWrite,
     SuperblockFlush,
     Read,
+    /// A read of what a checkpoint or a copy wrote: an index page, most of the time.
+    PageRead,
 }
 
 const WRITES: [Target; 4] =
@@ -68,6 +70,11 @@ impl Single {
     /// Lets one of the next reads of a disk fail.
     pub fn arm_read(&mut self, rng: &mut SimRng, disks: usize) {
         self.armed[2] = Some((below(rng, disks), Target::Read, rng.below(SKIPPED_MAX)));
+    }
+
+    /// Lets one of the next reads of index pages of a disk fail.
+    pub fn arm_page_read(&mut self, rng: &mut SimRng, disks: usize) {
+        self.armed[2] = Some((below(rng, disks), Target::PageRead, 0));
     }
 
     /// Nothing more fails.
@@ -120,9 +127,11 @@ impl Single {
         if skip > 0 {
             return None;
         }
-        if target == Target::Read {
+        if let Target::Read | Target::PageRead = target {
             self.read_failed = Some(now + took_max);
-            return Some((Failing::Transfer, Rare::ReadFailed));
+            let page = target == Target::PageRead;
+            let rare = if page { Rare::PageReadFailed } else { Rare::ReadFailed };
+            return Some((Failing::Transfer, rare));
         }
         self.stop_by = Some((now + 2 * took_max + NOTICED_AFTER, target));
         let (failing, rare) = match target {
@@ -160,6 +169,9 @@ impl Single {
             }
             Op::Write { flush, .. } => [Some(Target::HotWrite), flush.then_some(Target::HotFlush)],
             Op::Flush { .. } => [Some(Target::HotFlush), None],
+            Op::Read { file: File::Segment(slot), .. } => {
+                [Some(Target::Read), cold(slot).then_some(Target::PageRead)]
+            }
             Op::Read { .. } => [Some(Target::Read), None],
             Op::Create { .. } | Op::Remove { .. } => [None, None],
         };

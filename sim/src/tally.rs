@@ -78,10 +78,14 @@ pub enum Rare {
     EverybodyLeft,
     PassedThrough,
     DescriptorAwaited,
+    SuperblockHalf,
+    HeldUpFull,
+    PagesFilled,
+    PageReadFailed,
 }
 
 /// All of them.
-pub const ALL: [Rare; 72] = [
+pub const ALL: [Rare; 76] = [
     Rare::Crash,
     Rare::Kill,
     Rare::ShutDown,
@@ -154,6 +158,10 @@ pub const ALL: [Rare; 72] = [
     Rare::EverybodyLeft,
     Rare::PassedThrough,
     Rare::DescriptorAwaited,
+    Rare::SuperblockHalf,
+    Rare::HeldUpFull,
+    Rare::PagesFilled,
+    Rare::PageReadFailed,
 ];
 
 /// Those that cannot happen yet: the code for them is not there.

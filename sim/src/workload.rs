@@ -63,6 +63,9 @@ impl Runner {
         if self.later.chance(20_000) {
             self.world.single.arm_copy(&mut self.later, disks);
         }
+        if self.world.plan.aimed.page_reads && self.aims.chance(40_000) {
+            self.world.single.arm_page_read(&mut self.aims, disks);
+        }
         if self.later.chance(1_000) {
             self.world.single.arm_write(&mut self.later, disks);
         } else if self.later.chance(8_000) && self.world.single.stop_by().is_none() {

@@ -15,13 +15,13 @@ use corelane::types::{ConnId, ReactorId, ShardId, Timestamp};
 use corelane_ringbuf::{LaneCapacity, mesh};
 use corelane_storage::device::sim::{SimDisk, SimFaults, SimRng};
 use corelane_storage::device::{Done, File, Op};
-use corelane_storage::superblock::Superblock;
+use corelane_storage::superblock::{SUPERBLOCK_COPY_BYTES, Superblock};
 
 use crate::descriptors::Descriptors;
 use crate::digests::Digests;
 use crate::edge::Around;
 use crate::effort::Worst;
-use crate::fuse::Fuse;
+use crate::fuse::{Blows, Fuse};
 use crate::plan::Plan;
 use crate::single::Single;
 use crate::socket::Socket;
@@ -34,6 +34,11 @@ const WAKE_MAX: i64 = 10_500;
 /// Turns, per million, after which a reactor is held up, and for how long at most.
 const STALL_PPM: u32 = 4_000;
 const STALL_MAX: u64 = 3_000_000;
+
+/// The same after turns that found a control lane full, where a seed aims at that: for longer than
+/// a client takes to answer.
+const BACKED_UP_STALL_PPM: u32 = 200_000;
+const BACKED_UP_STALL_MAX: u64 = 300_000;
 
 /// How long a send takes to a client that reads nothing, in nanoseconds.
 const NO_END: i64 = 3_600_000_000_000;
@@ -107,7 +112,8 @@ pub struct World {
     stopped: bool,
     /// Operations of disks that fail alone.
     pub single: Single,
-    /// A superblock was so long when the node stopped that its last write may be done in part.
+    /// One copy of a superblock may be bad: the node stopped while it started, or one was so long
+    /// that its last write may be done in part.
     pub superblock_torn: bool,
     pub(crate) digests: Digests,
     descriptors: Descriptors,
@@ -191,14 +197,19 @@ impl World {
         for shard in 0..self.plan.shards {
             let host = Core::host_of(ShardId(shard), n).0;
             let options = self.shard_options(shard);
-            let fuse = interrupted.then(|| self.rng.below(60));
+            let blows = if interrupted { self.blows() } else { Blows::Never };
             let disk = &mut self.disks[usize::from(shard)];
-            let mut device = Fuse::new(disk, fuse);
+            let mut device = Fuse::new(disk, blows);
             let opened = Shard::open(&mut device, options, clocks.now);
             if device.is_blown() {
                 drop(opened);
                 self.tally.add(Rare::CrashInRecovery);
+                if matches!(blows, Blows::InSuperblock(_)) {
+                    self.tally.add(Rare::SuperblockHalf);
+                }
                 self.stop_disks(self.plan.later.sync_interval.is_none());
+                // It may have stopped between the two copies, also of the first superblock.
+                self.superblock_torn = true;
                 return Ok(false);
             }
             let opened = opened.map_err(|e| format!("a shard does not open: {e}"))?;
@@ -230,6 +241,14 @@ impl World {
         self.held_up = vec![self.now; usize::from(n)];
         self.arrivals = vec![Vec::new(); usize::from(n)];
         Ok(true)
+    }
+
+    /// When the disk of a shard stops, of a machine that stops while it starts.
+    fn blows(&mut self) -> Blows {
+        if self.plan.aimed.lives && self.rng.chance(600_000) {
+            return Blows::InSuperblock(2 + self.rng.below(3));
+        }
+        Blows::After(self.rng.below(60))
     }
 
     fn shard_options(&mut self, shard: u16) -> ShardOptions {
@@ -318,9 +337,14 @@ impl World {
     }
 
     fn count_long_superblocks(&mut self) {
+        // One copy may be bad.
         let length = |disk: &SimDisk| {
-            let copy = disk.durable(File::Superblock, 0, 64 << 10);
-            Superblock::decode(copy).map_or(0, |s| s.length())
+            let copy = |at: u32| {
+                let from = u64::from(at * SUPERBLOCK_COPY_BYTES);
+                let bytes = disk.durable(File::Superblock, from, SUPERBLOCK_COPY_BYTES as usize);
+                Superblock::decode(bytes).map_or(0, |s| s.length())
+            };
+            copy(0).max(copy(1))
         };
         if self.print {
             println!("---- superblocks: {:?}", self.disks.iter().map(length).collect::<Vec<_>>());
@@ -633,7 +657,8 @@ impl World {
         if let Err(why) = self.tally.worst.look(&r.core, &before) {
             self.fatal.get_or_insert(why);
         }
-        if r.links.is_backed_up() {
+        let backed_up = r.links.is_backed_up();
+        if backed_up {
             self.tally.add(Rare::RingFull);
         }
         let busy = r.core.has_work() || r.effects.is_pending() || !r.links.try_sleep();
@@ -646,6 +671,10 @@ impl World {
         if self.plan.stalls && self.rng.chance(STALL_PPM) {
             self.tally.add(Rare::HeldUp);
             self.held_up[id] = self.now + self.rng.below(STALL_MAX) as i64;
+        }
+        if backed_up && self.plan.aimed.lanes && self.rng.chance(BACKED_UP_STALL_PPM) {
+            self.tally.add(Rare::HeldUpFull);
+            self.held_up[id] = self.now + self.rng.below(BACKED_UP_STALL_MAX) as i64;
         }
         self.next_turn[id] = self.next_turn[id].min(next).max(self.held_up[id]);
         self.reactors[id] = Some(r);

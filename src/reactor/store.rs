@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use corelane_storage::device::blocking::{Directory, refuse_foreign_store};
 use corelane_storage::log::{LogOptions, SyncPolicy};
+use corelane_storage::recovery;
 
 use crate::config::go_error;
 use crate::config::options::{self, Options};
@@ -62,6 +63,7 @@ impl Store {
                     .ok_or_else(|| format!("{} is not a corelane store", file.display()))?;
                 fs::File::open(&file).and_then(|f| f.sync_all()).map_err(failed)?;
                 sync_directories(&directory, &entries).map_err(failed)?;
+                store.refuse_unknown()?;
                 Ok(store)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -92,6 +94,16 @@ impl Store {
         let id = u128::from_str_radix(id, 16).ok()?;
         let shards = shards.parse().ok().filter(|&n| n > 0)?;
         Some(Store { directory, id, lock, shards })
+    }
+
+    /// Before any shard is changed: none of them may be of a later release.
+    fn refuse_unknown(&self) -> Result<(), String> {
+        for shard in (0..self.shards).map(ShardId) {
+            let directory = self.shard_directory(shard);
+            let mut device = Directory::open(&directory).map_err(|e| e.to_string())?;
+            recovery::refuse_unknown(&mut device).map_err(|e| format!("shard {}: {e}", shard.0))?;
+        }
+        Ok(())
     }
 
     /// The descriptor that holds the store's lock.

@@ -107,11 +107,22 @@ impl Envelope {
         put_u64(out, 0, checksum);
     }
 
+    /// What is said of a whole one that another release wrote with this key, if this release does
+    /// not know its version or flags.
+    pub fn unknown(bytes: &[u8], key: u64) -> Option<String> {
+        let b = bytes.get(..ENVELOPE_BYTES as usize)?;
+        let (version, flags) = (get_u16(b, 12), get_u16(b, 14));
+        let unknown = &b[8..12] == ENVELOPE_MAGIC
+            && (version, flags) != (VERSION, 0)
+            && get_u64(b, 0) == xxh3_64_with_seed(&b[8..], key);
+        unknown.then(|| format!("a write of version {version}, flags {flags:#x}"))
+    }
+
     /// Reads one that was written with this key.
     pub fn decode(bytes: &[u8], key: u64) -> Option<Envelope> {
         let b = bytes.get(..ENVELOPE_BYTES as usize)?;
         if &b[8..12] != ENVELOPE_MAGIC
-            || get_u16(b, 12) != VERSION
+            || (get_u16(b, 12), get_u16(b, 14)) != (VERSION, 0)
             || get_u64(b, 0) != xxh3_64_with_seed(&b[8..], key)
         {
             return None;
@@ -184,6 +195,17 @@ impl FrameHeader {
             version: b[12],
             length: get_u32(b, 40),
             records: get_u32(b, 44),
+        })
+    }
+
+    /// What is said of a frame by a header that this release does not know.
+    fn unknown(bytes: &[u8]) -> Option<String> {
+        let b = bytes.get(..FRAME_HEADER_BYTES as usize).filter(|b| &b[8..12] == FRAME_MAGIC)?;
+        let [version, flags, codec, cipher] = [b[12], b[13], b[14], b[15]];
+        FrameHeader::decode(b).is_none().then(|| {
+            format!(
+                "a frame of version {version}, flags {flags:#x}, codec {codec}, cipher {cipher}"
+            )
         })
     }
 
@@ -281,6 +303,35 @@ impl RecordWalk {
         self.broken = false;
         Some(placed)
     }
+}
+
+/// What a write that is not whole to this release has in it of a later one: a frame that it does
+/// not know, in a write whose frames are as many and as long as the envelope says, and carry the
+/// checksums that it was sealed with. A frame that is whole but for the bytes that tell its version
+/// is damaged. `write` is the envelope's `length` bytes.
+pub(crate) fn unknown_frame(envelope: &Envelope, write: &[u8]) -> Option<String> {
+    let mut bodies = 0;
+    let mut at = ENVELOPE_BYTES as usize;
+    let mut unknown = None;
+    for _ in 0..envelope.frames {
+        let header = write.get(at..at + FRAME_HEADER_BYTES as usize)?;
+        let length = get_u32(header, 40).max(FRAME_HEADER_BYTES) as usize;
+        let frame = write.get(at..at + length).filter(|f| &f[8..12] == FRAME_MAGIC)?;
+        if unknown.is_none() {
+            unknown = FrameHeader::unknown(frame).filter(|_| !is_known_but_for_its_version(frame));
+        }
+        bodies = chain(bodies, FrameHeader::checksum_in(frame));
+        at += length;
+    }
+    unknown.filter(|_| at == write.len() && bodies == envelope.bodies)
+}
+
+fn is_known_but_for_its_version(frame: &[u8]) -> bool {
+    let mut known = frame.to_vec();
+    [1, FRAME_VERSION].into_iter().any(|version| {
+        known[12..16].copy_from_slice(&[version, 0, 0, 0]);
+        FrameHeader::is_covered(&known)
+    })
 }
 
 /// Whether every checksum and count of a write holds. `write` is the envelope's `length` bytes.
@@ -446,6 +497,80 @@ mod tests {
                 ..(ENVELOPE_BYTES + FRAME_HEADER_BYTES) as usize)
                 .contains(&(bit / 8));
             assert!(frames > 0 || in_header || bit / 8 < 200, "bit {bit}");
+        }
+    }
+
+    /// Changes bytes of the first frame's header, and seals the write as a later release would.
+    fn resealed(at: usize, bytes: &[u8], sum_too: bool) -> (Envelope, Vec<u8>) {
+        let (envelope, mut write) = write();
+        let frame = ENVELOPE_BYTES as usize;
+        write[frame + at..frame + at + bytes.len()].copy_from_slice(bytes);
+        let mut sums = Vec::new();
+        let mut start = frame;
+        for _ in 0..2 {
+            let length = get_u32(&write[start..], 40) as usize;
+            let mut sum = 0;
+            let mut inside = start + FRAME_HEADER_BYTES as usize;
+            while inside < start + length {
+                let record = RecordView::decode(&write[inside..]).unwrap();
+                sum = chain(sum, record.checksum());
+                inside += record.padded_len() as usize;
+            }
+            let mut checksum = FrameHeader::checksum_of(&write[start..], sum);
+            if start == frame && !sum_too {
+                checksum = FrameHeader::checksum_in(&write[start..]);
+            }
+            put_u64(&mut write[start..], 0, checksum);
+            sums.push(checksum);
+            start += length;
+        }
+        let bodies = sums.into_iter().fold(0, chain);
+        (Envelope { bodies, ..envelope }, write)
+    }
+
+    #[test]
+    fn a_frame_of_a_later_release_is_told_from_damage() {
+        let named = |version, flags, codec, cipher| {
+            let of = format!("version {version}, flags {flags}, codec {codec}, cipher {cipher}");
+            Some(format!("a frame of {of}"))
+        };
+        for (at, byte, want) in [
+            (12, 3, named(3, "0x0", 0, 0)),
+            (12, 0, named(0, "0x0", 0, 0)),
+            (13, 1, named(2, "0x1", 0, 0)),
+            (14, 1, named(2, "0x0", 1, 0)),
+            (15, 1, named(2, "0x0", 0, 1)),
+            (24, 9, None),
+        ] {
+            let (envelope, bytes) = resealed(at, &[byte], true);
+            assert_eq!(write_is_whole(&envelope, &bytes), want.is_none(), "byte {at}");
+            assert_eq!(unknown_frame(&envelope, &bytes), want, "byte {at}");
+            // Records that this release cannot read either, or that are not all there.
+            let mut odd = bytes.clone();
+            odd[ENVELOPE_BYTES as usize + FRAME_HEADER_BYTES as usize + 8] ^= 0xff;
+            assert_eq!(unknown_frame(&envelope, &odd), want, "byte {at}");
+            // Not what was sealed.
+            let other = Envelope { bodies: envelope.bodies ^ 1, ..envelope.clone() };
+            assert_eq!(unknown_frame(&other, &bytes), None, "byte {at}");
+            // A byte that rotted after it was sealed.
+            let (envelope, bytes) = resealed(at, &[byte], false);
+            assert!(!write_is_whole(&envelope, &bytes), "byte {at}");
+            assert_eq!(unknown_frame(&envelope, &bytes), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_of_a_later_release_is_told_from_damage() {
+        for (at, want) in [(12, "version 2, flags 0x0"), (14, "version 1, flags 0x1")] {
+            let mut bytes = [0; 96];
+            envelope().encode(77, &mut bytes);
+            bytes[at] ^= if at == 12 { 3 } else { 1 };
+            assert_eq!(Envelope::unknown(&bytes, 77), None);
+            let checksum = xxh3_64_with_seed(&bytes[8..], 77);
+            put_u64(&mut bytes, 0, checksum);
+            assert_eq!(Envelope::unknown(&bytes, 77), Some(format!("a write of {want}")));
+            assert_eq!(Envelope::unknown(&bytes, 78), None, "it was written with another key");
+            assert_eq!(Envelope::decode(&bytes, 77), None);
         }
     }
 }

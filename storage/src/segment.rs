@@ -96,6 +96,8 @@ pub enum HeaderState {
     Blank,
     /// A header.
     Valid(SegmentHeader),
+    /// A whole header of a format that this release does not know, in either copy.
+    Unknown(u32),
     /// Neither.
     Corrupt,
 }
@@ -157,9 +159,21 @@ impl SegmentHeader {
         })
     }
 
+    /// The format of a whole copy that another release has written.
+    fn other_format(bytes: &[u8]) -> Option<u32> {
+        let b = bytes.get(..SEGMENT_HEADER_BYTES).filter(|b| &b[..8] == MAGIC)?;
+        let format = get_u32(b, 8);
+        (format != FORMAT && get_u64(b, CHECKSUM_AT) == xxh3_64(&b[..CHECKSUM_AT]))
+            .then_some(format)
+    }
+
     /// Judges the first two device blocks of a file.
     pub fn judge(bytes: &[u8], device_block_bytes: u32) -> HeaderState {
         let second = device_block_bytes as usize;
+        let other = [0, second].iter().find_map(|&at| SegmentHeader::other_format(&bytes[at..]));
+        if let Some(format) = other {
+            return HeaderState::Unknown(format);
+        }
         let copies = [SegmentHeader::decode(bytes), SegmentHeader::decode(&bytes[second..])];
         match copies.into_iter().flatten().max_by_key(|h| h.segment) {
             Some(header) => HeaderState::Valid(header),
@@ -217,6 +231,23 @@ mod tests {
         assert_eq!(SegmentHeader::judge(&bytes, 4096), HeaderState::Valid(header()));
         bytes[4100] ^= 1;
         assert_eq!(SegmentHeader::judge(&bytes, 4096), HeaderState::Corrupt);
+    }
+
+    #[test]
+    fn another_format_in_either_copy_is_told_from_damage() {
+        for copy in [0, 4096] {
+            let mut bytes = vec![0; 8192];
+            header().encode(&mut bytes);
+            header().encode(&mut bytes[4096..]);
+            let later = &mut bytes[copy..copy + SEGMENT_HEADER_BYTES];
+            put_u32(later, 8, 2);
+            let valid = HeaderState::Valid(header());
+            assert_eq!(SegmentHeader::judge(&bytes, 4096), valid, "its checksum is that of 1");
+            let later = &mut bytes[copy..copy + SEGMENT_HEADER_BYTES];
+            let checksum = xxh3_64(&later[..CHECKSUM_AT]);
+            put_u64(later, CHECKSUM_AT, checksum);
+            assert_eq!(SegmentHeader::judge(&bytes, 4096), HeaderState::Unknown(2));
+        }
     }
 
     #[test]

@@ -16,11 +16,16 @@
 //! Without evidence the log *ends* before N, and everything behind it is discarded for ever: the
 //! end is written to the superblock, and a new generation begins with the same number N.
 //!
+//! What is whole and of a version that is not known here was written by a later release: it is
+//! neither damage nor the log's end. Opening is refused, and nothing is changed until `finish`.
+//!
 //! `finish` flushes what was accepted before it writes the superblock, and the log serves only
 //! after that.
 
 mod open;
 mod walk;
+
+pub use open::refuse_unknown;
 
 use crate::device::{Blocking, DeviceError, IoBuf, Slot};
 use crate::envelope::{FrameHeader, RecordWalk};
@@ -43,6 +48,9 @@ pub enum OpenError {
     Superblock(String),
     /// The files belong to another store or shard, or were made with other sizes.
     Foreign(String),
+    /// Something that is whole is of a version that this release does not know: a later release
+    /// wrote it. Nothing was changed.
+    Unknown(String),
     /// The superblock has no room for another generation.
     TooManyGenerations,
 }
@@ -54,6 +62,11 @@ impl fmt::Display for OpenError {
             OpenError::Device(e) => write!(f, "cannot open the log: {e}"),
             OpenError::Superblock(why) => write!(f, "superblock: {why}"),
             OpenError::Foreign(why) => f.write_str(why),
+            OpenError::Unknown(what) => write!(
+                f,
+                "{what}, which this release does not know; nothing was changed or deleted. A later \
+                 release has used this store, and can open it"
+            ),
             OpenError::TooManyGenerations => {
                 f.write_str("the superblock has no room for another generation")
             }
@@ -171,6 +184,8 @@ pub struct Recovery {
     begins: BTreeMap<(u32, u64), SegmentId>,
     /// Files without accepted content that have the standard size.
     spares: Vec<(Slot, u64)>,
+    /// Files without accepted content that are not kept; `finish` removes them.
+    unwanted: Vec<Slot>,
     next_segment: u32,
     next_slot: u32,
     /// Where replay is: the number of the next write, and where to look for it.

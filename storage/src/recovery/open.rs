@@ -61,6 +61,7 @@ impl Recovery {
             segments: BTreeMap::new(),
             begins: BTreeMap::new(),
             spares: Vec::new(),
+            unwanted: Vec::new(),
             next_segment: 1,
             next_slot: 0,
             number: replay.number,
@@ -79,19 +80,13 @@ impl Recovery {
             options,
         };
         for (slot, len, state) in headers {
-            recovery.take_file(dev, slot, len, state)?;
+            recovery.take_file(slot, len, state)?;
         }
         Ok(recovery)
     }
 
     /// Sorts a segment file in.
-    fn take_file<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        slot: Slot,
-        len: u64,
-        state: HeaderState,
-    ) -> Result<(), OpenError> {
+    fn take_file(&mut self, slot: Slot, len: u64, state: HeaderState) -> Result<(), OpenError> {
         self.next_slot = self.next_slot.max(slot.0.saturating_add(1));
         let header = match state {
             HeaderState::Valid(header) => header,
@@ -99,14 +94,23 @@ impl Recovery {
                 self.report.unidentified.push(slot.0);
                 return Ok(());
             }
-            HeaderState::Blank => return self.keep_spare(dev, slot, len),
+            HeaderState::Unknown(format) => {
+                let file = slot.0;
+                let what = format!("the header of segment file {file:08x} is of format {format}");
+                return Err(OpenError::Unknown(what));
+            }
+            HeaderState::Blank => {
+                self.keep_spare(slot, len);
+                return Ok(());
+            }
         };
         self.check_header(slot, &header)?;
         self.next_segment = self.next_segment.max(header.segment.0 + 1);
         let discarded = match self.end_of(header.generation) {
             None if header.generation < self.superblock.generation => {
                 // The generation has no live segments any more, says the superblock.
-                return self.keep_spare(dev, slot, len);
+                self.keep_spare(slot, len);
+                return Ok(());
             }
             None => false,
             Some(end) => match header.kind {
@@ -159,19 +163,13 @@ impl Recovery {
         Ok(())
     }
 
-    fn keep_spare<D: Blocking>(
-        &mut self,
-        dev: &mut D,
-        slot: Slot,
-        len: u64,
-    ) -> Result<(), OpenError> {
+    fn keep_spare(&mut self, slot: Slot, len: u64) {
         let wanted = self.spares.len() < self.options.pool_segments_max as usize;
         if wanted && is_usable(len, &self.options) {
             self.spares.push((slot, len));
         } else {
-            dev.remove(File::Segment(slot))?;
+            self.unwanted.push(slot);
         }
-        Ok(())
     }
 
     pub(super) fn end_of(&self, generation: u32) -> Option<&GenerationEnd> {
@@ -227,6 +225,9 @@ impl Recovery {
     /// generation and gives the log that goes on.
     pub fn finish<D: Blocking>(mut self, dev: &mut D) -> Result<(Log, Report), OpenError> {
         while self.next(dev)?.is_some() {}
+        for slot in &self.unwanted {
+            dev.remove(File::Segment(*slot))?;
+        }
         for slot in &self.touched {
             dev.flush(File::Segment(*slot))?;
         }
@@ -347,13 +348,9 @@ fn read_superblock<D: Blocking>(
     report: &mut Report,
 ) -> Result<Option<(Superblock, u64)>, OpenError> {
     debug_assert!(SUPERBLOCK_COPY_BYTES.is_multiple_of(options.device_block_bytes));
-    if dev.file_len(File::Superblock)?.is_none() {
-        return Ok(None);
-    }
+    let Some(buf) = superblock_copies(dev)? else { return Ok(None) };
     // What a killed process wrote may not be on the medium yet; nothing may rest on it.
     dev.flush(File::Superblock)?;
-    let mut buf = IoBuf::zeroed(2 * SUPERBLOCK_COPY_BYTES as usize);
-    dev.read_at(File::Superblock, 0, &mut buf)?;
     let second = &buf[SUPERBLOCK_COPY_BYTES as usize..];
     let copies = [Superblock::decode(&buf), Superblock::decode(second)];
     let good = copies.iter().flatten().count();
@@ -367,13 +364,34 @@ fn read_superblock<D: Blocking>(
         // A machine that stopped while the first superblock was written leaves a part of the
         // first copy, nothing in the second, and no segments; the caller refuses if there are.
         None if second.iter().all(|b| *b == 0) => Ok(None),
-        None => Err(OpenError::Superblock(match Superblock::other_version(&buf) {
-            Some(version) => format!("it is of version {version}, which is not known here"),
-            None => "both copies are corrupt; nothing was changed or deleted. It can be put back \
-                     from a copy that is as new as the segments"
+        None => Err(OpenError::Superblock(
+            "both copies are corrupt; nothing was changed or deleted. It can be put back from a \
+             copy that is as new as the segments"
                 .into(),
-        })),
+        )),
     }
+}
+
+/// Reads both copies of the superblock, if there is a file. A whole one that another release wrote
+/// is not passed over, whatever the other copy says: that may be the older one, and would replace
+/// it.
+fn superblock_copies<D: Blocking>(dev: &mut D) -> Result<Option<IoBuf>, OpenError> {
+    if dev.file_len(File::Superblock)?.is_none() {
+        return Ok(None);
+    }
+    let mut buf = IoBuf::zeroed(2 * SUPERBLOCK_COPY_BYTES as usize);
+    dev.read_at(File::Superblock, 0, &mut buf)?;
+    let second = &buf[SUPERBLOCK_COPY_BYTES as usize..];
+    let other = [&buf[..], second].into_iter().find_map(Superblock::other_version);
+    match other {
+        Some(version) => Err(OpenError::Unknown(format!("the superblock is of version {version}"))),
+        None => Ok(Some(buf)),
+    }
+}
+
+/// Refuses a log whose superblock a later release wrote, before another of its store is changed.
+pub fn refuse_unknown<D: Blocking>(dev: &mut D) -> Result<(), OpenError> {
+    superblock_copies(dev).map(|_| ())
 }
 
 /// The standard place of a segment's first write.

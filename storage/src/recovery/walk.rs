@@ -3,7 +3,7 @@
 use super::open::first_write;
 use super::{Damage, InWrite, OpenError, Recovery, Replayed, WRITES_MAX};
 use crate::device::{Blocking, File, IoBuf};
-use crate::envelope::{ENVELOPE_BYTES, Envelope, RecordWalk, write_is_whole};
+use crate::envelope::{ENVELOPE_BYTES, Envelope, RecordWalk, unknown_frame, write_is_whole};
 use crate::record::RecordView;
 use crate::segment::SegmentKind;
 use crate::types::{Position, SegmentId};
@@ -259,6 +259,9 @@ impl Recovery {
                 let length = envelope.length as usize;
                 let write = self.loaded_bytes().get(at..at + length);
                 let whole = write.is_some_and(|w| write_is_whole(&envelope, w));
+                if !whole && let Some(what) = write.and_then(|w| unknown_frame(&envelope, w)) {
+                    return Err(unknown_at(position, &what));
+                }
                 return Ok(Some(Found { position, envelope, whole }));
             }
         }
@@ -326,7 +329,8 @@ impl Recovery {
         }
     }
 
-    /// The envelope at a place, if one of this generation lies there whole. Loads its block.
+    /// The envelope at a place, if one of this generation lies there whole; an error if one lies
+    /// there that this release does not know. Loads its block.
     fn envelope_at<D: Blocking>(
         &mut self,
         dev: &mut D,
@@ -338,7 +342,11 @@ impl Recovery {
         let at = self.offset_in_loaded(position);
         let bytes = self.loaded_bytes();
         let Some(rest) = bytes.get(at..) else { return Ok(None) };
-        let envelope = Envelope::decode(rest, known.header.key);
+        let key = known.header.key;
+        if let Some(what) = Envelope::unknown(rest, key) {
+            return Err(unknown_at(position, &what));
+        }
+        let envelope = Envelope::decode(rest, key);
         let own = (known.header.kind == SegmentKind::Own).then_some(known.header.first_write);
         Ok(envelope.filter(|e| {
             (e.segment, e.offset, e.generation) == (position.segment, position.offset, generation)
@@ -386,4 +394,9 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+fn unknown_at(position: Position, what: &str) -> OpenError {
+    let Position { segment, offset } = position;
+    OpenError::Unknown(format!("in segment {} at {offset} lies {what}", segment.0))
 }

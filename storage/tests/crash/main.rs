@@ -3,6 +3,7 @@
 //! order; what was cut off never comes back; what rots is reported.
 
 mod groups;
+mod later;
 mod rot;
 mod space;
 mod superblock;

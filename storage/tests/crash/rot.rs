@@ -20,7 +20,7 @@ fn world(seed: u64) -> World {
 }
 
 /// Appends over several generations, and comes to rest: everything lies below a durable mark.
-fn filled(seed: u64) -> World {
+pub fn filled(seed: u64) -> World {
     let mut world = world(seed);
     for _ in 0..1 + seed % 3 {
         for _ in 0..10 + world.rng.below(30) {
@@ -44,12 +44,17 @@ fn filled(seed: u64) -> World {
     world
 }
 
-struct Seen {
+#[derive(Debug)]
+pub struct Seen {
     ids: Vec<u64>,
     damaged: Vec<Damage>,
 }
 
-fn replay(disk: &mut SimDisk, world_options: &LogOptions, seed: u64) -> Result<Seen, OpenError> {
+pub fn replay(
+    disk: &mut SimDisk,
+    world_options: &LogOptions,
+    seed: u64,
+) -> Result<Seen, OpenError> {
     let mut recovery = Recovery::open(disk, world_options.clone(), seed)?;
     let mut seen = Seen { ids: Vec::new(), damaged: Vec::new() };
     while let Some(replayed) = recovery.next(disk)? {
@@ -203,7 +208,7 @@ fn an_unreadable_header_is_left_alone_and_its_records_are_reported() {
 }
 
 /// Writes bytes where they lay, and flushes.
-fn put(disk: &mut SimDisk, file: File, at: u64, bytes: &[u8]) {
+pub fn put(disk: &mut SimDisk, file: File, at: u64, bytes: &[u8]) {
     disk.write_at(file, at, bytes).unwrap();
     disk.flush(file).unwrap();
 }

@@ -2,7 +2,7 @@
 //! catalogue, the root.
 
 use super::*;
-use crate::shard::groups::{GroupName, Place};
+use crate::shard::groups::GroupName;
 use crate::shard::state::checkpoint::{
     CheckpointRun, CheckpointStage, CheckpointStep, CommittingCheckpoint,
 };
@@ -166,12 +166,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Records of a group that are applied from now on are behind this.
-    fn applied_upto(&self, group: GroupName) -> Upto {
-        let Place { write, nth } = self.groups.get(group).applied();
-        Upto::Place(write, nth + 1)
-    }
-
     pub(super) fn begin_catalogue(&mut self, run: &mut CheckpointRun) {
         if !self.checkpoint.catalogue_changed || self.meta.is_none() {
             run.root.catalogue.clone_from(&self.checkpoint.catalogue);
@@ -180,7 +174,8 @@ impl Shard {
             return;
         }
         self.checkpoint.catalogue_changed = false;
-        run.root.catalogue_upto = self.applied_upto(GroupName::Meta);
+        let (index, nth) = self.groups.get(GroupName::Meta).next_place();
+        run.root.catalogue_upto = Upto::Entry(index, nth);
     }
 
     /// Writes a page of the catalogue. Answers the last stream of it; `None` if there are no more.

@@ -165,6 +165,13 @@ impl Pipeline {
         (whole && !self.waiting.is_due(self.applied)).then_some(LogIndex(last))
     }
 
+    /// The place in the group's log of the record that is applied next: the index of its entry,
+    /// and which record of it. The same in every replica.
+    pub fn next_place(&self) -> (LogIndex, u32) {
+        let after = LogIndex(self.group.committed().0 + 1);
+        (self.sealed.front().map_or(after, |entry| entry.index), self.next.0)
+    }
+
     /// The next record, if its entry is committed.
     #[inline]
     pub fn next_record(&self) -> Option<NextRecord> {

@@ -13,8 +13,10 @@ use crate::types::{ConsumerId, GroupId, LogIndex, Position, SegmentId, StreamId,
 const MAGIC: [u8; 4] = *b"clrt";
 /// That of stream states.
 const VERSION: u8 = 1;
-/// The version of roots and of consumer states; version 1 is read.
-const VERSION_2: u8 = 2;
+/// That of consumer states; version 1 is read.
+const CONSUMER_VERSION: u8 = 2;
+/// That of roots; versions 1 and 2 are read.
+const ROOT_VERSION: u8 = 3;
 const BURIED: u8 = 1;
 const FIRST_SHOWN: u8 = 2;
 const ENFORCING: u8 = 4;
@@ -36,42 +38,65 @@ pub struct GroupState {
     pub unapplied: Vec<(LogIndex, Location)>,
 }
 
-/// The place of a record in the log: records of a group before it are part of what names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// The place of a record in its group's log, which is the same in every replica: records before it
+/// are part of what names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Upto {
-    /// The number of a write, and which record of the group's entry in it.
-    Place(u64, u32),
+    /// The index of an entry, and which record of it.
+    Entry(LogIndex, u32),
+    /// In version 2 of the root, the number of a write of this log, and which record of the group's
+    /// entry in it.
+    Write(u64, u32),
     /// In version 1, the index of a record.
-    Index(u64),
+    Record(u64),
     #[default]
     /// None.
     Nothing,
 }
 
+/// Where a record lies in its group's log and in this one.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayedPlace {
+    /// The version of its frame.
+    pub version: u8,
+    /// The index of its entry; in version 1, its own.
+    pub index: LogIndex,
+    /// The number of its write.
+    pub write: u64,
+    /// Which record of the entry it is.
+    pub nth: u32,
+}
+
 impl Upto {
     fn encode(self, out: &mut Vec<u8>) {
-        let (write, nth) = match self {
-            Upto::Place(write, nth) => (write, nth),
-            Upto::Index(_) | Upto::Nothing => (0, 0),
+        let (index, nth) = match self {
+            Upto::Entry(index, nth) => (index.0, nth),
+            // Taken over from an earlier root, before which a checkpoint of this version does not
+            // replay: it covers nothing that is met.
+            Upto::Write(..) | Upto::Record(_) | Upto::Nothing => (0, 0),
         };
-        put_u64(out, write);
+        put_u64(out, index);
         put_u32(out, nth);
     }
 
-    /// Whether a record is before this: that of an entry with this index (or, in version 1, the
-    /// record's), in this write.
-    pub fn covers(self, index: u64, write: u64, nth: u32) -> bool {
+    /// Whether a record is before this.
+    pub fn covers(self, place: ReplayedPlace) -> bool {
         match self {
-            Upto::Place(before, records) => (write, nth) < (before, records),
-            Upto::Index(before) => index < before,
+            // Who wrote this had all of version 1 behind it.
+            Upto::Entry(index, nth) => {
+                place.version == 1 || (place.index, place.nth) < (index, nth)
+            }
+            Upto::Write(write, nth) => (place.write, place.nth) < (write, nth),
+            Upto::Record(index) => place.index.0 < index,
             Upto::Nothing => false,
         }
     }
 
     fn decode(f: &mut Fields<'_>, version: u8) -> Option<Upto> {
         Some(match version {
-            1 => Upto::Index(f.u64()?),
-            _ => Upto::Place(f.u64()?, f.u32()?),
+            1 => Upto::Record(f.u64()?),
+            2 => Upto::Write(f.u64()?, f.u32()?),
+            _ => Upto::Entry(LogIndex(f.u64()?), f.u32()?),
         })
     }
 }
@@ -133,7 +158,7 @@ impl Root {
         let lists = self.catalogue.len() * 12 + self.live.len() * 12 + self.streams.len() * 20;
         out.reserve(ROOT_HEADER + 12 + lists);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[VERSION_2, 0, 0, 0]);
+        out.extend_from_slice(&[ROOT_VERSION, 0, 0, 0]);
         put_u64(out, self.next_consumer);
         self.catalogue_upto.encode(out);
         put_u32(out, self.groups.len() as u32);
@@ -172,7 +197,7 @@ impl Root {
             return None;
         }
         let version = f.u8()?;
-        if !(1..=VERSION_2).contains(&version) {
+        if !(1..=ROOT_VERSION).contains(&version) {
             return None;
         }
         f.bytes(3)?;
@@ -315,7 +340,7 @@ pub struct ConsumerState<'a> {
 impl<'a> ConsumerState<'a> {
     /// Appends the state to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let version = if self.applied_below.is_some() { VERSION } else { VERSION_2 };
+        let version = if self.applied_below.is_some() { VERSION } else { CONSUMER_VERSION };
         out.push(version);
         out.extend_from_slice(&self.created.to_le_bytes());
         if let Some(index) = self.applied_below {
@@ -329,7 +354,7 @@ impl<'a> ConsumerState<'a> {
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let mut f = Fields(body);
         let version = f.u8()?;
-        if !(VERSION..=VERSION_2).contains(&version) {
+        if !(VERSION..=CONSUMER_VERSION).contains(&version) {
             return None;
         }
         let created = f.i64()?;
@@ -360,17 +385,17 @@ mod tests {
             unapplied: vec![(LogIndex(15), at(16, 17, 18))],
         };
         let root = Root {
-            version: 2,
+            version: 3,
             groups: vec![file],
             next_consumer: 3,
-            catalogue_upto: Upto::Place(4, 5),
+            catalogue_upto: Upto::Entry(LogIndex(4), 5),
             catalogue: vec![at(5, 6, 7)],
             live: vec![(SegmentId(8), 0x0900_0000_0000)],
             streams: vec![(StreamId(10), at(11, 12, 13))],
         };
         let mut out = Vec::new();
         root.encode(&mut out);
-        let want = "636c727402000000\
+        let want = "636c727403000000\
             0300000000000000\
             0400000000000000\
             05000000\
@@ -389,7 +414,11 @@ mod tests {
             01000000\
             0a000000000000000b0000000c0000000d000000";
         assert_eq!(hex(&out), want);
-        assert_eq!(Root::decode(&out), Some(root));
+        assert_eq!(Root::decode(&out), Some(root.clone()));
+        let mut of_version_2 = out.clone();
+        of_version_2[4] = 2;
+        let root = Root { version: 2, catalogue_upto: Upto::Write(4, 5), ..root };
+        assert_eq!(Root::decode(&of_version_2), Some(root));
         for cut in 0..out.len() {
             assert_eq!(Root::decode(&out[..cut]), None, "{cut} bytes");
         }
@@ -408,10 +437,41 @@ mod tests {
             version: 1,
             groups: vec![group],
             next_consumer: 3,
-            catalogue_upto: Upto::Index(4),
+            catalogue_upto: Upto::Record(4),
             ..Root::default()
         };
         assert_eq!(Root::decode(&bytes), Some(root));
+    }
+
+    #[test]
+    fn what_is_part_of_a_checkpoint_is_before_its_place() {
+        let place = |version, index, write, nth| ReplayedPlace {
+            version,
+            index: LogIndex(index),
+            write,
+            nth,
+        };
+        for (upto, at, covered) in [
+            (Upto::Entry(LogIndex(7), 2), place(2, 7, 900, 1), true),
+            (Upto::Entry(LogIndex(7), 2), place(2, 7, 3, 2), false),
+            (Upto::Entry(LogIndex(7), 0), place(2, 6, 900, 9), true),
+            (Upto::Entry(LogIndex(7), 0), place(2, 8, 3, 0), false),
+            (Upto::Entry(LogIndex(7), 0), place(1, 9, 3, 0), true),
+            (Upto::Write(7, 2), place(2, 900, 7, 1), true),
+            (Upto::Write(7, 2), place(2, 3, 7, 2), false),
+            (Upto::Record(7), place(1, 6, 900, 5), true),
+            (Upto::Record(7), place(1, 7, 3, 0), false),
+            (Upto::Nothing, place(2, 0, 0, 0), false),
+        ] {
+            assert_eq!(upto.covers(at), covered, "{upto:?} {at:?}");
+        }
+        // A place of an earlier version is not taken for one of this.
+        for upto in [Upto::Write(7, 2), Upto::Record(7), Upto::Nothing] {
+            let mut out = Vec::new();
+            Root { catalogue_upto: upto, ..Root::default() }.encode(&mut out);
+            let root = Root::decode(&out).expect("a root");
+            assert_eq!(root.catalogue_upto, Upto::Entry(LogIndex(0), 0));
+        }
     }
 
     #[test]

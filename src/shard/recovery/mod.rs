@@ -21,7 +21,7 @@ use crate::shard::effects::ShardEffects;
 use crate::shard::groups::Groups;
 use crate::shard::groups::removal::Removal;
 use crate::shard::mailbox::ShardMessage;
-use crate::shard::records::checkpoint::Upto;
+use crate::shard::records::checkpoint::{ReplayedPlace, Upto};
 use crate::shard::records::{BEGUN, kind};
 use crate::shard::state::Shard;
 use crate::shard::state::catalogue::{ACCOUNT, Decided, Meta};
@@ -71,15 +71,6 @@ pub(in crate::shard) struct Replay<'a> {
     replayed: (u64, u64),
     /// What the last record removes, and from which slot.
     unfinished: Option<(usize, Removal)>,
-}
-
-/// Where a record lies in its group's log.
-#[derive(Clone, Copy)]
-struct ReplayedPlace {
-    index: u64,
-    write: u64,
-    nth: u32,
-    version: u8,
 }
 
 impl Shard {

@@ -37,11 +37,11 @@ impl Replay<'_> {
             kind::CONSUMER_DELTA | kind::CONSUMER => self
                 .applied_below
                 .get(&(stream, consumer))
-                .map_or(Upto::Nothing, |&index| Upto::Index(index)),
+                .map_or(Upto::Nothing, |&index| Upto::Record(index)),
             kind::CATALOGUE => self.loaded.as_ref().map_or(Upto::Nothing, |l| l.catalogue_upto),
             _ => Upto::Nothing,
         };
-        if known.covers(place.index, place.write, place.nth) {
+        if known.covers(place) {
             return;
         }
         let done = match m.kind {
@@ -66,12 +66,12 @@ impl Replay<'_> {
         let FrameHeader { group, index, version, .. } = *frame;
         self.format_1 |= version == 1;
         let index = match version {
-            1 => index.0.saturating_add(u64::from(nth)),
-            _ => index.0,
+            1 => LogIndex(index.0.saturating_add(u64::from(nth))),
+            _ => index,
         };
         let last = self.last_index.entry(group).or_default();
-        *last = (*last).max(LogIndex(index));
-        ReplayedPlace { index, write, nth, version }
+        *last = (*last).max(index);
+        ReplayedPlace { version, index, write, nth }
     }
 
     /// What a record does to streams and consumers.

@@ -54,7 +54,7 @@ pub struct Loaded {
     pub root: Location,
     /// The catalogue's records.
     pub catalogue: Vec<Location>,
-    /// Catalogue records below this index are in them.
+    /// Catalogue records before this are in them.
     pub catalogue_upto: Upto,
 }
 

@@ -159,3 +159,9 @@ fn check(name: &str) {
 fn format_1_opens() {
     check("format-1");
 }
+
+/// A store of format 2 before its checkpoint said by an index how far the catalogue is applied.
+#[test]
+fn format_2_with_a_root_of_version_2_opens() {
+    check("root-2");
+}

@@ -1,18 +1,18 @@
 //! Whether a publish is stored: nats-server's checks, in the order of a stand-alone server, against
 //! the committed state and the overlay of what is admitted and not yet committed.
 //!
-//! Three operations move the overlay: [`Admission::admit`] adds to it, [`Admission::commit`] takes
-//! a prefix away because the [`StreamView`] shows it now, [`Admission::drop_uncommitted`] forgets
-//! the rest. An answer that rests on the overlay (a duplicate, a refusal) may be sent only when all
+//! [`Admission::admit`] adds to the overlay, [`Admission::drop_uncommitted`] forgets it, and
+//! [`Admission::apply`] takes away what the [`StreamView`] shows from now on. The duplicate window
+//! and the id of the last message are part of what is applied: `apply` alone changes them, by what
+//! a record says, the same where nothing was admitted (in replay, on a replica that follows).
+//! An answer that rests on the overlay (a duplicate, a refusal) may be sent only when all
 //! that was admitted before it is durable; the caller sees to that by queueing it behind.
-
-use std::collections::VecDeque;
 
 use crate::api::error::{ApiError, kinds};
 use crate::api::types::{DiscardPolicy, StorageType, StreamConfig};
 use crate::stream::dedupe::{DedupeTable, hash_id};
 use crate::stream::headers::PublishHeaders;
-use crate::stream::overlay::Overlay;
+use crate::stream::overlay::{Counts, Overlay};
 use crate::stream::store_times::StoreTimes;
 use crate::types::{Clocks, Timestamp, WallTime};
 
@@ -159,18 +159,12 @@ impl Rules {
 pub struct Admission {
     rules: Rules,
     overlay: Overlay,
+    /// The ids of messages that are applied.
     dedupe: DedupeTable,
     /// When messages were stored.
     times: StoreTimes,
-    /// The id of the last message admitted; empty if it has none.
+    /// The id of the last message that is applied; empty if it has none.
     last_id: Vec<u8>,
-    /// The id of the last message committed.
-    committed_last_id: Vec<u8>,
-    /// Sequence and length of the ids in flight; those of messages that have one or follow one that
-    /// has.
-    ids: VecDeque<(u64, usize)>,
-    /// The bytes of `ids`.
-    id_bytes: VecDeque<u8>,
     /// Sequences below are not given, whatever the stream's last one is.
     next_seq_min: u64,
     /// What searches may look at still.
@@ -186,9 +180,6 @@ impl Admission {
             dedupe: DedupeTable::default(),
             times: StoreTimes::default(),
             last_id: Vec::new(),
-            committed_last_id: Vec::new(),
-            ids: VecDeque::new(),
-            id_bytes: VecDeque::new(),
             next_seq_min: 0,
             visits: u32::MAX,
         }
@@ -245,17 +236,15 @@ impl Admission {
         publish: &Publish,
     ) -> Result<Admitted, Stop> {
         self.check_size(publish)?;
-        let mut id_hash = None;
         let mut msg_id: &[u8] = b"";
         if !publish.headers.is_empty() {
             let headers = PublishHeaders::parse(publish.headers);
             self.check_expectations(view, publish, &headers)?;
-            if !headers.msg_id.is_empty() && self.rules.window > 0 {
-                let hash = hash_id(headers.msg_id);
-                if let Some(seq) = self.find_id(hash, clocks.now) {
-                    return Ok(Admitted::Duplicate { seq });
-                }
-                id_hash = Some(hash);
+            if !headers.msg_id.is_empty()
+                && self.rules.window > 0
+                && let Some(seq) = self.find_id(headers.msg_id, clocks.now)
+            {
+                return Ok(Admitted::Duplicate { seq });
             }
             self.check_last_id_and_rollup(&headers)?;
             msg_id = headers.msg_id;
@@ -273,22 +262,19 @@ impl Admission {
         // Ids outlive their messages.
         let first = self.dedupe.first_seq().min(view.first_seq());
         self.times.note(clocks.now, seq, at, first);
-        self.overlay.push(seq, at, publish.subject, size, grow);
-        if let Some(hash) = id_hash {
-            self.dedupe.insert(hash, seq, at);
-        }
-        self.note_id(seq, msg_id);
+        self.overlay.push(seq, at, publish.subject, msg_id, Counts { size, grow });
         Ok(Admitted::Store { seq, at })
     }
 
     /// The sequence under which a message with this id was stored within the window. Forgets some
     /// ids that are older.
-    fn find_id(&mut self, hash: u128, now: Timestamp) -> Option<u64> {
+    fn find_id(&mut self, id: &[u8], now: Timestamp) -> Option<u64> {
         let (times, window) = (&self.times, self.rules.window);
         let is_over = |seq, at| now.since(times.stored(seq, at)) >= window;
         self.dedupe.expire(is_over);
-        let found = self.dedupe.find(hash).filter(|&(seq, at)| !is_over(seq, at));
-        found.map(|(seq, _)| seq)
+        let in_flight = self.overlay.with_id(id).map(|entry| (entry.seq, entry.at));
+        let found = in_flight.or_else(|| self.dedupe.find(hash_id(id)));
+        found.filter(|&(seq, at)| !is_over(seq, at)).map(|(seq, _)| seq)
     }
 
     fn check_size(&self, publish: &Publish) -> Result<(), ApiError> {
@@ -365,8 +351,9 @@ impl Admission {
     /// The checks that come after the duplicate window.
     fn check_last_id_and_rollup(&self, headers: &PublishHeaders) -> Result<(), ApiError> {
         let expected = headers.expected_last_msg_id;
-        if !expected.is_empty() && expected != self.last_id {
-            let actual = String::from_utf8_lossy(&self.last_id);
+        let last = self.overlay.last_id().unwrap_or(&self.last_id);
+        if !expected.is_empty() && expected != last {
+            let actual = String::from_utf8_lossy(last);
             return Err(kinds::WRONG_LAST_MSG_ID.with(actual));
         }
         if !headers.rollup.is_empty() {
@@ -434,80 +421,58 @@ impl Admission {
         }
     }
 
-    fn note_id(&mut self, seq: u64, id: &[u8]) {
-        if id.is_empty() && self.last_id.is_empty() {
-            return;
-        }
-        self.last_id.clear();
-        self.last_id.extend_from_slice(id);
-        self.ids.push_back((seq, id.len()));
-        self.id_bytes.extend(id);
-    }
-
     /// Takes back the admission of `seq`, the last one: its record could not be appended.
     pub fn withdraw(&mut self, seq: u64) {
         self.overlay.pop(seq);
         self.times.drop_from(seq);
-        self.dedupe.drop_after(seq - 1);
-        while let Some(&(_, len)) = self.ids.back().filter(|(at, _)| *at >= seq) {
-            self.ids.pop_back();
-            self.id_bytes.truncate(self.id_bytes.len() - len);
-        }
-        self.last_id.clear();
-        match self.ids.back() {
-            Some(&(_, len)) => {
-                let start = self.id_bytes.len() - len;
-                self.last_id.extend(self.id_bytes.range(start..));
-            }
-            None => self.last_id.extend_from_slice(&self.committed_last_id),
-        }
     }
 
-    /// All up to `seq` is in the committed state that the view shows from now on.
-    pub fn commit(&mut self, seq: u64) {
-        self.overlay.commit(seq);
-        while let Some(&(_, len)) = self.ids.front().filter(|(at, _)| *at <= seq) {
-            self.ids.pop_front();
-            self.committed_last_id.clear();
-            self.committed_last_id.extend(self.id_bytes.drain(..len));
+    /// A message is applied, each in its turn: the view shows it from now on, and what was admitted
+    /// under its sequence is in flight no more. Its id is in its headers; where it was admitted
+    /// here, they were read before.
+    #[inline]
+    pub fn apply(&mut self, seq: u64, at: WallTime, headers: &[u8]) {
+        let Admission { rules, overlay, dedupe, last_id, .. } = self;
+        let id = match overlay.id_of_first(seq) {
+            Some(id) => {
+                debug_assert_eq!(id, PublishHeaders::parse(headers).msg_id);
+                id
+            }
+            None if headers.is_empty() => b"",
+            None => PublishHeaders::parse(headers).msg_id,
+        };
+        if !id.is_empty() && rules.window > 0 {
+            dedupe.insert(hash_id(id), seq, at);
         }
+        if !(id.is_empty() && last_id.is_empty()) {
+            last_id.clear();
+            last_id.extend_from_slice(id);
+        }
+        overlay.commit(seq);
+    }
+
+    /// Forgets some ids that left the window by the times of messages up to `at`, which bounds what
+    /// is known until the stream is served.
+    pub fn expire_ids(&mut self, at: WallTime) {
+        let window = self.rules.window;
+        self.dedupe.expire(|_, earlier| at.0.saturating_sub(earlier.0) >= window);
     }
 
     /// Forgets all that is not committed. `committed` is the last committed sequence.
     pub fn drop_uncommitted(&mut self, committed: u64) {
         self.overlay.clear();
         self.times.drop_from(committed + 1);
-        self.dedupe.drop_after(committed);
-        self.ids.clear();
-        self.id_bytes.clear();
-        self.last_id.clone_from(&self.committed_last_id);
     }
 
-    /// Replays a committed message, in order: rebuilds what is remembered of message ids.
-    pub fn replay(&mut self, seq: u64, at: WallTime, headers: &[u8]) {
-        let mut id: &[u8] = b"";
-        if !headers.is_empty() {
-            id = PublishHeaders::parse(headers).msg_id;
-        }
-        if !id.is_empty() && self.rules.window > 0 {
-            self.dedupe.insert(hash_id(id), seq, at);
-            // What the log alone can tell: it bounds the table until the stream is served.
-            let window = self.rules.window;
-            self.dedupe.expire(|_, earlier| at.0.saturating_sub(earlier.0) >= window);
-        }
-        self.restore_last_id(id);
+    /// The id of the last message that is applied, empty if it has none: part of a checkpoint.
+    pub fn last_applied_id(&self) -> &[u8] {
+        &self.last_id
     }
 
-    /// The id of the last committed message, empty if it has none: part of a checkpoint.
-    pub fn last_committed_id(&self) -> &[u8] {
-        &self.committed_last_id
-    }
-
-    /// Sets the id of the last committed message, from a checkpoint.
+    /// Sets the id of the last message that is applied, from a checkpoint.
     pub fn restore_last_id(&mut self, id: &[u8]) {
-        self.committed_last_id.clear();
-        self.committed_last_id.extend_from_slice(id);
-        self.last_id.clone_from(&self.committed_last_id);
+        self.last_id.clear();
+        self.last_id.extend_from_slice(id);
     }
 
     /// The stream is served from now on: what it holds was stored before.

@@ -1,15 +1,21 @@
 //! What is admitted and not yet committed.
 //!
-//! A plain publish costs an entry in a queue and a copy of its subject. Subjects are looked up only
+//! A plain publish costs an entry in a queue and a copy of its subject, and of its message id, which
+//! a table finds. Subjects are looked up only
 //! when a per-subject rule or header asks: then the queue is read into a table, which follows the
 //! queue from there on until the queue is empty. A search for what matches a filter looks at no
 //! more than it may, goes on where it stopped, and does not look again at what the last one saw.
 
+use corelane_storage::step_table::StepTable;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::fifo::Fifo;
+use crate::stream::dedupe::hash_id;
 use crate::types::WallTime;
+
+/// A table of ids larger than this is not kept once it is empty.
+const ID_TABLE_BYTES: usize = 64 << 10;
 
 /// A publish between admission and commit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +30,8 @@ pub(super) struct InFlight {
     pub grow_bytes: i64,
     subject_start: u64,
     subject_len: u32,
+    /// The message id lies behind the subject.
+    id_len: u32,
     /// The number of the next one of its subject, once that is indexed.
     next_of_subject: u64,
 }
@@ -53,16 +61,34 @@ struct Search {
     below: u64,
 }
 
+/// What a publish counts for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    pub size: u64,
+    /// By how many messages and bytes the stream grows.
+    pub grow: (i64, i64),
+}
+
+/// The id of an entry, in bytes of which the first is byte `start` of all; empty if it has none.
+fn id_in<'a>(entry: Option<&InFlight>, bytes: &'a [u8], start: u64) -> &'a [u8] {
+    let Some(entry) = entry.filter(|entry| entry.id_len > 0) else { return &[] };
+    let at = (entry.subject_start - start) as usize + entry.subject_len as usize;
+    &bytes[at..at + entry.id_len as usize]
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     queue: Fifo<InFlight>,
     /// The number of the first in `queue`.
     first: u64,
-    /// The subjects of `queue`, one after another; the first byte is byte `bytes_start` of all.
+    /// The subjects and ids of `queue`, one after another; the first byte is byte `bytes_start` of
+    /// all.
     bytes: Vec<u8>,
     bytes_start: u64,
     grow_msgs: i64,
     grow_bytes: i64,
+    /// Numbers of the newest entries of each id, found by its hash.
+    by_id: StepTable<u64>,
     by_subject: HashMap<Vec<u8>, SubjectOverlay, FixedState>,
     /// How many entries at the front of `queue` are in `by_subject`.
     indexed: usize,
@@ -86,9 +112,12 @@ impl Overlay {
         self.grow_bytes
     }
 
-    pub fn push(&mut self, seq: u64, at: WallTime, subject: &[u8], size: u64, grow: (i64, i64)) {
+    /// A publish was admitted: what it counts for is its size and by how much the stream grows.
+    pub fn push(&mut self, seq: u64, at: WallTime, subject: &[u8], id: &[u8], counts: Counts) {
+        let Counts { size, grow } = counts;
         let subject_start = self.bytes_start + self.bytes.len() as u64;
         self.bytes.extend_from_slice(subject);
+        self.bytes.extend_from_slice(id);
         let slot = self.queue.push_slot();
         slot.seq = seq;
         slot.at = at;
@@ -97,9 +126,53 @@ impl Overlay {
         slot.grow_bytes = grow.1;
         slot.subject_start = subject_start;
         slot.subject_len = subject.len() as u32;
+        slot.id_len = id.len() as u32;
         slot.next_of_subject = 0;
         self.grow_msgs += grow.0;
         self.grow_bytes += grow.1;
+        if !id.is_empty() {
+            self.note_id(id);
+        }
+    }
+
+    /// The last entry has this id.
+    fn note_id(&mut self, id: &[u8]) {
+        let (hash, number) = (hash_id(id) as u64, self.first + self.queue.len() as u64 - 1);
+        let Overlay { by_id, queue, bytes, bytes_start, first, .. } = self;
+        let id_of = |number: u64| id_in(queue.get((number - *first) as usize), bytes, *bytes_start);
+        match by_id.find_mut(hash, |&earlier| id_of(earlier) == id) {
+            Some(earlier) => *earlier = number,
+            None => by_id.insert_unique(hash, number, |&number| hash_id(id_of(number)) as u64),
+        }
+    }
+
+    /// The entry leaves the queue.
+    fn forget_id(&mut self, entry: &InFlight, number: u64) {
+        let id = id_in(Some(entry), &self.bytes, self.bytes_start);
+        self.by_id.remove(hash_id(id) as u64, |&newest| newest == number);
+    }
+
+    /// The newest publish with this id.
+    pub fn with_id(&self, id: &[u8]) -> Option<&InFlight> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let at = |number: u64| self.queue.get((number - self.first) as usize);
+        let is = |number: u64| id_in(at(number), &self.bytes, self.bytes_start) == id;
+        self.by_id.find(hash_id(id) as u64, |&number| is(number)).and_then(|&number| at(number))
+    }
+
+    /// The id of the oldest publish if that is `seq`: empty if it has none.
+    #[inline]
+    pub fn id_of_first(&self, seq: u64) -> Option<&[u8]> {
+        let first = self.queue.front().filter(|entry| entry.seq == seq)?;
+        Some(id_in(Some(first), &self.bytes, self.bytes_start))
+    }
+
+    /// The id of the newest publish, empty if that has none; `None` if nothing is in flight.
+    pub fn last_id(&self) -> Option<&[u8]> {
+        let last = self.queue.back()?;
+        Some(id_in(Some(last), &self.bytes, self.bytes_start))
     }
 
     fn subject(&self, entry: &InFlight) -> &[u8] {
@@ -196,6 +269,9 @@ impl Overlay {
                 self.unindex(&entry);
                 self.indexed -= 1;
             }
+            if entry.id_len > 0 {
+                self.forget_id(&entry, self.first);
+            }
             self.queue.pop_front();
             self.first += 1;
         }
@@ -239,12 +315,18 @@ impl Overlay {
         self.grow_msgs -= entry.grow_msgs;
         self.grow_bytes -= entry.grow_bytes;
         self.search = None;
+        if entry.id_len > 0 {
+            self.forget_id(&entry, self.first + self.queue.len() as u64 - 1);
+        }
         self.queue.pop_back();
         self.bytes.truncate((entry.subject_start - self.bytes_start) as usize);
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
+        if !self.queue.is_empty() || self.by_id.allocation_size() > ID_TABLE_BYTES {
+            self.by_id = StepTable::default();
+        }
         self.bytes_start += self.bytes.len() as u64;
         self.bytes.clear();
         self.first += self.queue.len() as u64;

@@ -94,7 +94,8 @@ struct Stream {
     config: StreamConfig,
     admission: Admission,
     model: Model,
-    waiting: VecDeque<Message>,
+    /// Messages that are not committed, and their headers.
+    waiting: VecDeque<(Message, Vec<u8>)>,
 }
 
 impl Stream {
@@ -126,17 +127,18 @@ impl Stream {
             let headers = publish.headers.len();
             let size = stored_size(storage, publish.subject.len(), headers, publish.payload_len);
             let subject = publish.subject.to_vec();
-            self.waiting.push_back(Message { seq, at, subject, size });
+            let message = Message { seq, at, subject, size };
+            self.waiting.push_back((message, publish.headers.to_vec()));
         }
         assert_eq!(self.admission.in_flight(), self.waiting.len());
         admitted
     }
 
     fn commit(&mut self, count: usize) {
-        for message in self.waiting.drain(..count) {
-            let seq = message.seq;
+        for (message, headers) in self.waiting.drain(..count) {
+            let (seq, at) = (message.seq, message.at);
             self.model.apply(message);
-            self.admission.commit(seq);
+            self.admission.apply(seq, at, &headers);
         }
         assert_eq!(self.admission.in_flight(), self.waiting.len());
     }
@@ -410,7 +412,7 @@ fn restart(stream: &mut Stream, of: &Stream) {
             assert!(stream.admission.dedupe_mut().restore_page(&bytes));
         }
     }
-    stream.admission.restore_last_id(of.admission.last_committed_id());
+    stream.admission.restore_last_id(of.admission.last_applied_id());
 }
 
 #[test]
@@ -441,13 +443,13 @@ fn replay_rebuilds_what_is_remembered() {
         let publish = Publish { subject: b"S", reply: b"", headers: &headers, payload_len: 0 };
         let now = Timestamp(i as i64 * 100);
         match stream.publish(now, &publish) {
-            Admitted::Store { seq, at } => replayed.replay(seq, at, &headers),
+            Admitted::Store { seq, at } => replayed.apply(seq, at, &headers),
             other => panic!("{other:?}"),
         }
     }
     stream.commit(50);
-    assert_eq!(replayed.last_committed_id(), b"49");
-    assert_eq!(replayed.last_committed_id(), stream.admission.last_committed_id());
+    assert_eq!(replayed.last_applied_id(), b"49");
+    assert_eq!(replayed.last_applied_id(), stream.admission.last_applied_id());
     for i in 30..50u64 {
         let headers = format!("NATS/1.0\r\nNats-Msg-Id: {i}\r\n\r\n").into_bytes();
         let publish = Publish { subject: b"S", reply: b"", headers: &headers, payload_len: 0 };

@@ -2,6 +2,7 @@
 //! and the answers to those who waited for it.
 
 pub(in crate::shard) mod changes;
+mod messages;
 pub(in crate::shard) mod removals;
 pub(in crate::shard) mod state;
 
@@ -10,21 +11,19 @@ use corelane_storage::index::{PageKey, RemovedMessage};
 use corelane_storage::log::Log;
 use corelane_storage::record::{RecordIn, RecordView};
 
-use crate::api::types::StorageType;
 use crate::shard::budget::{Handler, WorkTally};
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::groups::pending::{AnswerItem, Change, Due};
 use crate::shard::groups::removal::{Outcome, Removal, Unfinished};
-use crate::shard::groups::{Blocked, GROUPS, GroupName, NextRecord, Place};
+use crate::shard::groups::{Blocked, GROUPS, GroupName, Groups, NextRecord};
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::kind;
 use crate::shard::state::jobs::Jobs;
-use crate::shard::state::memory_store::Message;
-use crate::shard::state::stream::{Appended, ShardStream};
+use crate::shard::state::stream::ShardStream;
 use crate::shard::state::{NO_SEGMENT, Shard};
 use crate::shard::streams::read::Fetched;
 use crate::types::{
-    ConsumerId, CreditKind, Origin, Position, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
+    ConsumerId, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
 };
 use removals::{Progress, RemovalSink};
 use state::{Applied, StateMut};
@@ -45,8 +44,6 @@ const AHEAD: usize = 4;
 const AHEAD_BYTES: usize = 128;
 /// Index entries that one step of a removal visits.
 const STEP_VISITS: u32 = 2_000;
-/// What is visited for one message that is stored.
-const STORE_VISITS: u32 = 1_000;
 /// How soon a page is asked for again that the device did not read, in nanoseconds.
 const PAGE_AGAIN: i64 = 1_000_000_000;
 
@@ -85,6 +82,21 @@ fn settle(log: &mut Log, live: &mut (SegmentId, u32)) {
         log.add_live(live.0, live.1);
     }
     *live = (NO_SEGMENT, 0);
+}
+
+/// The next record of a group, if it is in memory.
+#[inline]
+fn record_of<'a>(
+    groups: &'a Groups,
+    log: &'a Log,
+    group: GroupName,
+    next: &NextRecord,
+) -> Option<RecordView<'a>> {
+    let bytes = groups.get(group).bytes(log, next)?;
+    let record = RecordView::decode(bytes).ok()?;
+    // Records that follow are mostly as long, and out of the processor's cache by now.
+    prefetch(bytes, AHEAD * record.padded_len() as usize, AHEAD_BYTES);
+    Some(record)
 }
 
 impl Shard {
@@ -150,7 +162,8 @@ impl Shard {
         self.tally.note(Handler::Change, before);
     }
 
-    /// Applies the next record of a group. False if it is not there, which ends the node.
+    /// Applies the next record of a group. False if it is not there or makes no sense, which ends
+    /// the node.
     fn apply_record(
         &mut self,
         group: GroupName,
@@ -158,42 +171,40 @@ impl Shard {
         now: Timestamp,
         out: &mut impl ShardEffects,
     ) -> bool {
-        let pipeline = self.groups.get(group);
-        let bytes = pipeline.bytes(&self.log, next);
-        let Some(record) = bytes.and_then(|b| RecordView::decode(b).ok()) else {
-            let id = self.id.0;
-            self.device.failure = Some(format!("shard {id}: an entry is not in memory any more"));
-            return false;
+        let publisher = self.groups.get_mut(group).waiting.pop_store(next.place);
+        if publisher.is_some() {
+            return self.apply_message(group, next, publisher, out);
+        }
+        let Some(record) = record_of(&self.groups, &self.log, group, next) else {
+            return self.entry_is_lost();
+        };
+        let RecordIn::Meta(m) = record.content() else {
+            return self.apply_message(group, next, None, out);
         };
         let len = record.padded_len();
-        // Records that follow are mostly as long, and out of the processor's cache by now.
-        prefetch(bytes.unwrap_or_default(), AHEAD * len as usize, AHEAD_BYTES);
-        match record.content() {
-            RecordIn::Message(m) => {
-                let kept = (group == GroupName::Memory)
-                    .then(|| Message::new(m.ts, m.subject, m.headers, m.payload));
-                let storage = if kept.is_some() { StorageType::Memory } else { StorageType::File };
-                let position = if kept.is_some() { Position::default() } else { next.position };
-                let message = Appended::of(&m, storage, position);
-                self.applying.subject.clear();
-                self.applying.subject.extend_from_slice(m.subject);
-                self.apply_message(group, m.stream, &message, kept, next.place, out);
-            }
-            RecordIn::Meta(m) => {
-                let (kind, stream, id) = (m.kind, StreamId(m.stream), m.id);
-                let mut body = std::mem::take(&mut self.applying.body);
-                body.clear();
-                body.extend_from_slice(m.body);
-                let applied = self.apply_meta(group, kind, stream, id, &body, out);
-                self.applying.body = body;
-                let Some(applied) = applied else { return false };
-                self.groups.get_mut(group).advance(next, len);
-                self.took_effect(group, now, applied, out);
-                return true;
-            }
-        }
+        let (kind, stream, id) = (m.kind, StreamId(m.stream), m.id);
+        let mut body = std::mem::take(&mut self.applying.body);
+        body.clear();
+        body.extend_from_slice(m.body);
+        let applied = self.apply_meta(group, kind, stream, id, &body, out);
+        self.applying.body = body;
+        let Some(applied) = applied else { return false };
         self.groups.get_mut(group).advance(next, len);
+        self.took_effect(group, now, applied, out);
         true
+    }
+
+    /// What is committed and not applied must be in memory.
+    #[cold]
+    fn entry_is_lost(&mut self) -> bool {
+        self.fails("an entry is not in memory any more")
+    }
+
+    /// What is committed cannot be applied: the node ends.
+    #[cold]
+    fn fails(&mut self, why: &str) -> bool {
+        self.device.failure = Some(format!("shard {}: {why}", self.id.0));
+        false
     }
 
     /// Applies a record other than a message, as far as that follows from the record alone. `None`
@@ -216,10 +227,7 @@ impl Shard {
         match state.apply(record_kind, stream, id, body) {
             Ok(applied) => Some(applied),
             Err(why) => {
-                let (shard, stream) = (self.id.0, stream.0);
-                let line =
-                    format!("shard {shard}: record of kind {record_kind} for stream {stream}");
-                self.device.failure = Some(format!("{line}: {why}"));
+                self.fails(&why);
                 None
             }
         }
@@ -247,80 +255,6 @@ impl Shard {
             (removes, _) if kind::removes(removes) => self.before_change(slot),
             _ => {}
         }
-    }
-
-    fn apply_message(
-        &mut self,
-        group: GroupName,
-        stream: StreamId,
-        m: &Appended,
-        kept: Option<Message>,
-        place: Place,
-        out: &mut impl ShardEffects,
-    ) {
-        let waiting = &mut self.groups.get_mut(group).waiting;
-        let publisher = waiting.pop_store(place);
-        let slot = match publisher {
-            Some(item) => Some(item.slot as usize),
-            None => self.slots.get(&stream).copied(),
-        };
-        if let Some(slot) = slot {
-            self.store(group, slot, m, kept);
-        }
-        let Some(item) = publisher else { return };
-        let len = item.reply_len as usize;
-        let waiting = &mut self.groups.get_mut(group).waiting;
-        if let Some(slot) = slot.filter(|_| len > 0) {
-            self.scratch.clear();
-            self.streams[slot].ack.write_stored(&mut self.scratch, m.seq);
-            out.send(&Outgoing {
-                origin: Some(item.origin),
-                to: waiting.bytes(len),
-                shown: &[],
-                reply: &[],
-                headers: &[],
-                payload: &self.scratch,
-            });
-        }
-        waiting.pop_bytes(len);
-        self.owe_credit(CreditKind::Publish, item.origin, item.credit);
-    }
-
-    /// Stores a message of the subject at hand in a stream, and removes what its limits no longer
-    /// allow.
-    fn store(&mut self, group: GroupName, slot: usize, m: &Appended, kept: Option<Message>) {
-        self.before_change(slot);
-        let cell = &mut self.streams[slot];
-        let id = cell.append(m, &self.applying.subject);
-        cell.admission.commit(m.seq);
-        cell.consumers.appended(id, &self.applying.subject, m.seq);
-        self.space.here[usize::from(kept.is_none())] += u64::from(m.size);
-        match (&mut cell.memory, kept) {
-            (Some(memory), Some(message)) => memory.insert(m.seq, message),
-            _ => {
-                if self.applying.live.0 != m.position.segment {
-                    settle(&mut self.log, &mut self.applying.live);
-                    self.applying.live.0 = m.position.segment;
-                }
-                self.applying.live.1 += m.size;
-            }
-        }
-        let is_first = cell.index.messages() == 1;
-        if cell.retention.is_limited() {
-            let before = self.tally.work;
-            let mut removal = Removal::Limits(id);
-            if self.step_removal(slot, &mut removal, &mut { STORE_VISITS }) != Progress::Done {
-                self.groups.get_mut(group).unfinished = Some(Unfinished { slot, removal });
-            }
-            // Most messages evict nothing.
-            if self.tally.work.removed != before.removed {
-                self.tally.note(Handler::Limits, before);
-            }
-        }
-        if is_first {
-            self.watch_age(slot);
-        }
-        self.mark_active(slot);
     }
 
     /// Goes on with a removal, with all that follows from it.
@@ -381,20 +315,18 @@ impl Shard {
     }
 
     /// As `fetch_page`, for what is applied: what the log says must be done, so a read that fails
-    /// is tried once more at once. After that, all that follows in the group waits until the device
-    /// reads the page again; one that is damaged is so for every replay, and hides what it tells
-    /// of.
+    /// is tried again at once; see `PageAttempts`.
     fn fetch_to_apply(&mut self, group: GroupName, slot: usize, key: PageKey) -> Fetched {
-        let fetched = self.fetch_page(slot, key);
-        let failed = match fetched {
-            Fetched::Pending(_) => return fetched,
-            Fetched::Loaded => false,
-            Fetched::Failed(_) | Fetched::Damaged(_) => true,
-        };
-        let pipeline = self.groups.get_mut(group);
-        let again = failed && !pipeline.read_failed;
-        pipeline.read_failed = again;
-        if again { self.fetch_page(slot, key) } else { fetched }
+        loop {
+            let fetched = self.fetch_page(slot, key);
+            let attempts = &mut self.groups.get_mut(group).attempts;
+            match fetched {
+                Fetched::Loaded => attempts.succeeded(),
+                Fetched::Failed(_) | Fetched::Damaged(_) if attempts.failed() => continue,
+                _ => {}
+            }
+            return fetched;
+        }
     }
 
     fn apply_answer(&mut self, group: GroupName, a: &AnswerItem, out: &mut impl ShardEffects) {

@@ -1,9 +1,15 @@
-//! What records other than messages do to streams, consumers and the catalogue.
+//! What records do to streams, consumers and the catalogue.
 //!
 //! This is the one code for that, for a shard that lives and for one that replays its log. It does
 //! what follows from the bytes of a record alone, and says what it did; what else that leads to
 //! (freezing for a checkpoint, deliveries, timers, answers) is for the caller.
+//!
+//! A record about a stream or a consumer that is gone does nothing. One that makes no sense, or is
+//! of a kind that is not known here, is a fault: every replica and every replay meets it, so what
+//! comes behind it cannot be right. A node ends with it, and a start is given up.
 
+use corelane_storage::index::SubjectId;
+use corelane_storage::record::MessageIn;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -14,7 +20,8 @@ use crate::shard::groups::removal::Removal;
 use crate::shard::records::{ConfigBody, kind, parse_config};
 use crate::shard::state::consumers::{NewConsumer, ShardConsumer, filters_of};
 use crate::shard::state::stream::ShardStream;
-use crate::types::{ConsumerId, StreamId, WallTime};
+use crate::stream::admission::SEQ_MAX;
+use crate::types::{ConsumerId, Position, StreamId, WallTime};
 
 /// The state of a shard, as far as such records change it.
 pub struct StateMut<'a> {
@@ -78,9 +85,68 @@ pub enum Applied {
     },
 }
 
+/// A message that was stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// The stream's slot.
+    pub slot: usize,
+    /// Its sequence.
+    pub seq: u64,
+    /// Its subject.
+    pub subject: SubjectId,
+    /// Bytes that it counts for.
+    pub size: u32,
+    /// It is the only one of its stream.
+    pub is_only: bool,
+    limited: bool,
+}
+
+impl Stored {
+    /// What is to be removed for it before the next record is applied.
+    pub fn removal(&self) -> Option<Removal> {
+        self.limited.then_some(Removal::Limits(self.subject))
+    }
+}
+
 impl StateMut<'_> {
-    /// Applies a record; `id` and `body` are its own.
+    /// Stores a message whose record lies at `position`. `slot` is that of its stream, if the
+    /// caller knows it. `None` if the stream is gone.
+    #[inline]
+    pub fn message(
+        &mut self,
+        slot: Option<usize>,
+        m: &MessageIn<'_>,
+        position: Position,
+    ) -> Result<Option<Stored>, String> {
+        let Some(slot) = slot.or_else(|| self.slots.get(&m.stream).copied()) else {
+            return Ok(None);
+        };
+        let stream = &mut self.streams[slot];
+        debug_assert_eq!(stream.id, m.stream);
+        let last = stream.index.last_seq();
+        if m.seq <= last || m.seq > SEQ_MAX {
+            return Err(out_of_order(m, last));
+        }
+        let (subject, size) = stream.append(m, position);
+        let is_only = stream.index.messages() == 1;
+        let limited = stream.retention.is_limited();
+        Ok(Some(Stored { slot, seq: m.seq, subject, size, is_only, limited }))
+    }
+
+    /// Applies a record other than a message; `id` and `body` are its own.
     pub fn apply(
+        &mut self,
+        record_kind: u16,
+        stream: StreamId,
+        id: u64,
+        body: &[u8],
+    ) -> Result<Applied, String> {
+        let fault =
+            |why: String| format!("record of kind {record_kind} for stream {}: {why}", stream.0);
+        self.change(record_kind, stream, id, body).map_err(fault)
+    }
+
+    fn change(
         &mut self,
         record_kind: u16,
         stream: StreamId,
@@ -90,7 +156,8 @@ impl StateMut<'_> {
         match record_kind {
             kind::STREAM => return self.stream(stream, body),
             kind::CATALOGUE => return self.catalogue(body),
-            _ => {}
+            known if kind::is_of_stream(known) => {}
+            _ => return Err("this release does not know that kind".into()),
         }
         let Some(&slot) = self.slots.get(&stream) else {
             if record_kind == kind::CONSUMER {
@@ -181,4 +248,9 @@ impl StateMut<'_> {
             None => Applied::Nothing,
         }
     }
+}
+
+#[cold]
+fn out_of_order(m: &MessageIn<'_>, last: u64) -> String {
+    format!("message {} of stream {}: it comes behind message {last}", m.seq, m.stream.0)
 }

@@ -143,7 +143,7 @@ impl Shard {
             first_time: (cell.first_time.0, cell.first_time.1.0),
             config: cell.stored.config.unwrap_or_default(),
             head: cell.index.location(PageKey::HEAD).unwrap_or_default(),
-            last_id: cell.admission.last_committed_id().to_vec(),
+            last_id: cell.admission.last_applied_id().to_vec(),
             dedupe: cell.stored.dedupe.values().copied().collect(),
             consumers: {
                 let whole = run.consumers.iter().map(|(&id, &l)| (id, l));

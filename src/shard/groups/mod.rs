@@ -27,7 +27,7 @@ use crate::shard::records::checkpoint::GroupState;
 use crate::types::{GroupId, LogIndex, Position, Term, Timestamp};
 use memory_log::MemoryLog;
 use pending::Queue;
-use removal::{Outcome, Unfinished};
+use removal::{Outcome, PageAttempts, Unfinished};
 
 /// The place of a record in the order of its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,8 +79,8 @@ pub struct Pipeline {
     pub waiting: Queue,
     /// What applying waits for.
     pub blocked: Blocked,
-    /// The last read of a page for it failed.
-    pub read_failed: bool,
+    /// How often the page that applying waits for was read in vain.
+    pub attempts: PageAttempts,
     /// What the last record leaves to be done before the next is applied.
     pub unfinished: Option<Unfinished>,
     /// What the last record that removes did, for who waits for it.
@@ -108,7 +108,7 @@ impl Pipeline {
             applied: Place::default(),
             waiting: Queue::default(),
             blocked: Blocked::No,
-            read_failed: false,
+            attempts: PageAttempts::default(),
             unfinished: None,
             outcome: Outcome::default(),
         }

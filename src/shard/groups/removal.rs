@@ -27,6 +27,28 @@ pub enum Removal {
     },
 }
 
+/// How often a page of the index is read, one time right after the other, before a removal goes by
+/// what came of it: one that is damaged is so for every replica, and its messages stay; one that
+/// the device does not read is not passed over, and all waits for it, or the start is given up.
+const PAGE_ATTEMPTS: u32 = 3;
+
+/// How often a page that a removal needs was read in vain.
+#[derive(Debug, Default)]
+pub struct PageAttempts(u32);
+
+impl PageAttempts {
+    /// It was read.
+    pub fn succeeded(&mut self) {
+        self.0 = 0;
+    }
+
+    /// It was not. Whether it is to be read again at once.
+    pub fn failed(&mut self) -> bool {
+        self.0 = (self.0 + 1) % PAGE_ATTEMPTS;
+        self.0 > 0
+    }
+}
+
 /// What the record that was applied last removes, as far as that is not done.
 #[derive(Debug)]
 pub struct Unfinished {

@@ -57,6 +57,12 @@ pub mod kind {
         matches!(kind, DELETE | PURGE | ENFORCE)
     }
 
+    /// True for records about a stream that is there.
+    pub fn is_of_stream(kind: u16) -> bool {
+        removes(kind)
+            || matches!(kind, CONSUMER_DELTA | CONSUMER | CONSUMER_REMOVED | STREAM_REMOVED)
+    }
+
     /// True for records that only checkpoints name.
     pub fn is_of_checkpoint(kind: u16) -> bool {
         (PAGE..=STREAM_CONFIG).contains(&kind)

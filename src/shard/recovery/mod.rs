@@ -30,7 +30,7 @@ use crate::shard::state::compaction::Sort;
 use crate::shard::state::consumers::ConsumerQueues;
 use crate::shard::state::options::ShardOptions;
 use crate::shard::state::queues::Lifecycle;
-use crate::shard::state::stream::{Appended, ShardStream, subject_count};
+use crate::shard::state::stream::{ShardStream, subject_count};
 use crate::shard::state::unreadable::Unreadable;
 use crate::types::{
     Clocks, ConsumerId, GroupId, LogIndex, SegmentId, ShardId, StreamId, Timestamp,
@@ -100,10 +100,7 @@ impl Shard {
                     if replay.passes_over(&content) {
                         continue;
                     }
-                    match content {
-                        RecordIn::Message(m) => replay.message(&m, position),
-                        RecordIn::Meta(m) => replay.meta(&m, place),
-                    }
+                    replay.record(&content, place, position).map_err(|e| text(&e))?;
                     replay.replayed.0 += 1;
                     replay.replayed.1 += u64::from(len);
                 }

@@ -5,32 +5,51 @@ use corelane_storage::envelope::FrameHeader;
 
 use super::*;
 use crate::shard::apply::state::{Applied, StateMut};
+use crate::shard::groups::removal::PageAttempts;
 use crate::shard::recovery::load::NotBrought;
 
 /// Index entries that a removal visits before what it removed is taken in.
 const STEP_VISITS: u32 = 10_000;
-/// How often a page is read that a removal needs before that is given up.
-const PAGE_ATTEMPTS: u32 = 3;
 
 impl Replay<'_> {
-    pub(super) fn message(&mut self, m: &MessageIn<'_>, position: Position) {
-        let Some(&slot) = self.slots.get(&m.stream) else { return };
-        let cell = &mut self.streams[slot];
-        if m.seq <= cell.index.last_seq() {
-            let name = &cell.config.name;
-            self.lines.push(format!("stream '{name}': sequence {} appears again", m.seq));
-            return;
-        }
-        let message = Appended::of(m, cell.config.storage, position);
-        let id = cell.append(&message, m.subject);
-        cell.admission.replay(m.seq, cell.last_time, m.headers);
-        *self.live.entry(position.segment).or_default() += i64::from(message.size);
-        if cell.retention.is_limited() {
-            self.unfinished = Some((slot, Removal::Limits(id)));
-        }
+    /// Does again what a record did.
+    pub(super) fn record(
+        &mut self,
+        content: &RecordIn<'_>,
+        place: ReplayedPlace,
+        position: Position,
+    ) -> Result<(), String> {
+        let done = match content {
+            RecordIn::Message(m) => self.message(m, position),
+            RecordIn::Meta(m) => self.meta(m, place),
+        };
+        done.map_err(|why| {
+            let Position { segment, offset } = position;
+            format!(
+                "{why}. It lies in segment {} at {offset}, and nothing behind it can be right; \
+                 nothing was changed or deleted",
+                segment.0
+            )
+        })
     }
 
-    pub(super) fn meta(&mut self, m: &MetaIn<'_>, place: ReplayedPlace) {
+    fn state(&mut self) -> StateMut<'_> {
+        let Replay { streams, slots, next_consumer, catalogue, options, .. } = self;
+        let catalogue = Some(catalogue);
+        let (seed, max_payload) = (options.seed, options.max_payload);
+        StateMut { streams, slots, next_consumer, catalogue, seed, max_payload }
+    }
+
+    fn message(&mut self, m: &MessageIn<'_>, position: Position) -> Result<(), String> {
+        let Some(stored) = self.state().message(None, m, position)? else { return Ok(()) };
+        let stream = &mut self.streams[stored.slot];
+        stream.admission.expire_ids(stream.last_time);
+        *self.live.entry(position.segment).or_default() += i64::from(stored.size);
+        self.unfinished = stored.removal().map(|removal| (stored.slot, removal));
+        Ok(())
+    }
+
+    fn meta(&mut self, m: &MetaIn<'_>, place: ReplayedPlace) -> Result<(), String> {
         let stream = StreamId(m.stream);
         let consumer = ConsumerId(m.id);
         let known = match m.kind {
@@ -42,18 +61,13 @@ impl Replay<'_> {
             _ => Upto::Nothing,
         };
         if known.covers(place) {
-            return;
+            return Ok(());
         }
-        let done = match m.kind {
-            kind::STOPPED => {
-                self.stopped_clean = m.id != BEGUN;
-                Ok(())
-            }
-            _ => self.change(m, place.version),
-        };
-        if let Err(why) = done {
-            self.lines.push(format!("record of kind {} for stream {}: {why}", m.kind, m.stream));
+        if m.kind == kind::STOPPED {
+            self.stopped_clean = m.id != BEGUN;
+            return Ok(());
         }
+        self.change(m, place.version)
     }
 
     /// Takes in where a record lies in its group's log.
@@ -76,11 +90,7 @@ impl Replay<'_> {
 
     /// What a record does to streams and consumers.
     fn change(&mut self, m: &MetaIn<'_>, version: u8) -> Result<(), String> {
-        let Replay { streams, slots, next_consumer, catalogue, options, .. } = self;
-        let catalogue = Some(catalogue);
-        let (seed, max_payload) = (options.seed, options.max_payload);
-        let mut state = StateMut { streams, slots, next_consumer, catalogue, seed, max_payload };
-        match state.apply(m.kind, StreamId(m.stream), m.id, m.body)? {
+        match self.state().apply(m.kind, StreamId(m.stream), m.id, m.body)? {
             Applied::Removal(slot, removal) => self.unfinished = Some((slot, removal)),
             Applied::StreamUpdated(slot) if version == 1 => {
                 // What new limits removed had no records of its own.
@@ -106,25 +116,24 @@ impl Replay<'_> {
         recovery: &mut Recovery,
     ) -> Result<(), String> {
         let Some((slot, mut removal)) = self.unfinished.take() else { return Ok(()) };
-        let mut attempts = 0;
+        let mut attempts = PageAttempts::default();
         loop {
             let (mut budget, mut live) = (STEP_VISITS, Leaving(&mut self.live));
             match removal.step(&mut self.streams[slot], &mut budget, &mut live) {
                 Progress::Done => return Ok(()),
                 Progress::Budget => {}
                 Progress::NeedPage(key) => {
-                    attempts += 1;
                     let name = |r: &Self| r.streams[slot].config.name.clone();
                     match self.bring(dev, recovery, slot, key) {
-                        Ok(()) => attempts = 0,
-                        Err(_) if attempts < PAGE_ATTEMPTS => {}
+                        Ok(()) => attempts.succeeded(),
+                        Err(_) if attempts.failed() => {}
                         // It may be read at another start, and must not be passed over.
                         Err(NotBrought::Device(why)) => {
                             return Err(format!("stream '{}': {why}", name(self)));
                         }
                         Err(NotBrought::Damaged(why)) => {
-                            let line = "a removal could not be replayed";
-                            self.lines.push(format!("stream '{}': {line}: {why}", name(self)));
+                            let line = format!("stream '{}': messages stay: {why}", name(self));
+                            self.lines.push(line);
                             return Ok(());
                         }
                     }

@@ -54,15 +54,13 @@ pub struct DeviceQueues {
 pub struct Applying {
     /// Segment and bytes that became live and are not in the log's counters yet.
     pub live: (SegmentId, u32),
-    /// The subject of the message that is being applied.
-    pub subject: Vec<u8>,
     /// The body of the record that is being applied.
     pub body: Vec<u8>,
 }
 
 impl Default for Applying {
     fn default() -> Self {
-        Applying { live: (NO_SEGMENT, 0), subject: Vec::new(), body: Vec::new() }
+        Applying { live: (NO_SEGMENT, 0), body: Vec::new() }
     }
 }
 

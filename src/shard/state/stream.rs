@@ -8,7 +8,7 @@ use crate::shard::groups::GroupName;
 use crate::shard::mailbox::Requester;
 use crate::shard::state::checkpoint::Stored;
 use crate::shard::state::consumers::Consumers;
-use crate::shard::state::memory_store::MemoryStore;
+use crate::shard::state::memory_store::{MemoryStore, Message};
 use crate::stream::ack::AckTemplate;
 use crate::stream::admission::{Admission, StreamView, stored_size};
 use crate::stream::retention::Retention;
@@ -83,42 +83,27 @@ impl Enforcement {
     }
 }
 
-/// A message, as far as its stream keeps it in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Appended {
-    /// Its sequence.
-    pub seq: u64,
-    /// When it was published.
-    pub ts: WallTime,
-    /// Bytes as streams count them.
-    pub size: u32,
-    /// Where it lies.
-    pub position: Position,
-}
-
-impl Appended {
-    /// What a record says that lies at `position`.
-    pub fn of(m: &MessageIn<'_>, storage: StorageType, position: Position) -> Self {
-        let (subject, headers) = (m.subject.len(), m.headers.len());
-        Appended {
-            seq: m.seq,
-            ts: WallTime(m.ts),
-            size: stored_size(storage, subject, headers, m.payload.len()) as u32,
-            position,
-        }
-    }
-}
-
 impl ShardStream {
-    /// Takes in a message that was committed. Answers its subject.
+    /// Takes in a message whose record lies at `position`, with the next sequence or a later one.
+    /// Answers its subject and the bytes that it counts for.
     #[inline]
-    pub fn append(&mut self, m: &Appended, subject: &[u8]) -> SubjectId {
-        let id = self.index.append(m.seq, m.position, m.size, subject);
-        self.last_time = m.ts;
+    pub fn append(&mut self, m: &MessageIn<'_>, position: Position) -> (SubjectId, u32) {
+        let (storage, position) = match &mut self.memory {
+            None => (StorageType::File, position),
+            Some(memory) => {
+                memory.insert(m.seq, Message::new(m.ts, m.subject, m.headers, m.payload));
+                (StorageType::Memory, Position::default())
+            }
+        };
+        let (subject, headers) = (m.subject.len(), m.headers.len());
+        let size = stored_size(storage, subject, headers, m.payload.len()) as u32;
+        let id = self.index.append(m.seq, position, size, m.subject);
+        self.last_time = WallTime(m.ts);
         if self.index.messages() == 1 {
-            self.first_time = (m.seq, m.ts);
+            self.first_time = (m.seq, self.last_time);
         }
-        id
+        self.admission.apply(m.seq, self.last_time, m.headers);
+        (id, size)
     }
 
     /// A new, empty stream.

@@ -433,7 +433,7 @@ impl World {
                 index.bytes()
             ));
             lines.push(format!("{:?} {:?}", cell.config, cell.created));
-            lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_committed_id()));
+            lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_applied_id()));
             for seq in first..=last {
                 let Some(e) = self.entry(slot, seq) else { continue };
                 let table = self.shard().streams[slot].index.subjects();

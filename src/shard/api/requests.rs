@@ -37,16 +37,29 @@ impl Shard {
         }
     }
 
+    /// Has a request wait for what is appended: to its stream's group, or, if it is about none, to
+    /// each.
     pub(in crate::shard) fn behind_appended(&mut self, request: Request) {
+        self.behind_groups(&GROUPS, request);
+    }
+
+    /// A request has waited for `group`, and goes on to those behind it.
+    pub(in crate::shard) fn behind_group(&mut self, group: GroupName, request: Request) {
+        let behind = GROUPS.iter().position(|&g| g == group).map_or(0, |at| at + 1);
+        self.behind_groups(&GROUPS[behind..], request);
+    }
+
+    /// A request waits for one group after the other. What is appended to a later one meanwhile is
+    /// waited for, too, but no group twice.
+    fn behind_groups(&mut self, groups: &[GroupName], request: Request) {
         let stream = match request.target {
             Target::Api { stream, .. } => stream.and_then(|id| self.slots.get(&id)),
             _ => None,
         };
-        let waits_for = match stream {
-            Some(&slot) => Some(self.streams[slot].group()),
-            None => GROUPS.into_iter().find(|&group| !self.groups.get(group).is_idle()),
-        };
-        match waits_for.filter(|&group| !self.groups.get(group).is_idle()) {
+        let of_stream = stream.map(|&slot| self.streams[slot].group());
+        let concerns = |group: GroupName| of_stream.is_none_or(|of| of == group);
+        let busy = |group: GroupName| !self.groups.get(group).is_idle();
+        match groups.iter().copied().find(|&group| concerns(group) && busy(group)) {
             Some(group) => self.wait_for_appended(group, Change::Request(Box::new(request))),
             None => self.requests.inbox.push_back(request),
         }

@@ -107,7 +107,7 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         match change {
-            Change::Request(request) => self.requests.inbox.push_back(*request),
+            Change::Request(request) => self.behind_group(group, *request),
             Change::Unlogged(Unlogged { kind, stream, id, body }) => {
                 if let Some(applied) = self.apply_meta(group, kind, stream, id, &body, out) {
                     self.took_effect(group, now, applied, out);

@@ -15,7 +15,7 @@ use crate::shard::budget::{Handler, WorkTally};
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::groups::pending::{AnswerItem, Change, Due};
 use crate::shard::groups::removal::{Outcome, Removal, Unfinished};
-use crate::shard::groups::{Blocked, GROUPS, GroupName, Groups, NextRecord};
+use crate::shard::groups::{Blocked, GroupName, Groups, NextRecord};
 use crate::shard::mailbox::ShardMessage;
 use crate::shard::records::kind;
 use crate::shard::state::jobs::Jobs;
@@ -107,7 +107,19 @@ impl Shard {
         self.groups.wake(now);
         let most = self.options.apply_items.min(self.turn.items_left());
         let mut left = most;
-        for group in GROUPS {
+        // Each group that has something to do gets the same share, and what another leaves of its.
+        let order = self.groups.next_order();
+        let mut waiting = order.iter().filter(|&&group| self.groups.get(group).is_due()).count();
+        for group in order {
+            if waiting > 0 && self.groups.get(group).is_due() {
+                let share = left.div_ceil(waiting as u32);
+                let mut rest = share;
+                self.apply_group(group, &mut rest, now, out);
+                left -= share - rest;
+                waiting -= 1;
+            }
+        }
+        for group in order {
             self.apply_group(group, &mut left, now, out);
         }
         self.turn.applied(most - left);

@@ -49,7 +49,7 @@ pub enum GroupName {
     Memory,
 }
 
-/// All groups, in the order in which they are applied.
+/// All groups.
 pub const GROUPS: [GroupName; 3] = [GroupName::Meta, GroupName::File, GroupName::Memory];
 
 /// What applying waits for.
@@ -234,6 +234,8 @@ pub struct Groups {
     list: [Pipeline; GROUPS.len()],
     /// Sealed entries that are not persisted: group, index and write, oldest first.
     unpersisted: VecDeque<(GroupName, LogIndex, u64)>,
+    /// Which group is applied first the next time.
+    first: usize,
 }
 
 impl Groups {
@@ -245,7 +247,15 @@ impl Groups {
             single(FILE_GROUP, file_last, None),
             single(MEMORY_GROUP, LogIndex(0), Some(MemoryLog::default())),
         ];
-        Groups { list, unpersisted: VecDeque::new() }
+        Groups { list, unpersisted: VecDeque::new(), first: 0 }
+    }
+
+    /// The order in which the groups are applied now: each comes first in its turn.
+    pub fn next_order(&mut self) -> [GroupName; GROUPS.len()] {
+        let mut order = GROUPS;
+        order.rotate_left(self.first);
+        self.first = (self.first + 1) % GROUPS.len();
+        order
     }
 
     /// One of them.

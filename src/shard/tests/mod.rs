@@ -1,6 +1,7 @@
 //! Shards on a simulated disk: what they hold survives restarts, and what they no longer hold is
 //! freed.
 
+mod applying;
 mod changes;
 mod clocks;
 mod damage;

@@ -1,10 +1,10 @@
 //! What is admitted and not yet committed.
 //!
-//! A plain publish costs an entry in a queue and a copy of its subject, and of its message id, which
-//! a table finds. Subjects are looked up only
-//! when a per-subject rule or header asks: then the queue is read into a table, which follows the
-//! queue from there on until the queue is empty. A search for what matches a filter looks at no
-//! more than it may, goes on where it stopped, and does not look again at what the last one saw.
+//! A plain publish costs an entry in a queue and a copy of its subject and of its message id, which
+//! a table finds. Subjects are looked up only when a per-subject rule or header asks: then the
+//! queue is read into a table, which follows the queue from there on until the queue is empty. A
+//! search for what matches a filter looks at no more than it may, goes on where it stopped, and
+//! does not look again at what the last one saw.
 
 use corelane_storage::step_table::StepTable;
 use foldhash::fast::FixedState;

@@ -73,7 +73,7 @@ fn a_group_with_little_to_apply_does_not_wait_for_one_with_much() {
 fn a_request_about_no_stream_waits_for_every_group() {
     let mut world = World::new(9);
     world.create("F", "");
-    let created = world.ask("STREAM.CREATE.G", "", r#"{"name":"G","subjects":["g.>"]}"#);
+    world.ask("STREAM.CREATE.G", "", r#"{"name":"G","subjects":["g.>"]}"#);
     let published: Vec<String> = (0..400).map(|_| world.publish("F", "f.x", "", "p")).collect();
     let names = world.ask("STREAM.NAMES", "", "");
     for _ in 0..1_000 {
@@ -82,7 +82,7 @@ fn a_request_about_no_stream_waits_for_every_group() {
             break;
         }
     }
-    for reply in published.iter().chain([&created]) {
+    for reply in &published {
         assert!(world.answer(reply).is_some(), "answered before {reply}");
     }
 }

@@ -186,9 +186,10 @@ impl Runner {
         seq: u64,
         json: &Value,
     ) -> Result<(), String> {
-        let now = self.world.now;
-        let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
+        let Some(p) = self.model.publishes.get(&uid) else { return Ok(()) };
         let stream = p.stream;
+        let may_forget = self.model.may_forget(p, stream);
+        let Some(p) = self.model.publishes.get_mut(&uid) else { return Ok(()) };
         let duplicate = json["duplicate"] == true;
         let was = p.fate;
         let generation = p.generation;
@@ -205,9 +206,7 @@ impl Runner {
                 self.world.tally.add(Rare::DuplicateAfterRestart);
             }
         } else {
-            let window = self.model.streams[stream].settings.id_window();
-            let unsure = p.sent < self.model.unsure_before;
-            if retry && p.fresh && !unsure && now - p.sent < window {
+            if retry && p.fresh && !may_forget {
                 return Err(format!("message {uid} was acknowledged and is no duplicate: {json}"));
             }
             p.fresh = true;

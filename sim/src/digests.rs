@@ -3,7 +3,7 @@
 //! entry that was applied is also the last that is found.
 
 use corelane::shard::{Shard, StateDigest};
-use corelane::types::{StreamId, WallTime};
+use corelane::types::StreamId;
 
 use crate::tally::Rare;
 use crate::world::World;
@@ -11,8 +11,6 @@ use crate::world::World;
 /// What the shards had applied when the node stopped.
 #[derive(Default)]
 pub struct Digests {
-    /// When that was, if the clock is right.
-    at: Option<WallTime>,
     /// By shard; nothing where an entry was applied in part.
     shards: Vec<Option<StateDigest>>,
 }
@@ -26,7 +24,7 @@ impl Digests {
     /// Compares with a shard that was opened now. Whether there was something to compare.
     fn compare(&mut self, at: usize, shard: &Shard) -> Result<bool, String> {
         let Some(was) = self.shards.get(at).and_then(Option::as_ref) else { return Ok(false) };
-        let Some(is) = shard.state_digest(self.at).filter(|is| is.applied == was.applied) else {
+        let Some(is) = shard.state_digest().filter(|is| is.applied == was.applied) else {
             return Ok(false);
         };
         let catalogues = was.catalogue.zip(is.catalogue);
@@ -53,15 +51,14 @@ impl Digests {
 impl World {
     /// The node is about to stop.
     pub fn note_digests(&mut self) {
-        let at = self.wall.is_right().then_some(WallTime(self.now));
         let mut shards = vec![None; usize::from(self.plan.shards)];
         for (id, reactor) in self.reactors.iter().enumerate() {
             let Some(r) = reactor else { continue };
-            for (position, digest) in r.core.state_digests(at).enumerate() {
+            for (position, digest) in r.core.state_digests().enumerate() {
                 shards[position * self.reactors.len() + id] = digest;
             }
         }
-        self.digests = Digests { at, shards };
+        self.digests = Digests { shards };
     }
 
     /// A shard was opened after the node had stopped.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tally::{Rare, Tally};
+use crate::wall::WallClock;
 use crate::wire;
 
 /// Names one body. No two publishes of different messages share it.
@@ -124,7 +125,9 @@ pub struct Settings {
 impl Settings {
     /// For so long at least a message's id is known.
     pub fn id_window(&self) -> i64 {
-        self.window.or(self.max_age).unwrap_or(DEDUPE).min(DEDUPE)
+        let window = self.window.or(self.max_age).unwrap_or(DEDUPE).min(DEDUPE);
+        // The wall clock drifts.
+        window - window / 1_000
     }
 }
 
@@ -172,6 +175,8 @@ pub struct Stream {
     pub removals: BTreeMap<u64, Removal>,
     /// Removals that were answered: what was published before may have gone with them.
     pub past: Vec<(i64, Removal)>,
+    /// The ids of what was sent before may be forgotten: the window was shorter for a while.
+    pub ids_unsure_before: i64,
     /// Publishes that may be stored without an answer.
     pub loose: BTreeSet<Uid>,
     /// When it was last created.
@@ -185,6 +190,12 @@ impl Stream {
     /// The sequence before the first that a message may have.
     pub fn base(&self) -> u64 {
         self.settings.first.max(1) - 1
+    }
+
+    /// Whether the id of a message may be forgotten.
+    fn may_forget(&self, p: &Publish, unsure_before: i64, now: i64) -> bool {
+        let unsure = p.sent < unsure_before.max(self.ids_unsure_before);
+        unsure || now - p.sent >= self.settings.id_window()
     }
 
     /// Sequences from the first on that were seen in use.
@@ -201,6 +212,9 @@ pub struct Model {
     pub now: i64,
     /// The wall clock was wrong before, and the node has started since.
     pub unsure_before: i64,
+    /// The same, or it was set forwards more than once: ids of what was sent before may be
+    /// forgotten.
+    pub ids_unsure_before: i64,
     pub tally: Tally,
 }
 
@@ -213,6 +227,7 @@ impl Model {
             incarnation: 0,
             settings: Settings::default(),
             updating: None,
+            ids_unsure_before: 0,
             was_updated: false,
             past_settings: Vec::new(),
             facts: BTreeMap::new(),
@@ -230,6 +245,7 @@ impl Model {
             generation: 1,
             now: 0,
             unsure_before: 0,
+            ids_unsure_before: 0,
             tally: Tally::default(),
         }
     }
@@ -254,6 +270,18 @@ impl Model {
         s.floor = s.base();
     }
 
+    /// Time has passed.
+    pub fn at(&mut self, now: i64, wall: &WallClock) {
+        self.now = now;
+        self.unsure_before = wall.unsure_before;
+        self.ids_unsure_before = wall.unsure_before.max(wall.leapt);
+    }
+
+    /// Whether the id of a message may be forgotten.
+    pub fn may_forget(&self, p: &Publish, at: usize) -> bool {
+        self.streams[at].may_forget(p, self.ids_unsure_before, self.now)
+    }
+
     /// Whether a stream was created so shortly ago that not everybody may know of it.
     pub fn is_new(&self, at: usize) -> bool {
         self.now - self.streams[at].born < KNOWN_AFTER
@@ -267,6 +295,7 @@ impl Model {
         s.past.clear();
         s.loose.clear();
         s.updating = None;
+        s.ids_unsure_before = 0;
         s.was_updated = false;
         s.past_settings.clear();
         s.floor = 0;
@@ -275,7 +304,11 @@ impl Model {
     /// An update was carried out, or was not.
     pub fn updated(&mut self, at: usize, done: bool) {
         let s = &mut self.streams[at];
-        if let Some(new) = s.updating.take().filter(|_| done) {
+        let Some(new) = s.updating.take() else { return };
+        if new.window != s.settings.window {
+            s.ids_unsure_before = self.now;
+        }
+        if done {
             s.was_updated = true;
             s.past_settings.push(std::mem::replace(&mut s.settings, new));
             self.tally.add(Rare::Updated);
@@ -297,8 +330,7 @@ impl Model {
             // Delivered late, out of an earlier incarnation.
             Some((i, _)) if i < s.incarnation => return Ok(()),
             Some(place) if place != here && !p.also.contains(&here) => {
-                let window = s.settings.id_window();
-                let forgotten = p.sent < self.unsure_before || self.now - p.sent >= window;
+                let forgotten = s.may_forget(p, self.ids_unsure_before, self.now);
                 if p.sent_again && forgotten {
                     p.also.push(here);
                 } else {

@@ -318,8 +318,7 @@ impl Runner {
     pub fn pump(&mut self, limit: i64) -> Result<(), String> {
         loop {
             let happened = self.world.step(limit);
-            self.model.now = self.world.now;
-            self.model.unsure_before = self.world.wall.unsure_before;
+            self.model.at(self.world.now, &self.world.wall);
             self.look()?;
             match happened {
                 Happened::Client(conn) => self.incoming(conn)?,
@@ -339,8 +338,7 @@ impl Runner {
                 return Ok(false);
             }
             let happened = self.world.step(limit);
-            self.model.now = self.world.now;
-            self.model.unsure_before = self.world.wall.unsure_before;
+            self.model.at(self.world.now, &self.world.wall);
             self.look()?;
             if let Happened::Client(conn) = happened {
                 self.incoming(conn)?;
@@ -406,8 +404,7 @@ impl Runner {
         let before = self.world.now;
         self.world.crash(machine);
         self.topics = Topics::default();
-        self.model.now = self.world.now;
-        self.model.unsure_before = self.world.wall.unsure_before;
+        self.model.at(self.world.now, &self.world.wall);
         for client in &mut self.clients {
             *client = Client::default();
         }

@@ -32,6 +32,10 @@ pub struct WallClock {
     /// What was stored before this moment of the world may be older or younger than a later life
     /// of the node takes it for.
     pub unsure_before: i64,
+    /// When it was set forwards after it had been already, both beyond all that it had shown.
+    pub leapt: i64,
+    /// By how much it was ahead at most, since the node started.
+    most: i64,
 }
 
 impl WallClock {
@@ -40,17 +44,14 @@ impl WallClock {
         let mut rng = SimRng::new(seed ^ WALL);
         let wrong = rng.chance(WRONG_PPM);
         let drift = if rng.chance(500_000) { rng.below(1_000) as i64 - 500 } else { 0 };
-        WallClock { rng, wrong, drift, set: 0, since: 0, was_wrong: false, unsure_before: 0 }
-    }
-
-    /// Whether it was always right so far.
-    pub fn is_right(&self) -> bool {
-        !self.was_wrong
+        let (was_wrong, unsure_before) = (false, 0);
+        let (set, since, leapt, most) = (0, 0, 0, 0);
+        WallClock { rng, wrong, drift, set, since, was_wrong, unsure_before, leapt, most }
     }
 
     /// The node starts.
     pub fn start(&mut self, now: i64) -> Clocks {
-        (self.set, self.since) = (0, now);
+        (self.set, self.since, self.most) = (0, now, 0);
         if self.was_wrong {
             self.unsure_before = now;
         }
@@ -70,6 +71,10 @@ impl WallClock {
             let by = self.rng.below(most) as i64;
             self.since = now;
             self.set = if self.rng.chance(500_000) { by } else { -by };
+            if self.most > 0 && self.set > self.most {
+                self.leapt = now;
+            }
+            self.most = self.most.max(self.set);
         }
         let drifted = (now - self.since) / 1_000_000 * self.drift;
         clocks.wall = WallTime(now + self.set + drifted);

@@ -199,13 +199,21 @@ impl Runner {
         }
         let (name, incarnation, old) = (s.name.clone(), s.incarnation, s.settings.clone());
         let limits = self.settings();
+        let mut window = old.window;
+        if self.world.plan.later.windows && old.max_age.is_none() && self.later.chance(500_000) {
+            window = Some(100_000_000 + self.later.below(5_000_000_000) as i64);
+        }
         let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
             return;
         };
-        let Settings { memory, direct, max_age, max_consumers, window, first, .. } = old;
+        let Settings { memory, direct, max_age, max_consumers, first, .. } = old;
         let settings = Settings { memory, direct, max_age, max_consumers, window, first, ..limits };
         let body = stream_config(&name, stream, &settings);
-        self.model.streams[stream].updating = Some(settings);
+        let s = &mut self.model.streams[stream];
+        if settings.window != s.settings.window {
+            s.ids_unsure_before = i64::MAX;
+        }
+        s.updating = Some(settings);
         let subject = format!("$JS.API.STREAM.UPDATE.{name}");
         self.publish(client, &subject, &reply, &[], body.as_bytes());
     }

@@ -15,7 +15,7 @@ use crate::shard::groups::GroupName;
 use crate::shard::state::Shard;
 use crate::shard::state::consumers::ShardConsumer;
 use crate::shard::state::stream::ShardStream;
-use crate::types::{LogIndex, StreamId, WallTime};
+use crate::types::{LogIndex, StreamId};
 
 /// What is applied, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,16 +31,15 @@ pub struct StateDigest {
 }
 
 impl Shard {
-    /// What file streams have applied, without message ids that are forgotten at this time, or
-    /// without any. `None` where an entry is applied in part.
-    pub fn state_digest(&self, at: Option<WallTime>) -> Option<StateDigest> {
+    /// What file streams have applied. `None` where an entry is applied in part.
+    pub fn state_digest(&self) -> Option<StateDigest> {
         let applied = self.groups.get(GroupName::File).applied_index()?;
         let (mut streams, mut leaving) = (BTreeMap::new(), BTreeSet::new());
         for (_, stream) in self.streams.iter().filter(|(_, stream)| !stream.is_memory()) {
             if stream.removing {
                 leaving.insert(stream.id);
             } else {
-                streams.insert(stream.id, line_of(stream, at));
+                streams.insert(stream.id, line_of(stream));
             }
         }
         let catalogue = self.groups.get(GroupName::Meta).applied_index();
@@ -55,7 +54,7 @@ fn digest_of(catalogue: &Catalogue) -> u64 {
     xxh3_64(format!("{:?}", files.collect::<Vec<_>>()).as_bytes())
 }
 
-fn line_of(s: &ShardStream, at: Option<WallTime>) -> String {
+fn line_of(s: &ShardStream) -> String {
     let index = &s.index;
     let (first, last) = (index.first_seq(), index.last_seq());
     let config = xxh3_64(format!("{:?}", s.config).as_bytes());
@@ -68,7 +67,7 @@ fn line_of(s: &ShardStream, at: Option<WallTime>) -> String {
         index.digest(),
         s.created.0,
         s.last_time.0,
-        at.map_or(0, |at| s.admission.ids_digest(last, at)),
+        s.admission.ids_digest(),
         s.enforcing,
     );
     let logged = s.consumers.slab.iter().map(|(_, c)| c).filter(|c| !c.config.mem_storage);

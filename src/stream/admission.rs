@@ -187,7 +187,9 @@ impl Admission {
 
     /// Follows an update of the configuration.
     pub fn update(&mut self, config: &StreamConfig) {
-        self.rules = Rules::new(config);
+        let rules = Rules::new(config);
+        self.dedupe.change_window(self.rules.window, rules.window);
+        self.rules = rules;
     }
 
     /// How many messages in flight may be searched for what matches a filter, from now on.
@@ -266,12 +268,10 @@ impl Admission {
         Ok(Admitted::Store { seq, at })
     }
 
-    /// The sequence under which a message with this id was stored within the window. Forgets some
-    /// ids that are older.
-    fn find_id(&mut self, id: &[u8], now: Timestamp) -> Option<u64> {
-        let (times, window) = (&self.times, self.rules.window);
-        let is_over = |seq, at| now.since(times.stored(seq, at)) >= window;
-        self.dedupe.expire(is_over);
+    /// The sequence under which a message with this id was stored within the window, by the steady
+    /// clock.
+    fn find_id(&self, id: &[u8], now: Timestamp) -> Option<u64> {
+        let is_over = |seq, at| now.since(self.times.stored(seq, at)) >= self.rules.window;
         let in_flight = self.overlay.with_id(id).map(|entry| (entry.seq, entry.at));
         let found = in_flight.or_else(|| self.dedupe.find(hash_id(id)));
         found.filter(|&(seq, at)| !is_over(seq, at)).map(|(seq, _)| seq)
@@ -443,19 +443,13 @@ impl Admission {
         };
         if !id.is_empty() && rules.window > 0 {
             dedupe.insert(hash_id(id), seq, at);
+            dedupe.commit(seq, rules.window);
         }
         if !(id.is_empty() && last_id.is_empty()) {
             last_id.clear();
             last_id.extend_from_slice(id);
         }
         overlay.commit(seq);
-    }
-
-    /// Forgets some ids that left the window by the times of messages up to `at`, which bounds what
-    /// is known until the stream is served.
-    pub fn expire_ids(&mut self, at: WallTime) {
-        let window = self.rules.window;
-        self.dedupe.expire(|_, earlier| at.0.saturating_sub(earlier.0) >= window);
     }
 
     /// Forgets all that is not committed. `committed` is the last committed sequence.
@@ -485,9 +479,9 @@ impl Admission {
         &self.times
     }
 
-    /// A digest of the ids of sequences up to `committed` that are known at `now`.
-    pub fn ids_digest(&self, committed: u64, now: WallTime) -> u64 {
-        self.dedupe.digest(committed, now, self.rules.window)
+    /// A digest of the ids of the duplicate window.
+    pub fn ids_digest(&self) -> u64 {
+        self.dedupe.digest(self.rules.window)
     }
 
     /// The duplicate window, for checkpoints.

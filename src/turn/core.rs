@@ -16,7 +16,7 @@ use crate::shard::{
 };
 use crate::types::{
     Clocks, ConnId, ConsumerPlace, CreditKind, Origin, PressureQuery, ReactorId, ShardId, StreamId,
-    Timestamp, WallTime,
+    Timestamp,
 };
 
 /// Rounds of a turn at most: what is left goes on in the next.
@@ -437,11 +437,8 @@ impl Core {
     }
 
     /// What the file streams of each shard have applied; see `Shard::state_digest`.
-    pub fn state_digests(
-        &self,
-        at: Option<WallTime>,
-    ) -> impl Iterator<Item = Option<StateDigest>> + '_ {
-        self.shards.0.iter().map(move |shard| shard.state_digest(at))
+    pub fn state_digests(&self) -> impl Iterator<Item = Option<StateDigest>> + '_ {
+        self.shards.0.iter().map(Shard::state_digest)
     }
 
     /// What the shards keep for what is under way.

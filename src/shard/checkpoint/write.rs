@@ -73,15 +73,16 @@ impl Shard {
             run.supersede(gone.into_values().map(|p| p.location));
         }
         for number in from.max(pages.start)..pages.end {
-            if cell.stored.dedupe.get(&number).is_some_and(|p| p.complete) {
+            let complete = table.page_is_complete(number, cell.stored.last_seq);
+            if complete && cell.stored.dedupe.get(&number).is_some_and(|p| p.complete) {
                 continue;
             }
             run.visit()?;
             run.body.clear();
             if !table.encode_page(number, cell.stored.last_seq, &mut run.body) {
+                run.supersede(cell.stored.dedupe.remove(&number).map(|p| p.location));
                 continue;
             }
-            let complete = table.page_is_complete(number, cell.stored.last_seq);
             let (location, _) = self.write_record(run, kind::DEDUPE, stream, number)?;
             let page = DedupePage { number, complete, location };
             let old = self.streams[slot].stored.dedupe.insert(number, page);

@@ -42,8 +42,6 @@ impl Replay<'_> {
 
     fn message(&mut self, m: &MessageIn<'_>, position: Position) -> Result<(), String> {
         let Some(stored) = self.state().message(None, m, position)? else { return Ok(()) };
-        let stream = &mut self.streams[stored.slot];
-        stream.admission.expire_ids(stream.last_time);
         *self.live.entry(position.segment).or_default() += i64::from(stored.size);
         self.unfinished = stored.removal().map(|removal| (stored.slot, removal));
         Ok(())

@@ -164,11 +164,14 @@ fn message_ids_are_known_for_the_window() {
         assert!(publish(&mut world, "two").contains("duplicate"), "{step}");
         world.wait(SECOND);
         assert!(!publish(&mut world, "two").contains("duplicate"), "{step}");
-        // What has expired does not stay in memory.
-        world.wait(3 * SECOND);
-        publish(&mut world, "three");
+        // What has expired does not stay in memory, but while times do not move.
+        for n in 0..10 {
+            world.wait(SECOND);
+            publish(&mut world, &format!("{n}"));
+        }
         let slot = slot(&mut world);
-        assert_eq!(world.shard().streams[slot].admission.dedupe().len(), 1, "{step}");
+        let held = world.shard().streams[slot].admission.dedupe().len();
+        assert!(held <= if step < 0 { 14 } else { 4 }, "{step}: {held}");
     }
 }
 

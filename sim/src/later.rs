@@ -38,8 +38,8 @@ pub struct Later {
     pub request_credit: Option<u64>,
     /// All connections end, and come back.
     pub leaving: bool,
-    /// Updates of streams change their duplicate windows.
-    pub windows: bool,
+    /// Updates of streams change their duplicate windows and the size of their messages.
+    pub updates: bool,
     /// Many messages pass through streams beside one that stays.
     pub passing: bool,
     /// Files that a shard may have open, if those are few.
@@ -81,7 +81,7 @@ impl Later {
         let timed = later.single_failures || sync_interval.is_some();
         later.descriptors = rng.chance(300_000).then(|| 1 + rng.below(3) as usize);
         later.descriptors = later.descriptors.filter(|_| !timed);
-        later.windows = rng.chance(500_000);
+        later.updates = rng.chance(500_000);
         later
     }
 

@@ -118,6 +118,8 @@ pub struct Settings {
     pub max_consumers: Option<u64>,
     /// For so long message ids are known, if it was said.
     pub window: Option<i64>,
+    /// Bytes of a message, more than any has.
+    pub max_msg_size: Option<u64>,
     /// The first sequence, if that is not 1.
     pub first: u64,
 }

@@ -199,15 +199,19 @@ impl Runner {
         }
         let (name, incarnation, old) = (s.name.clone(), s.incarnation, s.settings.clone());
         let limits = self.settings();
-        let mut window = old.window;
-        if self.world.plan.later.windows && old.max_age.is_none() && self.later.chance(500_000) {
+        let (mut window, mut max_msg_size) = (old.window, old.max_msg_size);
+        if self.world.plan.later.updates && self.later.chance(500_000) {
+            max_msg_size = [None, Some(16 << 20), Some(24 << 20)][self.later.below(3) as usize];
+        }
+        if self.world.plan.later.updates && old.max_age.is_none() && self.later.chance(500_000) {
             window = Some(100_000_000 + self.later.below(5_000_000_000) as i64);
         }
         let Some((_, reply)) = self.begin(client, What::Update { stream, incarnation }) else {
             return;
         };
         let Settings { memory, direct, max_age, max_consumers, first, .. } = old;
-        let settings = Settings { memory, direct, max_age, max_consumers, window, first, ..limits };
+        let kept = Settings { memory, direct, max_age, max_consumers, first, ..limits };
+        let settings = Settings { window, max_msg_size, ..kept };
         let body = stream_config(&name, stream, &settings);
         let s = &mut self.model.streams[stream];
         if settings.window != s.settings.window {
@@ -687,6 +691,7 @@ pub fn stream_config(name: &str, at: usize, s: &Settings) -> String {
         fields.push(format!("\"first_seq\":{}", s.first));
     }
     fields.extend(s.window.map(|ns| format!("\"duplicate_window\":{ns}")));
+    fields.extend(s.max_msg_size.map(|n| format!("\"max_msg_size\":{n}")));
     fields.push(format!("\"max_msgs\":{}", s.max_msgs.map_or(-1, |n| n as i64)));
     fields.push(format!("\"max_bytes\":{}", s.max_bytes.map_or(-1, |n| n as i64)));
     let per_subject = s.per_subject.map_or(-1, |n| n as i64);

@@ -252,15 +252,17 @@ impl World {
     }
 
     fn shard_options(&mut self, shard: u16) -> ShardOptions {
+        let seed = self.rng.bits();
         ShardOptions {
             id: ShardId(shard),
             shards: self.plan.shards,
-            seed: self.rng.bits(),
+            seed,
             server_name: "sim".into(),
             consumer_limits: Default::default(),
             meta_limits: Default::default(),
             strict: true,
-            max_payload: 1 << 20,
+            // Nothing that is kept rests on it.
+            max_payload: [1, 2, 8][(seed % 3) as usize] << 20,
             index_cache_bytes: self.plan.index_cache_bytes,
             job_visits: self.plan.job_visits,
             apply_items: self.plan.job_visits.min(APPLY_ITEMS),

@@ -140,8 +140,9 @@ impl Delivery {
         self.waiting.is_wasteful() || self.view.unacked.is_wasteful()
     }
 
-    /// Begins to deliver for a consumer. `seed` feeds the tokens of flow-control subjects.
-    pub fn new(ledger: &Ledger, now: Timestamp, seed: u64) -> Self {
+    /// Begins to deliver for a consumer. `seed` feeds the tokens of flow-control subjects;
+    /// `rate_burst_bytes` is [`rate_burst_bytes`](super::rate_burst_bytes) of its stream.
+    pub fn new(ledger: &Ledger, now: Timestamp, seed: u64, rate_burst_bytes: u64) -> Self {
         let settings = &ledger.settings;
         let mut reply = b"$JS.ACK.".to_vec();
         reply.extend_from_slice(&settings.stream);
@@ -152,7 +153,10 @@ impl Delivery {
         Delivery {
             applied_cseq: ledger.next_cseq,
             delta: Delta::new(settings.volatile),
-            push: settings.push().map(|p| Push::new(now.0, p, seed)).unwrap_or_default(),
+            push: settings
+                .push()
+                .map(|p| Push::new(now.0, p, seed, rate_burst_bytes))
+                .unwrap_or_default(),
             replaying: settings.replay == ReplayPolicy::Original,
             reply_prefix: reply.len(),
             reply,
@@ -172,6 +176,11 @@ impl Delivery {
             scratch: Vec::new(),
             view,
         }
+    }
+
+    /// The stream takes messages of another size.
+    pub fn set_rate_burst(&mut self, bytes: u64) {
+        self.push.set_burst_bytes(bytes);
     }
 
     /// Goes on after another delivering side that may have delivered more than the log says (a

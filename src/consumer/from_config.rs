@@ -6,20 +6,16 @@ use super::settings::{
 use crate::api::types::{self, ConsumerConfig, StorageType, StreamConfig};
 
 impl ConsumerSettings {
-    /// Settings from a checked configuration whose defaults are filled in; `max_payload` is the
-    /// server's.
-    pub fn of(stream: &StreamConfig, name: &str, c: &ConsumerConfig, max_payload: u64) -> Self {
-        let rate_burst_bytes = match stream.max_msg_size {
-            n if n > 0 => n as u64,
-            _ => max_payload,
-        };
+    /// Settings from a checked configuration whose defaults are filled in. Of its stream's
+    /// configuration only what never changes counts, and nothing of the server's: they are the same
+    /// whenever they are made.
+    pub fn of(stream: &StreamConfig, name: &str, c: &ConsumerConfig) -> Self {
         let mode = if c.is_push() {
             Mode::Push(PushSettings {
                 deliver_subject: c.deliver_subject.clone().into_bytes(),
                 flow_control: c.flow_control,
                 idle_heartbeat: c.idle_heartbeat,
                 rate_limit_bps: c.rate_limit_bps,
-                rate_burst_bytes,
             })
         } else {
             Mode::Pull(PullSettings {
@@ -54,6 +50,12 @@ impl ConsumerSettings {
     }
 }
 
+/// What the rate limit of a push consumer lets pass at once, in bytes: the largest message that its
+/// stream takes now. `max_payload` is the server's.
+pub fn rate_burst_bytes(stream: &StreamConfig, max_payload: u64) -> u64 {
+    u64::try_from(stream.max_msg_size).ok().filter(|&n| n > 0).unwrap_or(max_payload)
+}
+
 /// A limit as NATS writes it, -1 or 0 for none; here 0.
 fn limit(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
@@ -75,12 +77,15 @@ mod tests {
             ..Default::default()
         };
         let stream = StreamConfig { name: "S".to_owned(), ..Default::default() };
-        let s = ConsumerSettings::of(&stream, "C", &c, 7);
+        let s = ConsumerSettings::of(&stream, "C", &c);
         assert_eq!((s.max_deliver, s.max_ack_pending, s.volatile), (0, 0, true));
         assert_eq!(s.pull().map(|p| p.max_waiting), Some(512));
         let push = ConsumerConfig { deliver_subject: "d".to_owned(), max_deliver: 3, ..c };
-        let s = ConsumerSettings::of(&stream, "C", &push, 7);
+        let s = ConsumerSettings::of(&stream, "C", &push);
         assert_eq!(s.max_deliver, 3);
-        assert_eq!(s.push().map(|p| p.rate_burst_bytes), Some(7));
+        assert_eq!(rate_burst_bytes(&stream, 7), 7);
+        let stream = StreamConfig { max_msg_size: 5, ..stream };
+        assert_eq!(rate_burst_bytes(&stream, 7), 5);
+        assert_eq!(ConsumerSettings::of(&stream, "C", &push), s);
     }
 }

@@ -53,6 +53,7 @@ mod tests;
 pub use ack_subject::AckSubject;
 pub use codec::Corrupt;
 pub use delivery::{Delivery, Info, Meta, Outcome, Progress, Want};
+pub use from_config::rate_burst_bytes;
 pub use inputs::GONE_CHECKS_MAX;
 pub use ledger::Ledger;
 pub use settings::{

@@ -19,17 +19,24 @@ pub struct Push {
     random: Random,
     /// When the rate limit's bucket is full again.
     full_at: i64,
+    /// What the rate limit lets pass at once.
+    burst_bytes: u64,
 }
 
 impl Push {
     /// A push side that has no interest yet. `seed` feeds the tokens of flow-control subjects.
-    pub fn new(now: i64, settings: &PushSettings, seed: u64) -> Self {
-        let mut push = Push { random: Random::new(seed), ..Default::default() };
+    pub fn new(now: i64, settings: &PushSettings, seed: u64, burst_bytes: u64) -> Self {
+        let mut push = Push { random: Random::new(seed), burst_bytes, ..Default::default() };
         if settings.flow_control {
             push.window = FLOW_WINDOW_BYTES_MAX / 16;
         }
         push.delivered_at(now, settings);
         push
+    }
+
+    /// The rate limit lets so many bytes pass at once from now on.
+    pub fn set_burst_bytes(&mut self, bytes: u64) {
+        self.burst_bytes = bytes;
     }
 
     /// Starts the wait for the next heartbeat anew.
@@ -100,7 +107,7 @@ impl Push {
         if settings.rate_limit_bps == 0 {
             return i64::MIN;
         }
-        let burst = cost(settings.rate_burst_bytes, settings.rate_limit_bps);
+        let burst = cost(self.burst_bytes, settings.rate_limit_bps);
         let cost = cost(bytes, settings.rate_limit_bps).min(burst);
         self.full_at.saturating_add(cost).saturating_sub(burst)
     }

@@ -48,9 +48,6 @@ pub struct PushSettings {
     pub idle_heartbeat: i64,
     /// Bits a second; 0 for no limit.
     pub rate_limit_bps: u64,
-    /// What the rate limit lets pass at once, in bytes: the stream's `max_msg_size` or the server's
-    /// `max_payload`.
-    pub rate_burst_bytes: u64,
 }
 
 /// What only a pull consumer has. 0 is no limit, except for `max_waiting`.

@@ -14,6 +14,9 @@ pub const MS: i64 = 1_000_000;
 /// The requester of every test request.
 pub const ORIGIN: Origin = Origin { reactor: ReactorId(0), conn: ConnId(7) };
 
+/// What rate limits let pass at once.
+pub const BURST_BYTES: u64 = 120;
+
 /// Settings of a pull consumer with explicit acknowledgements, as NATS fills them in.
 pub fn pull_settings() -> ConsumerSettings {
     ConsumerSettings {
@@ -80,21 +83,25 @@ impl Consumer {
             Some(bytes) => Ledger::decode(settings, bytes)?,
             None => Ledger::new(settings),
         };
-        let delivery = Delivery::new(&ledger, now, seed);
+        let delivery = Delivery::new(&ledger, now, seed, BURST_BYTES);
         Ok(Consumer { ledger, delivery, start: None, now, seed })
     }
 
     pub fn apply_delta(&mut self, body: &[u8]) -> Result<(), Corrupt> {
         self.ledger.apply(body)?;
-        self.delivery = Delivery::new(&self.ledger, self.now, self.seed);
+        self.delivery = Delivery::new(&self.ledger, self.now, self.seed, BURST_BYTES);
         Ok(())
     }
 
     pub fn recovered(&mut self, now: Timestamp, stream_last: u64, clean: bool) {
-        self.delivery = Delivery::new(&self.ledger, now, self.seed);
+        self.delivery = Delivery::new(&self.ledger, now, self.seed, BURST_BYTES);
         if !clean {
             self.delivery.jump(stream_last);
         }
+    }
+
+    pub fn set_rate_burst(&mut self, bytes: u64) {
+        self.delivery.set_rate_burst(bytes);
     }
 
     pub fn take_delta(&mut self, out: &mut Vec<u8>) -> Option<Taken> {

@@ -93,10 +93,7 @@ fn flow_control() {
 #[test]
 fn rate_limit() {
     // 8,000 bits a second: a byte each millisecond. The bucket holds 120; a delivery is 35 bytes.
-    let s = with(|p| {
-        p.rate_limit_bps = 8_000;
-        p.rate_burst_bytes = 120;
-    });
+    let s = with(|p| p.rate_limit_bps = 8_000);
     let mut b = Bench::new(s, 6);
     b.until(1000 * MS);
     b.consumer.interest(b.now, true);
@@ -116,15 +113,20 @@ fn rate_limit() {
     // Larger than the bucket: when it is full.
     b.until(1210 * MS);
     assert_eq!(b.lines().len(), 1);
+    // It is full after five seconds more. Once the stream takes larger messages, it holds more.
+    b.consumer.set_rate_burst(240);
+    b.append(b"s.a");
+    b.drive();
+    b.until(6_000 * MS);
+    assert!(b.lines().is_empty());
+    b.until(6_100 * MS);
+    assert_eq!(b.lines().len(), 1);
 }
 
 #[test]
 fn a_wait_without_a_taker_does_not_keep_the_clock_busy() {
-    let s = with(|p| {
-        p.rate_limit_bps = 8_000;
-        p.rate_burst_bytes = 40;
-    });
-    let mut b = active(s, 2);
+    let s = with(|p| p.rate_limit_bps = 8_000);
+    let mut b = active(s, 5);
     assert!(b.consumer.deadline().is_some_and(|at| at > b.now));
     b.consumer.interest(b.now, false);
     b.until(100 * MS);

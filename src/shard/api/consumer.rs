@@ -12,7 +12,7 @@ use crate::api::types::{
     CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, PullRequest, ResponseType,
     SequenceInfo, is_empty_request, write_response,
 };
-use crate::consumer::{Delivery, GONE_CHECKS_MAX, Info, StartPosition};
+use crate::consumer::{Delivery, GONE_CHECKS_MAX, Info, StartPosition, rate_burst_bytes};
 use crate::shard::effects::ShardEffects;
 use crate::shard::groups::pending::{Change, SetConsumer};
 use crate::shard::mailbox::Requester;
@@ -210,10 +210,11 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         let seed = self.next_random();
+        let burst = rate_burst_bytes(&self.streams[slot].config, self.options.max_payload);
         let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
         let (stream, c) = (*stream, &mut consumers.slab[at]);
         c.unnamed = by.as_ref().is_some_and(|by| by.unnamed);
-        c.delivery = Some(Delivery::new(&c.ledger, now, seed));
+        c.delivery = Some(Delivery::new(&c.ledger, now, seed, burst));
         let id = c.id;
         self.consumer_born(slot, at);
         self.start_count(stream, id, by.map(|by| by.requester));

@@ -3,6 +3,7 @@
 
 use crate::api::error::kinds;
 use crate::api::types::{ResponseType, Success, write_response};
+use crate::consumer::rate_burst_bytes;
 use crate::shard::apply::state::Applied;
 use crate::shard::effects::{ShardEffects, StreamPlacement};
 use crate::shard::groups::GroupName;
@@ -12,6 +13,7 @@ use crate::shard::mailbox::{Requester, ShardMessage};
 use crate::shard::request::Reply;
 use crate::shard::state::Shard;
 use crate::shard::state::catalogue::Decided;
+use crate::shard::state::stream::ShardStream;
 use crate::types::{ShardId, StreamId, Timestamp};
 
 impl Shard {
@@ -180,7 +182,13 @@ impl Shard {
     }
 
     fn stream_updated(&mut self, slot: usize, out: &mut impl ShardEffects) {
-        let id = self.streams[slot].id;
+        let ShardStream { id, config, consumers, .. } = &mut self.streams[slot];
+        let (id, burst) = (*id, rate_burst_bytes(config, self.options.max_payload));
+        for (_, c) in &mut consumers.slab {
+            if let Some(delivery) = &mut c.delivery {
+                delivery.set_rate_burst(burst);
+            }
+        }
         self.look_at_age(id);
         self.place(id, true, out);
         if self.streams[slot].enforcing {

@@ -41,9 +41,8 @@ impl Shard {
         let RecordIn::Message(m) = record.content() else { return self.entry_is_lost() };
         let len = record.padded_len();
         let next_consumer = &mut queues.next_id;
-        let (seed, max_payload) = (options.seed, options.max_payload);
-        let mut state =
-            StateMut { streams, slots, next_consumer, catalogue: None, seed, max_payload };
+        let seed = options.seed;
+        let mut state = StateMut { streams, slots, next_consumer, catalogue: None, seed };
         let stored = match state.message(slot, &m, next.position) {
             Ok(stored) => stored,
             Err(why) => return self.fails(&why),

@@ -234,8 +234,8 @@ impl Shard {
         let Shard { streams, slots, consumers, options, meta, .. } = self;
         let next_consumer = &mut consumers.next_id;
         let catalogue = meta.as_mut().map(|meta| &mut meta.catalogue);
-        let (seed, max_payload) = (options.seed, options.max_payload);
-        let mut state = StateMut { streams, slots, next_consumer, catalogue, seed, max_payload };
+        let seed = options.seed;
+        let mut state = StateMut { streams, slots, next_consumer, catalogue, seed };
         match state.apply(record_kind, stream, id, body) {
             Ok(applied) => Some(applied),
             Err(why) => {

@@ -35,8 +35,6 @@ pub struct StateMut<'a> {
     pub catalogue: Option<&'a mut Catalogue>,
     /// Seed of hashes.
     pub seed: u64,
-    /// The server's `max_payload`.
-    pub max_payload: u64,
 }
 
 /// What a record did.
@@ -214,7 +212,7 @@ impl StateMut<'_> {
         let ShardStream { config: of, consumers, .. } = &mut self.streams[slot];
         if let Some(&at) = consumers.by_id.get(&id) {
             let c = &mut consumers.slab[at];
-            c.ledger.configure(ConsumerSettings::of(of, &name, &config, self.max_payload));
+            c.ledger.configure(ConsumerSettings::of(of, &name, &config));
             c.filter = filters_of(&config);
             c.stored.changed = true;
             let before = Box::new(std::mem::replace(&mut c.config, config));
@@ -222,8 +220,8 @@ impl StateMut<'_> {
         }
         let (created, start) = (WallTime(body.created), body.start.to_vec());
         let consumer = NewConsumer { id, name, config, created, start };
-        let mut consumer = ShardConsumer::new(of, consumer, self.max_payload)
-            .map_err(|why| format!("consumer {}: {why}", id.0))?;
+        let mut consumer =
+            ShardConsumer::new(of, consumer).map_err(|why| format!("consumer {}: {why}", id.0))?;
         consumer.stored.changed = true;
         let at = consumers.insert(consumer);
         Ok(Applied::ConsumerCreated { slot, at })

@@ -183,11 +183,10 @@ impl Replay<'_> {
             let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
             let name = name.clone();
             let of = &self.streams[slot].config;
-            let settings = ConsumerSettings::of(of, &name, &config, self.options.max_payload);
+            let settings = ConsumerSettings::of(of, &name, &config);
             let (created, start) = (WallTime(state.created), Vec::new());
             let consumer = NewConsumer { id, name, config, created, start };
-            let mut cell = ShardConsumer::new(of, consumer, self.options.max_payload)
-                .map_err(|e| format!("{e:?}"))?;
+            let mut cell = ShardConsumer::new(of, consumer).map_err(|e| format!("{e:?}"))?;
             cell.ledger = Ledger::decode(settings, state.snapshot).map_err(|e| format!("{e:?}"))?;
             Ok((cell, state.applied_below))
         })?;

@@ -13,7 +13,7 @@ use corelane_storage::types::Position;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::consumer::Delivery;
+use crate::consumer::{Delivery, rate_burst_bytes};
 use crate::meta::{Catalogue, Record, StreamEntry};
 use crate::replication::{FILE_GROUP, META_GROUP};
 use crate::shard::apply::removals::{Progress, RemovalSink};
@@ -243,9 +243,11 @@ impl Shard {
     /// Begins to deliver for a consumer that recovery found.
     fn lead_consumer(&mut self, now: Timestamp, stream: StreamId, consumer: ConsumerId) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
-        let ShardStream { consumers, index, .. } = &mut self.streams[slot];
+        let ShardStream { consumers, index, config, .. } = &mut self.streams[slot];
         let c = &mut consumers.slab[at];
-        let mut delivery = Delivery::new(&c.ledger, now, self.options.seed ^ consumer.0);
+        let burst = rate_burst_bytes(config, self.options.max_payload);
+        let seed = self.options.seed ^ consumer.0;
+        let mut delivery = Delivery::new(&c.ledger, now, seed, burst);
         if !self.lifecycle.stopped_clean {
             delivery.jump(index.last_seq());
         }

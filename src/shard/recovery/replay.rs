@@ -36,8 +36,8 @@ impl Replay<'_> {
     fn state(&mut self) -> StateMut<'_> {
         let Replay { streams, slots, next_consumer, catalogue, options, .. } = self;
         let catalogue = Some(catalogue);
-        let (seed, max_payload) = (options.seed, options.max_payload);
-        StateMut { streams, slots, next_consumer, catalogue, seed, max_payload }
+        let seed = options.seed;
+        StateMut { streams, slots, next_consumer, catalogue, seed }
     }
 
     fn message(&mut self, m: &MessageIn<'_>, position: Position) -> Result<(), String> {

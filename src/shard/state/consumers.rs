@@ -176,13 +176,9 @@ pub fn filters_of(config: &ConsumerConfig) -> FilterSet {
 impl ShardConsumer {
     /// A consumer as its record has it. Nobody delivers for it yet, and it has not joined the
     /// others of its stream.
-    pub fn new(
-        stream: &StreamConfig,
-        consumer: NewConsumer,
-        max_payload: u64,
-    ) -> Result<Self, Corrupt> {
+    pub fn new(stream: &StreamConfig, consumer: NewConsumer) -> Result<Self, Corrupt> {
         let NewConsumer { id, name, config, created, start } = consumer;
-        let mut ledger = Ledger::new(ConsumerSettings::of(stream, &name, &config, max_payload));
+        let mut ledger = Ledger::new(ConsumerSettings::of(stream, &name, &config));
         if !start.is_empty() {
             ledger.apply(&start)?;
         }

@@ -45,7 +45,7 @@ impl ConsumerSettings {
                 types::ReplayPolicy::Original => ReplayPolicy::Original,
             },
             inactive_threshold: c.inactive_threshold,
-            volatile: c.mem_storage || stream.storage == StorageType::Memory,
+            volatile: c.mem_storage && stream.storage != StorageType::Memory,
         }
     }
 }
@@ -80,6 +80,8 @@ mod tests {
         let s = ConsumerSettings::of(&stream, "C", &c);
         assert_eq!((s.max_deliver, s.max_ack_pending, s.volatile), (0, 0, true));
         assert_eq!(s.pull().map(|p| p.max_waiting), Some(512));
+        let memory = StreamConfig { storage: StorageType::Memory, ..stream.clone() };
+        assert!(!ConsumerSettings::of(&memory, "C", &c).volatile);
         let push = ConsumerConfig { deliver_subject: "d".to_owned(), max_deliver: 3, ..c };
         let s = ConsumerSettings::of(&stream, "C", &push);
         assert_eq!(s.max_deliver, 3);

@@ -97,7 +97,7 @@ pub struct ConsumerSettings {
     pub replay: ReplayPolicy,
     /// Nanoseconds without activity after which the consumer deletes itself; 0 for never.
     pub inactive_threshold: i64,
-    /// The consumer dies with the process (memory storage): nothing of it is recorded.
+    /// The consumer dies with the process although its stream does not: nothing of it is recorded.
     pub volatile: bool,
 }
 

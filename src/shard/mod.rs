@@ -45,7 +45,7 @@ use crate::interest::{Captured, Target};
 use crate::types::Timestamp;
 pub use apply::APPLY_ITEMS;
 pub use effects::{Outgoing, ShardEffects, StreamPlacement};
-use groups::Pipeline;
+use groups::{GroupName, Pipeline};
 pub use jobs::STEP_VISITS as JOB_VISITS;
 pub use live_audit::{Audited, LiveAudit};
 pub use mailbox::ShardMessage;
@@ -143,7 +143,7 @@ impl Shard {
         self.requests.are_ready()
             || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
-            || self.consumers.deltas.wait
+            || self.consumers.deltas.iter().any(|deltas| deltas.wait)
             || room && self.delivers() && !self.consumers.active.is_empty()
             || self.lifecycle.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
             || self.lifecycle.stopping != Some(true) && self.checkpoint_is_ready()
@@ -177,7 +177,7 @@ impl Shard {
         {
             // Without room for it, or for what consumers owe, the next start takes this for a
             // crash, which is safe.
-            if self.consumers.dirty.is_empty() {
+            if self.consumers.deltas[GroupName::File as usize].dirty.is_empty() {
                 let _ = self.append_local(records::kind::STOPPED, 0);
             }
             self.log.request_flush();

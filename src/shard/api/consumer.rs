@@ -622,6 +622,7 @@ impl Shard {
         gone: &ShardConsumer,
         out: &mut impl ShardEffects,
     ) {
+        let group = self.streams[slot].group();
         let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
         let stream = *stream;
         consumers.changed(&gone.name);
@@ -633,7 +634,7 @@ impl Shard {
             self.consumers.watches.remove(&watch.id);
             out.unwatch(watch.id);
         }
-        self.consumers.dirty.remove(&(stream, gone.id));
+        self.consumers.deltas[group as usize].dirty.remove(&(stream, gone.id));
         self.consumer_gone(slot, gone);
     }
 

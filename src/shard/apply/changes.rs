@@ -145,7 +145,7 @@ impl Shard {
                 self.answer(&requester, &body, out);
             }
             Change::Acknowledged(requesters) => {
-                self.consumers.deltas.in_flight -= 1;
+                self.consumers.deltas[group as usize].in_flight -= 1;
                 for requester in requesters {
                     self.answer(&requester, b"", out);
                 }

@@ -1,7 +1,5 @@
 //! Driving consumers: what they want is fetched and sent.
 
-use std::ops::Bound;
-
 use corelane_storage::index::{Lookup, Scan};
 use corelane_storage::log::{Read, ReadHint, ReadId};
 use corelane_storage::record::RecordIn;
@@ -33,7 +31,7 @@ const DRIVE_BYTES_MAX: usize = 1 << 20;
 const VISITS_MAX: u32 = 8_192;
 /// How soon a consumer tries again to read what could not be read, in nanoseconds.
 const RETRY: i64 = 1_000_000_000;
-/// Deltas of a shard that may wait for durability: what happens meanwhile makes the next.
+/// Deltas of a group that may wait to be applied: what happens meanwhile makes the next.
 const DELTAS_IN_FLIGHT: usize = 2;
 
 /// What a drive sends, straight into the effects.
@@ -124,6 +122,7 @@ impl Shard {
 
     /// After anything that may have changed a consumer.
     pub(in crate::shard) fn after_consumer(&mut self, slot: usize, at: usize) {
+        let group = self.streams[slot].group();
         let ShardStream { consumers, id, .. } = &mut self.streams[slot];
         let stream = *id;
         let c = &mut consumers.slab[at];
@@ -135,7 +134,7 @@ impl Shard {
         }
         let deadline = delivery.deadline().into_iter().chain(c.retry_at).min();
         if c.owes() {
-            self.consumers.dirty.insert((stream, c.id));
+            self.consumers.deltas[group as usize].dirty.insert((stream, c.id));
         }
         if deadline != c.timer {
             if let Some(old) = c.timer {
@@ -461,39 +460,37 @@ impl Shard {
         Ok(())
     }
 
-    /// Logs what changed in consumers, gathered while earlier deltas are being flushed.
+    /// Logs what changed in consumers, gathered while earlier deltas are on their way.
     pub(in crate::shard) fn record_acknowledgements(&mut self) {
-        self.consumers.deltas.wait = false;
-        let busy = self.consumers.deltas.in_flight >= DELTAS_IN_FLIGHT
-            && self.lifecycle.stopping.is_none();
-        if self.consumers.dirty.is_empty() || busy {
+        for group in [GroupName::File, GroupName::Memory] {
+            self.record_deltas(group);
+        }
+    }
+
+    fn record_deltas(&mut self, group: GroupName) {
+        let stops = self.lifecycle.stopping.is_some();
+        let deltas = &mut self.consumers.deltas[group as usize];
+        deltas.wait = false;
+        if deltas.dirty.is_empty() || deltas.in_flight >= DELTAS_IN_FLIGHT && !stops {
             return;
         }
         let mut without_room = Vec::new();
-        for _ in 0..self.consumers.dirty.len() {
-            let Some((stream, id)) = self.next_dirty() else { break };
-            if self.lifecycle.stopping.is_none() && !self.turn.may_log() {
-                self.consumers.deltas.wait = true;
+        for _ in 0..deltas.dirty.len() {
+            let deltas = &mut self.consumers.deltas[group as usize];
+            let Some((stream, id)) = deltas.next() else { break };
+            if !stops && !self.turn.may_log() {
+                deltas.wait = true;
                 break;
             }
-            self.consumers.dirty.remove(&(stream, id));
-            self.consumers.deltas.last = Some((stream, id));
+            deltas.dirty.remove(&(stream, id));
+            deltas.last = Some((stream, id));
             if let Some((slot, at)) = self.locate(stream, id)
                 && !self.record_delta(slot, at)
             {
                 without_room.push((stream, id));
             }
         }
-        self.consumers.dirty.extend(without_room);
-    }
-
-    /// The next consumer with something to log: those behind the last that was logged come first.
-    fn next_dirty(&self) -> Option<(StreamId, ConsumerId)> {
-        let next = match self.consumers.deltas.last {
-            Some(last) => self.consumers.dirty.range((Bound::Excluded(last), Bound::Unbounded)),
-            None => self.consumers.dirty.range(..),
-        };
-        next.chain(self.consumers.dirty.first()).next().copied()
+        self.consumers.deltas[group as usize].dirty.extend(without_room);
     }
 
     /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
@@ -517,7 +514,7 @@ impl Shard {
             delivery.delta_logged();
         }
         let answers = std::mem::take(&mut c.held);
-        self.consumers.deltas.in_flight += 1;
+        self.consumers.deltas[group as usize].in_flight += 1;
         self.wait_for_appended(group, Change::Acknowledged(answers));
         true
     }

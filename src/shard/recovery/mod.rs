@@ -240,9 +240,16 @@ impl Shard {
         }
     }
 
-    /// Begins to deliver for a consumer that recovery found.
-    fn lead_consumer(&mut self, now: Timestamp, stream: StreamId, consumer: ConsumerId) {
+    /// Begins to deliver for a consumer from its ledger, to which all is applied that its group has
+    /// committed: recovery found it, or somebody else delivered for it before.
+    pub(in crate::shard) fn lead_consumer(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        consumer: ConsumerId,
+    ) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
+        let group = self.streams[slot].group();
         let ShardStream { consumers, index, config, .. } = &mut self.streams[slot];
         let c = &mut consumers.slab[at];
         let burst = rate_burst_bytes(config, self.options.max_payload);
@@ -256,7 +263,7 @@ impl Shard {
         c.catch_up(now, index);
         if c.owes() {
             // The jump must be in the log even if nothing else happens before a stop.
-            self.consumers.dirty.insert((stream, consumer));
+            self.consumers.deltas[group as usize].dirty.insert((stream, consumer));
         }
         consumers.in_flight.push(consumers.slab[at].name.clone());
         self.start_count(stream, consumer, None);

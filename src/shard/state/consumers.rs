@@ -1,6 +1,7 @@
 //! A stream's consumers: who there is, what they count, whose turn it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use corelane_storage::index::{FilterSet, Location, StreamIndex, SubjectId};
 use corelane_storage::log::ReadId;
@@ -12,6 +13,7 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{ConsumerSettings, Corrupt, Delivery, Ledger};
 use crate::interest::WatchId;
+use crate::shard::groups::GROUPS;
 use crate::shard::mailbox::Requester;
 use crate::shard::records::checkpoint::ConsumerState;
 use crate::shard::request::Wait;
@@ -27,15 +29,28 @@ pub struct Watch {
     pub group: String,
 }
 
-/// Deltas on their way into the log.
+/// The deltas of a group on their way into its log.
 #[derive(Debug, Default)]
 pub struct Deltas {
+    /// Consumers with something to log.
+    pub dirty: BTreeSet<(StreamId, ConsumerId)>,
     /// Not applied yet.
     pub in_flight: usize,
     /// Whose was logged last: those behind come next.
     pub last: Option<(StreamId, ConsumerId)>,
     /// The turn had no time for all of them.
     pub wait: bool,
+}
+
+impl Deltas {
+    /// The next consumer with something to log: those behind the last that was logged come first.
+    pub fn next(&self) -> Option<(StreamId, ConsumerId)> {
+        let next = match self.last {
+            Some(last) => self.dirty.range((Bound::Excluded(last), Bound::Unbounded)),
+            None => self.dirty.range(..),
+        };
+        next.chain(self.dirty.first()).next().copied()
+    }
 }
 
 /// Consumers of all streams that have something to be done.
@@ -47,10 +62,8 @@ pub struct ConsumerQueues {
     pub timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
     /// Consumers that were inactive for too long.
     pub expired: Vec<(StreamId, ConsumerId)>,
-    /// Consumers with something to log.
-    pub dirty: BTreeSet<(StreamId, ConsumerId)>,
-    /// What is on its way into the log.
-    pub deltas: Deltas,
+    /// What is to be logged and on its way into the log, by group.
+    pub deltas: [Deltas; GROUPS.len()],
     /// Consumers that wait for a read.
     pub blocked: Vec<(ReadId, StreamId, ConsumerId)>,
     /// Watched deliver subjects.

@@ -5,6 +5,7 @@ mod applying;
 mod changes;
 mod clocks;
 mod damage;
+mod deliveries;
 mod expected;
 mod limits;
 mod restart;

@@ -14,8 +14,8 @@ use super::super::{
 use crate::api::consumer_config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
-use crate::shard::CheckpointOptions;
 use crate::shard::streams::read::Fetched;
+use crate::shard::{CheckpointOptions, StateDigest};
 use crate::turn::Captured;
 use crate::types::{
     Clocks, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp, WallTime,
@@ -101,6 +101,8 @@ pub struct World {
     out: Recorder,
     pub inbox: Vec<Sent>,
     next_reply: u64,
+    /// What was applied when the shard was opened.
+    pub opened: Option<StateDigest>,
     /// What the shard said to the operator.
     pub lines: Vec<String>,
     /// So many of the next reads fail.
@@ -154,6 +156,7 @@ impl World {
             out: Recorder::default(),
             inbox: Vec::new(),
             next_reply: 0,
+            opened: None,
             lines: Vec::new(),
             failing_reads: 0,
         };
@@ -167,6 +170,7 @@ impl World {
         self.lines = opened.lines;
         self.out = Recorder::default();
         let mut shard = opened.shard;
+        self.opened = shard.state_digest();
         shard.start(self.now, &mut self.out);
         self.shard = Some(shard);
         for _ in 0..10 {

@@ -101,9 +101,16 @@ pub enum Pressure {
 pub enum CreditKind {
     /// A publish into a stream, until it is durable or refused.
     Publish,
-    /// A request of the API, an acknowledgement or an answer to flow control, until it is handled.
+    /// A request of the API, until it is answered.
     Request,
+    /// A pull request, an acknowledgement or an answer to flow control, until it is handled, or
+    /// answered: consumers go on however many other requests wait.
+    Consume,
 }
+
+/// All kinds of credit.
+pub const CREDIT_KINDS: [CreditKind; 3] =
+    [CreditKind::Publish, CreditKind::Request, CreditKind::Consume];
 
 pub use corelane_storage::types::{
     ConsumerId, GroupId, LogIndex, Lsn, Position, SegmentId, ShardId, StreamId, Term,

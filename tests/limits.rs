@@ -464,6 +464,185 @@ fn a_flood_of_requests_takes_little_memory_and_gives_it_back() {
     println!("{} KiB while flooded, {} KiB afterwards", peak >> 10, resident(&server) >> 10);
 }
 
+/// What a flood asks for, over and over, and of what.
+struct Flood {
+    name: &'static str,
+    prepare: fn(&mut TcpStream),
+    subject: &'static str,
+    body: &'static str,
+    /// The flooding connection subscribes to its answers, and does not read them.
+    subscribes: bool,
+}
+
+/// How long a flood lasts.
+const FLOOD_TIME: Duration = Duration::from_secs(3);
+/// What a flood adds where what is stored takes much already, and what of that stays.
+const FLOOD_ADDS_MAX: u64 = 64 << 20;
+const FLOOD_LEAVES_MAX: u64 = 40 << 20;
+/// How soon memory is to be back.
+const FLOOD_FORGOTTEN: Duration = Duration::from_secs(5);
+const SUBJECTS: usize = 100_000;
+const STREAMS: usize = 60;
+const CONSUMERS: usize = 300;
+
+fn create(client: &mut TcpStream, subject: &str, config: &str) {
+    let made = request(client, subject, config);
+    assert!(made.contains("\"config\""), "{made}");
+}
+
+fn many_streams(client: &mut TcpStream) {
+    for i in 0..STREAMS {
+        create(client, &format!("$JS.API.STREAM.CREATE.S{i}"), &format!("{{\"name\":\"S{i}\"}}"));
+    }
+}
+
+/// One message on each of many subjects, and as many deleted between them.
+fn many_subjects(client: &mut TcpStream) {
+    let config = r#"{"name":"S","subjects":["s.>"],"max_msgs_per_subject":1}"#;
+    create(client, "$JS.API.STREAM.CREATE.S", config);
+    for first in (0..SUBJECTS).step_by(1000) {
+        let each = |i| format!("PUB s.a 0\r\n\r\nPUB s.{i} 0\r\n\r\n");
+        let lines: String = (first..first + 1000).map(each).collect();
+        client.write_all(lines.as_bytes()).expect("messages");
+    }
+    eventually("all is stored", || {
+        let info = request(client, "$JS.API.STREAM.INFO.S", "");
+        info.contains(&format!("\"messages\":{},", SUBJECTS + 1))
+    });
+}
+
+fn many_consumers(client: &mut TcpStream) {
+    create(client, "$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#);
+    for i in 0..CONSUMERS {
+        let config = r#"{"stream_name":"S","config":{"ack_policy":"explicit"}}"#
+            .replace("\"ack_policy\"", &format!("\"durable_name\":\"C{i}\",\"ack_policy\""));
+        create(client, &format!("$JS.API.CONSUMER.DURABLE.CREATE.S.C{i}"), &config);
+    }
+}
+
+/// A stream with a large message, and a consumer that has delivered it.
+fn one_message(client: &mut TcpStream) {
+    let config = r#"{"name":"S","subjects":["s"],"allow_direct":true}"#;
+    create(client, "$JS.API.STREAM.CREATE.S", config);
+    let config = r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit"}}"#;
+    create(client, "$JS.API.CONSUMER.DURABLE.CREATE.S.C", config);
+    request(client, "s", &"x".repeat(100_000));
+    client
+        .write_all(b"SUB one 8\r\nPUB $JS.API.CONSUMER.MSG.NEXT.S.C one 0\r\n\r\n")
+        .expect("a pull");
+    read_until(client, b"xx\r\n");
+}
+
+const FLOODS: &[Flood] = &[
+    flood("STREAM.LIST", many_streams, "$JS.API.STREAM.LIST", ""),
+    flood("STREAM.NAMES", many_streams, "$JS.API.STREAM.NAMES", r#"{"subject":">"}"#),
+    flood("INFO", many_streams, "$JS.API.INFO", ""),
+    flood("subjects", many_subjects, "$JS.API.STREAM.INFO.S", r#"{"subjects_filter":">"}"#),
+    flood("deleted", many_subjects, "$JS.API.STREAM.INFO.S", r#"{"deleted_details":true}"#),
+    flood("PURGE", many_subjects, "$JS.API.STREAM.PURGE.S", r#"{"filter":"none"}"#),
+    flood(
+        "last of a filter",
+        many_subjects,
+        "$JS.API.STREAM.MSG.GET.S",
+        r#"{"last_by_subj":"s.*.x"}"#,
+    ),
+    flood("CONSUMER.LIST", many_consumers, "$JS.API.CONSUMER.LIST.S", ""),
+    flood("CONSUMER.NAMES", many_consumers, "$JS.API.CONSUMER.NAMES.S", ""),
+    flood("CONSUMER.INFO", many_consumers, "$JS.API.CONSUMER.INFO.S.C7", ""),
+    flood("MSG.GET", one_message, "$JS.API.STREAM.MSG.GET.S", r#"{"seq":1}"#),
+    flood("DIRECT.GET", one_message, "$JS.API.DIRECT.GET.S", r#"{"seq":1}"#),
+    flood("+ACK", one_message, "$JS.ACK.S.C.1.1.1.1700000000000000000.0", "+ACK"),
+    Flood {
+        subscribes: true,
+        ..flood("STREAM.LIST, subscribed", many_streams, "$JS.API.STREAM.LIST", "")
+    },
+    Flood {
+        subscribes: true,
+        ..flood("CONSUMER.LIST, subscribed", many_consumers, "$JS.API.CONSUMER.LIST.S", "")
+    },
+    Flood {
+        subscribes: true,
+        ..flood("DIRECT.GET, subscribed", one_message, "$JS.API.DIRECT.GET.S", r#"{"seq":1}"#)
+    },
+];
+
+const fn flood(
+    name: &'static str,
+    prepare: fn(&mut TcpStream),
+    subject: &'static str,
+    body: &'static str,
+) -> Flood {
+    Flood { name, prepare, subject, body, subscribes: false }
+}
+
+impl Flood {
+    /// Sends for some time without reading. A connection that is closed for being slow is followed
+    /// by another. Answers how many requests were taken from it.
+    fn run(&self, port: u16) -> usize {
+        let end = Instant::now() + FLOOD_TIME;
+        let Flood { subject, body, .. } = self;
+        let one = format!("PUB {subject} _Q {}\r\n{body}\r\n", body.len());
+        let lines = one.repeat(1000);
+        let mut sent = 0;
+        while Instant::now() < end {
+            let mut client = connect(port);
+            client.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            if self.subscribes {
+                client.write_all(b"SUB _Q 1\r\n").expect("a subscription");
+            }
+            let mut at = 0;
+            while Instant::now() < end {
+                match client.write(&lines.as_bytes()[at % lines.len()..]) {
+                    Ok(n) => at += n,
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
+            sent += at / one.len();
+        }
+        sent
+    }
+
+    /// What it brings the resident memory to. KiB before, while flooded, and afterwards.
+    fn measure(&self) -> [u64; 3] {
+        let server = start("max_pending: 16MB\n");
+        let mut client = connect(server.port());
+        (self.prepare)(&mut client);
+        let before = resident(&server);
+        let port = server.port();
+        let (peak, sent) = std::thread::scope(|scope| {
+            let flood = scope.spawn(|| self.run(port));
+            let mut peak = 0;
+            while !flood.is_finished() {
+                peak = peak.max(resident(&server));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            (peak, flood.join().expect("it floods"))
+        });
+        let end = Instant::now() + FLOOD_FORGOTTEN;
+        let mut after = resident(&server);
+        while after > IDLE_BYTES_MAX.max(before + FLOOD_LEAVES_MAX) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+            after = resident(&server);
+        }
+        let figures = [before, peak, after].map(|bytes| bytes >> 10);
+        println!("{:28} {sent:8} requests, KiB resident: {figures:?}", self.name);
+        figures
+    }
+}
+
+#[test]
+fn a_flood_of_any_request_takes_little_memory_and_gives_it_back() {
+    let _alone = alone();
+    let over = |flood: &&Flood| {
+        let [before, peak, after] = flood.measure().map(|kib| kib << 10);
+        peak > FLOODED_BYTES_MAX.max(before + FLOOD_ADDS_MAX)
+            || after > IDLE_BYTES_MAX.max(before + FLOOD_LEAVES_MAX)
+    };
+    let failed: Vec<&str> = FLOODS.iter().filter(over).map(|flood| flood.name).collect();
+    assert!(failed.is_empty(), "too much memory: {failed:?}");
+}
+
 #[test]
 fn requests_beyond_the_limit_wait_and_none_is_dropped() {
     const REQUESTS: usize = 5_000;

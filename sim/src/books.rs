@@ -3,13 +3,12 @@
 
 use corelane::shard::{Audited, LiveAudit};
 use corelane::turn::Leftovers;
-use corelane::types::{CreditKind, ShardId};
+use corelane::types::{CREDIT_KINDS, ShardId};
 use corelane_storage::log::SegmentUse;
 
 use crate::runner::Runner;
 use crate::tally::Rare;
 
-const KINDS: [CreditKind; 2] = [CreditKind::Publish, CreditKind::Request];
 /// Checkpoints after which what was dead before them must be free.
 const MADE: u64 = 3;
 /// How long they may take at rest, in nanoseconds.
@@ -45,7 +44,7 @@ impl Runner {
     fn credit_is_home(&self) -> Result<(), String> {
         for (id, r) in self.world.reactors.iter().enumerate() {
             let Some(r) = r else { continue };
-            let all = (0..self.world.plan.shards).flat_map(|s| KINDS.map(|kind| (kind, s)));
+            let all = (0..self.world.plan.shards).flat_map(|s| CREDIT_KINDS.map(|kind| (kind, s)));
             for (kind, shard) in all {
                 let taken = r.core.credit_taken(kind, ShardId(shard));
                 if taken > 0 {

@@ -76,11 +76,20 @@ impl Target {
 
 impl Target {
     /// The credit that a message to it is charged to.
-    pub fn credit(&self) -> CreditKind {
+    pub fn credit(&self, subject: &[u8]) -> CreditKind {
         match self {
             Target::Stream { .. } => CreditKind::Publish,
-            _ => CreditKind::Request,
+            _ => request_credit(subject),
         }
+    }
+}
+
+/// The credit that a message on one of JetStream's own subjects is charged to.
+pub fn request_credit(subject: &[u8]) -> CreditKind {
+    let is_request = subject.strip_prefix(b"$JS.API.");
+    match is_request.is_some_and(|verb| !verb.starts_with(b"CONSUMER.MSG.NEXT.")) {
+        true => CreditKind::Request,
+        false => CreditKind::Consume,
     }
 }
 

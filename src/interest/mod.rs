@@ -17,7 +17,7 @@ mod trie;
 mod watch;
 
 pub use captured::Captured;
-pub use catalogue::{Catalogue, Destination, StreamPlace, Target};
+pub use catalogue::{Catalogue, Destination, StreamPlace, Target, request_credit};
 pub use table::{Change, GroupPlan, Interest, Plan, PlanId, StreamTarget};
 pub use watch::{WatchEvent, WatchId, Watches};
 

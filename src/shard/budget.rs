@@ -92,6 +92,10 @@ const APPLY_PART: u32 = 2;
 const UNIT_ITEMS: u32 = 2;
 /// Units of a request of the API.
 const REQUEST: u32 = 16;
+/// Units of a stream or a consumer that a request or a question lists.
+const LISTED: u32 = 2;
+/// Bytes of an answer for a unit: they are made, and copied into an outbound.
+const UNIT_ANSWER_BYTES: usize = 256;
 /// Units of an acknowledgement, or an answer to flow control.
 const ACK: u32 = 2;
 /// Units of a step of a job.
@@ -173,6 +177,18 @@ impl TurnBudget {
     /// A request is handled.
     pub fn request(&mut self, api: bool) {
         self.spent += if api { REQUEST } else { ACK };
+    }
+
+    /// So many streams or consumers are listed.
+    pub fn listed(&mut self, items: usize) {
+        let units = u32::try_from(items).unwrap_or(u32::MAX).saturating_mul(LISTED);
+        self.spent += units.min(self.limit);
+    }
+
+    /// An answer of so many bytes. One that is larger than all that a turn may do takes all of it.
+    pub fn answered(&mut self, bytes: usize) {
+        let units = u32::try_from(bytes / UNIT_ANSWER_BYTES).unwrap_or(u32::MAX);
+        self.spent += units.min(self.limit);
     }
 
     /// True if another step may be made, which the caller then does.

@@ -17,7 +17,7 @@ use crate::shard::mailbox::Requester;
 use crate::shard::records::{PurgeBody, kind};
 use crate::shard::request::{ANY_READ, Answered, Wait};
 use crate::shard::state::Shard;
-use crate::shard::state::jobs::{Count, Job, Jobs, Purge, Stepped};
+use crate::shard::state::jobs::{Count, Job, Purge, Stepped};
 use crate::shard::state::stream::ShardStream;
 use crate::shard::streams::read::{Fetched, Unread};
 use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
@@ -46,7 +46,7 @@ impl Shard {
     }
 
     pub(super) fn jobs_are_ready(&self) -> bool {
-        !self.jobs.ready.is_empty()
+        !self.jobs.own.is_empty() || !self.jobs.requested.is_empty()
     }
 
     /// Starts a purge; its answer follows when all of it is applied.
@@ -59,8 +59,9 @@ impl Shard {
         requester: Option<Requester>,
     ) {
         self.jobs.next += 1;
+        self.jobs.requested_purges += usize::from(requester.is_some());
         let filters = if filter.is_empty() { FilterSet::all() } else { FilterSet::new([filter]) };
-        let job = Some(PurgeJob::new(filters, below, keep));
+        let job = PurgeJob::new(filters, below, keep);
         let id = self.jobs.next;
         let skip_to = below.filter(|_| filter.is_empty());
         let whole = below.is_none() && keep == 0 && filter.is_empty();
@@ -77,9 +78,11 @@ impl Shard {
             whole,
             ahead: 0,
             done,
+            parked: false,
             refused: None,
         };
-        self.jobs.ready.push_back(Job::Purge(purge));
+        self.jobs.purges.insert(id, purge);
+        self.jobs.add(Job::Purge(id));
     }
 
     /// A consumer joins its stream once it has counted what is pending.
@@ -89,19 +92,16 @@ impl Shard {
         consumer: ConsumerId,
         requester: Option<Requester>,
     ) {
-        self.jobs.ready.push_front(Job::Count(Count {
-            stream,
-            consumer,
-            requester,
-            count: None,
-            checked: 0,
-            failures: 0,
-        }));
+        let is_requested = requester.is_some();
+        let count = Count { requester, ..Count::default() };
+        self.jobs.counts.insert((stream, consumer), count);
+        let queue = if is_requested { &mut self.jobs.requested } else { &mut self.jobs.own };
+        queue.push_front(Job::Count(stream, consumer));
     }
 
     /// Removes what is left of a stream that is gone.
     pub(super) fn start_stream_removal(&mut self, slot: usize) {
-        self.jobs.ready.push_back(Job::RemoveStream { slot, failures: 0 });
+        self.jobs.add(Job::RemoveStream { slot, failures: 0 });
     }
 
     /// Looks at the age of a stream's first message when it may be due.
@@ -122,7 +122,7 @@ impl Shard {
 
     /// Looks at a stream's age at once: its limit may have changed.
     pub(super) fn look_at_age(&mut self, stream: StreamId) {
-        self.jobs.ready.push_back(Job::Age { stream });
+        self.jobs.add(Job::Age { stream });
     }
 
     pub(super) fn run_jobs(&mut self, now: Timestamp, out: &mut impl ShardEffects) {
@@ -133,23 +133,25 @@ impl Shard {
             self.jobs.ages.pop_first();
             if let Some(&slot) = self.slots.get(&stream) {
                 self.streams[slot].age_due = None;
-                self.jobs.ready.push_back(Job::Age { stream });
+                self.jobs.add(Job::Age { stream });
             }
         }
         while self.jobs.enforce_at.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, stream)) = self.jobs.enforce_at.pop_first() else { break };
-            self.jobs.ready.push_back(Job::Enforce { stream });
+            self.jobs.add(Job::Enforce { stream });
         }
         while let Some(first) = self.jobs.later.first_entry().filter(|e| e.key().0 <= now) {
-            self.jobs.ready.push_back(first.remove());
+            let job = first.remove();
+            self.jobs.add(job);
         }
         let begun = self.tally.work;
-        for _ in 0..self.jobs.ready.len().min(STEPS) {
+        let ready = self.jobs.own.len() + self.jobs.requested.len();
+        for _ in 0..ready.min(STEPS) {
             if !self.turn.may_step(Background::Jobs) {
                 break;
             }
             self.turn.job();
-            let Some(job) = self.jobs.ready.pop_front() else { break };
+            let Some(job) = self.jobs.next() else { break };
             self.run_job(now, job, out);
         }
         self.tally.note(Handler::Jobs, begun);
@@ -171,11 +173,11 @@ impl Shard {
     /// The checkpoint went on: removals of streams that waited for it may follow.
     pub(super) fn job_checkpoint_went_on(&mut self) {
         let (jobs, checkpoint) = (&mut self.jobs, &self.checkpoint);
-        let ready = &mut jobs.ready;
+        let own = &mut jobs.own;
         jobs.checkpointed.retain(|&slot| {
             let waits = checkpoint.still_needs(slot);
             if !waits {
-                ready.push_back(Job::RemoveStream { slot, failures: 0 });
+                own.push_back(Job::RemoveStream { slot, failures: 0 });
             }
             waits
         });
@@ -187,7 +189,7 @@ impl Shard {
         while i < self.jobs.reading.len() {
             if self.jobs.reading[i].0 == read || self.jobs.reading[i].0 == ANY_READ {
                 let (_, job) = self.jobs.reading.swap_remove(i);
-                self.jobs.ready.push_back(job);
+                self.jobs.add(job);
             } else {
                 i += 1;
             }
@@ -196,8 +198,8 @@ impl Shard {
 
     fn step_job(&mut self, now: Timestamp, job: Job, out: &mut impl ShardEffects) -> Stepped {
         match job {
-            Job::Purge(purge) => self.step_purge(purge, out),
-            Job::Count(count) => self.step_count(now, count, out),
+            Job::Purge(id) => self.step_purge(id, out),
+            Job::Count(stream, consumer) => self.step_count(now, stream, consumer, out),
             Job::RemoveStream { slot, failures } => self.step_stream_removal(slot, failures, out),
             Job::Age { stream } => self.step_age(now, stream, out),
             Job::Enforce { stream } => self.step_enforcement(now, stream),
@@ -242,17 +244,25 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Stepped {
         let (job, failures) = match job {
-            Job::Purge(mut purge) => {
+            Job::Purge(id) => {
                 self.complain(slot, format_args!("messages are not removed: {text}"), out);
+                let Some(mut purge) = self.jobs.purges.remove(&id) else {
+                    return Stepped::Finished;
+                };
                 purge.refused = Some(kinds::STREAM_GENERAL.with(text));
                 return self.purge_is_through(purge, out);
             }
-            Job::Count(mut count) => {
+            Job::Count(stream, consumer) => {
                 self.complain(slot, format_args!("a consumer cannot begin: {text}"), out);
-                self.consumer_is_unreadable(slot, &mut count, &text, out);
+                self.consumer_is_unreadable(slot, consumer);
+                let count = self.jobs.counts.entry((stream, consumer)).or_default();
                 count.failures += 1;
-                let failures = count.failures;
-                (Job::Count(count), failures)
+                let (failures, requester) = (count.failures, count.requester.take());
+                if let Some(requester) = requester {
+                    let error = kinds::CONSUMER_CREATE.with(&text);
+                    self.refuse_request(&requester, ResponseType::ConsumerCreate, &error, out);
+                }
+                (Job::Count(stream, consumer), failures)
             }
             Job::RemoveStream { slot, failures } => {
                 self.complain(slot, format_args!("what is left of it stays: {text}"), out);
@@ -268,48 +278,45 @@ impl Shard {
 
     /// A consumer that cannot count is there, and begins when the index can be read: until then,
     /// what is asked of it is refused.
-    fn consumer_is_unreadable(
-        &mut self,
-        slot: usize,
-        count: &mut Count,
-        text: &str,
-        out: &mut impl ShardEffects,
-    ) {
+    fn consumer_is_unreadable(&mut self, slot: usize, consumer: ConsumerId) {
         let consumers = &mut self.streams[slot].consumers;
-        if let Some(&at) = consumers.by_id.get(&count.consumer) {
+        if let Some(&at) = consumers.by_id.get(&consumer) {
             let name = consumers.slab[at].name.clone();
             if consumers.is_changing(&name) && !consumers.unreadable.contains(&name) {
                 consumers.unreadable.push(name);
                 self.requests.consumer_changed = true;
             }
         }
-        if let Some(requester) = count.requester.take() {
-            let error = kinds::CONSUMER_CREATE.with(text);
-            self.refuse_request(&requester, ResponseType::ConsumerCreate, &error, out);
-        }
     }
 
-    fn step_purge(&mut self, mut purge: Purge, out: &mut impl ShardEffects) -> Stepped {
+    fn step_purge(&mut self, id: u64, out: &mut impl ShardEffects) -> Stepped {
+        let Some(mut purge) = self.jobs.purges.remove(&id) else { return Stepped::Finished };
         let Some(&slot) = self.slots.get(&purge.stream) else {
+            self.jobs.requested_purges -= usize::from(purge.requester.is_some());
             self.stream_is_gone(purge.requester.as_ref(), ResponseType::StreamPurge, out);
             return Stepped::Finished;
         };
-        let Some(job) = &mut purge.job else { return Stepped::Finished };
         if purge.ahead >= PURGE_AHEAD {
-            self.jobs.draining.push(purge);
-            return Stepped::Moved;
+            return self.park_purge(purge);
         }
         let mut budget = self.options.job_visits;
-        match job.step(&mut self.streams[slot].index, PURGE_MESSAGES, &mut budget) {
+        match purge.job.step(&mut self.streams[slot].index, PURGE_MESSAGES, &mut budget) {
             PurgeStep::Remove { from, to, .. } => {
                 if self.append_purge(&mut purge, slot, from, to) {
-                    return Stepped::Again(Job::Purge(purge));
+                    self.jobs.purges.insert(id, purge);
+                    return Stepped::Again(Job::Purge(id));
                 }
                 purge.refused = Some(kinds::INSUFFICIENT_RESOURCES.error());
                 self.purge_is_through(purge, out)
             }
-            PurgeStep::Budget => Stepped::Again(Job::Purge(purge)),
-            PurgeStep::NeedPage(key) => self.page_for(slot, key, Job::Purge(purge), out),
+            PurgeStep::Budget => {
+                self.jobs.purges.insert(id, purge);
+                Stepped::Again(Job::Purge(id))
+            }
+            PurgeStep::NeedPage(key) => {
+                self.jobs.purges.insert(id, purge);
+                self.page_for(slot, key, Job::Purge(id), out)
+            }
             PurgeStep::Done => self.purge_is_through(purge, out),
         }
     }
@@ -321,7 +328,13 @@ impl Shard {
             self.purge_finished(purge, out);
             return Stepped::Finished;
         }
-        self.jobs.draining.push(purge);
+        self.park_purge(purge)
+    }
+
+    /// A purge waits for its records to be applied.
+    fn park_purge(&mut self, mut purge: Purge) -> Stepped {
+        purge.parked = true;
+        self.jobs.purges.insert(purge.id, purge);
         Stepped::Moved
     }
 
@@ -338,18 +351,6 @@ impl Shard {
         true
     }
 
-    fn purges(&mut self) -> impl Iterator<Item = &mut Purge> {
-        let Jobs { ready, reading, draining, .. } = &mut self.jobs;
-        // One whose page could not be read is refused: none of them waits for a time.
-        let waiting = ready.iter_mut().chain(reading.iter_mut().map(|(_, j)| j));
-        waiting
-            .filter_map(|j| match j {
-                Job::Purge(p) => Some(p),
-                _ => None,
-            })
-            .chain(draining.iter_mut())
-    }
-
     /// A step of a purge was applied.
     pub(super) fn purge_step_done(
         &mut self,
@@ -357,8 +358,7 @@ impl Shard {
         outcome: Outcome,
         out: &mut impl ShardEffects,
     ) {
-        let purge = self.purges().find(|purge| purge.id == job);
-        let Some(purge) = purge else { return };
+        let Some(purge) = self.jobs.purges.get_mut(&job) else { return };
         purge.ahead -= 1;
         purge.purged += outcome.removed;
         if let Some(text) = outcome.failed {
@@ -368,16 +368,14 @@ impl Shard {
         if let Some(&slot) = self.slots.get(&stream) {
             self.consumers_after_purge(slot, &filter);
         }
-        let found = self.jobs.draining.iter().position(|p| p.id == job);
-        if let Some(at) = found {
-            let purge = self.jobs.draining.swap_remove(at);
-            if !purge.done {
-                self.jobs.ready.push_back(Job::Purge(purge));
-            } else if purge.ahead == 0 {
-                self.purge_finished(purge, out);
-            } else {
-                self.jobs.draining.push(purge);
-            }
+        let Some(purge) = self.jobs.purges.get_mut(&job).filter(|p| p.parked) else { return };
+        if !purge.done {
+            purge.parked = false;
+            self.jobs.add(Job::Purge(job));
+        } else if purge.ahead == 0
+            && let Some(purge) = self.jobs.purges.remove(&job)
+        {
+            self.purge_finished(purge, out);
         }
     }
 
@@ -409,7 +407,7 @@ impl Shard {
 
     fn purge_finished(&mut self, mut purge: Purge, out: &mut impl ShardEffects) {
         if purge.refused.is_none() && self.skip_ahead(&mut purge) {
-            self.jobs.draining.push(purge);
+            self.park_purge(purge);
             return;
         }
         if let Some(&slot) = self.slots.get(&purge.stream) {
@@ -424,6 +422,7 @@ impl Shard {
             }
         }
         if let Some(requester) = purge.requester {
+            self.jobs.requested_purges -= 1;
             let kind = ResponseType::StreamPurge;
             if let Some(error) = purge.refused {
                 return self.refuse_request(&requester, kind, &error, out);
@@ -438,10 +437,13 @@ impl Shard {
     fn step_count(
         &mut self,
         now: Timestamp,
-        mut count: Count,
+        stream: StreamId,
+        consumer: ConsumerId,
         out: &mut impl ShardEffects,
     ) -> Stepped {
-        let Some((slot, at)) = self.locate(count.stream, count.consumer) else {
+        let key = (stream, consumer);
+        let Some(mut count) = self.jobs.counts.remove(&key) else { return Stepped::Finished };
+        let Some((slot, at)) = self.locate(stream, consumer) else {
             self.stream_is_gone(count.requester.as_ref(), ResponseType::ConsumerCreate, out);
             return Stepped::Finished;
         };
@@ -450,10 +452,17 @@ impl Shard {
         let looked_up = c.check_start_set(now, index, count.checked, self.options.job_visits);
         if let Some(next) = looked_up {
             count.checked = next;
-            return Stepped::Again(Job::Count(count));
+            self.jobs.counts.insert(key, count);
+            return Stepped::Again(Job::Count(stream, consumer));
         }
         count.checked = u64::MAX;
-        let Some(delivery) = &mut c.delivery else { return Stepped::Finished };
+        let Some(delivery) = &mut c.delivery else {
+            // It is led no longer.
+            if let Some(requester) = &count.requester {
+                self.release(requester, out);
+            }
+            return Stepped::Finished;
+        };
         let position = delivery.progress().position;
         let id = *count.count.get_or_insert_with(|| index.start_count(c.filter.clone(), position));
         let mut budget = self.options.job_visits;
@@ -465,8 +474,14 @@ impl Shard {
                 self.consumer_joined(now, slot, at, count.requester.as_ref(), out);
                 Stepped::Finished
             }
-            CountStep::Budget => Stepped::Again(Job::Count(count)),
-            CountStep::NeedPage(key) => self.page_for(slot, key, Job::Count(count), out),
+            CountStep::Budget => {
+                self.jobs.counts.insert(key, count);
+                Stepped::Again(Job::Count(stream, consumer))
+            }
+            CountStep::NeedPage(page) => {
+                self.jobs.counts.insert(key, count);
+                self.page_for(slot, page, Job::Count(stream, consumer), out)
+            }
         }
     }
 
@@ -518,7 +533,8 @@ impl Shard {
                 let index = &self.streams[slot].index;
                 let keep = keep.clamp(within.start, within.end).min(index.last_seq() + 1);
                 let keep = index.next_live(keep).unwrap_or(index.last_seq() + 1);
-                let busy = self.purges().any(|p| p.stream == stream && p.requester.is_none());
+                let ages = |p: &Purge| p.stream == stream && p.requester.is_none();
+                let busy = self.jobs.purges.values().any(ages);
                 if keep > first && !busy {
                     self.start_purge(stream, b"", Some(keep), 0, None);
                 }

@@ -3,15 +3,22 @@
 
 use crate::api::types::{ConsumerLimits, StreamInfo};
 use crate::meta::{Record, StreamEntry};
-use crate::types::{Origin, ShardId, StreamId};
+use crate::types::{CreditKind, Origin, ShardId, StreamId};
 
-/// Who waits for an answer, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who waits for an answer, and where. It is answered once, and its credit comes home with that.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Requester {
     /// The requester.
     pub origin: Origin,
     /// Its reply subject; empty if it wants no answer.
     pub reply: Box<[u8]>,
+    /// Bytes of credit for requests that come home with the answer. 0 where the request itself is
+    /// still there, and has them.
+    pub credit: u32,
+    /// Which credit that is.
+    pub kind: CreditKind,
+    /// The shard whose credit that is.
+    pub shard: ShardId,
 }
 
 /// What a shard's streams take and hold.
@@ -32,7 +39,7 @@ pub struct Usage {
 }
 
 /// One shard to another.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ShardMessage {
     /// The catalogue has changed by this record, which is about a stream of the shard.
     Catalogue {

@@ -60,7 +60,7 @@ impl Shard {
         self.note_load(now);
         match m.target {
             _ if self.lifecycle.stopping.is_some() => {
-                self.owe_credit(m.target.credit(), m.origin, m.credit_bytes);
+                self.owe_credit(m.target.credit(m.subject), m.origin, m.credit_bytes);
             }
             Target::Stream { stream, .. } => self.publish(now, stream, m),
             _ => self.request(m),
@@ -140,10 +140,10 @@ impl Shard {
 
     /// True if `step` would go on at once, where there is room for messages to be sent.
     pub fn has_work(&self, room: bool) -> bool {
-        self.requests.are_ready()
+        (room || self.lifecycle.stopping.is_some()) && self.requests_are_ready()
             || self.groups.iter().any(Pipeline::is_due)
             || self.log.reads_are_stalled()
-            || self.consumers.deltas.iter().any(|deltas| deltas.wait)
+            || self.consumers.deltas.wait
             || room && self.delivers() && !self.consumers.active.is_empty()
             || self.lifecycle.stopping.is_none() && (self.jobs_are_ready() || self.can_swap())
             || self.lifecycle.stopping != Some(true) && self.checkpoint_is_ready()
@@ -177,7 +177,7 @@ impl Shard {
         {
             // Without room for it, or for what consumers owe, the next start takes this for a
             // crash, which is safe.
-            if self.consumers.deltas[GroupName::File as usize].dirty.is_empty() {
+            if self.consumers.deltas.of(GroupName::File).dirty.is_empty() {
                 let _ = self.append_local(records::kind::STOPPED, 0);
             }
             self.log.request_flush();

@@ -7,9 +7,19 @@ use crate::shard::state::catalogue::ACCOUNT;
 impl Shard {
     /// What it keeps for what is under way.
     pub fn footprint(&self) -> Footprint {
+        let all = || self.streams.iter().flat_map(|(_, s)| s.consumers.slab.iter());
+        let held = all().map(|(_, c)| c.held.len());
+        let enforcing = self.streams.iter().filter_map(|(_, s)| s.enforcement.as_ref());
+        let enforcing = enforcing.map(|e| e.requesters.len());
         let consumers: usize = self.streams.iter().map(|(_, s)| s.consumers.slab.len()).sum();
         Footprint {
             requests: self.requests.len(),
+            jobs: self.jobs.under_way(),
+            decisions: self.decisions.waiting.len(),
+            questions: self.meta.as_ref().map_or(0, |m| m.questions.len() + m.checks.len()),
+            walks: self.requests.permits.walks,
+            held: held.sum(),
+            enforcing: enforcing.sum(),
             blocked: self.consumers.blocked.len(),
             expired: self.consumers.expired.len(),
             timers: self.consumers.timers.len().saturating_sub(consumers),
@@ -84,8 +94,20 @@ pub struct ShardReport {
 /// What a shard keeps for what is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Requests that came, or wait for a read or for a consumer's change.
+    /// Requests that came, or wait for a read, for a consumer's change or for a permit.
     pub requests: usize,
+    /// Jobs of clients, and purges and counts that are under way.
+    pub jobs: usize,
+    /// Decisions of the catalogue that were not begun.
+    pub decisions: usize,
+    /// Questions of shard 0 that were not answered.
+    pub questions: usize,
+    /// Requests that hold what they have seen of an index.
+    pub walks: usize,
+    /// Acknowledgements that are answered when a delta is logged.
+    pub held: usize,
+    /// Updates that are answered when their limits hold.
+    pub enforcing: usize,
     /// Consumers that wait for a read.
     pub blocked: usize,
     /// Consumers that were inactive for too long and are still to be deleted.
@@ -101,6 +123,7 @@ pub struct Footprint {
 impl Footprint {
     /// What nothing but requests brings about: consumers go on delivering without any.
     pub fn of_requests(&self) -> usize {
-        self.requests + self.expired + self.timers + self.parked
+        let asked = self.requests + self.jobs + self.decisions + self.questions + self.walks;
+        asked + self.held + self.enforcing + self.expired + self.timers + self.parked
     }
 }

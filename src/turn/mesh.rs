@@ -5,7 +5,7 @@ use super::control::Control;
 use super::entry::{self, Entry};
 use crate::interest::AccountId;
 use crate::interest::Change;
-use crate::types::{ConnId, CreditKind, ReactorId, ShardId};
+use crate::types::{CREDIT_KINDS, ConnId, CreditKind, ReactorId, ShardId};
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -28,18 +28,18 @@ pub struct Mesh {
     own: ReactorId,
     lanes: Vec<Lane>,
     /// By shard and kind.
-    credits: Vec<[Credit; 2]>,
+    credits: Vec<[Credit; CREDIT_KINDS.len()]>,
     /// Changes of the interest that were broadcast so far.
     changes: u64,
     backlog_bytes_max: usize,
     /// Batches over that limit.
     over: usize,
     /// Of each shard, by kind.
-    credit_bytes_max: [u64; 2],
+    credit_bytes_max: [u64; CREDIT_KINDS.len()],
 }
 
 impl Mesh {
-    pub fn new(own: ReactorId, reactors: u16, backlog: usize, credit: [u64; 2]) -> Self {
+    pub fn new(own: ReactorId, reactors: u16, backlog: usize, credit: [u64; 3]) -> Self {
         Mesh {
             own,
             lanes: (0..reactors).map(|_| Lane::default()).collect(),
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn there_is_room_until_a_batch_is_over_its_limit_and_once_it_is_taken() {
-        let mut mesh = Mesh::new(ReactorId(0), 3, 100, [0; 2]);
+        let mut mesh = Mesh::new(ReactorId(0), 3, 100, [0; 3]);
         let entry = Entry {
             kind: entry::Kind::Deliver,
             want_return: false,

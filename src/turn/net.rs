@@ -66,7 +66,7 @@ pub struct NetConfig {
     pub backlog_bytes_max: usize,
     /// Bytes of publishes from this reactor that may wait for durability in one shard.
     pub credit_bytes_max: u64,
-    /// The same of requests that wait to be handled.
+    /// The same of requests that wait to be answered, and of acknowledgements and pull requests.
     pub request_credit_bytes_max: u64,
     /// Requests of the API that may wait on the node.
     pub requests_max: u32,
@@ -181,12 +181,10 @@ impl Net {
             interest: Interest::new(own, config.meta_reactor, seed),
             clients: Clients::new(config.settings.limits, seed),
             settings: config.settings,
-            mesh: Mesh::new(
-                own,
-                config.reactors,
-                config.backlog_bytes_max,
-                [config.credit_bytes_max, config.request_credit_bytes_max],
-            ),
+            mesh: Mesh::new(own, config.reactors, config.backlog_bytes_max, {
+                let requests = config.request_credit_bytes_max;
+                [config.credit_bytes_max, requests, requests]
+            }),
             request_bytes_min: request_bytes_min(config.requests_max),
             timers: Timers::default(),
             clocks: Clocks::default(),

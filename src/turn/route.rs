@@ -8,7 +8,7 @@ use super::trace::TraceOnly;
 use super::user_info;
 use super::work::Work;
 use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
-use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId};
+use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId, request_credit};
 use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
 
 /// The account of all connections, for now.
@@ -180,7 +180,7 @@ impl Net {
             }
         }
         let remote = destination.filter(|&Destination { target, reactor }| {
-            let (kind, shard) = (CreditKind::Request, target.shard());
+            let (kind, shard) = (request_credit(message.subject), target.shard());
             let min = self.request_bytes_min;
             let bytes = if source.charged { request_bytes(message, min) } else { 0 };
             if bytes > 0 && self.mesh.credit_take(kind, shard, bytes) {
@@ -376,7 +376,7 @@ impl Net {
             taken += 1;
         }
         if let Some(shard) = credit {
-            let (kind, bytes) = (CreditKind::Request, u64::from(bytes));
+            let (kind, bytes) = (request_credit(message.subject), u64::from(bytes));
             self.mesh.send_control(entry.origin.reactor, Control::Credit { kind, shard, bytes });
         }
         let whole = all && taken == 0 && entry.want_return;

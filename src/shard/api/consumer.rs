@@ -126,7 +126,7 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Handled {
         match self.start_of(slot, &config, r) {
-            Ok(start) => self.create_consumer(now, slot, name, config, start, &r.requester(), out),
+            Ok(start) => self.create_consumer(now, slot, name, config, start, r, out),
             Err(Unread::Wait(wait)) => return Err(wait),
             Err(_) => self.refuse_consumer(&r.requester(), out),
         }
@@ -148,7 +148,7 @@ impl Shard {
         name: String,
         config: ConsumerConfig,
         start: StartPosition,
-        requester: &Requester,
+        r: &Request,
         out: &mut impl ShardEffects,
     ) {
         let id = ConsumerId(self.consumers.next_id);
@@ -160,10 +160,10 @@ impl Shard {
         let json = to_json(&stored_config(&name, &config));
         ConfigBody { created, start: &start, json: &json }.encode(&mut body);
         if self.append_change(logged, group, kind::CONSUMER, stream, id.0, &body).is_err() {
-            return self.refuse_consumer(requester, out);
+            return self.refuse_consumer(&r.requester(), out);
         }
-        self.streams[slot].consumers.in_flight.push(name.into());
-        let (requester, unnamed) = (requester.clone(), config.name.is_empty());
+        self.streams[slot].consumers.begin_change(name.into());
+        let (requester, unnamed) = (r.hand_over(), config.name.is_empty());
         let by = SetConsumer { requester, creates: true, unnamed };
         self.wait_for_appended(group, Change::SetConsumer(by));
     }
@@ -325,8 +325,8 @@ impl Shard {
         if self.append_change(logged, group, kind::CONSUMER, stream, id, &body).is_err() {
             return self.refuse_consumer(&r.requester(), out);
         }
-        self.streams[slot].consumers.in_flight.push(name.into());
-        let (requester, unnamed) = (r.requester(), config.name.is_empty());
+        self.streams[slot].consumers.begin_change(name.into());
+        let (requester, unnamed) = (r.hand_over(), config.name.is_empty());
         let by = SetConsumer { requester, creates: false, unnamed };
         self.wait_for_appended(group, Change::SetConsumer(by));
     }
@@ -385,7 +385,7 @@ impl Shard {
             delivery.arrived();
         }
         let name = c.name.clone();
-        cell.consumers.in_flight.push(name);
+        cell.consumers.begin_change(name);
         self.start_count(stream, consumer, requester);
     }
 
@@ -498,8 +498,9 @@ impl Shard {
                     limit: NAMES_LIMIT as u64,
                     consumers: page.map(|n| n.to_string()).collect(),
                 };
-                let mut bytes = Vec::new();
+                let (passed, mut bytes) = (offset + body.consumers.len(), Vec::new());
                 write_response(&mut bytes, kind, &body);
+                self.turn.visited(passed as u32);
                 self.answer(&r.requester(), &bytes, out);
             }
         }
@@ -522,6 +523,7 @@ impl Shard {
                 let offset = usize::try_from(request.offset).unwrap_or(0).min(total);
                 let page: Vec<usize> =
                     names.values().skip(offset).take(LIST_LIMIT).copied().collect();
+                self.turn.listed(page.len());
                 let mut checks = GONE_CHECKS_MAX;
                 let infos = page
                     .into_iter()
@@ -560,7 +562,7 @@ impl Shard {
         match cell.consumers.find(name) {
             Some(at) => {
                 let (stream, id) = (cell.id, cell.consumers.slab[at].id);
-                self.begin_delete_consumer(stream, id, Some(r.requester()), out);
+                self.begin_delete_consumer(stream, id, Some(r.hand_over()), out);
             }
             None => {
                 self.refuse_request(&r.requester(), kind, &kinds::CONSUMER_NOT_FOUND.error(), out);
@@ -599,7 +601,7 @@ impl Shard {
             }
             return;
         }
-        self.streams[slot].consumers.in_flight.push(name);
+        self.streams[slot].consumers.begin_change(name);
         if let Some(requester) = requester {
             self.wait_for_appended(group, Change::ConsumerDeleted(requester));
         }
@@ -622,6 +624,7 @@ impl Shard {
         gone: &ShardConsumer,
         out: &mut impl ShardEffects,
     ) {
+        gone.held.iter().for_each(|requester| self.release(requester, out));
         let group = self.streams[slot].group();
         let ShardStream { id: stream, consumers, .. } = &mut self.streams[slot];
         let stream = *stream;
@@ -634,7 +637,7 @@ impl Shard {
             self.consumers.watches.remove(&watch.id);
             out.unwatch(watch.id);
         }
-        self.consumers.deltas[group as usize].dirty.remove(&(stream, gone.id));
+        self.consumers.deltas.of(group).dirty.remove(&(stream, gone.id));
         self.consumer_gone(slot, gone);
     }
 
@@ -643,7 +646,7 @@ impl Shard {
         slot: usize,
         out: &mut impl ShardEffects,
     ) {
-        let all: Vec<usize> = self.streams[slot].consumers.slab.iter().map(|(at, _)| at).collect();
+        let all = self.streams[slot].consumers.rest_all();
         for at in all {
             self.consumer_leaves(slot, at, out);
             let gone = self.streams[slot].consumers.remove(at);

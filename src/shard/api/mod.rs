@@ -5,6 +5,7 @@
 //! A request that must wait for a read is run again from its beginning.
 
 pub(in crate::shard) mod consumer;
+pub(in crate::shard) mod permits;
 pub(in crate::shard) mod replies;
 pub(in crate::shard) mod requests;
 pub(in crate::shard) mod search;

@@ -64,6 +64,7 @@ impl Shard {
             Reply::List { question, from, mut left, mut listed } => {
                 for _ in 0..STEP_STREAMS {
                     let Some(&stream) = left.last() else {
+                        self.turn.visited(self.streams.len() as u32);
                         let (streams, usage) = (listed, self.usage());
                         out.send_to_shard(
                             from,
@@ -73,7 +74,10 @@ impl Shard {
                     };
                     if let Some(&slot) = self.slots.get(&stream) {
                         match self.list_info(now, slot) {
-                            Ok(info) => listed.push(info),
+                            Ok(info) => {
+                                self.turn.listed(1);
+                                listed.push(info);
+                            }
                             Err(wait) => {
                                 return waits(wait, Reply::List { question, from, left, listed });
                             }
@@ -91,6 +95,6 @@ impl Shard {
 fn waits(wait: Wait, reply: Reply) -> Answered {
     match wait {
         Wait::Read(read) => Answered::Reading(read, reply),
-        Wait::Changed | Wait::Unreadable | Wait::Decided | Wait::Turn => Answered::More(reply),
+        _ => Answered::More(reply),
     }
 }

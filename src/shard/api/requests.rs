@@ -15,7 +15,7 @@ use crate::shard::request::{Handled, Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::state::jobs::Job;
 use crate::subject::api as api_subject;
-use crate::types::{CreditKind, Timestamp};
+use crate::types::Timestamp;
 
 /// Requests handled in one step.
 const STEP_MAX: usize = 256;
@@ -72,11 +72,11 @@ impl Shard {
                 self.requests.inbox.push_front(request);
             }
         }
-        for _ in 0..STEP_MAX.min(self.requests.inbox.len()) {
-            if !self.turn.has_requests() {
+        for _ in 0..STEP_MAX {
+            if !self.turn.has_requests() || !self.has_room(out) {
                 break;
             }
-            let Some(request) = self.requests.inbox.pop_front() else { break };
+            let Some(request) = self.next_request(out) else { break };
             self.turn.request(matches!(request.target, Target::Api { .. }));
             self.tally.work.requests += 1;
             self.run_request(now, request, out);
@@ -87,6 +87,11 @@ impl Shard {
         }
     }
 
+    /// Whether answers have where to go. At the end they are made in any case.
+    fn has_room(&self, out: &impl ShardEffects) -> bool {
+        out.has_room() || self.lifecycle.stopping.is_some()
+    }
+
     /// Runs a request as far as it goes.
     pub(in crate::shard) fn run_request(
         &mut self,
@@ -94,19 +99,29 @@ impl Shard {
         r: Request,
         out: &mut impl ShardEffects,
     ) {
-        match self.handle(now, &r, out) {
-            Ok(()) => self.owe_credit(CreditKind::Request, r.origin, r.credit),
-            Err(Wait::Read(read)) => self.requests.reading.push((read, r)),
-            Err(Wait::Changed) => self.requests.held_back.push(r),
-            Err(Wait::Decided) => {
+        let handled = self.handle(now, &r, out);
+        let Err(wait) = handled.map_err(|wait| self.hold_walk(&r, wait)) else {
+            return self.request_is_over(&r);
+        };
+        match wait {
+            Wait::Read(read) => self.requests.reading.push((read, r)),
+            Wait::Changed => self.requests.held_back.push(r),
+            Wait::Decided => {
                 self.wait_for_appended(GroupName::Meta, Change::Request(Box::new(r)));
             }
-            Err(Wait::Unreadable) => {
+            Wait::Unreadable => {
                 self.refuse_unreadable(&r, out);
-                self.owe_credit(CreditKind::Request, r.origin, r.credit);
+                self.request_is_over(&r);
             }
-            Err(Wait::Turn) => self.jobs.add(Job::Request(Box::new(r))),
+            Wait::Turn => self.jobs.add(Job::Request(Box::new(r))),
+            Wait::Permit(permit) => self.requests.permits.wait(permit, r),
         }
+    }
+
+    /// A request was answered, or what is left to do has its credit.
+    pub(in crate::shard) fn request_is_over(&mut self, r: &Request) {
+        self.leave_walk(r);
+        self.owe_credit(r.target.credit(&r.subject), r.origin, r.credit.take());
     }
 
     fn handle(&mut self, now: Timestamp, r: &Request, out: &mut impl ShardEffects) -> Handled {
@@ -162,6 +177,15 @@ impl Shard {
         }
     }
 
+    /// Nobody is left to answer a request: only its credit comes home.
+    pub(in crate::shard) fn release(&mut self, by: &Requester, out: &mut impl ShardEffects) {
+        if by.shard == self.id {
+            self.owe_credit(by.kind, by.origin, by.credit);
+        } else if by.credit > 0 {
+            out.credit(by.origin.reactor, by.kind, by.shard, u64::from(by.credit));
+        }
+    }
+
     /// Answers a request at once.
     pub(in crate::shard) fn answer(
         &mut self,
@@ -169,9 +193,11 @@ impl Shard {
         body: &[u8],
         out: &mut impl ShardEffects,
     ) {
+        self.release(requester, out);
         if requester.reply.is_empty() {
             return;
         }
+        self.turn.answered(body.len());
         out.send(&Outgoing {
             origin: Some(requester.origin),
             to: &requester.reply,

@@ -18,13 +18,16 @@ use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
-use crate::shard::request::search::{Details, Walk};
+use crate::shard::request::permits::Permit;
+use crate::shard::request::search::{DELETED_VISITS, Details, Walk};
 use crate::shard::request::{Handled, Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::streams::read::Unread;
 use crate::subject::api::ApiRequest;
 use crate::types::{StreamId, Timestamp, WallTime};
 
+/// Sequences that are looked at for their deletion in the time of an index entry.
+const DELETED_PER_VISIT: u32 = 4;
 /// Subjects of one page of STREAM.INFO.
 const SUBJECTS_LIMIT: usize = 100_000;
 
@@ -310,12 +313,15 @@ impl Shard {
 
     /// Goes on with the details that a request wants of a stream's state. True when it has them.
     fn walk_details(
-        &self,
+        &mut self,
         slot: usize,
         request: &StreamInfoRequest,
         offset: u64,
         details: &mut Details,
     ) -> bool {
+        if request.deleted_details {
+            self.turn.visited(DELETED_VISITS as u32 / DELETED_PER_VISIT);
+        }
         let index = &self.streams[slot].index;
         let filter = request.subjects_filter.as_bytes();
         let budget = self.options.job_visits;
@@ -341,10 +347,11 @@ impl Shard {
             }
             (None, Ok(request)) => request,
         };
+        self.permit_for(Permit::Purge)?;
         let stream = self.streams[slot].id;
         let below = (request.seq > 0).then_some(request.seq);
         let filter = request.filter.as_bytes();
-        self.start_purge(stream, filter, below, request.keep, Some(r.requester()));
+        self.start_purge(stream, filter, below, request.keep, Some(r.hand_over()));
         Ok(())
     }
 
@@ -394,7 +401,7 @@ impl Shard {
                     self.refuse_request(&r.requester(), kind, &error, out);
                     return Ok(());
                 }
-                let requester = r.requester();
+                let requester = r.hand_over();
                 let change = Change::MessageDeleted { stream, seq, requester };
                 self.wait_for_appended(group, change);
             }
@@ -519,6 +526,7 @@ impl Shard {
             let name = self.streams[slot].config.name.clone();
             self.with_message(slot, seq, ReadHint::One, |m| {
                 let mut head = Vec::new();
+                let bytes = m.headers.len() + m.payload.len();
                 if !no_hdr {
                     let time = GoTime::utc(WallTime(m.ts));
                     write_direct_headers(&mut head, m.headers, &name, m.subject, m.seq, time);
@@ -531,10 +539,11 @@ impl Shard {
                     headers: &head,
                     payload: m.payload,
                 });
+                bytes
             })
         });
         match found {
-            Ok(()) => {}
+            Ok(bytes) => self.turn.answered(bytes),
             Err(Unread::Wait(wait)) => return Err(wait),
             Err(Unread::NotThere) => self.status(r, DIRECT_NOT_FOUND, out),
             Err(Unread::Failed(text)) => {

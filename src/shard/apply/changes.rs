@@ -116,7 +116,7 @@ impl Shard {
                 }
             }
             // The record was about what is gone.
-            Change::Catalogue(_) => {}
+            Change::Catalogue(requester) => self.release(&requester, out),
             Change::Existing { id, shard, requester } => {
                 out.send_to_shard(shard, ShardMessage::Existing { id, requester });
             }
@@ -144,8 +144,8 @@ impl Shard {
                 write_response(&mut body, ResponseType::ConsumerDelete, &Success::YES);
                 self.answer(&requester, &body, out);
             }
-            Change::Acknowledged(requesters) => {
-                self.consumers.deltas[group as usize].in_flight -= 1;
+            Change::Acknowledged { requesters, delta } => {
+                self.consumers.deltas.of(group).in_flight -= usize::from(delta);
                 for requester in requesters {
                     self.answer(&requester, b"", out);
                 }

@@ -23,7 +23,8 @@ use crate::shard::state::stream::ShardStream;
 use crate::shard::state::{NO_SEGMENT, Shard};
 use crate::shard::streams::read::Fetched;
 use crate::types::{
-    ConsumerId, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
+    CREDIT_KINDS, ConsumerId, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId,
+    Timestamp,
 };
 use removals::{Progress, RemovalSink};
 use state::{Applied, StateMut};
@@ -395,7 +396,7 @@ impl Shard {
         }
         let at = usize::from(origin.reactor.0);
         if self.credit.len() <= at {
-            self.credit.resize(at + 1, [0; 2]);
+            self.credit.resize(at + 1, Default::default());
         }
         self.credit[at][kind as usize] += u64::from(bytes);
     }
@@ -403,7 +404,7 @@ impl Shard {
     /// Gives back what was owed in this step: nobody may wait for what an idle shard holds.
     pub(in crate::shard) fn return_credit(&mut self, out: &mut impl ShardEffects) {
         for (reactor, owed) in self.credit.iter_mut().enumerate() {
-            for kind in [CreditKind::Publish, CreditKind::Request] {
+            for kind in CREDIT_KINDS {
                 let bytes = std::mem::take(&mut owed[kind as usize]);
                 if bytes > 0 {
                     out.credit(ReactorId(reactor as u16), kind, self.id, bytes);

@@ -11,6 +11,7 @@ use crate::shard::groups::GroupName;
 use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::{Requester, ShardMessage, Usage};
 use crate::shard::records::kind;
+use crate::shard::request::permits::Permit;
 use crate::shard::request::{Handled, Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::state::catalogue::{ACCOUNT, Asked, Question};
@@ -37,14 +38,14 @@ impl Shard {
                 self.refuse_request(&r.requester(), kind, &error, out);
             }
             Ok(CreateDecision::Existing(entry)) => {
-                let (id, shard, requester) = (entry.id, entry.shard, r.requester());
+                let (id, shard, requester) = (entry.id, entry.shard, r.hand_over());
                 let existing = Change::Existing { id, shard, requester };
                 self.wait_for_appended(GroupName::Meta, existing);
             }
             Ok(CreateDecision::New(record)) => {
                 let Record::Create { entry, .. } = &*record else { return Ok(()) };
                 let logged = entry.config.storage == StorageType::File;
-                self.record(&record, logged, kind, r.requester(), out);
+                self.record(&record, logged, kind, r.hand_over(), out);
             }
         }
         Ok(())
@@ -78,7 +79,7 @@ impl Shard {
                 if !checked && old != Some(config.consumer_limits) {
                     let question = meta.next_question;
                     meta.next_question += 1;
-                    meta.checks.insert(question, r.clone());
+                    meta.checks.insert(question, r.hand_on());
                     let (id, limits) = (*id, config.consumer_limits);
                     out.send_to_shard(
                         shard,
@@ -87,7 +88,7 @@ impl Shard {
                     return;
                 }
                 let logged = config.storage == StorageType::File;
-                self.record(&record, logged, kind, r.requester(), out);
+                self.record(&record, logged, kind, r.hand_over(), out);
             }
         }
     }
@@ -120,11 +121,13 @@ impl Shard {
         let subject = r.subject.clone();
         let Some(ApiRequest::StreamUpdate(name)) = api_subject::parse(&subject) else { return };
         if violators.is_empty() {
-            return self.try_update(name, &r, true, out);
+            self.try_update(name, &r, true, out);
+        } else {
+            let text = format!("change to limits violates consumers: {}", violators.join(", "));
+            let error = kinds::STREAM_UPDATE.with(text);
+            self.refuse_request(&r.requester(), ResponseType::StreamUpdate, &error, out);
         }
-        let text = format!("change to limits violates consumers: {}", violators.join(", "));
-        let error = kinds::STREAM_UPDATE.with(text);
-        self.refuse_request(&r.requester(), ResponseType::StreamUpdate, &error, out);
+        self.request_is_over(&r);
     }
 
     pub(in crate::shard) fn delete_stream(
@@ -144,7 +147,7 @@ impl Shard {
             DeleteDecision::Delete(record) => {
                 let is_file = |e: &StreamEntry| e.config.storage == StorageType::File;
                 let logged = meta.catalogue.stream(ACCOUNT, name).is_some_and(is_file);
-                self.record(&record, logged, kind, r.requester(), out);
+                self.record(&record, logged, kind, r.hand_over(), out);
             }
         }
         Ok(())
@@ -223,7 +226,12 @@ impl Shard {
             Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(request) => {
                 let mut body = Vec::new();
-                write_response(&mut body, kind, &meta.catalogue.names(ACCOUNT, &request));
+                let names = meta.catalogue.names(ACCOUNT, &request);
+                write_response(&mut body, kind, &names);
+                if !request.subject.is_empty() {
+                    // All that match are sorted.
+                    self.turn.listed(names.total as usize);
+                }
                 self.answer(&r.requester(), &body, out);
             }
         }
@@ -242,11 +250,12 @@ impl Shard {
                 self.refuse_request(&r.requester(), ResponseType::StreamList, &error, out);
             }
             Ok(request) => {
+                self.permit_for(Permit::Listing)?;
                 let page = meta.catalogue.list(ACCOUNT, &request);
                 let what =
                     Asked::List { total: page.total, offset: page.offset, limit: page.limit };
                 let streams: Vec<_> = page.streams.iter().map(|e| (e.shard, e.id)).collect();
-                self.ask_all(r.requester(), what, &streams, out);
+                self.ask_all(r.hand_over(), what, &streams, out);
             }
         }
         Ok(())
@@ -258,7 +267,8 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Handled {
         self.is_listed()?;
-        self.ask_all(r.requester(), Asked::Info, &[], out);
+        self.permit_for(Permit::Account)?;
+        self.ask_all(r.hand_over(), Asked::Info, &[], out);
         Ok(())
     }
 

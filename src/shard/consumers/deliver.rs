@@ -8,8 +8,8 @@ use crate::api::ack::AckKind;
 use crate::consumer::{AckSubject, Delivery, Dispatch, Meta, Origin, Outcome, Sink, Want, status};
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
-use crate::shard::groups::GroupName;
 use crate::shard::groups::pending::Change;
+use crate::shard::groups::{GROUPS, GroupName};
 use crate::shard::mailbox::Requester;
 use crate::shard::records::kind;
 use crate::shard::request::{ANY_READ, Handled, Request};
@@ -19,7 +19,7 @@ use crate::shard::state::memory_store::MemoryStore;
 use crate::shard::state::queues::DeviceQueues;
 use crate::shard::state::stream::ShardStream;
 use crate::shard::streams::read::Fetched;
-use crate::types::{ConsumerId, StreamId, Timestamp, WallTime};
+use crate::types::{ConsumerId, CreditKind, ShardId, StreamId, Timestamp, WallTime};
 
 /// Messages that one drive sends at most.
 const DRIVE_MAX: usize = 512;
@@ -38,6 +38,7 @@ const DELTAS_IN_FLIGHT: usize = 2;
 struct Emit<'a, O> {
     out: &'a mut O,
     held: &'a mut Vec<Requester>,
+    shard: ShardId,
     message: MessageView<'a>,
     deleted: &'a mut bool,
     head: &'a mut Vec<u8>,
@@ -76,7 +77,9 @@ impl<O: ShardEffects> Sink for Emit<'_, O> {
     }
 
     fn ack_reply(&mut self, to: &[u8], origin: Origin) {
-        self.held.push(Requester { origin, reply: to.into() });
+        // The request has its credit still.
+        let (kind, shard) = (CreditKind::Consume, self.shard);
+        self.held.push(Requester { origin, reply: to.into(), credit: 0, kind, shard });
     }
 
     fn listens(&mut self, inbox: &[u8]) -> bool {
@@ -106,6 +109,7 @@ impl Shard {
         let mut sink = Emit {
             out,
             held,
+            shard: self.id,
             message: MessageView::default(),
             deleted: &mut deleted,
             head: &mut self.scratch,
@@ -134,7 +138,7 @@ impl Shard {
         }
         let deadline = delivery.deadline().into_iter().chain(c.retry_at).min();
         if c.owes() {
-            self.consumers.deltas[group as usize].dirty.insert((stream, c.id));
+            self.consumers.deltas.of(group).dirty.insert((stream, c.id));
         }
         if deadline != c.timer {
             if let Some(old) = c.timer {
@@ -353,13 +357,14 @@ impl Shard {
         visits: &mut u32,
         out: &mut impl ShardEffects,
     ) -> Step {
-        let Shard { streams, log, device: DeviceQueues { ops, .. }, scratch, .. } = self;
+        let Shard { id, streams, log, device: DeviceQueues { ops, .. }, scratch, .. } = self;
         let ShardStream { consumers, index, memory, .. } = &mut streams[slot];
         let ShardConsumer { delivery, held, filter, scan_from, ahead, .. } =
             &mut consumers.slab[at];
         let Some(consumer) = delivery else { return Step::Rest };
         let (mut deleted, message) = (false, MessageView::default());
-        let mut sink = Emit { out, held, message, deleted: &mut deleted, head: scratch };
+        let (shard, deleted) = (*id, &mut deleted);
+        let mut sink = Emit { out, held, shard, message, deleted, head: scratch };
         let (seq, entry, hint) = match consumer.wants(now, &mut sink) {
             Want::Nothing | Want::Wait(_) => return Step::Rest,
             Want::Exactly(seq) => match index.get(seq) {
@@ -422,9 +427,13 @@ impl Shard {
         let found =
             name.map(|n| self.streams[slot].consumers.find_joined(n)).transpose()?.flatten();
         let taken = found.and_then(|at| {
-            self.with_consumer(slot, at, out, |consumer, sink| {
+            let taken = self.with_consumer(slot, at, out, |consumer, sink| {
                 consumer.ack(now, &ack, AckKind::parse(&r.payload), &r.reply, r.origin, sink)
-            })
+            });
+            if !r.reply.is_empty() {
+                self.hold_credit(slot, at, r);
+            }
+            taken
         });
         let taken = taken.unwrap_or(false);
         match found {
@@ -432,6 +441,14 @@ impl Shard {
             _ => out.no_responders(r.origin, &r.subject, &r.reply),
         }
         Ok(())
+    }
+
+    /// The answer to an acknowledgement is held, if there is to be one: so is its credit.
+    fn hold_credit(&mut self, slot: usize, at: usize, r: &Request) {
+        let held = &mut self.streams[slot].consumers.slab[at].held;
+        if let Some(last) = held.last_mut().filter(|h| h.credit == 0 && h.reply == r.reply) {
+            last.credit = r.credit.take();
+        }
     }
 
     /// A client's answer to flow control: `$JS.FC.<stream>.<consumer>.<token>`, or with domain and
@@ -460,28 +477,28 @@ impl Shard {
         Ok(())
     }
 
-    /// Logs what changed in consumers, gathered while earlier deltas are on their way.
+    /// Logs what changed in consumers, gathered while earlier deltas are being flushed. A group
+    /// that applies nothing holds up its own consumers alone.
     pub(in crate::shard) fn record_acknowledgements(&mut self) {
-        for group in [GroupName::File, GroupName::Memory] {
-            self.record_deltas(group);
+        self.consumers.deltas.wait = false;
+        for group in GROUPS {
+            let deltas = self.consumers.deltas.of(group);
+            let is_busy = deltas.in_flight >= DELTAS_IN_FLIGHT && self.lifecycle.stopping.is_none();
+            if !deltas.dirty.is_empty() && !is_busy {
+                self.record_deltas(group);
+            }
         }
     }
 
     fn record_deltas(&mut self, group: GroupName) {
-        let stops = self.lifecycle.stopping.is_some();
-        let deltas = &mut self.consumers.deltas[group as usize];
-        deltas.wait = false;
-        if deltas.dirty.is_empty() || deltas.in_flight >= DELTAS_IN_FLIGHT && !stops {
-            return;
-        }
         let mut without_room = Vec::new();
-        for _ in 0..deltas.dirty.len() {
-            let deltas = &mut self.consumers.deltas[group as usize];
-            let Some((stream, id)) = deltas.next() else { break };
-            if !stops && !self.turn.may_log() {
-                deltas.wait = true;
+        for _ in 0..self.consumers.deltas.of(group).dirty.len() {
+            let Some((stream, id)) = self.consumers.deltas.of(group).next() else { break };
+            if self.lifecycle.stopping.is_none() && !self.turn.may_log() {
+                self.consumers.deltas.wait = true;
                 break;
             }
+            let deltas = self.consumers.deltas.of(group);
             deltas.dirty.remove(&(stream, id));
             deltas.last = Some((stream, id));
             if let Some((slot, at)) = self.locate(stream, id)
@@ -490,7 +507,7 @@ impl Shard {
                 without_room.push((stream, id));
             }
         }
-        self.consumers.deltas[group as usize].dirty.extend(without_room);
+        self.consumers.deltas.of(group).dirty.extend(without_room);
     }
 
     /// Logs what one consumer gathered. Without room for it (false) it stays gathered, and the
@@ -500,8 +517,9 @@ impl Shard {
         let c = &mut self.streams[slot].consumers.slab[at];
         let consumer = c.id;
         let Some(delivery) = c.delivery.as_mut().filter(|d| d.is_dirty()) else {
-            let answers = std::mem::take(&mut c.held);
-            self.answer_when_applied(group, answers);
+            let requesters = std::mem::take(&mut c.held);
+            let change = Change::Acknowledged { requesters, delta: false };
+            self.wait_for_appended(group, change);
             return true;
         };
         let body = delivery.delta().to_vec();
@@ -513,18 +531,11 @@ impl Shard {
         if let Some(delivery) = &mut c.delivery {
             delivery.delta_logged();
         }
-        let answers = std::mem::take(&mut c.held);
-        self.consumers.deltas[group as usize].in_flight += 1;
-        self.wait_for_appended(group, Change::Acknowledged(answers));
+        let requesters = std::mem::take(&mut c.held);
+        self.consumers.deltas.of(group).in_flight += 1;
+        let change = Change::Acknowledged { requesters, delta: true };
+        self.wait_for_appended(group, change);
         true
-    }
-
-    fn answer_when_applied(&mut self, group: GroupName, answers: Vec<Requester>) {
-        let pipeline = self.groups.get_mut(group);
-        let place = pipeline.appended();
-        for requester in answers {
-            pipeline.waiting.push_answer(place, requester.origin, &requester.reply, b"", 0);
-        }
     }
 
     /// A delta was applied to a consumer's ledger.
@@ -568,6 +579,7 @@ fn offer_memory<O: ShardEffects>(
     let mut sink = Emit {
         out: &mut *sink.out,
         held: &mut *sink.held,
+        shard: sink.shard,
         message: MessageView { subject: m.subject(), headers: m.headers(), payload: m.payload() },
         deleted: &mut *sink.deleted,
         head: &mut *sink.head,

@@ -103,8 +103,13 @@ pub enum Change {
     SetConsumer(SetConsumer),
     /// A consumer was removed.
     ConsumerDeleted(Requester),
-    /// A consumer's delta was applied: these acknowledgements may be answered.
-    Acknowledged(Vec<Requester>),
+    /// What consumers had to log is applied: these acknowledgements may be answered.
+    Acknowledged {
+        /// Whose they are.
+        requesters: Vec<Requester>,
+        /// It is about the record of a delta.
+        delta: bool,
+    },
 }
 
 impl Change {

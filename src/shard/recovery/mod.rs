@@ -263,9 +263,9 @@ impl Shard {
         c.catch_up(now, index);
         if c.owes() {
             // The jump must be in the log even if nothing else happens before a stop.
-            self.consumers.deltas[group as usize].dirty.insert((stream, consumer));
+            self.consumers.deltas.of(group).dirty.insert((stream, consumer));
         }
-        consumers.in_flight.push(consumers.slab[at].name.clone());
+        consumers.begin_change(consumers.slab[at].name.clone());
         self.start_count(stream, consumer, None);
     }
 

@@ -3,9 +3,10 @@
 //! Purpose: what queues of the shard hold of requests and of answers. Knows neither streams nor who
 //! handles them.
 
+pub(in crate::shard) mod permits;
 pub(in crate::shard) mod search;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use corelane_storage::log::ReadId;
@@ -15,6 +16,7 @@ use crate::interest::{Captured, Target};
 use crate::shard::mailbox::Requester;
 use crate::stream::headers::header;
 use crate::types::{Origin, ShardId, StreamId};
+use permits::Permit;
 use search::Walk;
 
 /// Stands for "any read": used when all of the read memory is waited for.
@@ -36,11 +38,13 @@ pub struct Request {
     /// Its body.
     pub payload: Box<[u8]>,
     /// It stands in the API's count already.
-    pub counted: std::cell::Cell<bool>,
-    /// Credit to give back once it is handled.
-    pub credit: u32,
+    pub counted: Cell<bool>,
+    /// Credit to give back once it is answered. Whoever is to answer it later takes that over.
+    pub credit: Cell<u32>,
     /// What it has seen so far.
     pub walk: RefCell<Walk>,
+    /// It has one of the permits for walks.
+    pub has_permit: Cell<bool>,
 }
 
 /// Why a request is not finished.
@@ -57,6 +61,8 @@ pub enum Wait {
     Decided,
     /// It goes on in a later turn.
     Turn,
+    /// Too many hold what it would hold: it begins when one of them is answered.
+    Permit(Permit),
 }
 
 /// Finished, or not yet.
@@ -78,15 +84,30 @@ impl Request {
             reply: m.reply.into(),
             required_level: required_level(m.headers),
             payload: m.payload.into(),
-            counted: std::cell::Cell::new(false),
-            credit: m.credit_bytes,
+            counted: Cell::new(false),
+            credit: Cell::new(m.credit_bytes),
             walk: RefCell::default(),
+            has_permit: Cell::new(false),
         }
     }
 
-    /// Who waits for the answer.
+    /// Who waits for the answer, to be answered at once.
     pub fn requester(&self) -> Requester {
-        Requester { origin: self.origin, reply: self.reply.clone() }
+        let (origin, reply) = (self.origin, self.reply.clone());
+        let kind = self.target.credit(&self.subject);
+        Requester { origin, reply, credit: 0, kind, shard: self.target.shard() }
+    }
+
+    /// Who waits for the answer, to be answered when this request is gone.
+    pub fn hand_over(&self) -> Requester {
+        Requester { credit: self.credit.take(), ..self.requester() }
+    }
+
+    /// The same request, to be handled again when this one is gone.
+    pub fn hand_on(&self) -> Request {
+        let again = self.clone();
+        self.credit.set(0);
+        again
     }
 }
 

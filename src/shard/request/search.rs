@@ -30,6 +30,13 @@ pub enum Walk {
     Details(Box<Details>),
 }
 
+impl Walk {
+    /// Whether it holds more than a few bytes.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self, Walk::None | Walk::Found(_))
+    }
+}
+
 /// The last messages of subjects: where a last-per-subject consumer begins.
 ///
 /// The messages up to the one that was last when the search began are taken by subject; all behind

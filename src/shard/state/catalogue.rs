@@ -45,6 +45,13 @@ impl Meta {
         Meta { catalogue, limits, shards, questions, checks, next_question: 1 }
     }
 
+    /// Questions that are to list streams, and others.
+    pub fn questions(&self) -> [usize; 2] {
+        let lists = |q: &&Question| matches!(q.what, Asked::List { .. });
+        let listings = self.questions.values().filter(lists).count();
+        [listings, self.questions.len() - listings]
+    }
+
     /// The streams of a shard.
     pub fn entries_of(&self, shard: ShardId) -> Vec<StreamEntry> {
         let all = self.catalogue.streams(ACCOUNT);

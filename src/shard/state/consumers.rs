@@ -13,7 +13,7 @@ use crate::api::types::{ConsumerConfig, StreamConfig};
 use crate::consumer::pending::{FilterGroups, Handle};
 use crate::consumer::{ConsumerSettings, Corrupt, Delivery, Ledger};
 use crate::interest::WatchId;
-use crate::shard::groups::GROUPS;
+use crate::shard::groups::{GROUPS, GroupName};
 use crate::shard::mailbox::Requester;
 use crate::shard::records::checkpoint::ConsumerState;
 use crate::shard::request::Wait;
@@ -29,28 +29,12 @@ pub struct Watch {
     pub group: String,
 }
 
-/// The deltas of a group on their way into its log.
+/// What consumers have to log.
 #[derive(Debug, Default)]
 pub struct Deltas {
-    /// Consumers with something to log.
-    pub dirty: BTreeSet<(StreamId, ConsumerId)>,
-    /// Not applied yet.
-    pub in_flight: usize,
-    /// Whose was logged last: those behind come next.
-    pub last: Option<(StreamId, ConsumerId)>,
+    groups: [GroupDeltas; GROUPS.len()],
     /// The turn had no time for all of them.
     pub wait: bool,
-}
-
-impl Deltas {
-    /// The next consumer with something to log: those behind the last that was logged come first.
-    pub fn next(&self) -> Option<(StreamId, ConsumerId)> {
-        let next = match self.last {
-            Some(last) => self.dirty.range((Bound::Excluded(last), Bound::Unbounded)),
-            None => self.dirty.range(..),
-        };
-        next.chain(self.dirty.first()).next().copied()
-    }
 }
 
 /// Consumers of all streams that have something to be done.
@@ -62,8 +46,8 @@ pub struct ConsumerQueues {
     pub timers: BTreeSet<(Timestamp, StreamId, ConsumerId)>,
     /// Consumers that were inactive for too long.
     pub expired: Vec<(StreamId, ConsumerId)>,
-    /// What is to be logged and on its way into the log, by group.
-    pub deltas: [Deltas; GROUPS.len()],
+    /// What they have to log.
+    pub deltas: Deltas,
     /// Consumers that wait for a read.
     pub blocked: Vec<(ReadId, StreamId, ConsumerId)>,
     /// Watched deliver subjects.
@@ -72,6 +56,36 @@ pub struct ConsumerQueues {
     pub next_id: u64,
     /// Consumers that recovery found; they join at the start.
     pub recovered: Vec<(StreamId, ConsumerId)>,
+}
+
+/// Of the consumers of one group.
+#[derive(Debug, Default)]
+pub struct GroupDeltas {
+    /// Deltas that are not applied yet.
+    pub in_flight: usize,
+    /// Consumers with something to log.
+    pub dirty: BTreeSet<(StreamId, ConsumerId)>,
+    /// Whose delta was logged last: those behind come next.
+    pub last: Option<(StreamId, ConsumerId)>,
+}
+
+impl Deltas {
+    /// Those of one group.
+    #[inline]
+    pub fn of(&mut self, group: GroupName) -> &mut GroupDeltas {
+        &mut self.groups[group as usize]
+    }
+}
+
+impl GroupDeltas {
+    /// The next consumer with something to log.
+    pub fn next(&self) -> Option<(StreamId, ConsumerId)> {
+        let behind = match self.last {
+            Some(last) => self.dirty.range((Bound::Excluded(last), Bound::Unbounded)),
+            None => self.dirty.range(..),
+        };
+        behind.chain(self.dirty.first()).next().copied()
+    }
 }
 
 /// One consumer with all that belongs to it.
@@ -301,7 +315,9 @@ pub struct Consumers {
     pub ready: Vec<usize>,
     /// Names whose creation, update or removal did not take effect yet: what else would change them
     /// waits for that.
-    pub in_flight: Vec<Box<str>>,
+    in_flight: BTreeSet<Box<str>>,
+    /// How many of them are not among `by_name`.
+    new: usize,
     /// Those of them that cannot count because the index cannot be read.
     pub unreadable: Vec<Box<str>>,
     touched: Vec<Handle>,
@@ -323,7 +339,9 @@ impl Consumers {
             cell.config.filters().iter().map(|f| f.clone().into_bytes()).collect();
         cell.handle = self.groups.add(&filters, position, pending, last);
         self.groups.watch(cell.handle, cell.delivery.as_ref().and_then(Delivery::watched));
-        self.by_name.insert(cell.name.clone(), slot);
+        if self.by_name.insert(cell.name.clone(), slot).is_none() {
+            self.new -= usize::from(self.in_flight.contains(&cell.name));
+        }
         self.by_handle.insert(cell.handle.0, slot);
     }
 
@@ -331,12 +349,16 @@ impl Consumers {
     pub fn leave(&mut self, slot: usize) {
         let cell = &mut self.slab[slot];
         let handle = std::mem::replace(&mut cell.handle, NOT_JOINED);
-        cell.queued = false;
+        let was_queued = std::mem::take(&mut cell.queued);
         if self.by_handle.remove(&handle.0).is_some() {
             self.groups.remove(handle);
-            self.by_name.remove(&cell.name);
+            if self.by_name.remove(&cell.name).is_some() {
+                self.new += usize::from(self.in_flight.contains(&cell.name));
+            }
         }
-        self.ready.retain(|&s| s != slot);
+        if was_queued {
+            self.ready.retain(|&s| s != slot);
+        }
     }
 
     /// Takes a consumer out.
@@ -436,12 +458,32 @@ impl Consumers {
 
     /// Whether something that would change a consumer has to wait.
     pub fn is_changing(&self, name: &str) -> bool {
-        self.in_flight.iter().any(|n| **n == *name)
+        self.in_flight.contains(name)
+    }
+
+    /// None of them is to be driven any more: they are about to be removed. Answers their slots.
+    pub fn rest_all(&mut self) -> Vec<usize> {
+        self.ready.clear();
+        let rest = |(slot, cell): (usize, &mut ShardConsumer)| {
+            cell.queued = false;
+            slot
+        };
+        self.slab.iter_mut().map(rest).collect()
+    }
+
+    /// A change of a consumer, or its creation, is on its way.
+    pub fn begin_change(&mut self, name: Box<str>) {
+        let is_new = !self.by_name.contains_key(&name);
+        if self.in_flight.insert(name) {
+            self.new += usize::from(is_new);
+        }
     }
 
     /// A change took effect.
     pub fn changed(&mut self, name: &str) {
-        self.in_flight.retain(|n| **n != *name);
+        if self.in_flight.remove(name) {
+            self.new -= usize::from(!self.by_name.contains_key(name));
+        }
         self.unreadable.retain(|n| **n != *name);
     }
 
@@ -453,8 +495,7 @@ impl Consumers {
 
     /// Consumers with those that are on their way.
     pub fn count(&self) -> usize {
-        let new = self.in_flight.iter().filter(|n| !self.by_name.contains_key(&***n));
-        self.by_name.len() + new.count()
+        self.by_name.len() + self.new
     }
 
     /// A consumer's slot by its name. One that counts what is pending, for the first time or for

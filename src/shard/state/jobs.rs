@@ -15,16 +15,24 @@ use crate::types::{ConsumerId, StreamId, Timestamp};
 #[derive(Default)]
 pub struct Jobs {
     pub next: u64,
-    /// Those that can go on.
-    pub ready: VecDeque<Job>,
+    /// Those of the shard itself that can go on, and parked publishes.
+    pub own: VecDeque<Job>,
+    /// Those of requests that can go on.
+    pub requested: VecDeque<Job>,
+    /// The next step is for one of requests, if there is one.
+    pub requested_next: bool,
     /// Those that wait for a time, because what they need could not be read.
     pub later: BTreeMap<(Timestamp, u64), Job>,
     /// Those that wait for a read.
     pub reading: Vec<(ReadId, Job)>,
     /// Removed streams that the checkpoint under way has yet to write.
     pub checkpointed: Vec<usize>,
-    /// Purges whose records are all on their way.
-    pub draining: Vec<Purge>,
+    /// Purges under way, by number.
+    pub purges: BTreeMap<u64, Purge>,
+    /// Consumers that count what is pending.
+    pub counts: BTreeMap<(StreamId, ConsumerId), Count>,
+    /// Purges that clients wait for.
+    pub requested_purges: usize,
     /// When the first message of a stream may have reached its age.
     pub ages: BTreeSet<(Timestamp, StreamId)>,
     /// When to try again to enforce the limits of a stream.
@@ -33,8 +41,8 @@ pub struct Jobs {
 
 /// One of them.
 pub enum Job {
-    Purge(Purge),
-    Count(Count),
+    Purge(u64),
+    Count(StreamId, ConsumerId),
     RemoveStream { slot: usize, failures: u32 },
     Age { stream: StreamId },
     Enforce { stream: StreamId },
@@ -46,7 +54,35 @@ pub enum Job {
 impl Jobs {
     /// Adds a job that can go on.
     pub fn add(&mut self, job: Job) {
-        self.ready.push_back(job);
+        let is_requested = match &job {
+            Job::Request(_) | Job::Reply(_) => true,
+            Job::Purge(id) => self.purges.get(id).is_some_and(|p| p.requester.is_some()),
+            Job::Count(stream, consumer) => {
+                self.counts.get(&(*stream, *consumer)).is_some_and(|c| c.requester.is_some())
+            }
+            Job::RemoveStream { .. }
+            | Job::Age { .. }
+            | Job::Enforce { .. }
+            | Job::Parked { .. } => false,
+        };
+        if is_requested { self.requested.push_back(job) } else { self.own.push_back(job) }
+    }
+
+    /// The job that makes the next step: those of the shard and those of requests take turns, so
+    /// that neither waits for many of the others.
+    pub fn next(&mut self) -> Option<Job> {
+        self.requested_next = !self.requested_next;
+        let (first, second) = match self.requested_next {
+            true => (&mut self.requested, &mut self.own),
+            false => (&mut self.own, &mut self.requested),
+        };
+        first.pop_front().or_else(|| second.pop_front())
+    }
+
+    /// What is under way for requests, or waits for a read or for its records.
+    pub fn under_way(&self) -> usize {
+        let counts = self.counts.len().saturating_sub(self.later.len());
+        self.requested.len() + self.reading.len() + self.purges.len() + counts
     }
 
     /// Goes on enforcing limits at a time.
@@ -58,12 +94,13 @@ impl Jobs {
     /// held it when they were looked up.
     #[inline]
     pub fn removed_while_counting(&self, from: &mut ShardStream, now: Timestamp, seq: u64) {
-        let waiting = self.reading.iter().map(|(_, j)| j).chain(self.later.values());
-        for job in self.ready.iter().chain(waiting) {
-            if let Job::Count(c) = job
-                && c.stream == from.id
-                && seq < c.checked
-                && let Some(&at) = from.consumers.by_id.get(&c.consumer)
+        if self.counts.is_empty() {
+            return;
+        }
+        let of_stream = (from.id, ConsumerId(0))..=(from.id, ConsumerId(u64::MAX));
+        for (&(_, consumer), c) in self.counts.range(of_stream) {
+            if seq < c.checked
+                && let Some(&at) = from.consumers.by_id.get(&consumer)
                 && let Some(delivery) = &mut from.consumers.slab[at].delivery
             {
                 delivery.removed(now, seq);
@@ -80,7 +117,7 @@ impl Jobs {
 pub struct Purge {
     pub id: u64,
     pub stream: StreamId,
-    pub job: Option<PurgeJob>,
+    pub job: PurgeJob,
     pub filter: Box<[u8]>,
     pub requester: Option<Requester>,
     pub purged: u64,
@@ -91,14 +128,15 @@ pub struct Purge {
     /// Records that are not applied yet.
     pub ahead: usize,
     pub done: bool,
+    /// It waits for its records to be applied.
+    pub parked: bool,
     /// Why not all of it is removed.
     pub refused: Option<ApiError>,
 }
 
 /// A consumer that counts what is pending before it joins the others.
+#[derive(Default)]
 pub struct Count {
-    pub stream: StreamId,
-    pub consumer: ConsumerId,
     pub requester: Option<Requester>,
     pub count: Option<CountId>,
     /// Members of its start set below this were looked up: it hears of their removal.

@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 use crate::shard::budget::{TurnBudget, WorkTally};
 use crate::shard::groups::pending::{Change, Unlogged};
 use crate::shard::groups::{GroupName, Groups};
-use crate::types::{Clocks, SegmentId, ShardId, StreamId};
+use crate::types::{CREDIT_KINDS, Clocks, SegmentId, ShardId, StreamId};
 use catalogue::{Decisions, Meta};
 use checkpoint::Checkpointer;
 use compaction::{Reclaim, Sort};
@@ -71,7 +71,7 @@ pub struct Shard {
     pub(super) unreadable: Unreadable,
     pub(super) lifecycle: Lifecycle,
     /// Credit to give back, by reactor and kind.
-    pub(super) credit: Vec<[u64; 2]>,
+    pub(super) credit: Vec<[u64; CREDIT_KINDS.len()]>,
     /// Bytes of a record or a message that is being made.
     pub(super) scratch: Vec<u8>,
     /// Index pages that were read from the log since the start.

@@ -7,6 +7,7 @@ use corelane_storage::device::Op;
 use corelane_storage::log::ReadId;
 
 use crate::shard::request::Request;
+use crate::shard::request::permits::Permits;
 use crate::shard::state::NO_SEGMENT;
 use crate::types::{Lsn, SegmentId};
 
@@ -15,6 +16,8 @@ use crate::types::{Lsn, SegmentId};
 pub struct Requests {
     /// Those that can be handled.
     pub inbox: VecDeque<Request>,
+    /// Those that hold much while they are answered, and those that wait for that.
+    pub permits: Permits,
     /// Those that wait for a read.
     pub reading: Vec<(ReadId, Request)>,
     /// Those that wait until a change of their consumer took effect.
@@ -30,7 +33,8 @@ pub struct Requests {
 impl Requests {
     /// Requests that are not finished.
     pub fn len(&self) -> usize {
-        self.inbox.len() + self.reading.len() + self.held_back.len()
+        let permits = self.permits.waiting.iter().map(VecDeque::len).sum::<usize>();
+        self.inbox.len() + self.reading.len() + self.held_back.len() + permits
     }
 
     /// Whether some can be handled at once.

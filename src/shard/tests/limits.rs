@@ -103,14 +103,13 @@ fn lists_and_updates_tell_a_first_time_that_must_be_read() {
 fn nothing_is_delivered_that_would_only_wait_in_memory() {
     let mut world = World::new(33);
     world.create("A", "");
-    for _ in 0..100 {
-        world.publish("A", "a.x", "", "m");
-    }
-    world.settle();
-    world.set_full(true);
     let body =
         r#"{"stream_name":"A","config":{"name":"p","deliver_subject":"d","ack_policy":"none"}}"#;
     world.request("CONSUMER.CREATE.A.p", "A", body);
+    world.set_full(true);
+    for _ in 0..100 {
+        world.publish("A", "a.x", "", "m");
+    }
     world.wait(100_000_000);
     let delivered = |world: &World| world.inbox.iter().filter(|m| m.to == "d").count();
     assert_eq!(delivered(&world), 0);

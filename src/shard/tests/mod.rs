@@ -4,6 +4,7 @@
 mod applying;
 mod changes;
 mod clocks;
+mod credit;
 mod damage;
 mod deliveries;
 mod expected;

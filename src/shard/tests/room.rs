@@ -7,7 +7,7 @@ use super::world::{World, options};
 use crate::meta::Record;
 use crate::shard::ShardMessage;
 use crate::shard::mailbox::Requester;
-use crate::types::{Origin, ShardId};
+use crate::types::{CreditKind, Origin, ShardId};
 
 /// A world whose disk takes nothing any more, with a stream A and its consumer c, to which a
 /// message was delivered: where it is acknowledged.
@@ -49,7 +49,8 @@ fn give_room(world: &mut World) {
 fn what_the_catalogue_decided_waits_for_room() {
     let (mut world, _) = without_room(21);
     let id = world.stream("A").expect("it is there");
-    let requester = Some(Requester { origin: Origin::default(), reply: b"told"[..].into() });
+    let (origin, reply, shard) = (Origin::default(), b"told"[..].into(), ShardId(0));
+    let requester = Some(Requester { origin, reply, credit: 0, kind: CreditKind::Request, shard });
     let record = Box::new(Record::Delete { id, shard: ShardId(0) });
     world.tell(ShardMessage::Catalogue { record, requester });
     world.wait(500_000_000);

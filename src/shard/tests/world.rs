@@ -22,6 +22,8 @@ use crate::types::{
 };
 
 const ID: ShardId = ShardId(0);
+/// What is charged for each publish and each request.
+pub const REQUEST_CREDIT: u32 = 7;
 
 /// A message that the shard sent.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ struct Recorder {
     lines: Vec<String>,
     /// Nothing more goes out.
     full: bool,
+    /// Credit that came home, by kind.
+    credit_home: [u64; 3],
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -54,7 +58,9 @@ impl ShardEffects for Recorder {
     fn has_room(&self) -> bool {
         !self.full
     }
-    fn credit(&mut self, _: ReactorId, _: CreditKind, _: ShardId, _: u64) {}
+    fn credit(&mut self, _: ReactorId, kind: CreditKind, _: ShardId, bytes: u64) {
+        self.credit_home[kind as usize] += bytes;
+    }
     fn place(&mut self, placed: StreamPlacement) {
         match placed {
             StreamPlacement::Here { id, name, .. } => {
@@ -103,6 +109,8 @@ pub struct World {
     next_reply: u64,
     /// What was applied when the shard was opened.
     pub opened: Option<StateDigest>,
+    /// Credit that was charged, by kind.
+    charged: [u64; 3],
     /// What the shard said to the operator.
     pub lines: Vec<String>,
     /// So many of the next reads fail.
@@ -157,6 +165,7 @@ impl World {
             inbox: Vec::new(),
             next_reply: 0,
             opened: None,
+            charged: [0; 3],
             lines: Vec::new(),
             failing_reads: 0,
         };
@@ -169,6 +178,7 @@ impl World {
         let opened = Shard::open(&mut self.disk, options, self.now).expect("opens");
         self.lines = opened.lines;
         self.out = Recorder::default();
+        self.charged = [0; 3];
         let mut shard = opened.shard;
         self.opened = shard.state_digest();
         shard.start(self.now, &mut self.out);
@@ -279,8 +289,9 @@ impl World {
             reply: reply.as_bytes(),
             headers: headers.as_bytes(),
             payload: payload.as_bytes(),
-            credit_bytes: 0,
+            credit_bytes: REQUEST_CREDIT,
         };
+        self.charged[target.credit(subject.as_bytes()) as usize] += u64::from(REQUEST_CREDIT);
         let clocks = self.clocks();
         let shard = self.shard();
         shard.set_clocks(clocks);
@@ -343,6 +354,11 @@ impl World {
     pub fn ack(&mut self, stream: &str, subject: &str) -> String {
         let Some(stream) = self.stream(stream) else { return String::new() };
         self.capture(Target::Ack { stream, shard: ID }, subject, "", "")
+    }
+
+    /// Credit that has not come home.
+    pub fn credit_away(&self, kind: CreditKind) -> u64 {
+        self.charged[kind as usize] - self.out.credit_home[kind as usize]
     }
 
     /// The answer to a reply subject, if it has come.

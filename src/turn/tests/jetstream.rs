@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::client::SECOND;
-use crate::interest::WatchEvent;
-use crate::types::StreamId;
+use crate::interest::{WatchEvent, request_credit};
+use crate::types::{CREDIT_KINDS, StreamId};
 
 const S: StreamId = StreamId(5);
 
@@ -214,7 +214,7 @@ fn who_floods_requests_waits_until_they_are_handled() {
             }
             node.stream(owner, 5, "S", &["s"]);
             let (conn, publisher) = (node.client(0), node.client(0));
-            let (shard, kind) = (ShardId(owner as u16), CreditKind::Request);
+            let (shard, kind) = (ShardId(owner as u16), request_credit(subject.as_bytes()));
             let text = format!("PUB {subject} r 0\r\n\r\n").repeat(1000);
             let mut reads = 0;
             while !node.seen[&conn].paused {
@@ -228,13 +228,13 @@ fn who_floods_requests_waits_until_they_are_handled() {
             node.pass(3600 * SECOND);
             assert_eq!(node.closed(conn), None, "nor is it called stale");
             for got in std::mem::take(&mut node.shards[owner].got) {
-                let (to, kind) = (got.origin.reactor, got.target.credit());
+                let (to, kind) = (got.origin.reactor, got.target.credit(got.subject.as_bytes()));
                 node.nets[owner].credit_return(to, kind, shard, u64::from(got.credit));
             }
             node.effects(owner);
             node.settle();
             assert!(!node.seen[&conn].paused);
-            for kind in [CreditKind::Publish, CreditKind::Request] {
+            for kind in CREDIT_KINDS {
                 assert_eq!(node.nets[0].credit_taken(kind, shard), 0, "all credit is home");
             }
         }
@@ -250,9 +250,9 @@ fn credit_of_a_request_for_a_stream_that_is_just_gone_comes_home() {
     node.stream(1, 5, "S", &["s"]);
     let conn = node.client(0);
     node.send(conn, "SUB r 1\r\nPUB $JS.ACK.S.C.1.2.3.4.5 r 0\r\n\r\n");
-    assert!(node.nets[0].credit_taken(CreditKind::Request, ShardId(1)) > 0);
+    assert!(node.nets[0].credit_taken(CreditKind::Consume, ShardId(1)) > 0);
     node.nets[1].announce_stream_removed(S);
     node.settle();
-    assert_eq!(node.nets[0].credit_taken(CreditKind::Request, ShardId(1)), 0);
+    assert_eq!(node.nets[0].credit_taken(CreditKind::Consume, ShardId(1)), 0);
     assert!(node.read(conn).contains("NATS/1.0 503"));
 }

@@ -22,7 +22,7 @@ impl Shard {
             if page.len() == PAGE_ITEMS {
                 return (page, Some(slot));
             }
-            if self.streams.get(slot).is_some_and(|cell| !cell.removing) {
+            if self.streams.get(slot).is_some_and(|stream| !stream.removing) {
                 page.push(self.shown_info(now, slot));
             }
         }
@@ -58,6 +58,6 @@ impl Shard {
 
     fn slot_named(&self, stream: &str) -> Option<usize> {
         let slot = *self.names.get(stream.as_bytes())?;
-        self.streams.get(slot).filter(|cell| !cell.removing).map(|_| slot)
+        self.streams.get(slot).filter(|state| !state.removing).map(|_| slot)
     }
 }

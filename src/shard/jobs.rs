@@ -106,18 +106,18 @@ impl Shard {
 
     /// Looks at the age of a stream's first message when it may be due.
     pub(super) fn watch_age(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        let (seq, at) = cell.first_time;
-        let known = seq == cell.index.first_seq();
-        let stored = if known { cell.stored_at(seq, at) } else { Timestamp(0) };
-        let Some(due) = cell.retention.deadline(stored) else { return };
-        if cell.index.messages() == 0 || cell.age_due.is_some_and(|d| d <= due) {
+        let stream = &mut self.streams[slot];
+        let (seq, at) = stream.first_time;
+        let known = seq == stream.index.first_seq();
+        let stored = if known { stream.stored_at(seq, at) } else { Timestamp(0) };
+        let Some(due) = stream.retention.deadline(stored) else { return };
+        if stream.index.messages() == 0 || stream.age_due.is_some_and(|d| d <= due) {
             return;
         }
-        if let Some(old) = cell.age_due.replace(due) {
-            self.jobs.ages.remove(&(old, cell.id));
+        if let Some(old) = stream.age_due.replace(due) {
+            self.jobs.ages.remove(&(old, stream.id));
         }
-        self.jobs.ages.insert((due, cell.id));
+        self.jobs.ages.insert((due, stream.id));
     }
 
     /// Looks at a stream's age at once: its limit may have changed.
@@ -385,13 +385,13 @@ impl Shard {
     fn skip_ahead(&mut self, purge: &mut Purge) -> bool {
         let Some(&slot) = self.slots.get(&purge.stream) else { return false };
         let (skip_to, whole) = (purge.skip_to.take(), std::mem::take(&mut purge.whole));
-        let cell = &mut self.streams[slot];
-        if cell.index.messages() > 0 || cell.admission.in_flight() > 0 {
+        let stream = &mut self.streams[slot];
+        if stream.index.messages() > 0 || stream.admission.in_flight() > 0 {
             return false;
         }
-        let to = match skip_to.filter(|&to| to > cell.index.last_seq() + 1) {
+        let to = match skip_to.filter(|&to| to > stream.index.last_seq() + 1) {
             Some(to) => to,
-            None if whole && cell.is_untouched() => cell.index.first_seq(),
+            None if whole && stream.is_untouched() => stream.index.first_seq(),
             None => return false,
         };
         if !self.append_purge(purge, slot, to, to) {
@@ -502,7 +502,7 @@ impl Shard {
         let mut all = Removal::Range { from: 0, to: u64::MAX, filter };
         match self.step_removal(slot, &mut all, &mut { self.options.job_visits }) {
             Progress::Done => {
-                self.forget_cell(slot);
+                self.forget_stream(slot);
                 self.report_missing(out);
                 Stepped::Finished
             }
@@ -522,12 +522,12 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
-        let cell = &self.streams[slot];
-        let Some(limit) = cell.retention.expired_at_or_before(now) else {
+        let state = &self.streams[slot];
+        let Some(limit) = state.retention.expired_at_or_before(now) else {
             return Stepped::Finished;
         };
-        let first = cell.index.first_seq();
-        let (within, time) = cell.admission.times().stored_after(limit);
+        let first = state.index.first_seq();
+        let (within, time) = state.admission.times().stored_after(limit);
         match self.first_since(slot, time.0.saturating_add(1)) {
             Ok(keep) => {
                 let index = &self.streams[slot].index;
@@ -561,12 +561,12 @@ impl Shard {
     }
 
     fn age_at(&mut self, slot: usize, stored: Timestamp) {
-        let cell = &mut self.streams[slot];
-        if let Some(due) = cell.retention.deadline(stored) {
-            if let Some(old) = cell.age_due.replace(due) {
-                self.jobs.ages.remove(&(old, cell.id));
+        let stream = &mut self.streams[slot];
+        if let Some(due) = stream.retention.deadline(stored) {
+            if let Some(old) = stream.age_due.replace(due) {
+                self.jobs.ages.remove(&(old, stream.id));
             }
-            self.jobs.ages.insert((due, cell.id));
+            self.jobs.ages.insert((due, stream.id));
         }
     }
 
@@ -575,9 +575,9 @@ impl Shard {
     }
 
     fn age_again(&mut self, slot: usize, now: Timestamp) {
-        let cell = &mut self.streams[slot];
+        let stream = &mut self.streams[slot];
         let due = now.plus(AGE_AGAIN);
-        cell.age_due = Some(due);
-        self.jobs.ages.insert((due, cell.id));
+        stream.age_due = Some(due);
+        self.jobs.ages.insert((due, stream.id));
     }
 }

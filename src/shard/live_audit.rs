@@ -110,8 +110,9 @@ impl Shard {
         for (_, stream) in &self.streams {
             records.extend(stream.index.locations().map(|(_, l)| l));
             records.extend(stream.index.released());
-            records.extend(stream.stored.locations());
-            records.extend(stream.consumers.slab.iter().filter_map(|(_, c)| c.stored.location));
+            records.extend(stream.checkpointed.locations());
+            records
+                .extend(stream.consumers.slab.iter().filter_map(|(_, c)| c.checkpointed.location));
         }
         records
     }

@@ -35,7 +35,7 @@ impl Shard {
         ShardReport {
             shard: self.options.id.0,
             usage: self.usage(),
-            messages: self.streams.iter().map(|(_, cell)| cell.index.messages()).sum(),
+            messages: self.streams.iter().map(|(_, stream)| stream.index.messages()).sum(),
             reserved,
             records: self.log.appended().0,
             segments: segments as u64,

@@ -91,15 +91,15 @@ impl Shard {
         name: &str,
         create: &ConsumerCreate,
     ) -> ConsumerDecision {
-        let cell = &self.streams[slot];
-        let existing = cell.consumers.find(name).map(|at| &cell.consumers.slab[at]);
+        let stream = &self.streams[slot];
+        let existing = stream.consumers.find(name).map(|at| &stream.consumers.slab[at]);
         let config = existing.map(ShardConsumer::shown_config);
         let existing = existing.zip(config.as_ref()).map(|(c, config)| {
             let active = c.delivery.as_ref().is_some_and(|d| d.info().push_bound);
             ExistingConsumer { config, active }
         });
-        let count = cell.consumers.count();
-        consumer_config::decide(create, existing, count, &cell.config, &self.consumer_limits())
+        let count = stream.consumers.count();
+        consumer_config::decide(create, existing, count, &stream.config, &self.consumer_limits())
     }
 
     fn make_name(&mut self, slot: usize) -> String {
@@ -153,8 +153,8 @@ impl Shard {
     ) {
         let id = ConsumerId(self.consumers.next_id);
         self.consumers.next_id += 1;
-        let cell = &self.streams[slot];
-        let (stream, group, logged) = (cell.id, cell.group(), is_logged(cell, &config));
+        let state = &self.streams[slot];
+        let (stream, group, logged) = (state.id, state.group(), is_logged(state, &config));
         let (start, created) = (start.to_delta(), self.clocks.wall_of(now).0);
         let mut body = Vec::new();
         let json = to_json(&stored_config(&name, &config));
@@ -243,9 +243,9 @@ impl Shard {
         requester: Option<&Requester>,
         out: &mut impl ShardEffects,
     ) {
-        let cell = &mut self.streams[slot];
-        let name = cell.consumers.slab[at].name.clone();
-        cell.consumers.changed(&name);
+        let stream = &mut self.streams[slot];
+        let name = stream.consumers.slab[at].name.clone();
+        stream.consumers.changed(&name);
         self.requests.consumer_changed = true;
         self.watch_deliver_subject(now, slot, at, out);
         self.with_consumer(slot, at, out, |_, _| ());
@@ -314,11 +314,11 @@ impl Shard {
         r: &Request,
         out: &mut impl ShardEffects,
     ) {
-        let cell = &self.streams[slot];
-        let Some(at) = cell.consumers.find(name) else { return };
-        let (stream, c) = (cell.id, &cell.consumers.slab[at]);
-        let (id, created, group) = (c.id.0, c.created.0, cell.group());
-        let logged = is_logged(cell, &config);
+        let state = &self.streams[slot];
+        let Some(at) = state.consumers.find(name) else { return };
+        let (stream, c) = (state.id, &state.consumers.slab[at]);
+        let (id, created, group) = (c.id.0, c.created.0, state.group());
+        let logged = is_logged(state, &config);
         let mut body = Vec::new();
         let json = to_json(&stored_config(name, &config));
         ConfigBody { created, start: b"", json: &json }.encode(&mut body);
@@ -368,10 +368,10 @@ impl Shard {
 
     /// A consumer with other filters leaves the counts of the old ones and counts anew.
     fn count_anew(&mut self, slot: usize, at: usize, requester: Option<Requester>) {
-        let cell = &mut self.streams[slot];
-        let stream = cell.id;
-        cell.consumers.leave(at);
-        let c = &mut cell.consumers.slab[at];
+        let state = &mut self.streams[slot];
+        let stream = state.id;
+        state.consumers.leave(at);
+        let c = &mut state.consumers.slab[at];
         let consumer = c.id;
         if let Some(timer) = c.timer.take() {
             self.consumers.timers.remove(&(timer, stream, consumer));
@@ -385,7 +385,7 @@ impl Shard {
             delivery.arrived();
         }
         let name = c.name.clone();
-        cell.consumers.begin_change(name);
+        state.consumers.begin_change(name);
         self.start_count(stream, consumer, requester);
     }
 
@@ -401,10 +401,10 @@ impl Shard {
         self.with_consumer(slot, at, out, |c, sink| c.drop_gone(checks, sink));
         let clocks = self.clocks;
         let shown = |at| GoTime::utc(clocks.wall_of(at));
-        let cell = &mut self.streams[slot];
-        let stream_name = cell.config.name.clone();
-        let counted = cell.consumers.groups.pending(cell.consumers.slab[at].handle);
-        let c = &mut cell.consumers.slab[at];
+        let stream = &mut self.streams[slot];
+        let stream_name = stream.config.name.clone();
+        let counted = stream.consumers.groups.pending(stream.consumers.slab[at].handle);
+        let c = &mut stream.consumers.slab[at];
         let info = c.delivery.as_mut().map_or_else(Info::default, |delivery| {
             delivery.set_counted(counted);
             delivery.info()
@@ -555,13 +555,13 @@ impl Shard {
             self.refuse_request(&r.requester(), kind, &kinds::NOT_EMPTY_REQUEST.error(), out);
             return Ok(());
         }
-        let cell = &self.streams[slot];
-        if cell.consumers.is_changing(name) {
-            return Err(cell.consumers.until_changed(name));
+        let state = &self.streams[slot];
+        if state.consumers.is_changing(name) {
+            return Err(state.consumers.until_changed(name));
         }
-        match cell.consumers.find(name) {
+        match state.consumers.find(name) {
             Some(at) => {
-                let (stream, id) = (cell.id, cell.consumers.slab[at].id);
+                let (stream, id) = (state.id, state.consumers.slab[at].id);
                 self.begin_delete_consumer(stream, id, Some(r.hand_over()), out);
             }
             None => {
@@ -579,16 +579,16 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         let Some((slot, at)) = self.locate(stream, consumer) else { return };
-        let cell = &self.streams[slot];
-        let name = cell.consumers.slab[at].name.clone();
-        if cell.consumers.is_changing(&name) {
+        let state = &self.streams[slot];
+        let name = state.consumers.slab[at].name.clone();
+        if state.consumers.is_changing(&name) {
             // One that is inactive goes once its update took effect and it has counted; requests
             // waited for that.
             self.consumers.expired.push((stream, consumer));
             return;
         }
-        let group = cell.group();
-        let logged = is_logged(cell, &cell.consumers.slab[at].config);
+        let group = state.group();
+        let logged = is_logged(state, &state.consumers.slab[at].config);
         let removed = kind::CONSUMER_REMOVED;
         if self.append_change(logged, group, removed, stream, consumer.0, b"").is_err() {
             match requester {
@@ -656,9 +656,9 @@ impl Shard {
 
     /// After a purge: consumers of what was purged that stood in what is gone move on.
     pub(in crate::shard) fn consumers_after_purge(&mut self, slot: usize, filter: &[u8]) {
-        let cell = &mut self.streams[slot];
-        let first = cell.index.first_seq();
-        cell.consumers.purged_below(first, filter);
+        let stream = &mut self.streams[slot];
+        let first = stream.index.first_seq();
+        stream.consumers.purged_below(first, filter);
         self.mark_active(slot);
     }
 

@@ -10,7 +10,7 @@ impl Shard {
     fn is_free(&self, permit: Permit) -> bool {
         let questions = || self.meta.as_ref().map_or([0; 2], |meta| meta.questions());
         let taken = match permit {
-            Permit::Walk => self.requests.permits.walks,
+            Permit::Search => self.requests.permits.walks,
             Permit::Listing => questions()[0],
             Permit::Account => questions()[1],
             Permit::Purge => self.jobs.requested_purges,
@@ -60,9 +60,9 @@ impl Shard {
         }
         self.turn.visited(self.options.job_visits);
         if !r.has_permit.get() {
-            if !self.is_free(Permit::Walk) {
+            if !self.is_free(Permit::Search) {
                 r.walk.take();
-                return Wait::Permit(Permit::Walk);
+                return Wait::Permit(Permit::Search);
             }
             self.requests.permits.walks += 1;
             r.has_permit.set(true);

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use corelane_storage::index::{FilterSet, LastJob, LastStep, Scan};
 
 use crate::consumer::StartPosition;
-use crate::shard::request::search::{Each, SearchStep, Walk};
+use crate::shard::request::search::{Each, Search, SearchStep};
 use crate::shard::request::{Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::streams::read::Unread;
@@ -17,10 +17,10 @@ impl Shard {
         &mut self,
         slot: usize,
         filters: &[F],
-        walk: &RefCell<Walk>,
+        walk: &RefCell<Search>,
     ) -> Result<Option<u64>, Unread> {
         let mut job = match walk.take() {
-            Walk::Last(job) => job,
+            Search::Last(job) => job,
             _ => LastJob::new(FilterSet::new(filters)),
         };
         let mut budget = self.options.job_visits;
@@ -36,7 +36,7 @@ impl Shard {
                     Err(wait) => wait,
                 },
             };
-            walk.replace(Walk::Last(job));
+            walk.replace(Search::Last(job));
             return Err(Unread::Wait(wait));
         }
     }
@@ -47,10 +47,10 @@ impl Shard {
         slot: usize,
         filter: &[u8],
         from: u64,
-        walk: &RefCell<Walk>,
+        walk: &RefCell<Search>,
     ) -> Result<Option<u64>, Unread> {
         let (mut filters, mut from) = match walk.take() {
-            Walk::Next(filters, at) => (filters, at),
+            Search::Next(filters, at) => (filters, at),
             _ => (FilterSet::new([filter]), from),
         };
         let mut budget = self.options.job_visits;
@@ -71,7 +71,7 @@ impl Shard {
                     Err(wait) => wait,
                 },
             };
-            walk.replace(Walk::Next(filters, from));
+            walk.replace(Search::Next(filters, from));
             return Err(Unread::Wait(wait));
         }
     }
@@ -85,7 +85,7 @@ impl Shard {
     ) -> Result<StartPosition, Unread> {
         let index = &self.streams[slot].index;
         let mut each = match r.walk.take() {
-            Walk::Each(each) => each,
+            Search::Each(each) => each,
             _ => Box::new(Each::new(filters, index)),
         };
         let mut budget = self.options.job_visits;
@@ -99,7 +99,7 @@ impl Shard {
                 },
             }
         };
-        r.walk.replace(Walk::Each(each));
+        r.walk.replace(Search::Each(each));
         Err(Unread::Wait(wait))
     }
 }

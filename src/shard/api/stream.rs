@@ -19,7 +19,7 @@ use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::Usage;
 use crate::shard::records::kind;
 use crate::shard::request::permits::Permit;
-use crate::shard::request::search::{DELETED_VISITS, Details, Walk};
+use crate::shard::request::search::{DELETED_VISITS, Details, Search};
 use crate::shard::request::{Handled, Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::streams::read::Unread;
@@ -192,30 +192,30 @@ impl Shard {
     }
 
     fn known_state(&self, slot: usize) -> StreamState {
-        let cell = &self.streams[slot];
-        let index = &cell.index;
+        let stream = &self.streams[slot];
+        let index = &stream.index;
         let first = index.first_seq();
         let time = |t: WallTime| if t.0 == 0 { GoTime::default() } else { GoTime::utc(t) };
-        let known = index.messages() > 0 && cell.first_time.0 == first;
+        let known = index.messages() > 0 && stream.first_time.0 == first;
         StreamState {
             messages: index.messages(),
             bytes: index.bytes(),
-            first_seq: if cell.is_untouched() { 0 } else { first },
-            first_ts: if known { time(cell.first_time.1) } else { GoTime::default() },
+            first_seq: if stream.is_untouched() { 0 } else { first },
+            first_ts: if known { time(stream.first_time.1) } else { GoTime::default() },
             last_seq: index.last_seq(),
-            last_ts: time(cell.last_time),
+            last_ts: time(stream.last_time),
             num_subjects: index.subjects().len() as u64,
             num_deleted: if index.messages() == 0 { 0 } else { index.num_deleted() },
-            consumer_count: cell.consumers.by_name.len() as u64,
+            consumer_count: stream.consumers.by_name.len() as u64,
             ..StreamState::default()
         }
     }
 
     fn info_of(&self, now: Timestamp, slot: usize, state: StreamState) -> StreamInfo {
-        let cell = &self.streams[slot];
+        let stream = &self.streams[slot];
         StreamInfo {
-            config: cell.config.clone(),
-            created: GoTime::utc(cell.created),
+            config: stream.config.clone(),
+            created: GoTime::utc(stream.created),
             state,
             domain: String::new(),
             cluster: None,
@@ -256,15 +256,15 @@ impl Shard {
             api_errors: self.requests.refused,
             ..Usage::default()
         };
-        for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
-            let bytes = cell.index.bytes();
-            if cell.is_memory() {
+        for (_, stream) in self.streams.iter().filter(|(_, c)| !c.removing) {
+            let bytes = stream.index.bytes();
+            if stream.is_memory() {
                 usage.memory += bytes;
             } else {
                 usage.storage += bytes;
             }
             usage.streams += 1;
-            usage.consumers += cell.consumers.by_name.len() as u64;
+            usage.consumers += stream.consumers.by_name.len() as u64;
         }
         usage
     }
@@ -286,12 +286,12 @@ impl Shard {
         };
         let mut state = self.state_of(slot)?;
         let mut details = match r.walk.take() {
-            Walk::Details(details) => details,
+            Search::Details(details) => details,
             _ => Box::default(),
         };
         let offset = u64::try_from(request.offset).unwrap_or(0);
         if !self.walk_details(slot, &request, offset, &mut details) {
-            r.walk.replace(Walk::Details(details));
+            r.walk.replace(Search::Details(details));
             return Err(Wait::Turn);
         }
         let Details { deleted, total, subjects, .. } = *details;
@@ -357,7 +357,7 @@ impl Shard {
 
     fn msg_delete(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamMsgDelete;
-        let cell = &self.streams[slot];
+        let state = &self.streams[slot];
         let failed = |text: &str| kinds::STREAM_MSG_DELETE_FAILED.with(text);
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
@@ -367,17 +367,17 @@ impl Shard {
         let checked = decoded.and_then(|request| {
             let empty = crate::api::types::is_empty_request(&r.payload);
             match request.seq {
-                _ if cell.config.sealed => Err(kinds::STREAM_SEALED.error()),
-                _ if cell.config.deny_delete => Err(failed("message delete not permitted")),
+                _ if state.config.sealed => Err(kinds::STREAM_SEALED.error()),
+                _ if state.config.deny_delete => Err(failed("message delete not permitted")),
                 0 if empty => Err(kinds::BAD_REQUEST.error()),
-                0 if cell.is_memory() => Err(kinds::SEQUENCE_NOT_FOUND.with(0)),
+                0 if state.is_memory() => Err(kinds::SEQUENCE_NOT_FOUND.with(0)),
                 0 => Err(failed("no message found")),
-                seq if cell.is_memory() && !cell.index.is_live(seq) => {
+                seq if state.is_memory() && !state.index.is_live(seq) => {
                     Err(kinds::SEQUENCE_NOT_FOUND.with(seq))
                 }
-                seq if seq > cell.index.last_seq() => Err(failed("stream store EOF")),
-                seq if seq < cell.index.first_seq() => Err(failed("no message found")),
-                seq if !cell.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
+                seq if seq > state.index.last_seq() => Err(failed("stream store EOF")),
+                seq if seq < state.index.first_seq() => Err(failed("no message found")),
+                seq if !state.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
                 seq => Ok(seq),
             }
         });
@@ -385,7 +385,7 @@ impl Shard {
             Err(error) => self.refuse_request(&r.requester(), kind, &error, out),
             Ok(seq) => {
                 // What is in the log must be done, so what cannot be done must not come there.
-                if let IndexLookup::NeedPage(key) = cell.index.get(seq) {
+                if let IndexLookup::NeedPage(key) = state.index.get(seq) {
                     match self.want_page(slot, key)? {
                         Ok(()) => return Err(Wait::Turn),
                         Err(text) => {
@@ -395,7 +395,7 @@ impl Shard {
                         }
                     }
                 }
-                let (stream, group) = (cell.id, cell.group());
+                let (stream, group) = (state.id, state.group());
                 if self.append_meta(group, kind::DELETE, stream.0, seq, b"").is_err() {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
                     self.refuse_request(&r.requester(), kind, &error, out);
@@ -416,7 +416,7 @@ impl Shard {
         lookup: &Lookup,
         r: &Request,
     ) -> Result<Option<u64>, Unread> {
-        if let Walk::Found(seq) = *r.walk.borrow()
+        if let Search::Found(seq) = *r.walk.borrow()
             && self.streams[slot].index.is_live(seq)
         {
             return Ok(Some(seq));
@@ -436,7 +436,7 @@ impl Shard {
             }
         };
         if let Some(seq) = found {
-            r.walk.replace(Walk::Found(seq));
+            r.walk.replace(Search::Found(seq));
         }
         Ok(found)
     }
@@ -555,31 +555,31 @@ impl Shard {
     }
 
     /// Forgets a stream of which nothing is left.
-    pub(in crate::shard) fn forget_cell(&mut self, slot: usize) {
-        let cell = self.streams.remove(slot);
+    pub(in crate::shard) fn forget_stream(&mut self, slot: usize) {
+        let stream = self.streams.remove(slot);
         let orphans = &mut self.checkpoint.orphans;
-        orphans.extend(cell.index.locations().map(|(_, location)| location));
-        orphans.extend(cell.stored.locations());
+        orphans.extend(stream.index.locations().map(|(_, location)| location));
+        orphans.extend(stream.checkpointed.locations());
         let isolated = &mut self.unreadable.consumers;
         isolated.retain(|&(of, _), location| {
-            orphans.extend((of == cell.id).then_some(*location));
-            of != cell.id
+            orphans.extend((of == stream.id).then_some(*location));
+            of != stream.id
         });
     }
 
     /// Takes a removed stream out of sight; what it holds is buried step by step.
     pub(in crate::shard) fn detach(&mut self, slot: usize, out: &mut impl ShardEffects) {
-        let cell = &self.streams[slot];
-        let name = cell.config.name.clone();
+        let stream = &self.streams[slot];
+        let name = stream.config.name.clone();
         // Another stream may have its name by now.
         if self.names.get(name.as_bytes()) == Some(&slot) {
             self.names.remove(name.as_bytes());
         }
         self.delete_all_consumers(slot, out);
         self.drop_enforcement(slot, out);
-        let cell = &mut self.streams[slot];
-        if let Some(due) = cell.age_due.take() {
-            let id = cell.id;
+        let stream = &mut self.streams[slot];
+        if let Some(due) = stream.age_due.take() {
+            let id = stream.id;
             self.forget_age(due, id);
         }
         self.start_stream_removal(slot);

@@ -157,7 +157,7 @@ impl Shard {
     fn stream_created(&mut self, slot: usize, out: &mut impl ShardEffects) {
         let stream = &mut self.streams[slot];
         let (id, name) = (stream.id, stream.config.name.as_bytes().into());
-        self.checkpoint.born(&mut stream.stored);
+        self.checkpoint.born(&mut stream.checkpointed);
         self.names.insert(name, slot);
         self.place(id, false, out);
         self.created(id);

@@ -85,7 +85,7 @@ pub enum Applied {
 
 /// A message that was stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored {
+pub struct StreamCheckpoint {
     /// The stream's slot.
     pub slot: usize,
     /// Its sequence.
@@ -99,7 +99,7 @@ pub struct Stored {
     limited: bool,
 }
 
-impl Stored {
+impl StreamCheckpoint {
     /// What is to be removed for it before the next record is applied.
     pub fn removal(&self) -> Option<Removal> {
         self.limited.then_some(Removal::Limits(self.subject))
@@ -115,7 +115,7 @@ impl StateMut<'_> {
         slot: Option<usize>,
         m: &MessageIn<'_>,
         position: Position,
-    ) -> Result<Option<Stored>, String> {
+    ) -> Result<Option<StreamCheckpoint>, String> {
         let Some(slot) = slot.or_else(|| self.slots.get(&m.stream).copied()) else {
             return Ok(None);
         };
@@ -128,7 +128,7 @@ impl StateMut<'_> {
         let (subject, size) = stream.append(m, position);
         let is_only = stream.index.messages() == 1;
         let limited = stream.retention.is_limited();
-        Ok(Some(Stored { slot, seq: m.seq, subject, size, is_only, limited }))
+        Ok(Some(StreamCheckpoint { slot, seq: m.seq, subject, size, is_only, limited }))
     }
 
     /// Applies a record other than a message; `id` and `body` are its own.
@@ -214,7 +214,7 @@ impl StateMut<'_> {
             let c = &mut consumers.slab[at];
             c.ledger.configure(ConsumerSettings::of(of, &name, &config));
             c.filter = filters_of(&config);
-            c.stored.changed = true;
+            c.checkpointed.changed = true;
             let before = Box::new(std::mem::replace(&mut c.config, config));
             return Ok(Applied::ConsumerUpdated { slot, at, before });
         }
@@ -222,7 +222,7 @@ impl StateMut<'_> {
         let consumer = NewConsumer { id, name, config, created, start };
         let mut consumer =
             ShardConsumer::new(of, consumer).map_err(|why| format!("consumer {}: {why}", id.0))?;
-        consumer.stored.changed = true;
+        consumer.checkpointed.changed = true;
         let at = consumers.insert(consumer);
         Ok(Applied::ConsumerCreated { slot, at })
     }
@@ -232,7 +232,7 @@ impl StateMut<'_> {
         let Some(&at) = consumers.by_id.get(&id) else { return Ok(Applied::Nothing) };
         let c = &mut consumers.slab[at];
         c.ledger.apply(body).map_err(|why| format!("consumer {}: {why}", id.0))?;
-        c.stored.changed = true;
+        c.checkpointed.changed = true;
         Ok(Applied::ConsumerProgress { slot, at })
     }
 

@@ -50,19 +50,19 @@ impl Shard {
     /// To be called before a stream changes: freezes it if a checkpoint still has to.
     #[inline]
     pub(in crate::shard) fn before_change(&mut self, slot: usize) {
-        if self.streams[slot].stored.epoch != self.checkpoint.epoch {
+        if self.streams[slot].checkpointed.epoch != self.checkpoint.epoch {
             self.freeze_stream(slot);
         }
     }
 
     #[cold]
     fn freeze_stream(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        cell.stored.epoch = self.checkpoint.epoch;
-        cell.stored.config_before = None;
-        if !cell.is_memory() {
-            cell.stored.last_seq = cell.index.last_seq();
-            cell.stored.moved |= cell.index.freeze().is_some();
+        let stream = &mut self.streams[slot];
+        stream.checkpointed.epoch = self.checkpoint.epoch;
+        stream.checkpointed.config_before = None;
+        if !stream.is_memory() {
+            stream.checkpointed.last_seq = stream.index.last_seq();
+            stream.checkpointed.moved |= stream.index.freeze().is_some();
         }
     }
 
@@ -70,10 +70,10 @@ impl Shard {
     pub(in crate::shard) fn before_update(&mut self, slot: usize) {
         self.before_change(slot);
         let needed = self.checkpoint.still_needs(slot);
-        let cell = &mut self.streams[slot];
-        let frozen = cell.stored.born != self.checkpoint.epoch && !cell.is_memory();
-        if needed && frozen && cell.stored.config_before.is_none() {
-            cell.stored.config_before = Some(write::config_body(cell));
+        let stream = &mut self.streams[slot];
+        let frozen = stream.checkpointed.born != self.checkpoint.epoch && !stream.is_memory();
+        if needed && frozen && stream.checkpointed.config_before.is_none() {
+            stream.checkpointed.config_before = Some(write::config_body(stream));
         }
     }
 
@@ -85,21 +85,21 @@ impl Shard {
         let memory = self.streams[slot].is_memory();
         let c = &mut self.streams[slot].consumers.slab[at];
         let recorded = !memory && !c.ledger.settings().volatile;
-        if c.stored.epoch != epoch {
-            c.stored.epoch = epoch;
-            c.stored.before = (needed && recorded).then(|| {
+        if c.checkpointed.epoch != epoch {
+            c.checkpointed.epoch = epoch;
+            c.checkpointed.before = (needed && recorded).then(|| {
                 let mut body = Vec::new();
                 c.encode(&mut body);
                 body
             });
         }
-        c.stored.changed = true;
+        c.checkpointed.changed = true;
     }
 
     /// A consumer is gone: no checkpoint names what was stored of it, from the one on that is being
     /// written, if it did not come to it yet.
     pub(in crate::shard) fn consumer_gone(&mut self, slot: usize, gone: &ShardConsumer) {
-        let Some(location) = gone.stored.location else { return };
+        let Some(location) = gone.checkpointed.location else { return };
         let needed = self.checkpoint.still_needs(slot);
         match &mut self.checkpoint.run {
             Some(run) if needed && !run.consumers.contains_key(&gone.id) => {
@@ -112,7 +112,7 @@ impl Shard {
     /// A consumer appears: it is not part of a checkpoint that is being written.
     pub(in crate::shard) fn consumer_born(&mut self, slot: usize, at: usize) {
         let epoch = self.checkpoint.epoch;
-        let stored = &mut self.streams[slot].consumers.slab[at].stored;
+        let stored = &mut self.streams[slot].consumers.slab[at].checkpointed;
         (stored.born, stored.epoch, stored.changed) = (epoch, epoch, true);
     }
 
@@ -293,8 +293,8 @@ impl Shard {
     }
 
     fn write_stream(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
-        let Some(cell) = self.streams.get(slot) else { return Ok(()) };
-        if cell.is_memory() || cell.stored.born == self.checkpoint.epoch {
+        let Some(stream) = self.streams.get(slot) else { return Ok(()) };
+        if stream.is_memory() || stream.checkpointed.born == self.checkpoint.epoch {
             return Ok(());
         }
         run.visit()?;
@@ -355,12 +355,12 @@ impl Shard {
         let to = end.min(from + EVICT_STREAMS);
         let budget = self.options.index_cache_bytes;
         for slot in from..to {
-            let Some(cell) = self.streams.get_mut(slot).filter(|c| !c.is_memory()) else {
+            let Some(stream) = self.streams.get_mut(slot).filter(|c| !c.is_memory()) else {
                 continue;
             };
-            let bytes = cell.index.sequence_bytes();
+            let bytes = stream.index.sequence_bytes();
             let over = (self.checkpoint.resident + bytes).saturating_sub(budget);
-            let freed = if over > 0 { cell.index.evict(over) } else { 0 };
+            let freed = if over > 0 { stream.index.evict(over) } else { 0 };
             self.checkpoint.resident += bytes.saturating_sub(freed);
         }
         self.checkpoint.evicting = (to < end).then_some(to);

@@ -29,25 +29,26 @@ impl Shard {
     }
 
     pub(super) fn write_config(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
-        let cell = &mut self.streams[slot];
-        if !cell.stored.config_changed && cell.stored.config.is_some() {
+        let state = &mut self.streams[slot];
+        if !state.checkpointed.config_changed && state.checkpointed.config.is_some() {
             return Ok(());
         }
-        let stream = cell.id;
-        let before = cell.stored.config_before.take();
+        let stream = state.id;
+        let before = state.checkpointed.config_before.take();
         // What changed since the freeze is for the next one.
         let again = before.is_some();
-        run.body = before.unwrap_or_else(|| config_body(cell));
+        run.body = before.unwrap_or_else(|| config_body(state));
         match self.write_record(run, kind::STREAM_CONFIG, stream, 0) {
             Ok((l, _)) => {
-                let stored = &mut self.streams[slot].stored;
+                let stored = &mut self.streams[slot].checkpointed;
                 run.supersede(stored.config.replace(l));
                 stored.config_changed = again;
                 Ok(())
             }
             Err(pause) => {
                 if again {
-                    self.streams[slot].stored.config_before = Some(std::mem::take(&mut run.body));
+                    self.streams[slot].checkpointed.config_before =
+                        Some(std::mem::take(&mut run.body));
                 }
                 Err(pause)
             }
@@ -61,35 +62,35 @@ impl Shard {
         slot: usize,
         from: u64,
     ) -> CheckpointStep<Option<u64>> {
-        let cell = &mut self.streams[slot];
-        let (stream, table) = (cell.id, cell.admission.dedupe());
-        if !cell.stored.moved {
+        let state = &mut self.streams[slot];
+        let (stream, table) = (state.id, state.admission.dedupe());
+        if !state.checkpointed.moved {
             return Ok(None);
         }
         let pages = table.pages();
         if from == 0 {
-            let kept = cell.stored.dedupe.split_off(&pages.start);
-            let gone = std::mem::replace(&mut cell.stored.dedupe, kept);
+            let kept = state.checkpointed.dedupe.split_off(&pages.start);
+            let gone = std::mem::replace(&mut state.checkpointed.dedupe, kept);
             run.supersede(gone.into_values().map(|p| p.location));
         }
         for number in from.max(pages.start)..pages.end {
-            let complete = table.page_is_complete(number, cell.stored.last_seq);
-            if complete && cell.stored.dedupe.get(&number).is_some_and(|p| p.complete) {
+            let complete = table.page_is_complete(number, state.checkpointed.last_seq);
+            if complete && state.checkpointed.dedupe.get(&number).is_some_and(|p| p.complete) {
                 continue;
             }
             run.visit()?;
             run.body.clear();
-            if !table.encode_page(number, cell.stored.last_seq, &mut run.body) {
-                run.supersede(cell.stored.dedupe.remove(&number).map(|p| p.location));
+            if !table.encode_page(number, state.checkpointed.last_seq, &mut run.body) {
+                run.supersede(state.checkpointed.dedupe.remove(&number).map(|p| p.location));
                 continue;
             }
             let (location, _) = self.write_record(run, kind::DEDUPE, stream, number)?;
             let page = DedupePage { number, complete, location };
-            let old = self.streams[slot].stored.dedupe.insert(number, page);
+            let old = self.streams[slot].checkpointed.dedupe.insert(number, page);
             run.supersede(old.map(|p| p.location));
             return Ok(Some(number));
         }
-        cell.stored.moved = false;
+        state.checkpointed.moved = false;
         Ok(None)
     }
 
@@ -107,24 +108,24 @@ impl Shard {
             let Some(c) = self.streams[slot].consumers.slab.get_mut(at) else { continue };
             let id = c.id;
             let written = run.consumers.contains_key(&id);
-            if written || c.ledger.settings().volatile || c.stored.born == epoch {
+            if written || c.ledger.settings().volatile || c.checkpointed.born == epoch {
                 continue;
             }
-            if let Some(l) = c.stored.location.filter(|_| !c.stored.changed) {
-                c.stored.epoch = epoch;
+            if let Some(l) = c.checkpointed.location.filter(|_| !c.checkpointed.changed) {
+                c.checkpointed.epoch = epoch;
                 run.consumers.insert(id, l);
                 continue;
             }
             run.visit()?;
             run.body.clear();
             // What changed since the freeze is for the next checkpoint.
-            let again = c.stored.before.is_some();
-            match &c.stored.before {
+            let again = c.checkpointed.before.is_some();
+            match &c.checkpointed.before {
                 Some(before) => run.body.extend_from_slice(before),
                 None => c.encode(&mut run.body),
             }
             let (l, _) = self.write_record(run, kind::CONSUMER_STATE, stream, id.0)?;
-            let stored = &mut self.streams[slot].consumers.slab[at].stored;
+            let stored = &mut self.streams[slot].consumers.slab[at].checkpointed;
             (stored.epoch, stored.changed, stored.before) = (epoch, again, None);
             run.supersede(stored.location.replace(l));
             run.consumers.insert(id, l);
@@ -134,18 +135,18 @@ impl Shard {
     }
 
     pub(super) fn write_state(&mut self, run: &mut CheckpointRun, slot: usize) -> CheckpointStep {
-        let cell = &self.streams[slot];
-        let stream = cell.id;
+        let of_stream = &self.streams[slot];
+        let stream = of_stream.id;
         let state = StreamState {
             buried: !self.slots.contains_key(&stream),
-            first_shown: cell.first_shown,
-            enforcing: cell.enforcing,
-            last_time: cell.last_time.0,
-            first_time: (cell.first_time.0, cell.first_time.1.0),
-            config: cell.stored.config.unwrap_or_default(),
-            head: cell.index.location(PageKey::HEAD).unwrap_or_default(),
-            last_id: cell.admission.last_applied_id().to_vec(),
-            dedupe: cell.stored.dedupe.values().copied().collect(),
+            first_shown: of_stream.first_shown,
+            enforcing: of_stream.enforcing,
+            last_time: of_stream.last_time.0,
+            first_time: (of_stream.first_time.0, of_stream.first_time.1.0),
+            config: of_stream.checkpointed.config.unwrap_or_default(),
+            head: of_stream.index.location(PageKey::HEAD).unwrap_or_default(),
+            last_id: of_stream.admission.last_applied_id().to_vec(),
+            dedupe: of_stream.checkpointed.dedupe.values().copied().collect(),
             consumers: {
                 let whole = run.consumers.iter().map(|(&id, &l)| (id, l));
                 whole.chain(self.unreadable.of_stream(stream)).collect()
@@ -154,12 +155,12 @@ impl Shard {
         run.body.clear();
         state.encode(&mut run.body);
         let sum = xxhash_rust::xxh3::xxh3_64(&run.body);
-        let location = match cell.stored.state {
+        let location = match of_stream.checkpointed.state {
             Some((l, known)) if known == sum => l,
             old => {
                 let (l, _) = self.write_record(run, kind::STREAM_STATE, stream, 0)?;
                 run.supersede(old.map(|(l, _)| l));
-                self.streams[slot].stored.state = Some((l, sum));
+                self.streams[slot].checkpointed.state = Some((l, sum));
                 l
             }
         };
@@ -260,9 +261,9 @@ impl Shard {
     }
 }
 
-pub(super) fn config_body(cell: &crate::shard::state::stream::ShardStream) -> Vec<u8> {
+pub(super) fn config_body(stream: &crate::shard::state::stream::ShardStream) -> Vec<u8> {
     let mut body = Vec::new();
-    let json = to_json(&cell.config);
-    ConfigBody { created: cell.created.0, start: b"", json: &json }.encode(&mut body);
+    let json = to_json(&stream.config);
+    ConfigBody { created: stream.created.0, start: b"", json: &json }.encode(&mut body);
     body
 }

@@ -269,11 +269,12 @@ impl Shard {
                 let consumers = &mut self.streams[slot].consumers;
                 let found = consumers.by_id.get(&ConsumerId(id));
                 if let Some(c) = found.and_then(|&c| consumers.slab.get_mut(c)) {
-                    c.stored.changed |= c.stored.location.is_some_and(|l| l.position == at);
+                    c.checkpointed.changed |=
+                        c.checkpointed.location.is_some_and(|l| l.position == at);
                 }
             }
             (kind::STREAM_STATE | kind::STREAM_CONFIG | kind::DEDUPE, Some(slot)) => {
-                self.streams[slot].stored.rewrite(at);
+                self.streams[slot].checkpointed.rewrite(at);
             }
             _ => {}
         }

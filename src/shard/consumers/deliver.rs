@@ -327,9 +327,9 @@ impl Shard {
     }
 
     fn block_consumer(&mut self, slot: usize, at: usize, read: ReadId) {
-        let cell = &mut self.streams[slot];
-        cell.consumers.slab[at].blocked = Some(read);
-        self.consumers.blocked.push((read, cell.id, cell.consumers.slab[at].id));
+        let stream = &mut self.streams[slot];
+        stream.consumers.slab[at].blocked = Some(read);
+        self.consumers.blocked.push((read, stream.id, stream.consumers.slab[at].id));
     }
 
     /// A read is over: consumers that waited for it go on.

@@ -14,7 +14,7 @@ use crate::shard::records::checkpoint::{ConsumerState, Root, StreamState};
 use crate::shard::records::{ConfigBody, Fields, kind, parse_config};
 use crate::shard::recovery::Replay;
 use crate::shard::state::checkpoint::Loaded;
-use crate::shard::state::consumers::{NewConsumer, ShardConsumer, StoredConsumer};
+use crate::shard::state::consumers::{ConsumerCheckpoint, NewConsumer, ShardConsumer};
 use crate::shard::state::stream::{ShardStream, index_config};
 use crate::types::{ConsumerId, StreamId, WallTime};
 
@@ -119,15 +119,15 @@ impl Replay<'_> {
             Ok((WallTime(body.created), config))
         })?;
         let index = load_index(dev, recovery, &config, self.options.seed, state.head)?;
-        let mut cell = ShardStream::with_index(id, config, created, index);
-        cell.first_shown |= state.first_shown;
-        cell.enforcing = state.enforcing;
-        cell.last_time = WallTime(state.last_time);
-        cell.first_time = (state.first_time.0, WallTime(state.first_time.1));
-        cell.admission.restore_last_id(&state.last_id);
+        let mut of_stream = ShardStream::with_index(id, config, created, index);
+        of_stream.first_shown |= state.first_shown;
+        of_stream.enforcing = state.enforcing;
+        of_stream.last_time = WallTime(state.last_time);
+        of_stream.first_time = (state.first_time.0, WallTime(state.first_time.1));
+        of_stream.admission.restore_last_id(&state.last_id);
         for page in &state.dedupe {
             let restored = read(dev, recovery, page.location, kind::DEDUPE, |m| {
-                match cell.admission.dedupe_mut().restore_page(m.body) {
+                match of_stream.admission.dedupe_mut().restore_page(m.body) {
                     true => Ok(()),
                     false => Err("the duplicate window is damaged".into()),
                 }
@@ -136,14 +136,14 @@ impl Replay<'_> {
                 self.lines.push(format!(
                     "stream '{}': some message ids of its duplicate window are not known any \
                      more: {why}",
-                    cell.config.name
+                    of_stream.config.name
                 ));
             }
         }
-        cell.stored.config = Some(state.config);
-        cell.stored.state = Some((location, sum));
-        cell.stored.dedupe = state.dedupe.iter().map(|&p| (p.number, p)).collect();
-        let slot = self.streams.insert(cell);
+        of_stream.checkpointed.config = Some(state.config);
+        of_stream.checkpointed.state = Some((location, sum));
+        of_stream.checkpointed.dedupe = state.dedupe.iter().map(|&p| (p.number, p)).collect();
+        let slot = self.streams.insert(of_stream);
         if state.buried {
             self.streams[slot].removing = true;
             self.buried.push(slot);
@@ -177,7 +177,7 @@ impl Replay<'_> {
         location: Location,
     ) -> Result<(), String> {
         let stream = self.streams[slot].id;
-        let (mut cell, applied) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
+        let (mut loaded, applied) = read(dev, recovery, location, kind::CONSUMER_STATE, |m| {
             let state = ConsumerState::decode(m.body).ok_or("not a state of this version")?;
             let config: ConsumerConfig = parse_config(state.json, "ConsumerConfig")?;
             let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
@@ -186,15 +186,16 @@ impl Replay<'_> {
             let settings = ConsumerSettings::of(of, &name, &config);
             let (created, start) = (WallTime(state.created), Vec::new());
             let consumer = NewConsumer { id, name, config, created, start };
-            let mut cell = ShardConsumer::new(of, consumer).map_err(|e| format!("{e:?}"))?;
-            cell.ledger = Ledger::decode(settings, state.snapshot).map_err(|e| format!("{e:?}"))?;
-            Ok((cell, state.applied_below))
+            let mut loaded = ShardConsumer::new(of, consumer).map_err(|e| format!("{e:?}"))?;
+            loaded.ledger =
+                Ledger::decode(settings, state.snapshot).map_err(|e| format!("{e:?}"))?;
+            Ok((loaded, state.applied_below))
         })?;
         if let Some(applied) = applied {
             self.applied_below.insert((stream, id), applied);
         }
-        cell.stored = StoredConsumer { location: Some(location), ..Default::default() };
-        self.streams[slot].consumers.insert(cell);
+        loaded.checkpointed = ConsumerCheckpoint { location: Some(location), ..Default::default() };
+        self.streams[slot].consumers.insert(loaded);
         Ok(())
     }
 

@@ -186,11 +186,11 @@ impl Shard {
 
     /// What the streams hold, and how they are found.
     fn register_streams(&mut self) {
-        for (slot, cell) in self.streams.iter() {
-            self.space.here[usize::from(!cell.is_memory())] += cell.index.bytes();
-            if !cell.removing {
-                self.slots.insert(cell.id, slot);
-                self.names.insert(cell.config.name.as_bytes().into(), slot);
+        for (slot, stream) in self.streams.iter() {
+            self.space.here[usize::from(!stream.is_memory())] += stream.index.bytes();
+            if !stream.removing {
+                self.slots.insert(stream.id, slot);
+                self.names.insert(stream.config.name.as_bytes().into(), slot);
             }
         }
     }
@@ -289,11 +289,11 @@ impl Shard {
             };
             self.decided(Decided::Change { record: Box::new(record), requester: None });
         }
-        for (_, cell) in self.streams.iter().filter(|(_, c)| !c.removing) {
-            if !known.contains(&cell.id) && !deleted.contains(&cell.id) {
+        for (_, stream) in self.streams.iter().filter(|(_, c)| !c.removing) {
+            if !known.contains(&stream.id) && !deleted.contains(&stream.id) {
                 out.log(format!(
                     "stream '{}' is on shard {} but not in the catalogue; it is kept",
-                    cell.config.name, self.id.0
+                    stream.config.name, self.id.0
                 ));
             }
         }

@@ -98,10 +98,12 @@ impl Replay<'_> {
             Applied::StreamRemoved(slot) => {
                 self.buried.push(slot);
                 let consumers = std::mem::take(&mut self.streams[slot].consumers);
-                let stored = consumers.slab.iter().filter_map(|(_, c)| c.stored.location);
+                let stored = consumers.slab.iter().filter_map(|(_, c)| c.checkpointed.location);
                 self.orphans.extend(stored);
             }
-            Applied::ConsumerRemoved { gone, .. } => self.orphans.extend(gone.stored.location),
+            Applied::ConsumerRemoved { gone, .. } => {
+                self.orphans.extend(gone.checkpointed.location)
+            }
             _ => {}
         }
         Ok(())
@@ -143,12 +145,12 @@ impl Replay<'_> {
     /// All that the limits of a stream do not allow: of stores of format 1, where it left no record
     /// of its own.
     pub(super) fn all_over_limits(&self, slot: usize) -> Removal {
-        let cell = &self.streams[slot];
+        let stream = &self.streams[slot];
         let mut subjects = Vec::new();
-        if cell.retention.limits_subjects() {
+        if stream.retention.limits_subjects() {
             let (mut cursor, mut budget) = (SubjectCursor::new(), u32::MAX);
-            cell.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
-                if cell.retention.of_subject(subject_count(&cell.index, id)) > 0 {
+            stream.index.subjects().for_each_match(b">", &mut cursor, &mut budget, |id, _| {
+                if stream.retention.of_subject(subject_count(&stream.index, id)) > 0 {
                     subjects.push(id);
                 }
             });

@@ -17,7 +17,7 @@ use crate::shard::mailbox::Requester;
 use crate::stream::headers::header;
 use crate::types::{Origin, ShardId, StreamId};
 use permits::Permit;
-use search::Walk;
+use search::Search;
 
 /// Stands for "any read": used when all of the read memory is waited for.
 pub const ANY_READ: ReadId = ReadId(u64::MAX);
@@ -42,7 +42,7 @@ pub struct Request {
     /// Credit to give back once it is answered. Whoever is to answer it later takes that over.
     pub credit: Cell<u32>,
     /// What it has seen so far.
-    pub walk: RefCell<Walk>,
+    pub walk: RefCell<Search>,
     /// It has one of the permits for walks.
     pub has_permit: Cell<bool>,
 }

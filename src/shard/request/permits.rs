@@ -9,7 +9,7 @@ use super::Request;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
     /// What was seen of an index so far.
-    Walk,
+    Search,
     /// A list of streams that all shards are asked for.
     Listing,
     /// Another question to all shards.
@@ -19,14 +19,14 @@ pub enum Permit {
 }
 
 /// All kinds.
-pub const PERMITS: [Permit; 4] = [Permit::Walk, Permit::Listing, Permit::Account, Permit::Purge];
+pub const PERMITS: [Permit; 4] = [Permit::Search, Permit::Listing, Permit::Account, Permit::Purge];
 
 impl Permit {
     /// How many there are in a shard. A walk may hold 100,000 subjects or more, a listing 256
     /// configurations with as many states, the others some hundred bytes.
     pub fn count(self) -> usize {
         match self {
-            Permit::Walk => 2,
+            Permit::Search => 2,
             Permit::Listing => 4,
             Permit::Account => 64,
             Permit::Purge => 16,

@@ -14,7 +14,7 @@ pub const DELETED_VISITS: u64 = 16_384;
 
 /// What a request has seen so far.
 #[derive(Clone, Debug, Default)]
-pub enum Walk {
+pub enum Search {
     /// Nothing.
     #[default]
     None,
@@ -30,10 +30,10 @@ pub enum Walk {
     Details(Box<Details>),
 }
 
-impl Walk {
+impl Search {
     /// Whether it holds more than a few bytes.
     pub fn is_kept(&self) -> bool {
-        !matches!(self, Walk::None | Walk::Found(_))
+        !matches!(self, Search::None | Search::Found(_))
     }
 }
 

@@ -164,7 +164,7 @@ impl Checkpointer {
     }
 
     /// A stream appears.
-    pub fn born(&self, stored: &mut Stored) {
+    pub fn born(&self, stored: &mut StreamCheckpoint) {
         stored.epoch = self.epoch;
         stored.born = self.epoch;
     }
@@ -213,7 +213,7 @@ impl Checkpointer {
 
 /// What checkpoints have of one stream.
 #[derive(Debug, Default)]
-pub struct Stored {
+pub struct StreamCheckpoint {
     /// The last checkpoint for which it was frozen, or in which it appeared.
     pub epoch: u32,
     /// The checkpoint during which it appeared: it is not part of that one.
@@ -234,7 +234,7 @@ pub struct Stored {
     pub dedupe: BTreeMap<u64, DedupePage>,
 }
 
-impl Stored {
+impl StreamCheckpoint {
     /// Everything stored but the index and the consumers.
     pub fn locations(&self) -> impl Iterator<Item = Location> + '_ {
         let pages = self.dedupe.values().map(|p| p.location);

@@ -130,7 +130,7 @@ pub struct ShardConsumer {
     /// The group to watch the deliver subject with, where it is not the configuration's.
     pub watch_group: Option<String>,
     /// What checkpoints have of it.
-    pub stored: StoredConsumer,
+    pub checkpointed: ConsumerCheckpoint,
 }
 
 /// No receiver was ever slow.
@@ -174,7 +174,7 @@ pub struct NewConsumer {
 
 /// What checkpoints have of one consumer.
 #[derive(Debug, Default)]
-pub struct StoredConsumer {
+pub struct ConsumerCheckpoint {
     /// The last checkpoint that has it, or for which it was frozen.
     pub epoch: u32,
     /// The checkpoint during which it appeared: it is not part of that one.
@@ -229,7 +229,7 @@ impl ShardConsumer {
             timer: None,
             watch: None,
             watch_group: None,
-            stored: Default::default(),
+            checkpointed: Default::default(),
         })
     }
 
@@ -325,35 +325,35 @@ pub struct Consumers {
 
 impl Consumers {
     /// Adds a consumer that has not joined the others.
-    pub fn insert(&mut self, cell: ShardConsumer) -> usize {
-        let id = cell.id;
-        let slot = self.slab.insert(cell);
+    pub fn insert(&mut self, consumer: ShardConsumer) -> usize {
+        let id = consumer.id;
+        let slot = self.slab.insert(consumer);
         self.by_id.insert(id, slot);
         slot
     }
 
     /// A consumer joins the others: it counts `pending` messages from `position` on.
     pub fn join(&mut self, slot: usize, position: u64, pending: u64, last: u64) {
-        let cell = &mut self.slab[slot];
+        let consumer = &mut self.slab[slot];
         let filters: Vec<Vec<u8>> =
-            cell.config.filters().iter().map(|f| f.clone().into_bytes()).collect();
-        cell.handle = self.groups.add(&filters, position, pending, last);
-        self.groups.watch(cell.handle, cell.delivery.as_ref().and_then(Delivery::watched));
-        if self.by_name.insert(cell.name.clone(), slot).is_none() {
-            self.new -= usize::from(self.in_flight.contains(&cell.name));
+            consumer.config.filters().iter().map(|f| f.clone().into_bytes()).collect();
+        consumer.handle = self.groups.add(&filters, position, pending, last);
+        self.groups.watch(consumer.handle, consumer.delivery.as_ref().and_then(Delivery::watched));
+        if self.by_name.insert(consumer.name.clone(), slot).is_none() {
+            self.new -= usize::from(self.in_flight.contains(&consumer.name));
         }
-        self.by_handle.insert(cell.handle.0, slot);
+        self.by_handle.insert(consumer.handle.0, slot);
     }
 
     /// A consumer leaves the others, to count anew or for good.
     pub fn leave(&mut self, slot: usize) {
-        let cell = &mut self.slab[slot];
-        let handle = std::mem::replace(&mut cell.handle, NOT_JOINED);
-        let was_queued = std::mem::take(&mut cell.queued);
+        let consumer = &mut self.slab[slot];
+        let handle = std::mem::replace(&mut consumer.handle, NOT_JOINED);
+        let was_queued = std::mem::take(&mut consumer.queued);
         if self.by_handle.remove(&handle.0).is_some() {
             self.groups.remove(handle);
-            if self.by_name.remove(&cell.name).is_some() {
-                self.new += usize::from(self.in_flight.contains(&cell.name));
+            if self.by_name.remove(&consumer.name).is_some() {
+                self.new += usize::from(self.in_flight.contains(&consumer.name));
             }
         }
         if was_queued {
@@ -364,9 +364,9 @@ impl Consumers {
     /// Takes a consumer out.
     pub fn remove(&mut self, slot: usize) -> ShardConsumer {
         self.leave(slot);
-        let cell = self.slab.remove(slot);
-        self.by_id.remove(&cell.id);
-        cell
+        let consumer = self.slab.remove(slot);
+        self.by_id.remove(&consumer.id);
+        consumer
     }
 
     /// A message was stored.
@@ -378,12 +378,12 @@ impl Consumers {
         let Consumers { groups, by_handle, slab, ready, .. } = self;
         groups.appended(id.0, subject, seq, |handle| {
             let Some(&slot) = by_handle.get(&handle.0) else { return };
-            let cell = &mut slab[slot];
-            if let Some(delivery) = &mut cell.delivery {
+            let consumer = &mut slab[slot];
+            if let Some(delivery) = &mut consumer.delivery {
                 delivery.arrived();
             }
-            if !cell.queued {
-                cell.queued = true;
+            if !consumer.queued {
+                consumer.queued = true;
                 ready.push(slot);
             }
         });
@@ -418,11 +418,11 @@ impl Consumers {
         self.groups.concerned_below(first, &mut touched);
         for handle in touched.drain(..) {
             let Some(&slot) = self.by_handle.get(&handle.0) else { continue };
-            let cell = &mut self.slab[slot];
-            if !is_concerned(cell.config.filters(), filter) {
+            let consumer = &mut self.slab[slot];
+            if !is_concerned(consumer.config.filters(), filter) {
                 continue;
             }
-            let Some(delivery) = &mut cell.delivery else { continue };
+            let Some(delivery) = &mut consumer.delivery else { continue };
             delivery.purged_below(first);
             self.groups.moved(handle, delivery.progress());
             self.groups.watch(handle, delivery.watched());
@@ -435,9 +435,9 @@ impl Consumers {
     pub fn settle(&mut self, filter: &[u8]) -> Vec<usize> {
         let mut changed = Vec::new();
         for &slot in self.by_name.values() {
-            let cell = &mut self.slab[slot];
-            let Some(delivery) = &mut cell.delivery else { continue };
-            if is_concerned(cell.config.filters(), filter) {
+            let consumer = &mut self.slab[slot];
+            let Some(delivery) = &mut consumer.delivery else { continue };
+            if is_concerned(consumer.config.filters(), filter) {
                 delivery.settle();
                 if delivery.is_dirty() {
                     changed.push(slot);
@@ -449,9 +449,9 @@ impl Consumers {
 
     /// Puts a consumer into the list of those to be driven.
     pub fn queue(&mut self, slot: usize) {
-        let cell = &mut self.slab[slot];
-        if !cell.queued {
-            cell.queued = true;
+        let consumer = &mut self.slab[slot];
+        if !consumer.queued {
+            consumer.queued = true;
             self.ready.push(slot);
         }
     }
@@ -464,8 +464,8 @@ impl Consumers {
     /// None of them is to be driven any more: they are about to be removed. Answers their slots.
     pub fn rest_all(&mut self) -> Vec<usize> {
         self.ready.clear();
-        let rest = |(slot, cell): (usize, &mut ShardConsumer)| {
-            cell.queued = false;
+        let rest = |(slot, consumer): (usize, &mut ShardConsumer)| {
+            consumer.queued = false;
             slot
         };
         self.slab.iter_mut().map(rest).collect()

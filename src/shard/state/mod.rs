@@ -96,9 +96,9 @@ impl Shard {
     }
 
     pub(super) fn mark_active(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        if !cell.active {
-            cell.active = true;
+        let stream = &mut self.streams[slot];
+        if !stream.active {
+            stream.active = true;
             self.consumers.active.push(slot);
         }
     }

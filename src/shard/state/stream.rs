@@ -6,7 +6,7 @@ use corelane_storage::record::MessageIn;
 use crate::api::types::{StorageType, StreamConfig};
 use crate::shard::groups::GroupName;
 use crate::shard::mailbox::Requester;
-use crate::shard::state::checkpoint::Stored;
+use crate::shard::state::checkpoint::StreamCheckpoint;
 use crate::shard::state::consumers::Consumers;
 use crate::shard::state::memory_store::{MemoryStore, Message};
 use crate::stream::ack::AckTemplate;
@@ -58,7 +58,7 @@ pub struct ShardStream {
     /// When the log said last that something of it cannot be read.
     pub complained_at: Option<Timestamp>,
     /// What checkpoints have of it.
-    pub stored: Stored,
+    pub checkpointed: StreamCheckpoint,
 }
 
 /// What is left to be enforced in one stream.
@@ -140,7 +140,7 @@ impl ShardStream {
             enforcing: false,
             enforcement: None,
             complained_at: None,
-            stored: Default::default(),
+            checkpointed: Default::default(),
         }
     }
 
@@ -152,7 +152,7 @@ impl ShardStream {
         self.retention = retention;
         self.index.set_track_history(index_config(&config, 0).track_history);
         self.config = config;
-        self.stored.config_changed = true;
+        self.checkpointed.config_changed = true;
     }
 
     /// Whether no sequence was ever used, and none is shown as the first.

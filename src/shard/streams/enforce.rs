@@ -25,11 +25,11 @@ const RETRY: i64 = 100_000_000;
 impl Shard {
     /// The limits of a stream have changed, or were not enforced when the node stopped.
     pub(in crate::shard) fn start_enforcement(&mut self, slot: usize) {
-        let cell = &mut self.streams[slot];
-        let limits_subjects = cell.retention.limits_subjects();
-        let stream = cell.id;
-        let begins = cell.enforcement.is_none();
-        let e = cell.enforcement.get_or_insert_default();
+        let state = &mut self.streams[slot];
+        let limits_subjects = state.retention.limits_subjects();
+        let stream = state.id;
+        let begins = state.enforcement.is_none();
+        let e = state.enforcement.get_or_insert_default();
         e.cursor = limits_subjects.then(SubjectCursor::new);
         if begins {
             self.jobs.add(Job::Enforce { stream });
@@ -44,9 +44,9 @@ impl Shard {
     ) -> Stepped {
         let Some(&slot) = self.slots.get(&stream) else { return Stepped::Finished };
         let job_visits = self.options.job_visits;
-        let cell = &mut self.streams[slot];
-        let over = cell.retention.by_limits(&cell.view()) != Evict::Nothing;
-        let Some(e) = &mut cell.enforcement else { return Stepped::Finished };
+        let state = &mut self.streams[slot];
+        let over = state.retention.by_limits(&state.view()) != Evict::Nothing;
+        let Some(e) = &mut state.enforcement else { return Stepped::Finished };
         if e.ahead >= RECORDS_AHEAD || e.closing {
             e.parked = true;
             return Stepped::Moved;
@@ -55,8 +55,8 @@ impl Shard {
             Some(before) => {
                 let (mut budget, mut cursor) = (job_visits, before.clone());
                 let mut over: Vec<Box<[u8]>> = Vec::new();
-                let retention = &cell.retention;
-                let subjects = cell.index.subjects();
+                let retention = &state.retention;
+                let subjects = state.index.subjects();
                 let done = subjects.for_each_match(b">", &mut cursor, &mut budget, |_, entry| {
                     if retention.of_subject(entry.count) > 0 {
                         over.push(entry.name().into());
@@ -90,8 +90,8 @@ impl Shard {
 
     /// Appends one record. False if there is no room for it.
     fn append_enforce(&mut self, slot: usize, what: Enforce) -> bool {
-        let cell = &self.streams[slot];
-        let (stream, group) = (cell.id, cell.group());
+        let state = &self.streams[slot];
+        let (stream, group) = (state.id, state.group());
         let mut body = Vec::new();
         EnforceBody::encode(&what, &mut body);
         if self.append_meta(group, kind::ENFORCE, stream.0, 0, &body).is_err() {
@@ -113,15 +113,15 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         let Some(&slot) = self.slots.get(&stream) else { return };
-        let cell = &mut self.streams[slot];
-        let Some(e) = &mut cell.enforcement else { return };
+        let state = &mut self.streams[slot];
+        let Some(e) = &mut state.enforcement else { return };
         e.ahead -= 1;
         if e.closing && e.ahead == 0 {
             // An update that came meanwhile begins anew.
-            let changed = e.cursor.is_some() || cell.enforcing;
+            let changed = e.cursor.is_some() || state.enforcing;
             if !changed {
                 let requesters = std::mem::take(&mut e.requesters);
-                cell.enforcement = None;
+                state.enforcement = None;
                 self.watch_age(slot);
                 for requester in requesters {
                     self.reply(now, Reply::Updated(stream, requester), out);

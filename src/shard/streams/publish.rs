@@ -59,15 +59,15 @@ impl Shard {
         let origin = m.origin;
         let full = self.is_full(self.streams[slot].is_memory());
         let clocks = Clocks { now, wall: self.clocks.wall_of(now) };
-        let cell = &mut self.streams[slot];
-        let reply = if cell.config.no_ack { &[][..] } else { m.reply };
+        let stream = &mut self.streams[slot];
+        let reply = if stream.config.no_ack { &[][..] } else { m.reply };
         let publish = Publish {
             subject: m.subject,
             reply: m.reply,
             headers: m.headers,
             payload_len: m.payload.len(),
         };
-        let (admission, view) = cell.gate(known);
+        let (admission, view) = stream.gate(known);
         admission.set_visits(*visits);
         let admitted = admission.admit(&view, clocks, &publish);
         *visits = admission.visits();
@@ -121,9 +121,9 @@ impl Shard {
         m: &Captured<'_>,
         reply: &[u8],
     ) {
-        let cell = &mut self.streams[slot];
+        let state = &mut self.streams[slot];
         let record = RecordIn::Message(MessageIn {
-            stream: cell.id,
+            stream: state.id,
             seq,
             ts: at.0,
             subject: m.subject,
@@ -131,10 +131,10 @@ impl Shard {
             payload: m.payload,
             relocated: false,
         });
-        let group = cell.group();
+        let group = state.group();
         match self.groups.append(group, &mut self.log, &record) {
             Ok((place, len)) => {
-                self.checkpoint.appended += if cell.is_memory() { 0 } else { u64::from(len) };
+                self.checkpoint.appended += if state.is_memory() { 0 } else { u64::from(len) };
                 let item = StoreItem {
                     slot: slot as u32,
                     origin: m.origin,
@@ -144,7 +144,7 @@ impl Shard {
                 self.groups.get_mut(group).waiting.push_store(place, item, reply);
             }
             Err(error) => {
-                cell.admission.withdraw(seq);
+                state.admission.withdraw(seq);
                 let error = match error {
                     AppendError::TooLarge => kinds::STREAM_MESSAGE_EXCEEDS_MAXIMUM.error(),
                     AppendError::NoSpace | AppendError::Busy | AppendError::Failed => {

@@ -51,8 +51,8 @@ fn of_a(world: &mut World, find: impl Fn(&Shard, usize) -> Option<Location>) -> 
 
 #[test]
 fn a_stream_that_is_damaged_is_refused_with_a_clear_word() {
-    let state = |s: &Shard, slot: usize| s.streams[slot].stored.state.map(|(l, _)| l);
-    let config = |s: &Shard, slot: usize| s.streams[slot].stored.config;
+    let state = |s: &Shard, slot: usize| s.streams[slot].checkpointed.state.map(|(l, _)| l);
+    let config = |s: &Shard, slot: usize| s.streams[slot].checkpointed.config;
     let head = |s: &Shard, slot: usize| s.streams[slot].index.location(PageKey::HEAD);
     let finds: [&Find; 3] = [&state, &config, &head];
     for find in finds {
@@ -77,7 +77,7 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
     let mut world = filled();
     let before = world.dump();
     let location = of_a(&mut world, |s, slot| {
-        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored.location)
+        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.checkpointed.location)
     });
     rot(&mut world, location);
     restart(&mut world);
@@ -100,7 +100,7 @@ fn a_consumer_whose_state_is_damaged_is_set_aside() {
 fn a_consumer_that_was_removed_does_not_come_back_when_its_state_can_be_read() {
     let mut world = filled();
     let location = of_a(&mut world, |s, slot| {
-        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.stored.location)
+        s.streams[slot].consumers.slab.iter().find_map(|(_, c)| c.checkpointed.location)
     });
     let answer = world.request("CONSUMER.DELETE.A.c", "A", "");
     assert!(answer.contains(r#""success":true"#), "{answer}");
@@ -118,7 +118,7 @@ fn a_consumer_that_was_removed_does_not_come_back_when_its_state_can_be_read() {
 fn a_damaged_duplicate_window_costs_no_message() {
     let mut world = filled();
     let location = of_a(&mut world, |s, slot| {
-        s.streams[slot].stored.dedupe.values().next().map(|p| p.location)
+        s.streams[slot].checkpointed.dedupe.values().next().map(|p| p.location)
     });
     rot(&mut world, location);
     restart(&mut world);

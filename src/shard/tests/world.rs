@@ -442,9 +442,9 @@ impl World {
     pub fn dump(&mut self) -> Dump {
         let mut dump = Dump::new();
         for slot in self.slots() {
-            let cell = &self.shard().streams[slot];
+            let stream = &self.shard().streams[slot];
             let mut lines = Vec::new();
-            let index = &cell.index;
+            let index = &stream.index;
             let (first, last) = (index.first_seq(), index.last_seq());
             let digest = index.digest();
             lines.push(format!(
@@ -452,8 +452,8 @@ impl World {
                 index.messages(),
                 index.bytes()
             ));
-            lines.push(format!("{:?} {:?}", cell.config, cell.created));
-            lines.push(format!("{:?} {:?}", cell.last_time, cell.admission.last_applied_id()));
+            lines.push(format!("{:?} {:?}", stream.config, stream.created));
+            lines.push(format!("{:?} {:?}", stream.last_time, stream.admission.last_applied_id()));
             for seq in first..=last {
                 let Some(e) = self.entry(slot, seq) else { continue };
                 let table = self.shard().streams[slot].index.subjects();

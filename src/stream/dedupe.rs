@@ -9,8 +9,8 @@
 //! live and in replay. An id is forgotten when the newest committed one has a time that is later by
 //! the window, the longest gap between neighbours since then left out: of a gap the records do not
 //! tell whether nothing was published or the wall clock was set forwards, and then nothing may be
-//! forgotten. Where there are no long gaps, the window's ids are kept, and at most two windows' (one
-//! on either side of a gap) where there are.
+//! forgotten. Where there are no long gaps, the window's ids are kept, and where there are, at most
+//! two windows' (one on either side of a gap).
 //! What is forgotten leaves memory in batches of [`EXPIRE_BATCH`].
 
 use std::collections::VecDeque;
@@ -92,10 +92,6 @@ impl Queue {
         self.get(self.start)
     }
 
-    fn back(&self) -> Option<&Entry> {
-        self.pages.back().and_then(|(_, entries)| entries.last())
-    }
-
     fn push_back(&mut self, entry: Entry) -> u64 {
         let place = self.end;
         if self.pages.is_empty() || place.is_multiple_of(PAGE_ENTRIES) {
@@ -112,15 +108,6 @@ impl Queue {
         self.start += 1;
         if self.is_empty() || self.start.is_multiple_of(PAGE_ENTRIES) {
             self.pages.pop_front();
-        }
-    }
-
-    fn pop_back(&mut self) {
-        self.end -= 1;
-        let Some((_, entries)) = self.pages.back_mut() else { return };
-        entries.pop();
-        if entries.is_empty() || self.start == self.end {
-            self.pages.pop_back();
         }
     }
 }
@@ -248,15 +235,6 @@ impl DedupeTable {
         }
     }
 
-    /// Removes the entries of sequences above `seq`: they were never committed.
-    pub fn drop_after(&mut self, seq: u64) {
-        while let Some(last) = self.queue.back().filter(|last| last.seq > seq) {
-            let (hash, place) = (last.hash, self.queue.end - 1);
-            self.lose_place(hash, place);
-            self.queue.pop_back();
-        }
-    }
-
     /// A digest of the committed ids that are known.
     pub fn digest(&self, window: i64) -> u64 {
         let mut bytes = Vec::new();
@@ -376,13 +354,10 @@ mod tests {
     fn an_id_may_come_again() {
         let mut table = stored(&[0, 600]);
         table.insert(1, 20, WallTime(5_000));
-        assert_eq!(find(&table, 1), Some(20));
-        table.drop_after(19);
-        assert_eq!((find(&table, 1), find(&table, 2), table.len()), (None, Some(2), 2));
+        assert_eq!((find(&table, 1), find(&table, 2)), (Some(20), Some(2)));
     }
 
-    /// However committing is cut into pieces, and whatever was dropped meanwhile, what is known is
-    /// the same.
+    /// However committing is cut into pieces, what is known is the same.
     #[test]
     fn what_is_known_follows_from_the_records() {
         let mut random = 7u64;
@@ -398,10 +373,6 @@ mod tests {
             let seq = records.len() as u64 + 1;
             table.insert(u128::from(step), seq, WallTime(at));
             records.push((u128::from(step), at));
-            if below(20) == 0 {
-                table.drop_after(committed);
-                records.truncate(committed as usize);
-            }
             if below(3) == 0 {
                 let upto = committed + below(records.len() as u64 - committed + 1);
                 for seq in committed + 1..=upto {

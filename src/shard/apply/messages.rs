@@ -5,7 +5,7 @@ use corelane_storage::log::Log;
 use corelane_storage::record::RecordIn;
 
 use crate::shard::apply::removals::Progress;
-use crate::shard::apply::state::{StateMut, StreamCheckpoint};
+use crate::shard::apply::state::{StateMut, StoredMessage};
 use crate::shard::apply::{record_of, settle};
 use crate::shard::budget::Handler;
 use crate::shard::effects::{Outgoing, ShardEffects};
@@ -62,8 +62,8 @@ impl Shard {
     }
 
     /// A message was stored; its record lies in `segment`.
-    fn message_stored(&mut self, group: GroupName, stored: &StreamCheckpoint, segment: SegmentId) {
-        let &StreamCheckpoint { slot, size, is_only, .. } = stored;
+    fn message_stored(&mut self, group: GroupName, stored: &StoredMessage, segment: SegmentId) {
+        let &StoredMessage { slot, size, is_only, .. } = stored;
         let is_memory = group == GroupName::Memory;
         self.space.here[usize::from(!is_memory)] += u64::from(size);
         if !is_memory {
@@ -94,7 +94,7 @@ impl Shard {
         &mut self,
         group: GroupName,
         item: &StoreItem,
-        stored: Option<&StreamCheckpoint>,
+        stored: Option<&StoredMessage>,
         out: &mut impl ShardEffects,
     ) {
         let len = item.reply_len as usize;

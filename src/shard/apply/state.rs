@@ -85,7 +85,7 @@ pub enum Applied {
 
 /// A message that was stored.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamCheckpoint {
+pub struct StoredMessage {
     /// The stream's slot.
     pub slot: usize,
     /// Its sequence.
@@ -99,7 +99,7 @@ pub struct StreamCheckpoint {
     limited: bool,
 }
 
-impl StreamCheckpoint {
+impl StoredMessage {
     /// What is to be removed for it before the next record is applied.
     pub fn removal(&self) -> Option<Removal> {
         self.limited.then_some(Removal::Limits(self.subject))
@@ -115,7 +115,7 @@ impl StateMut<'_> {
         slot: Option<usize>,
         m: &MessageIn<'_>,
         position: Position,
-    ) -> Result<Option<StreamCheckpoint>, String> {
+    ) -> Result<Option<StoredMessage>, String> {
         let Some(slot) = slot.or_else(|| self.slots.get(&m.stream).copied()) else {
             return Ok(None);
         };
@@ -128,7 +128,7 @@ impl StateMut<'_> {
         let (subject, size) = stream.append(m, position);
         let is_only = stream.index.messages() == 1;
         let limited = stream.retention.is_limited();
-        Ok(Some(StreamCheckpoint { slot, seq: m.seq, subject, size, is_only, limited }))
+        Ok(Some(StoredMessage { slot, seq: m.seq, subject, size, is_only, limited }))
     }
 
     /// Applies a record other than a message; `id` and `body` are its own.

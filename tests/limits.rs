@@ -119,7 +119,8 @@ fn idle_connections_take_little_memory() {
 #[test]
 fn connections_that_come_and_go_leave_nothing() {
     let _alone = alone();
-    let server = start("");
+    // Closed ones are remembered, for monitoring: a bounded number of them.
+    let server = start("max_closed_clients: 100\n");
     let round = |count: usize| {
         for i in 0..count {
             let mut socket = connect(server.port());

@@ -206,7 +206,8 @@ impl Shard {
             last_ts: time(stream.last_time),
             num_subjects: index.subjects().len() as u64,
             num_deleted: if index.messages() == 0 { 0 } else { index.num_deleted() },
-            consumer_count: stream.consumers.by_name.len() as u64,
+            // Those that still count after a start are there, too.
+            consumer_count: stream.consumers.slab.len() as u64,
             ..StreamState::default()
         }
     }

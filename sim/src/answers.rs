@@ -463,6 +463,8 @@ impl Runner {
             }
             None | Some(10059) => Exists::No,
             Some(10023) if made => Exists::No,
+            // It is there, and begins when the index can be read.
+            Some(10012) if made => Exists::Maybe,
             Some(10014) if !made => Exists::No,
             Some(10023) => Exists::Yes,
             _ => return false,

@@ -77,7 +77,8 @@ impl Runner {
         let keep = 1 + self.more.below(found.len() as u64 + 1);
         let mut settings = self.model.streams[at].settings.clone();
         let kept = found.values().rev().take(keep as usize);
-        let bytes: u64 = kept.map(|uid| self.model.publishes[uid].size).sum();
+        let memory = settings.memory;
+        let bytes: u64 = kept.map(|uid| self.model.publishes[uid].size_in(memory)).sum();
         // As many bytes as they have hold them exactly.
         if bytes > 0 && self.world.plan.large && self.large.chance(600_000) {
             settings.max_bytes = Some(settings.max_bytes.unwrap_or(u64::MAX).min(bytes));

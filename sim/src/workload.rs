@@ -327,15 +327,11 @@ impl Runner {
         let len = model::body(uid, len).len();
         let s = &self.model.streams[stream];
         let floor = s.floor;
-        let overhead = match (s.settings.memory, headers.is_empty()) {
-            (true, _) => 16,
-            (false, true) => 30,
-            (false, false) => 34,
-        };
-        let p = Publish {
+        let memory = s.settings.memory;
+        let mut p = Publish {
             stream,
             incarnation: s.incarnation,
-            size: (subject.len() + headers.len() + len + overhead) as u64,
+            size: 0,
             subject,
             headers,
             len,
@@ -350,6 +346,7 @@ impl Runner {
             sent: self.world.now,
             known: i64::MAX / 2,
         };
+        p.size = p.size_in(memory);
         self.model.publishes.insert(uid, p);
         self.send_publish(client, uid, false);
     }

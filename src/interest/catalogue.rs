@@ -86,8 +86,7 @@ impl Target {
 
 /// The credit that a message on one of JetStream's own subjects is charged to.
 pub fn request_credit(subject: &[u8]) -> CreditKind {
-    let is_request = subject.strip_prefix(b"$JS.API.");
-    match is_request.is_some_and(|verb| !verb.starts_with(b"CONSUMER.MSG.NEXT.")) {
+    match subject::api::is_request(subject) && !subject::api::is_pull(subject) {
         true => CreditKind::Request,
         false => CreditKind::Consume,
     }

@@ -145,9 +145,19 @@ pub fn parse(subject: &[u8]) -> Option<ApiRequest<'_>> {
 /// True for subjects that streams and consumers subscribe to themselves: where there is none,
 /// nobody takes the request, while other subjects of the API are taken and not answered.
 pub fn is_served_by_assets(subject: &[u8]) -> bool {
-    [&b"$JS.API.CONSUMER.MSG.NEXT."[..], b"$JS.API.DIRECT.GET"]
-        .iter()
-        .any(|p| subject.starts_with(p))
+    is_pull(subject) || subject.starts_with(b"$JS.API.DIRECT.GET")
+}
+
+/// True for the subject of a request, of whatever kind and whether it makes sense or not.
+#[inline]
+pub fn is_request(subject: &[u8]) -> bool {
+    subject.starts_with(API_PREFIX.as_bytes())
+}
+
+/// True for the subject of a pull.
+#[inline]
+pub fn is_pull(subject: &[u8]) -> bool {
+    subject.starts_with(b"$JS.API.CONSUMER.MSG.NEXT.")
 }
 
 fn token(text: &str) -> Option<&str> {

@@ -9,6 +9,7 @@ use super::user_info;
 use super::work::Work;
 use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId, request_credit};
+use crate::subject;
 use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
 
 /// The account of all connections, for now.
@@ -49,7 +50,7 @@ fn credit_bytes(message: &Message<'_>) -> u32 {
 /// on every reactor.
 fn request_bytes(message: &Message<'_>, api_bytes_min: u32) -> u32 {
     let own = (message.subject.len() + message.reply.len() + message.body_bytes()) as u32;
-    match message.subject.starts_with(b"$JS.API.") {
+    match subject::api::is_request(message.subject) {
         true => (own + REQUEST_OVERHEAD_BYTES).max(api_bytes_min),
         false => own + ACK_OVERHEAD_BYTES,
     }

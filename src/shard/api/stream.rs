@@ -265,7 +265,7 @@ impl Shard {
                 usage.storage += bytes;
             }
             usage.streams += 1;
-            usage.consumers += stream.consumers.by_name.len() as u64;
+            usage.consumers += stream.consumers.slab.len() as u64;
         }
         usage
     }

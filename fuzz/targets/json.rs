@@ -25,7 +25,6 @@ fuzz_target!(|data: &[u8]| {
     let _ = ConsumersRequest::decode_list(data, true);
     let _ = PurgeRequest::decode_purge(data, true);
     let _ = MsgDeleteRequest::decode_delete(data, true);
-    let _ = ConsumerResetRequest::decode(data, true);
     let _ = PullRequest::decode(data);
     let _ = MsgGetRequest::decode_direct(None, data);
     if let Ok(request) = MsgGetRequest::decode(data, true) {

@@ -506,23 +506,10 @@ fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiErr
     Ok(())
 }
 
-/// 10069 if an update of a stream to these limits leaves consumers beyond them. `consumers` are
-/// names and configurations, by name.
-pub fn check_stream_limits<'a>(
-    limits: &ConsumerLimits,
-    consumers: impl Iterator<Item = (&'a str, &'a ConsumerConfig)>,
-) -> Result<(), ApiError> {
+/// True if a consumer with this configuration is beyond its stream's limits, which an update may
+/// then not set.
+pub fn is_beyond(limits: &ConsumerLimits, config: &ConsumerConfig) -> bool {
     let beyond = |limit: i64, value: i64| limit > 0 && value > limit;
-    let violating: Vec<&str> = consumers
-        .filter(|(_, config)| {
-            beyond(limits.inactive_threshold, config.inactive_threshold)
-                || beyond(limits.max_ack_pending, config.max_ack_pending)
-        })
-        .map(|(name, _)| name)
-        .collect();
-    if violating.is_empty() {
-        return Ok(());
-    }
-    let text = format!("change to limits violates consumers: {}", violating.join(", "));
-    Err(kinds::STREAM_UPDATE.with(text))
+    beyond(limits.inactive_threshold, config.inactive_threshold)
+        || beyond(limits.max_ack_pending, config.max_ack_pending)
 }

@@ -21,8 +21,6 @@ pub const JETSTREAM_SHUTDOWN_END: &str = "JetStream Shutdown";
 pub const EXITING: &str = "Server Exiting..";
 /// First line of lame duck mode.
 pub const LAME_DUCK: &str = "Entering lame duck mode, stop accepting new clients";
-/// Lame duck mode, after the grace period.
-pub const LAME_DUCK_CLOSING: &str = "Closing existing clients";
 
 /// `Trapped "terminated" signal`.
 pub fn trapped(signal: &str) -> String {

@@ -78,6 +78,7 @@ pub(super) fn asks_for_nothing(off: &[Off], value: &Value) -> bool {
 
 const PROCESS: &str = "tests/process.rs";
 const LOG: &str = "src/config/log.rs";
+const LINES: &str = "tests/log_lines.rs";
 const REMOTES: &str = "there are no routes, gateways and leaf nodes";
 
 /// The keys of the file itself.
@@ -95,11 +96,11 @@ pub(super) const TOP: &[Key] = &[
     key(&["http_port", "monitor_port"], "7", Obeyed(PROCESS, "http_port: ")),
     // Without monitoring there is nothing that it could change.
     key(&["http_base_path"], "x, http: 7", Obeyed(PROCESS, "http_base_path: ")),
-    key(&["debug"], "true", Obeyed(LOG, "debug: true")),
-    key(&["trace"], "true", Obeyed(LOG, "trace: true")),
-    key(&["trace_verbose"], "true", Obeyed(LOG, "trace: true")),
-    key(&["trace_headers"], "true", Obeyed(LOG, "trace: true")),
-    key(&["max_traced_msg_len"], "7", Obeyed(LOG, "trace: true")),
+    key(&["debug"], "true", Obeyed(LINES, "debug: true")),
+    key(&["trace"], "true", Obeyed(LINES, "trace: true")),
+    key(&["trace_verbose"], "true", Obeyed(LINES, "trace: true")),
+    key(&["trace_headers"], "true", Obeyed(LINES, "trace_headers: true")),
+    key(&["max_traced_msg_len"], "7", Obeyed(LINES, "max_traced_msg_len: ")),
     key(&["logtime"], "false", Obeyed(PROCESS, "logtime: ")),
     key(&["logtime_utc"], "true", Obeyed(LOG, "time_utc")),
     key(&["logfile", "log_file"], "x", Obeyed(PROCESS, "log_file: ")),

@@ -43,8 +43,6 @@ pub struct Logger(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pid: u32,
-    debug: bool,
-    trace: bool,
     /// The zone of the times; `None` leaves them out.
     zone: Option<TimeZone>,
     sink: Mutex<Sink>,
@@ -97,19 +95,17 @@ impl Logger {
                 }
             },
         };
-        Ok(Logger::with_sink(options, zone, sink))
+        Ok(Logger::with_sink(zone, sink))
     }
 
     /// A log into memory, for tests; [`Logger::taken`] gives what was written.
     pub fn memory(options: &LogOptions) -> Logger {
-        Logger::with_sink(options, zone(options), Sink::Memory(Vec::new()))
+        Logger::with_sink(zone(options), Sink::Memory(Vec::new()))
     }
 
-    fn with_sink(options: &LogOptions, zone: Option<TimeZone>, sink: Sink) -> Logger {
+    fn with_sink(zone: Option<TimeZone>, sink: Sink) -> Logger {
         Logger(Arc::new(Inner {
             pid: std::process::id(),
-            debug: options.debug,
-            trace: options.trace,
             zone,
             sink: Mutex::new(sink),
             writer: OnceLock::new(),
@@ -143,20 +139,6 @@ impl Logger {
     pub fn fatal(&self, text: Arguments<'_>) {
         self.flush();
         self.line(Level::Fatal, text);
-    }
-
-    /// A `[DBG]` line, if those are wanted.
-    pub fn debug(&self, text: Arguments<'_>) {
-        if self.0.debug {
-            self.line(Level::Debug, text);
-        }
-    }
-
-    /// A `[TRC]` line, if those are wanted.
-    pub fn trace(&self, text: Arguments<'_>) {
-        if self.0.trace {
-            self.line(Level::Trace, text);
-        }
     }
 
     /// Opens the file again under its name, after somebody moved it (SIGUSR1).
@@ -431,17 +413,11 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_filtered() {
+    fn what_is_taken_is_gone() {
         let log = Logger::memory(&options(None));
-        log.debug(format_args!("no"));
-        log.trace(format_args!("no"));
         log.warn(format_args!("yes"));
         let pid = std::process::id();
         assert_eq!(log.taken(), format!("[{pid}] [WRN] yes\n"));
-        let log = Logger::memory(&LogOptions { debug: true, trace: true, ..options(None) });
-        log.debug(format_args!("d"));
-        log.trace(format_args!("t"));
-        assert_eq!(log.taken(), format!("[{pid}] [DBG] d\n[{pid}] [TRC] t\n"));
         log.reopen();
         assert!(log.taken().contains("[INF] File log re-open ignored, not a file logger"));
     }

@@ -130,11 +130,6 @@ impl Catalogue {
         self.enabled = enabled;
     }
 
-    /// A stream by its id.
-    pub fn get(&self, stream: StreamId) -> Option<&StreamPlace> {
-        self.by_id.get(&stream)
-    }
-
     /// A stream by its name.
     pub fn by_name(&self, account: AccountId, name: &[u8]) -> Option<&StreamPlace> {
         let id = self.by_name.get(account.0 as usize)?.get(name)?;

@@ -579,17 +579,4 @@ impl Catalogue {
             streams.map(move |(_, entry)| (account.as_str(), entry))
         })
     }
-
-    /// Records that rebuild the catalogue: a checkpoint.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let next = std::iter::once(Record::NextId(StreamId(self.next_id)));
-        let creates = self.accounts.iter().flat_map(|(name, account)| {
-            account
-                .streams
-                .values()
-                .map(|entry| Record::Create { account: name.clone(), entry: entry.clone() })
-        });
-        let deletes = self.deleted.iter().map(|(&id, &shard)| Record::Delete { id, shard });
-        next.chain(creates).chain(deletes)
-    }
 }

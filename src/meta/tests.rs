@@ -160,6 +160,15 @@ fn delete(catalogue: &mut Catalogue, name: &str) {
     }
 }
 
+/// All that a checkpoint has of a catalogue.
+fn records(catalogue: &Catalogue) -> impl Iterator<Item = Record> + '_ {
+    let creates = catalogue.streams_after(None).map(|(account, entry)| Record::Create {
+        account: account.to_owned(),
+        entry: entry.clone(),
+    });
+    catalogue.first_records().chain(creates)
+}
+
 #[test]
 fn ids_are_never_used_again() {
     let mut catalogue = Catalogue::new(1);
@@ -171,7 +180,7 @@ fn ids_are_never_used_again() {
     apply(&mut catalogue, &Record::Forget { id: first });
     apply(&mut catalogue, &Record::Forget { id: second });
     let mut recovered = Catalogue::new(1);
-    for record in catalogue.records() {
+    for record in records(&catalogue) {
         apply(&mut recovered, &record);
     }
     let third = create(&mut recovered, request("A", &[])).expect("new").id;
@@ -416,7 +425,7 @@ fn what_is_decided_counts_before_it_is_applied() {
             ahead.apply(&record);
         }
         if pending.is_empty() {
-            assert!(ahead.records().eq(whole.records()));
+            assert!(records(&ahead).eq(records(&whole)));
         }
     }
 }

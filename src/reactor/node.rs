@@ -1,7 +1,7 @@
 //! Starting and stopping a node: the listener, one thread per reactor, and the order in which they
 //! become ready.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -78,7 +78,6 @@ impl std::fmt::Display for NodeError {
 
 /// A running node.
 pub struct Node {
-    address: SocketAddr,
     mailboxes: Vec<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     connections: Arc<Connections>,
@@ -116,7 +115,6 @@ impl Node {
     /// Starts the reactors and waits until all of them are ready. Clients are accepted from
     /// [`Node::open`] on.
     pub fn start(plan: Plan, listener: TcpListener) -> Result<Node, NodeError> {
-        let address = listener.local_addr().map_err(NodeError::Listen)?;
         let n = plan.reactors;
         let mut mailboxes = Vec::new();
         let mut receivers = Vec::new();
@@ -162,7 +160,7 @@ impl Node {
                 Err(_) => return Err(NodeError::Reactor("a reactor ended at its start".into())),
             }
         }
-        Ok(Node { address, mailboxes, threads, connections, waiting: Some(waiting) })
+        Ok(Node { mailboxes, threads, connections, waiting: Some(waiting) })
     }
 
     /// Lets clients connect.
@@ -174,11 +172,6 @@ impl Node {
             self.mailboxes[0].send(Command::StartAccepting);
         }
         Ok(())
-    }
-
-    /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Open connections.

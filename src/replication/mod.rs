@@ -56,11 +56,6 @@ impl Group {
         self.committed
     }
 
-    /// The last entry that was sealed.
-    pub fn last_index(&self) -> LogIndex {
-        self.last
-    }
-
     /// The current term.
     pub fn term(&self) -> Term {
         self.term

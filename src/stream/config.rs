@@ -1,6 +1,8 @@
 //! What a stream's configuration may be: defaults, limits and updates, checked in nats-server's
 //! order with its words.
 
+use std::ops::Range;
+
 use crate::api::error::{ApiError, kinds};
 use crate::api::filter_index::FilterIndex;
 use crate::api::names::DESCRIPTION_BYTES_MAX;
@@ -114,25 +116,33 @@ pub fn check_purge(config: &StreamConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a message may be deleted. `exists` tells whether it is there.
-pub fn check_msg_delete(
-    config: &StreamConfig,
-    seq: u64,
-    last_seq: u64,
-    exists: bool,
-) -> Result<(), ApiError> {
+/// Whether messages may be deleted.
+pub fn check_deletes(config: &StreamConfig) -> Result<(), ApiError> {
     if config.sealed {
         return Err(kinds::STREAM_SEALED.error());
     }
-    let failed = |text| Err(kinds::STREAM_MSG_DELETE_FAILED.with(text));
     if config.deny_delete {
-        return failed("message delete not permitted");
+        return Err(kinds::STREAM_MSG_DELETE_FAILED.with("message delete not permitted"));
     }
+    Ok(())
+}
+
+/// Whether a stream that may delete messages, and whose sequences are `held`, has one at `seq`.
+/// `live` tells whether it is there.
+pub fn check_msg_delete(
+    config: &StreamConfig,
+    seq: u64,
+    held: Range<u64>,
+    live: bool,
+) -> Result<(), ApiError> {
+    let failed = |text| Err(kinds::STREAM_MSG_DELETE_FAILED.with(text));
     match seq {
+        _ if live => Ok(()),
+        _ if config.storage == StorageType::Memory => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
         0 => failed("no message found"),
-        _ if seq > last_seq => failed("stream store EOF"),
-        _ if !exists => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
-        _ => Ok(()),
+        _ if seq >= held.end => failed("stream store EOF"),
+        _ if seq < held.start => failed("no message found"),
+        _ => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
     }
 }
 

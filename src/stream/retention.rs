@@ -68,11 +68,6 @@ impl Retention {
         Evict::Nothing
     }
 
-    /// How many of the oldest messages must leave for the limit of count alone.
-    pub fn excess_messages(&self, view: &impl StreamView) -> u64 {
-        view.messages().saturating_sub(self.max_msgs)
-    }
-
     /// When a message of this time must leave; `None` without a limit of age.
     pub fn deadline(&self, stored_at: Timestamp) -> Option<Timestamp> {
         (self.max_age != i64::MAX).then(|| stored_at.plus(self.max_age))

@@ -18,14 +18,10 @@ pub enum Control {
         /// How much interest the sender has now.
         count: u32,
     },
-    /// A stream exists from now on.
-    StreamAdded(StreamPlace),
-    /// A stream captures other subjects from now on.
-    StreamUpdated(StreamPlace),
+    /// A stream exists from now on, or captures other subjects.
+    StreamSet(StreamPlace),
     /// A stream is gone.
     StreamRemoved(StreamId),
-    /// JetStream is on or off for routing.
-    JetStreamEnabled(bool),
     /// Asks for `BarrierDone` once everything before it on this lane is in effect.
     Barrier {
         /// The sender's count.

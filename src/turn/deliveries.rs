@@ -125,7 +125,7 @@ impl Net {
     /// A stream exists from now on, or changed: here, and on the other reactors by way of their
     /// control batches.
     pub fn announce_stream(&mut self, place: &StreamPlace) {
-        self.tell_all(&Control::StreamAdded(place.clone()));
+        self.tell_all(&Control::StreamSet(place.clone()));
         self.interest.set_stream(place.clone());
     }
 

@@ -207,12 +207,6 @@ impl Net {
         }
     }
 
-    /// Replaces the settings: limits hold at once, INFO from the next connection on.
-    pub fn configure(&mut self, settings: Arc<Settings>) {
-        self.clients.limits = settings.limits;
-        self.settings = settings;
-    }
-
     // ---- Inputs: connections ----
 
     /// A connection was accepted. `full` means that the node has as many as it may have: it is
@@ -423,11 +417,8 @@ impl Net {
                 Control::Interest { account, filter, queue, count } => {
                     self.interest.remote(account, from, &filter, queue.as_deref(), count);
                 }
-                Control::StreamAdded(place) | Control::StreamUpdated(place) => {
-                    self.interest.set_stream(place);
-                }
+                Control::StreamSet(place) => self.interest.set_stream(place),
                 Control::StreamRemoved(stream) => self.interest.remove_stream(stream),
-                Control::JetStreamEnabled(enabled) => self.interest.set_jetstream(enabled),
                 Control::Barrier { seq } => {
                     self.mesh.send_control(from, Control::BarrierDone { seq });
                 }

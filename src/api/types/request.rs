@@ -160,17 +160,6 @@ json_object!(MsgDeleteRequest, "JSApiMsgDeleteRequest", {
     "no_erase" => json::boolean, no_erase;
 });
 
-/// Body of CONSUMER.RESET.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConsumerResetRequest {
-    /// The sequence to go to, 0 for the one after the ack floor.
-    pub seq: u64,
-}
-
-json_object!(ConsumerResetRequest, "JSApiConsumerResetRequest", {
-    "seq" => json::unsigned, seq;
-});
-
 /// A pull request: body of CONSUMER.MSG.NEXT and of `+NXT`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullRequest {
@@ -260,7 +249,6 @@ roots!(
     PurgeRequest = "JSApiStreamPurgeRequest",
     MsgGetRequest = "JSApiMsgGetRequest",
     MsgDeleteRequest = "JSApiMsgDeleteRequest",
-    ConsumerResetRequest = "JSApiConsumerResetRequest",
 );
 
 fn decode_as<T: Object + Default>(

@@ -218,16 +218,6 @@ pub struct PurgeResponse {
     pub purged: u64,
 }
 
-/// Members of CONSUMER.RESET's answer.
-#[derive(Clone, Debug, Serialize)]
-pub struct ConsumerResetResponse<'a> {
-    /// The consumer.
-    #[serde(flatten)]
-    pub info: &'a ConsumerInfo,
-    /// Where it is now.
-    pub reset_seq: u64,
-}
-
 /// Most names in an answer.
 pub const NAMES_LIMIT: usize = 1_024;
 /// Most streams or consumers in an answer.

@@ -9,9 +9,9 @@ use crate::api::metadata::show_server;
 use crate::api::time::GoTime;
 use crate::api::types::{
     ClusterInfo, ConsumersRequest, CreateConsumerRequest, DIRECT_NOT_FOUND, DIRECT_UNREADABLE,
-    Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, StoredMessage, StreamInfo,
-    StreamInfoRequest, StreamInfoResponse, StreamState, is_empty_request, write_direct_headers,
-    write_msg_get, write_response,
+    Lookup, MsgDeleteRequest, MsgGetRequest, PurgeRequest, ResponseType, SUBJECTS_LIMIT,
+    StoredMessage, StreamInfo, StreamInfoRequest, StreamInfoResponse, StreamState,
+    is_empty_request, write_direct_headers, write_msg_get, write_response,
 };
 use crate::api::{API_LEVEL, NATS_API_LEVEL};
 use crate::shard::effects::{Outgoing, ShardEffects};
@@ -23,13 +23,12 @@ use crate::shard::request::search::{DELETED_VISITS, Details, Search};
 use crate::shard::request::{Handled, Request, Wait};
 use crate::shard::state::Shard;
 use crate::shard::streams::read::Unread;
+use crate::stream::config::{check_deletes, check_msg_delete, check_purge};
 use crate::subject::api::ApiRequest;
 use crate::types::{StreamId, Timestamp, WallTime};
 
 /// Sequences that are looked at for their deletion in the time of an index entry.
 const DELETED_PER_VISIT: u32 = 4;
-/// Subjects of one page of STREAM.INFO.
-const SUBJECTS_LIMIT: usize = 100_000;
 
 /// The highest level that a request may ask for. A configuration tells by its fields what it needs
 /// of the levels that there are at nats-server, and each field is taken or refused by its name.
@@ -333,20 +332,13 @@ impl Shard {
     fn purge_request(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamPurge;
         let config = &self.streams[slot].config;
-        let error = if config.sealed {
-            Some(kinds::STREAM_SEALED.error())
-        } else if config.deny_purge {
-            Some(kinds::STREAM_PURGE_NOT_PERMITTED.with("stream purge not permitted"))
-        } else {
-            None
-        };
         let decoded = PurgeRequest::decode_purge(&r.payload, self.options.strict);
-        let request = match (error, decoded) {
-            (_, Err(error)) | (Some(error), _) => {
+        let request = match decoded.and_then(|request| check_purge(config).map(|()| request)) {
+            Ok(request) => request,
+            Err(error) => {
                 self.refuse_request(&r.requester(), kind, &error, out);
                 return Ok(());
             }
-            (None, Ok(request)) => request,
         };
         self.permit_for(Permit::Purge)?;
         let stream = self.streams[slot].id;
@@ -359,28 +351,19 @@ impl Shard {
     fn msg_delete(&mut self, slot: usize, r: &Request, out: &mut impl ShardEffects) -> Handled {
         let kind = ResponseType::StreamMsgDelete;
         let state = &self.streams[slot];
-        let failed = |text: &str| kinds::STREAM_MSG_DELETE_FAILED.with(text);
         let decoded = if r.payload.is_empty() {
             Err(kinds::BAD_REQUEST.error())
         } else {
             MsgDeleteRequest::decode(&r.payload, self.options.strict)
         };
-        let checked = decoded.and_then(|request| {
-            let empty = crate::api::types::is_empty_request(&r.payload);
-            match request.seq {
-                _ if state.config.sealed => Err(kinds::STREAM_SEALED.error()),
-                _ if state.config.deny_delete => Err(failed("message delete not permitted")),
-                0 if empty => Err(kinds::BAD_REQUEST.error()),
-                0 if state.is_memory() => Err(kinds::SEQUENCE_NOT_FOUND.with(0)),
-                0 => Err(failed("no message found")),
-                seq if state.is_memory() && !state.index.is_live(seq) => {
-                    Err(kinds::SEQUENCE_NOT_FOUND.with(seq))
-                }
-                seq if seq > state.index.last_seq() => Err(failed("stream store EOF")),
-                seq if seq < state.index.first_seq() => Err(failed("no message found")),
-                seq if !state.index.is_live(seq) => Err(kinds::SEQUENCE_NOT_FOUND.with(seq)),
-                seq => Ok(seq),
+        let checked = decoded.and_then(|MsgDeleteRequest { seq, .. }| {
+            check_deletes(&state.config)?;
+            if seq == 0 && is_empty_request(&r.payload) {
+                return Err(kinds::BAD_REQUEST.error());
             }
+            let held = state.index.first_seq()..state.index.last_seq() + 1;
+            check_msg_delete(&state.config, seq, held, state.index.is_live(seq))?;
+            Ok(seq)
         });
         match checked {
             Err(error) => self.refuse_request(&r.requester(), kind, &error, out),

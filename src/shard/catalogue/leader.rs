@@ -1,5 +1,6 @@
 //! Shard 0's part of the catalogue: requests about streams as such, and questions to all shards.
 
+use crate::api::consumer_config::is_beyond;
 use crate::api::error::{ApiError, kinds};
 use crate::api::types::{
     AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
@@ -97,17 +98,11 @@ impl Shard {
     pub(in crate::shard) fn violators(&self, id: StreamId, limits: &ConsumerLimits) -> Vec<String> {
         let Some(&slot) = self.slots.get(&id) else { return Vec::new() };
         let consumers = &self.streams[slot].consumers;
-        let over = |limit: i64, value: i64| limit > 0 && value > limit;
-        let mut names = Vec::new();
-        for (name, &at) in &consumers.by_name {
-            let config = &consumers.slab[at].config;
-            if over(limits.inactive_threshold, config.inactive_threshold)
-                || over(limits.max_ack_pending, config.max_ack_pending)
-            {
-                names.push(name.to_string());
-            }
-        }
-        names
+        let beyond = consumers
+            .by_name
+            .iter()
+            .filter(|&(_, &at)| is_beyond(limits, &consumers.slab[at].config));
+        beyond.map(|(name, _)| name.to_string()).collect()
     }
 
     /// A shard has answered which consumers new limits would hurt.

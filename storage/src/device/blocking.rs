@@ -54,11 +54,6 @@ impl Directory {
         Ok(Directory { path: path.to_path_buf(), handle, open: BTreeMap::new() })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn sync(&self) -> Result<(), DeviceError> {
         self.handle.sync_all().map_err(|e| failed(&e, "flush the directory", &self.path))
     }

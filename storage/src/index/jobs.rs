@@ -127,11 +127,6 @@ impl StreamIndex {
         id
     }
 
-    /// Ends a count without an answer.
-    pub fn cancel_count(&mut self, id: CountId) {
-        self.jobs.counts.retain(|c| c.id != id);
-    }
-
     /// Goes on with a count.
     ///
     /// # Panics
@@ -440,13 +435,6 @@ impl PurgeJob {
     /// Removes what matches, below sequence `below` if given, and keeps the last `keep` matches.
     pub fn new(filters: FilterSet, below: Option<u64>, keep: u64) -> PurgeJob {
         PurgeJob { filters, below, keep, count: None, remaining: None, start: 0, at: 0, found: 0 }
-    }
-
-    /// Ends the job early.
-    pub fn cancel(self, index: &mut StreamIndex) {
-        if let Some(id) = self.count {
-            index.cancel_count(id);
-        }
     }
 
     /// Goes on. A range has at most `max` matches.

@@ -81,7 +81,7 @@ pub use jobs::{CountId, CountStep, LastJob, LastStep, NthJob, NthStep, PurgeJob,
 pub use order::SubjectCursor;
 pub use scan::{RangeRemoval, Resolved, Scan, ScanEnd};
 pub use stream::StreamIndex;
-pub use subjects::{Kept, SubjectEntry, SubjectTable, SubjectTotals};
+pub use subjects::{Kept, SubjectEntry, SubjectTable};
 
 /// Sequences in one page of the sequence map.
 pub const SEQUENCES_PER_PAGE: u64 = 4096;

@@ -17,8 +17,6 @@ use crate::types::{Position, SegmentId};
 
 /// Pages that one call of [`StreamIndex::evict`] looks at.
 const EVICT_VISITS_MAX: usize = 4096;
-/// From this slot of the first page on, the next page is wanted.
-const PREFETCH_SLOT: usize = SEQUENCES_PER_PAGE as usize * 3 / 4;
 
 /// A closed page in memory has at most so many entries for each message that lives in it, and some
 /// more, if it is not larger than a few words of 64 messages: it is looked at when nearly all of a
@@ -472,23 +470,6 @@ impl StreamIndex {
             });
         }
         self.trim_dirty();
-    }
-
-    /// The page that removing from the front will need next and that is not resident.
-    pub fn wants_prefetch(&self) -> Option<PageKey> {
-        if self.messages == 0 {
-            return None;
-        }
-        let number = self.first_seq / SEQUENCES_PER_PAGE;
-        if !self.sequences.is_resident(number) {
-            return Some(PageKey::new(PageKind::Sequences, number));
-        }
-        let next = PageKey::new(PageKind::Sequences, number + 1);
-        let wanted = slot_of(self.first_seq) >= PREFETCH_SLOT
-            && !self.sequences.is_resident(next.number)
-            && self.directory.get(next).is_some()
-            && self.live_in(next.number) > 0;
-        wanted.then_some(next)
     }
 
     /// Drops clean sequence pages until `bytes` are free or none is left; the first page goes last.

@@ -77,15 +77,6 @@ pub struct Kept {
     pub segment: SegmentId,
 }
 
-/// Sums over subjects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SubjectTotals {
-    /// Subjects.
-    pub subjects: u64,
-    /// Their live messages.
-    pub messages: u64,
-}
-
 /// 256 ids. Where histories are kept, `history` has one for each entry: the newest of its messages,
 /// oldest first.
 #[derive(Debug, Default)]
@@ -476,20 +467,6 @@ impl SubjectTable {
             self.attach(id, hash);
         }
         true
-    }
-
-    /// Adds up the subjects that match `filter`, resumable as [`SubjectTable::for_each_match`].
-    pub fn count_matching(
-        &self,
-        filter: &[u8],
-        cursor: &mut super::SubjectCursor,
-        budget: &mut u32,
-        totals: &mut SubjectTotals,
-    ) -> bool {
-        self.for_each_match(filter, cursor, budget, |_, entry| {
-            totals.subjects += 1;
-            totals.messages += entry.count;
-        })
     }
 
     /// Bytes held in memory, names included.

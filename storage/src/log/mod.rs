@@ -386,11 +386,6 @@ impl Log {
         self.hot.unflushed_bytes()
     }
 
-    /// The generation that new segments get.
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-
     /// The last durable checkpoint.
     pub fn checkpoint(&self) -> Option<CheckpointRef> {
         self.superblock.durable().checkpoint

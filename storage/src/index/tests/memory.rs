@@ -223,11 +223,12 @@ fn walks(names: &[String]) {
     fill(&mut index, names, 200_000);
     for filter in [">", "orders.*.*", "orders.7.*", "*.*.000777", "orders.7.000007"] {
         let start = Instant::now();
-        let mut totals = SubjectTotals::default();
+        let mut found = 0;
         let mut budget = u32::MAX;
         let mut cursor = SubjectCursor::new();
-        index.subjects().count_matching(filter.as_bytes(), &mut cursor, &mut budget, &mut totals);
+        let count = |_, _: &SubjectEntry| found += 1;
+        index.subjects().for_each_match(filter.as_bytes(), &mut cursor, &mut budget, count);
         let visited = u32::MAX - budget;
-        println!("{filter}: {totals:?}, {visited} names, {:?}", start.elapsed());
+        println!("{filter}: {found} found, {visited} names, {:?}", start.elapsed());
     }
 }

@@ -78,7 +78,6 @@ fn the_last_of_a_subject_needs_no_page() {
     while index.evict(usize::MAX) > 0 {}
     let a = index.subjects().lookup(b"a").expect("in use");
     assert_eq!(index.remove(1), Removed::NeedPage(PageKey::of_sequence(1)));
-    assert_eq!(index.wants_prefetch(), Some(PageKey::of_sequence(1)));
     let gone = RemovedMessage { seq: 1, subject: a, size: 10, segment: SegmentId(0) };
     assert_eq!(index.remove_of(a, 1), Removed::Done(gone));
     assert_eq!(index.first_seq(), 2);

@@ -5,13 +5,13 @@
 //! connections; it exists wherever a request is answered.
 //!
 //! Invariants: what decodes is typed but not yet valid (that is `stream::config` and
-//! `consumer_config`); a refusal is an [`error::ApiError`] with nats-server's code and words; names
-//! of features that are not built are known here, so that they are refused and never half obeyed.
+//! `consumer::config`); a refusal is an [`error::ApiError`] with nats-server's code and words;
+//! names of features that are not built are known here, so that they are refused and never half
+//! obeyed.
 
 pub mod ack;
 #[cfg(test)]
 pub(crate) mod cases;
-pub mod consumer_config;
 pub mod error;
 pub mod error_table;
 pub mod filter_index;

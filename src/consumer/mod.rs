@@ -6,6 +6,9 @@
 //! - the [`Delivery`], which exists where the consumer's group is led: waiting requests, timers,
 //!   flow control, and what was delivered or acknowledged and is not applied to the ledger yet.
 //!
+//! What a configuration may be, and what a create or an update comes to, is decided in [`config`]
+//! before there is either.
+//!
 //! It must not know connections, sockets, JSON, the stream's index or the log: the shard owns
 //! those, asks [`Delivery::wants`], looks the message up and offers it with [`Delivery::deliver`].
 //! It exists once per consumer, on the shard of its stream; [`pending::FilterGroups`] exists once
@@ -32,6 +35,7 @@
 
 mod ack_subject;
 mod codec;
+pub mod config;
 mod delivery;
 mod delta;
 mod from_config;

@@ -161,7 +161,7 @@ impl Store {
             gather_ns: i64::try_from(engine.flush_gather.as_nanos()).unwrap_or(0),
             ..defaults
         };
-        let mut consumer_limits = crate::api::consumer_config::ConsumerServerLimits::default();
+        let mut consumer_limits = crate::consumer::config::ConsumerServerLimits::default();
         let mut meta_limits = crate::meta::MetaLimits::default();
         if let Some(js) = js {
             consumer_limits.max_ack_pending = i64::from(js.ack_pending_max);

@@ -11,7 +11,7 @@ use crate::api::json;
 use crate::api::time::{GoTime, optional_time};
 use crate::json_object;
 
-/// A consumer's configuration. As decoded it is what the client wrote; `api::consumer_config` fills
+/// A consumer's configuration. As decoded it is what the client wrote; `consumer::config` fills
 /// in defaults.
 #[derive(
     Clone,

@@ -1,8 +1,5 @@
 //! Requests about consumers.
 
-use crate::api::consumer_config::{
-    self, ConsumerCreate, ConsumerDecision, ConsumerServerLimits, ExistingConsumer,
-};
 use crate::api::error::kinds;
 use crate::api::json::to_json;
 use crate::api::metadata::show_server;
@@ -11,6 +8,9 @@ use crate::api::types::{
     ConsumerConfig, ConsumerInfo, ConsumerListResponse, ConsumerNamesResponse, ConsumersRequest,
     CreateConsumerRequest, DeliverPolicy, LIST_LIMIT, NAMES_LIMIT, PullRequest, ResponseType,
     SequenceInfo, is_empty_request, write_response,
+};
+use crate::consumer::config::{
+    self, ConsumerCreate, ConsumerDecision, ConsumerServerLimits, ExistingConsumer,
 };
 use crate::consumer::{Delivery, GONE_CHECKS_MAX, Info, StartPosition, rate_burst_bytes};
 use crate::shard::effects::ShardEffects;
@@ -51,8 +51,8 @@ impl Shard {
     ) -> Handled {
         let response = ResponseType::ConsumerCreate;
         let checked = CreateConsumerRequest::decode(&r.payload, self.options.strict)
-            .and_then(|request| consumer_config::check_request(request, subject))
-            .and_then(consumer_config::check_name);
+            .and_then(|request| config::check_request(request, subject))
+            .and_then(config::check_name);
         let create = match checked {
             Ok(create) => create,
             Err(error) => {
@@ -99,7 +99,7 @@ impl Shard {
             ExistingConsumer { config, active }
         });
         let count = stream.consumers.count();
-        consumer_config::decide(create, existing, count, &stream.config, &self.consumer_limits())
+        config::decide(create, existing, count, &stream.config, &self.consumer_limits())
     }
 
     fn make_name(&mut self, slot: usize) -> String {

@@ -3,7 +3,6 @@
 use corelane_storage::index::Lookup as IndexLookup;
 use corelane_storage::log::ReadHint;
 
-use crate::api::consumer_config::check_request;
 use crate::api::error::{ApiError, kinds};
 use crate::api::metadata::show_server;
 use crate::api::time::GoTime;
@@ -14,6 +13,7 @@ use crate::api::types::{
     is_empty_request, write_direct_headers, write_msg_get, write_response,
 };
 use crate::api::{API_LEVEL, NATS_API_LEVEL};
+use crate::consumer::config::check_request;
 use crate::shard::effects::{Outgoing, ShardEffects};
 use crate::shard::groups::pending::Change;
 use crate::shard::mailbox::Usage;

@@ -1,11 +1,11 @@
 //! Shard 0's part of the catalogue: requests about streams as such, and questions to all shards.
 
-use crate::api::consumer_config::is_beyond;
 use crate::api::error::{ApiError, kinds};
 use crate::api::types::{
     AccountInfo, ApiStats, ConsumerLimits, ResponseType, StorageType, StreamConfigRequest,
     StreamInfo, StreamListResponse, StreamsRequest, is_empty_request, write_response,
 };
+use crate::consumer::config::is_beyond;
 use crate::meta::{CreateDecision, DeleteDecision, Record, StreamEntry, UpdateDecision};
 use crate::shard::effects::ShardEffects;
 use crate::shard::groups::GroupName;

@@ -2,7 +2,7 @@
 
 use corelane_storage::log::LogOptions;
 
-use crate::api::consumer_config::ConsumerServerLimits;
+use crate::consumer::config::ConsumerServerLimits;
 use crate::meta::MetaLimits;
 use crate::types::ShardId;
 

@@ -11,7 +11,7 @@ use super::super::{
     Audited, LiveAudit, Outgoing, Shard, ShardEffects, ShardMessage, ShardOptions, SortOptions,
     StreamPlacement,
 };
-use crate::api::consumer_config::ConsumerServerLimits;
+use crate::consumer::config::ConsumerServerLimits;
 use crate::interest::{Target, WatchId};
 use crate::meta::MetaLimits;
 use crate::shard::streams::read::Fetched;

@@ -430,11 +430,20 @@ impl Interest {
         }
     }
 
+    #[inline]
     fn table(&mut self, account: AccountId) -> &mut Table {
-        while self.tables.len() <= account.0 as usize {
-            self.tables.push(Table::new(self.seed));
+        if self.tables.len() <= account.0 as usize {
+            self.add_tables(account);
         }
         &mut self.tables[account.0 as usize]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_tables(&mut self, last: AccountId) {
+        while self.tables.len() <= last.0 as usize {
+            self.tables.push(Table::new(self.seed));
+        }
     }
 
     fn changed(&mut self, account: AccountId, filter: &[u8]) {

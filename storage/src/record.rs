@@ -285,39 +285,17 @@ impl<'a> RecordView<'a> {
     }
 
     /// The message, if it is one.
-    #[inline]
+    // Always inlined, and not taken out of the enum: copying what was just written field by field
+    // costs a dozen nanoseconds, as wide loads wait for the narrow stores before them.
+    #[inline(always)]
     pub fn message(&self) -> Option<MessageIn<'a>> {
-        match self.content() {
-            RecordIn::Message(m) => Some(m),
-            RecordIn::Meta(_) => None,
-        }
-    }
-
-    /// The metadata, if it is that.
-    #[inline]
-    pub fn meta(&self) -> Option<MetaIn<'a>> {
-        match self.content() {
-            RecordIn::Meta(m) => Some(m),
-            RecordIn::Message(_) => None,
-        }
-    }
-
-    /// What it is.
-    #[inline]
-    pub fn content(&self) -> RecordContent<'a> {
         let b = self.bytes;
         if b[12] == KIND_META {
-            return RecordIn::Meta(MetaIn {
-                kind: get_u16(b, 14),
-                stream: get_u64(b, 16),
-                id: get_u64(b, 24),
-                body: &b[META_HEADER_BYTES..],
-                relocated: self.relocated(),
-            });
+            return None;
         }
         let (subject, rest) = b[MESSAGE_HEADER_BYTES..].split_at(get_u16(b, 14) as usize);
         let (headers, payload) = rest.split_at(get_u32(b, 40) as usize);
-        RecordIn::Message(MessageIn {
+        Some(MessageIn {
             stream: StreamId(get_u64(b, 16)),
             seq: get_u64(b, 24),
             ts: get_u64(b, 32) as i64,
@@ -326,6 +304,34 @@ impl<'a> RecordView<'a> {
             payload,
             relocated: self.relocated(),
         })
+    }
+
+    /// The metadata, if it is that.
+    #[inline]
+    pub fn meta(&self) -> Option<MetaIn<'a>> {
+        (self.bytes[12] == KIND_META).then(|| self.as_meta())
+    }
+
+    /// Its fields, where they are those of metadata.
+    #[inline]
+    fn as_meta(&self) -> MetaIn<'a> {
+        let b = self.bytes;
+        MetaIn {
+            kind: get_u16(b, 14),
+            stream: get_u64(b, 16),
+            id: get_u64(b, 24),
+            body: &b[META_HEADER_BYTES..],
+            relocated: self.relocated(),
+        }
+    }
+
+    /// What it is.
+    #[inline]
+    pub fn content(&self) -> RecordContent<'a> {
+        match self.message() {
+            Some(message) => RecordIn::Message(message),
+            None => RecordIn::Meta(self.as_meta()),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Shard {
         }
         let Shard { groups, log, streams, slots, consumers: queues, options, .. } = self;
         let Some(record) = record_of(groups, log, group, next) else { return self.entry_is_lost() };
-        let RecordIn::Message(m) = record.content() else { return self.entry_is_lost() };
+        let Some(m) = record.message() else { return self.entry_is_lost() };
         let len = record.padded_len();
         let next_consumer = &mut queues.next_id;
         let seed = options.seed;

@@ -86,7 +86,7 @@ fn settle(log: &mut Log, live: &mut (SegmentId, u32)) {
 }
 
 /// The next record of a group, if it is in memory.
-#[inline]
+#[inline(always)]
 fn record_of<'a>(
     groups: &'a Groups,
     log: &'a Log,

@@ -109,7 +109,8 @@ impl StoredMessage {
 impl StateMut<'_> {
     /// Stores a message whose record lies at `position`. `slot` is that of its stream, if the
     /// caller knows it. `None` if the stream is gone.
-    #[inline]
+    // Always inlined: see `RecordView::message`.
+    #[inline(always)]
     pub fn message(
         &mut self,
         slot: Option<usize>,

@@ -2,6 +2,7 @@
 //! everything else is the node's.
 
 mod monitor;
+mod rest;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
 use crate::turn::{Command, LameDuck, LogSettings, Settings, TraceSettings};
 use crate::types::WallTime;
+// The allocator of the binary, which is asked to give memory back.
+use mimalloc as _;
 use monitor::{Mailboxes, Source};
+use rest::Rest;
 
 /// How often a draining node looks whether its clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
@@ -276,6 +280,24 @@ fn write_files(
     Some(file)
 }
 
+/// Processor time of the process, in nanoseconds.
+fn cpu_time() -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call only writes `ts`.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// Has the allocator give memory that is not in use back to the kernel.
+fn release_memory() {
+    unsafe extern "C" {
+        // Declared by its crate only together with much else.
+        fn mi_collect(force: bool);
+    }
+    // SAFETY: any thread may call it at any time.
+    unsafe { mi_collect(true) };
+}
+
 /// Serves until a signal says otherwise.
 fn serve(
     options: &Options,
@@ -285,10 +307,14 @@ fn serve(
     logger: &Logger,
 ) -> i32 {
     let mut draining = false;
+    let mut rest = Rest::new(cpu_time());
     loop {
-        let Some(signal) = signals.wait(draining.then_some(DRAIN_LOOK)) else {
-            if node.connections() == 0 {
+        let Some(signal) = signals.wait(if draining { DRAIN_LOOK } else { rest::LOOK }) else {
+            if draining && node.connections() == 0 {
                 break;
+            }
+            if !draining && rest.look(cpu_time()) {
+                release_memory();
             }
             continue;
         };
@@ -397,28 +423,14 @@ impl Signals {
     }
 
     /// The next signal, or `None` after `timeout`.
-    fn wait(&self, timeout: Option<Duration>) -> Option<i32> {
-        loop {
-            // SAFETY: the set is initialised; a null info pointer is allowed.
-            let signal = unsafe {
-                match timeout {
-                    None => libc::sigwaitinfo(&self.0, std::ptr::null_mut()),
-                    Some(t) => {
-                        let ts = libc::timespec {
-                            tv_sec: t.as_secs() as libc::time_t,
-                            tv_nsec: i64::from(t.subsec_nanos()),
-                        };
-                        libc::sigtimedwait(&self.0, std::ptr::null_mut(), &ts)
-                    }
-                }
-            };
-            if signal > 0 {
-                return Some(signal);
-            }
-            if timeout.is_some() {
-                return None;
-            }
-        }
+    fn wait(&self, timeout: Duration) -> Option<i32> {
+        let ts = libc::timespec {
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        // SAFETY: the set is initialised; a null info pointer is allowed.
+        let signal = unsafe { libc::sigtimedwait(&self.0, std::ptr::null_mut(), &ts) };
+        (signal > 0).then_some(signal)
     }
 }
 

@@ -473,6 +473,8 @@ struct Flood {
     body: &'static str,
     /// The flooding connection subscribes to its answers, and does not read them.
     subscribes: bool,
+    /// It comes again when it was closed for being slow.
+    returns: bool,
 }
 
 /// How long a flood lasts.
@@ -480,6 +482,8 @@ const FLOOD_TIME: Duration = Duration::from_secs(3);
 /// What a flood adds where what is stored takes much already, and what of that stays.
 const FLOOD_ADDS_MAX: u64 = 64 << 20;
 const FLOOD_LEAVES_MAX: u64 = 40 << 20;
+/// What one adds that comes again and again: some times `max_pending`, however often it comes.
+const RETURNING_ADDS_MAX: u64 = 8 * (16 << 20);
 /// How soon memory is to be back.
 const FLOOD_FORGOTTEN: Duration = Duration::from_secs(5);
 const SUBJECTS: usize = 100_000;
@@ -565,6 +569,15 @@ const FLOODS: &[Flood] = &[
         subscribes: true,
         ..flood("DIRECT.GET, subscribed", one_message, "$JS.API.DIRECT.GET.S", r#"{"seq":1}"#)
     },
+    returning("DIRECT.GET, returning", "$JS.API.DIRECT.GET.S", r#"{"seq":1}"#),
+    returning("MSG.GET, returning", "$JS.API.STREAM.MSG.GET.S", r#"{"seq":1}"#),
+    returning("batches, returning", "$JS.API.DIRECT.GET.S", r#"{"seq":1,"batch":9}"#),
+    returning("pulls, returning", "$JS.API.CONSUMER.MSG.NEXT.S.C", r#"{"no_wait":true}"#),
+    Flood {
+        returns: true,
+        subscribes: true,
+        ..flood("STREAM.LIST, returning", many_streams, "$JS.API.STREAM.LIST", "")
+    },
 ];
 
 const fn flood(
@@ -573,14 +586,26 @@ const fn flood(
     subject: &'static str,
     body: &'static str,
 ) -> Flood {
-    Flood { name, prepare, subject, body, subscribes: false }
+    Flood { name, prepare, subject, body, subscribes: false, returns: false }
+}
+
+const fn returning(name: &'static str, subject: &'static str, body: &'static str) -> Flood {
+    Flood { subscribes: true, returns: true, ..flood(name, one_message, subject, body) }
 }
 
 impl Flood {
-    /// Sends for some time without reading, or until the connection is closed for being slow.
-    /// Answers how many requests were taken from it.
+    /// Floods for some time. Answers how many requests were taken.
     fn run(&self, port: u16) -> usize {
         let end = Instant::now() + FLOOD_TIME;
+        let mut taken = self.send(port, end);
+        while self.returns && Instant::now() < end {
+            taken += self.send(port, end);
+        }
+        taken
+    }
+
+    /// Sends by one connection without reading, until it is closed for being slow.
+    fn send(&self, port: u16, end: Instant) -> usize {
         let Flood { subject, body, .. } = self;
         let one = format!("PUB {subject} _Q {}\r\n{body}\r\n", body.len());
         let lines = one.repeat(1000);
@@ -633,7 +658,8 @@ fn a_flood_of_any_request_takes_little_memory_and_gives_it_back() {
     let _alone = alone();
     let over = |flood: &&Flood| {
         let [before, peak, after] = flood.measure().map(|kib| kib << 10);
-        peak > FLOODED_BYTES_MAX.max(before + FLOOD_ADDS_MAX)
+        let adds = if flood.returns { RETURNING_ADDS_MAX } else { FLOOD_ADDS_MAX };
+        peak > FLOODED_BYTES_MAX.max(before + adds)
             || after > IDLE_BYTES_MAX.max(before + FLOOD_LEAVES_MAX)
     };
     let failed: Vec<&str> = FLOODS.iter().filter(over).map(|flood| flood.name).collect();

@@ -48,6 +48,8 @@ pub enum Hold {
     Barrier(u64),
     /// The turn has done enough.
     NextTurn,
+    /// The credit for requests is spent: what is under way is to be answered first.
+    Credit,
     /// Its subscriptions are being removed, because it connects anew.
     Unsubscribing,
 }
@@ -303,7 +305,7 @@ impl Clients {
             subs: Slab::new(),
             by_sid: HashTable::new(),
             hasher,
-            spares: Spares::default(),
+            spares: Spares::for_outbounds(limits.max_pending),
             assembly: Spares::default(),
             limits,
             touched: Vec::new(),
@@ -374,6 +376,11 @@ impl Clients {
     /// Connections, those that are closing included.
     pub fn len(&self) -> usize {
         self.conns.len() - self.gone
+    }
+
+    /// Connections whose sockets are gone, and which are not removed yet.
+    pub(crate) fn gone(&self) -> usize {
+        self.gone
     }
 
     /// True if there is no connection.

@@ -12,23 +12,42 @@ const CHUNK_MARGIN: usize = 16 << 10;
 const SPARES_MAX: usize = 256;
 /// Buffers larger than this are not kept.
 const SPARE_BYTES_MAX: usize = 3 * CHUNK_BYTES;
-/// Heap bytes kept in spare buffers at most: what one slow reader has pending at most, and more.
+/// Heap bytes kept in spare buffers at most, or what one slow reader has pending if that is less.
 const SPARE_BYTES_SUM_MAX: usize = 48 << 20;
 /// So much is kept however long it is not used.
 const SPARE_BYTES_AT_REST: usize = 1 << 20;
 
 /// Buffers between two uses, so that connections at rest hold none and busy ones allocate none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Spares {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    bytes_max: usize,
     /// What was not in use at any time since the last `trim`.
     least: usize,
     /// It will be trimmed.
     pub trimming: bool,
 }
 
+impl Default for Spares {
+    fn default() -> Self {
+        Spares {
+            buffers: Vec::new(),
+            bytes: 0,
+            bytes_max: SPARE_BYTES_SUM_MAX,
+            least: 0,
+            trimming: false,
+        }
+    }
+}
+
 impl Spares {
+    /// None yet, for outbounds that hold up to `max_pending` bytes.
+    pub fn for_outbounds(max_pending: usize) -> Self {
+        let bytes_max = max_pending.saturating_add(2 * CHUNK_BYTES).min(SPARE_BYTES_SUM_MAX);
+        Spares { bytes_max, ..Spares::default() }
+    }
+
     /// An empty buffer.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
@@ -49,7 +68,7 @@ impl Spares {
         let keep = bytes > 0
             && bytes <= SPARE_BYTES_MAX
             && self.buffers.len() < SPARES_MAX
-            && self.bytes + bytes <= SPARE_BYTES_SUM_MAX;
+            && self.bytes + bytes <= self.bytes_max;
         if keep {
             buffer.clear();
             self.bytes += bytes;
@@ -265,6 +284,15 @@ mod tests {
         spares.give(Vec::with_capacity(SPARE_BYTES_AT_REST));
         (0..2).for_each(|_| spares.trim());
         assert_eq!((spares.heap_bytes(), spares.is_large()), (SPARE_BYTES_AT_REST, false));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_an_outbound_may_hold() {
+        for (max_pending, kept) in [(16 << 20, 10), (1 << 30, 24)] {
+            let mut spares = Spares::for_outbounds(max_pending);
+            (0..40).for_each(|_| spares.give(Vec::with_capacity(CHUNK_BYTES)));
+            assert_eq!(spares.heap_bytes(), kept * CHUNK_BYTES);
+        }
     }
 
     #[test]

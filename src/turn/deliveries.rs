@@ -5,7 +5,7 @@ use super::entry::{Kind, Message, Origin};
 use super::jetstream::JetStream;
 use super::net::{Delivery, Net};
 use super::route::Source;
-use crate::client::PauseReason;
+use crate::client::{Hold, PauseReason};
 use crate::interest::{AccountId, StreamPlace, WatchId};
 use crate::types::{ConnId, CreditKind, ReactorId, ShardId, StreamId, Timestamp};
 
@@ -111,7 +111,21 @@ impl Net {
     pub(super) fn credit_home(&mut self, kind: CreditKind, shard: ShardId, bytes: u64) {
         let mut resumed = Vec::new();
         self.mesh.credit_give(kind, shard, bytes, &mut resumed);
+        if resumed.is_empty() {
+            return;
+        }
+        // The first may spend all of it again: not the same one each time.
+        let first = self.random.below(resumed.len() as u64) as usize;
+        resumed.rotate_left(first);
         self.unpause(&resumed, PauseReason::Credit);
+        for &conn in &resumed {
+            let Some(slot) = self.clients.slot(conn) else { continue };
+            let state = self.clients.conn_mut(slot);
+            if state.hold == Hold::Credit {
+                state.hold = Hold::NextTurn;
+                self.runnable.push(conn);
+            }
+        }
     }
 
     pub(super) fn unpause(&mut self, conns: &[ConnId], reason: PauseReason) {

@@ -22,6 +22,9 @@ use std::sync::Arc;
 
 /// Held input above which a connection is not read while it waits for a barrier.
 const HELD_BYTES_MAX: usize = 256 << 10;
+/// Connections without a socket whose requests may wait for credit. What the next ones sent and
+/// was not handled is dropped: who comes and goes does not make it grow without an end.
+const GONE_WAITING_MAX: usize = 32;
 /// A stall by another reactor at most: it speaks for all reads of a batch.
 pub(super) const STALL_REMOTE_MAX: i64 = 1_000 * crate::client::MILLISECOND;
 /// A stall of one read at most.
@@ -289,7 +292,8 @@ impl Net {
 
     pub(super) fn release_hold<J: JetStream>(&mut self, now: Timestamp, slot: u32, js: &mut J) {
         let state = self.clients.conn_mut(slot);
-        if matches!(state.hold, Hold::No | Hold::Unsubscribing) || !state.is_open() {
+        let waits = matches!(state.hold, Hold::No | Hold::Unsubscribing | Hold::Credit);
+        if waits || !state.is_open() {
             return;
         }
         let hold = std::mem::take(&mut state.hold);
@@ -353,7 +357,14 @@ impl Net {
             let conn = self.clients.conn(slot);
             match conn.hold {
                 Hold::Barrier(_) if conn.is_open() => self.release_hold(now, slot, js),
-                Hold::NextTurn | Hold::Unsubscribing if conn.is_open() => return false,
+                Hold::Credit if conn.is_gone() && self.clients.gone() > GONE_WAITING_MAX => {
+                    let conn = self.clients.conn_mut(slot);
+                    (conn.hold, conn.held) = (Hold::No, Vec::new());
+                    return true;
+                }
+                Hold::NextTurn | Hold::Unsubscribing | Hold::Credit if conn.is_open() => {
+                    return false;
+                }
                 _ => return true,
             }
         }

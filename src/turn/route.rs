@@ -10,7 +10,7 @@ use super::work::Work;
 use crate::client::{Clients, CloseReason, Delivered, Hold, Leaving, PauseReason};
 use crate::interest::{AccountId, Destination, GroupPlan, PlanId, SubId, request_credit};
 use crate::subject;
-use crate::types::{ConnId, CreditKind, ReactorId, Timestamp};
+use crate::types::{ConnId, CreditKind, ReactorId, ShardId, Timestamp};
 
 /// The account of all connections, for now.
 pub(super) const ACCOUNT: AccountId = AccountId(0);
@@ -198,11 +198,24 @@ impl Net {
             taken += self.send_remote(id, remote, &source, message, taken == 0);
         }
         if let (Some((kind, shard)), Some(slot)) = (waits, source.slot) {
-            self.mesh.credit_wait(kind, shard, source.origin.conn);
-            self.clients.pause(slot, PauseReason::Credit);
+            self.wait_for_credit(kind, shard, slot);
         }
         self.settle();
         taken > 0
+    }
+
+    /// A connection has spent credit: it is not read until half of that is home. What was read of
+    /// it is held too where requests are what it sends: a small one takes many times its own bytes
+    /// until it is answered, and each new connection would add a whole read of them.
+    #[cold]
+    fn wait_for_credit(&mut self, kind: CreditKind, shard: ShardId, slot: u32) {
+        let conn = self.clients.conn_mut(slot);
+        if kind != CreditKind::Publish && conn.hold == Hold::No && conn.is_open() {
+            conn.hold = Hold::Credit;
+        }
+        let id = conn.id;
+        self.mesh.credit_wait(kind, shard, id);
+        self.clients.pause(slot, PauseReason::Credit);
     }
 
     /// Sends one entry to each interested reactor. Returns how many.

@@ -152,13 +152,15 @@ impl<J: JetStream> Session<'_, J> {
         Flow::Stop
     }
 
-    /// Goes on with the next operation, unless the connection closes or the turn has done enough.
+    /// Goes on with the next operation, unless the connection closes or waits, or the turn has done
+    /// enough.
     #[inline]
     fn flow(&mut self) -> Flow {
         if self.net.work.is_spent() {
             return self.wait_for_turn();
         }
-        match self.net.clients.conn(self.slot).is_open() {
+        let conn = self.net.clients.conn(self.slot);
+        match conn.is_open() && conn.hold == Hold::No {
             true => Flow::Continue,
             false => Flow::Stop,
         }
@@ -167,7 +169,7 @@ impl<J: JetStream> Session<'_, J> {
     #[cold]
     fn wait_for_turn(&mut self) -> Flow {
         let conn = self.net.clients.conn_mut(self.slot);
-        if conn.is_open() {
+        if conn.is_open() && conn.hold == Hold::No {
             conn.hold = Hold::NextTurn;
             let id = conn.id;
             self.net.runnable.push(id);

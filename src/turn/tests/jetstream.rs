@@ -3,6 +3,7 @@
 use super::*;
 use crate::client::SECOND;
 use crate::interest::{WatchEvent, request_credit};
+use crate::turn::net::REQUEST_CREDIT_BYTES;
 use crate::types::{CREDIT_KINDS, StreamId};
 
 const S: StreamId = StreamId(5);
@@ -227,17 +228,65 @@ fn who_floods_requests_waits_until_they_are_handled() {
             assert!(!node.seen[&publisher].paused, "publishes have credit of their own");
             node.pass(3600 * SECOND);
             assert_eq!(node.closed(conn), None, "nor is it called stale");
-            for got in std::mem::take(&mut node.shards[owner].got) {
-                let (to, kind) = (got.origin.reactor, got.target.credit(got.subject.as_bytes()));
-                node.nets[owner].credit_return(to, kind, shard, u64::from(got.credit));
+            let mut handled = 0;
+            // The publish comes with them.
+            let sent = reads * 1000 + 1;
+            while handled < sent {
+                let taken = node.nets[0].credit_taken(kind, shard);
+                assert!(taken <= REQUEST_CREDIT_BYTES / 2 + 2048, "{taken} bytes of credit");
+                handled += answer(&mut node, owner, shard);
             }
-            node.effects(owner);
-            node.settle();
+            assert_eq!(handled, sent, "none is dropped");
             assert!(!node.seen[&conn].paused);
             for kind in CREDIT_KINDS {
                 assert_eq!(node.nets[0].credit_taken(kind, shard), 0, "all credit is home");
             }
         }
+    }
+}
+
+/// Handles the requests that reached the shard on reactor `owner`. Returns how many.
+fn answer(node: &mut Node, owner: usize, shard: ShardId) -> usize {
+    let came = std::mem::take(&mut node.shards[owner].got);
+    for got in &came {
+        let (to, kind) = (got.origin.reactor, got.target.credit(got.subject.as_bytes()));
+        node.nets[owner].credit_return(to, kind, shard, u64::from(got.credit));
+    }
+    node.effects(owner);
+    node.settle();
+    assert!(!came.is_empty(), "nobody goes on");
+    came.len()
+}
+
+#[test]
+fn who_comes_and_goes_has_no_more_requests_under_way_than_who_stays() {
+    const CAME: usize = 200;
+    const EACH: usize = 1000;
+    for owner in [0, 1] {
+        let mut node = Node::new(2, 1);
+        for net in &mut node.nets {
+            net.set_jetstream(true);
+        }
+        node.stream(owner, 5, "S", &["s"]);
+        let shard = ShardId(owner as u16);
+        let text = "PUB $JS.API.STREAM.INFO.S r 0\r\n\r\n".repeat(EACH);
+        for _ in 0..CAME {
+            let conn = node.client(0);
+            node.ask(conn, &text);
+            node.hang_up(conn);
+        }
+        let taken = node.nets[0].credit_taken(CreditKind::Request, shard);
+        let each = 2048 * CAME as u64;
+        assert!(taken <= REQUEST_CREDIT_BYTES / 2 + each, "{taken} bytes of credit");
+        // What a few of them sent is handled still, in its turn.
+        let (stays, mut handled) = (node.client(0), 0);
+        node.ask(stays, &text);
+        while node.nets[0].credit_taken(CreditKind::Request, shard) > 0 {
+            handled += answer(&mut node, owner, shard);
+        }
+        assert!((10 * EACH..CAME * EACH / 2).contains(&handled), "{handled} requests");
+        assert_eq!(node.nets[0].connections(), 1);
+        assert!(!node.seen[&stays].paused);
     }
 }
 

@@ -99,8 +99,11 @@ pub enum Pressure {
 /// What a connection pays for before it enters a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CreditKind {
-    /// A publish into a stream, until it is durable or refused.
+    /// A publish into a file stream, until it is durable or refused.
     Publish,
+    /// A publish into a memory stream, until it is stored or refused: it does not wait behind a
+    /// disk that is slow.
+    PublishMemory,
     /// A request of the API, until it is answered.
     Request,
     /// A pull request, an acknowledgement or an answer to flow control, until it is handled, or
@@ -108,9 +111,16 @@ pub enum CreditKind {
     Consume,
 }
 
+impl CreditKind {
+    /// Whether it is for publishes.
+    pub fn is_publish(self) -> bool {
+        matches!(self, CreditKind::Publish | CreditKind::PublishMemory)
+    }
+}
+
 /// All kinds of credit.
-pub const CREDIT_KINDS: [CreditKind; 3] =
-    [CreditKind::Publish, CreditKind::Request, CreditKind::Consume];
+pub const CREDIT_KINDS: [CreditKind; 4] =
+    [CreditKind::Publish, CreditKind::PublishMemory, CreditKind::Request, CreditKind::Consume];
 
 pub use corelane_storage::types::{
     ConsumerId, GroupId, LogIndex, Lsn, Position, SegmentId, ShardId, StreamId, Term,

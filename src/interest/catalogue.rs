@@ -25,6 +25,8 @@ pub struct StreamPlace {
     pub shard: ShardId,
     /// The reactor that hosts the shard.
     pub reactor: ReactorId,
+    /// The credit that publishes into it are charged to.
+    pub credit: CreditKind,
     /// The subject filters it captures.
     pub subjects: Vec<Box<[u8]>>,
 }
@@ -38,6 +40,8 @@ pub enum Target {
         stream: StreamId,
         /// Its shard.
         shard: ShardId,
+        /// The credit that it is charged to.
+        credit: CreditKind,
     },
     /// A `$JS.API.` request about a stream that exists, or, without one, for shard 0.
     Api {
@@ -77,8 +81,8 @@ impl Target {
 impl Target {
     /// The credit that a message to it is charged to.
     pub fn credit(&self, subject: &[u8]) -> CreditKind {
-        match self {
-            Target::Stream { .. } => CreditKind::Publish,
+        match *self {
+            Target::Stream { credit, .. } => credit,
             _ => request_credit(subject),
         }
     }
@@ -219,6 +223,7 @@ mod tests {
             name: b"S"[..].into(),
             shard,
             reactor: ReactorId(2),
+            credit: CreditKind::Publish,
             subjects: vec![],
         });
         let api = Target::Api { shard, stream: Some(stream) };

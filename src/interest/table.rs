@@ -6,7 +6,7 @@ use super::trie::{NONE, Trie};
 use super::watch::{Watch, WatchEvent, WatchId, Watches};
 use super::{AccountId, SubId};
 use crate::subject;
-use crate::types::{ReactorId, ShardId, StreamId};
+use crate::types::{CreditKind, ReactorId, ShardId, StreamId};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use slab::Slab;
@@ -24,6 +24,8 @@ pub struct StreamTarget {
     pub shard: ShardId,
     /// The reactor that hosts the shard.
     pub reactor: ReactorId,
+    /// The credit that publishes into it are charged to.
+    pub credit: CreditKind,
 }
 
 /// A queue group that wants a subject.
@@ -562,7 +564,8 @@ impl Interest {
     /// Adds a stream, or gives it another place or other subjects.
     pub fn set_stream(&mut self, place: StreamPlace) {
         self.remove_stream(place.id);
-        let target = StreamTarget { stream: place.id, shard: place.shard, reactor: place.reactor };
+        let StreamPlace { id: stream, shard, reactor, credit, .. } = place;
+        let target = StreamTarget { stream, shard, reactor, credit };
         for filter in &place.subjects {
             let table = self.table(place.account);
             let id = table.filter(filter);

@@ -46,7 +46,7 @@ impl Model {
         }
         for (&id, &(_, reactor)) in self.streams.iter().filter(|(_, s)| fits(s.0)) {
             let (stream, shard, reactor) = (StreamId(id), ShardId(0), ReactorId(reactor));
-            plan.streams.push(StreamTarget { stream, shard, reactor });
+            plan.streams.push(StreamTarget { stream, shard, reactor, credit: CreditKind::Publish });
         }
         plan.reactors = plan.plain_reactors.clone();
         plan.reactors.extend(plan.streams.iter().map(|s| s.reactor).filter(|&r| r != OWN));
@@ -130,6 +130,7 @@ fn plans_from_the_cache_equal_a_list_searched() {
                             name: id.to_string().into_bytes().into(),
                             shard: ShardId(0),
                             reactor: ReactorId(reactor),
+                            credit: CreditKind::Publish,
                             subjects: vec![filter.as_bytes().into()],
                         });
                         model.streams.insert(id, (filter, reactor));

@@ -32,6 +32,8 @@ pub enum StreamPlacement {
         name: Box<[u8]>,
         /// Its shard.
         shard: ShardId,
+        /// The credit that publishes into it are charged to.
+        credit: CreditKind,
         /// What it captures.
         subjects: Vec<Box<[u8]>>,
         /// It was there before.

@@ -191,10 +191,10 @@ impl ShardEffects for Speaker<'_> {
 
     fn place(&mut self, placed: StreamPlacement) {
         match placed {
-            StreamPlacement::Here { id, name, shard, subjects, .. } => {
+            StreamPlacement::Here { id, name, shard, credit, subjects, .. } => {
                 let account = AccountId::default();
                 let reactor = self.net.reactor();
-                let place = StreamPlace { account, id, name, shard, reactor, subjects };
+                let place = StreamPlace { account, id, name, shard, reactor, credit, subjects };
                 self.net.announce_stream(&place);
             }
             StreamPlacement::Gone(id) => self.net.announce_stream_removed(id),

@@ -14,7 +14,8 @@
 //! | 32 | 4 | size of the names of the chosen queue groups, each a u32 and its bytes |
 //! | 36 | 4 | size of the header block |
 //! | 40 | 4 | size of the payload |
-//! | 44 | 4 | shard whose credit was charged, plus 1; 0 if none was |
+//! | 44 | 2 | shard whose credit for publishes was charged, plus 1, or 0; bit 15: in memory |
+//! | 46 | 2 | shard whose credit for requests was charged, plus 1, or 0 |
 //! | 48 | … | subject, shown, reply, queue groups, header block, payload |
 //!
 //! Numbers are little-endian. Entries are packed without gaps; a batch is a run of whole entries.
@@ -22,7 +23,7 @@
 pub use crate::client::Message;
 use crate::interest::AccountId;
 pub use crate::types::Origin;
-use crate::types::{ConnId, ReactorId, ShardId};
+use crate::types::{ConnId, CreditKind, ReactorId, ShardId};
 
 /// Bytes before an entry's first variable field.
 pub const HEADER_BYTES: usize = 48;
@@ -52,8 +53,8 @@ pub struct Entry<'a> {
     pub kind: Kind,
     /// Hand it back if nobody takes it.
     pub want_return: bool,
-    /// The shard at the receiver whose credit was charged for it.
-    pub credit: Option<ShardId>,
+    /// The credit for publishes that was charged for it, and the shard at the receiver.
+    pub credit: Option<(CreditKind, ShardId)>,
     /// The shard at the receiver whose credit for requests was charged for it.
     pub request_credit: Option<ShardId>,
     /// How often it was handed on or back.
@@ -110,6 +111,8 @@ pub struct Malformed;
 
 const WANT_RETURN: u8 = 1;
 const SHOWN: u8 = 4;
+/// Set beside a shard (there are at most 1,024) whose credit for memory streams was charged.
+const IN_MEMORY: u16 = 1 << 15;
 
 /// Appends `entry` to a batch.
 pub fn encode(batch: &mut Vec<u8>, entry: &Entry<'_>) {
@@ -138,10 +141,13 @@ pub fn encode(batch: &mut Vec<u8>, entry: &Entry<'_>) {
     head[32..36].copy_from_slice(&(entry.queues.0.len() as u32).to_le_bytes());
     head[36..40].copy_from_slice(&(m.headers.len() as u32).to_le_bytes());
     head[40..44].copy_from_slice(&(m.payload.len() as u32).to_le_bytes());
-    for (at, shard) in [(44, entry.credit), (46, entry.request_credit)] {
-        let plus_one = shard.map_or(0, |shard| shard.0 + 1);
-        head[at..at + 2].copy_from_slice(&plus_one.to_le_bytes());
-    }
+    let credit = entry.credit.map_or(0, |(kind, shard)| match kind {
+        CreditKind::PublishMemory => (shard.0 + 1) | IN_MEMORY,
+        _ => shard.0 + 1,
+    });
+    head[44..46].copy_from_slice(&credit.to_le_bytes());
+    let request_credit = entry.request_credit.map_or(0, |shard| shard.0 + 1);
+    head[46..48].copy_from_slice(&request_credit.to_le_bytes());
     batch.reserve(total);
     batch.extend_from_slice(&head);
     batch.extend_from_slice(m.subject);
@@ -164,8 +170,12 @@ pub fn decode<'a>(batch: &mut &'a [u8]) -> Result<Option<Entry<'a>>, Malformed> 
     let word = |at: usize| -> usize {
         u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize
     };
-    let shard =
-        |at: usize| u16::from_le_bytes([head[at], head[at + 1]]).checked_sub(1).map(ShardId);
+    let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+    let kind_of = |half: u16| match half & IN_MEMORY {
+        0 => CreditKind::Publish,
+        _ => CreditKind::PublishMemory,
+    };
+    let credit = (half(44) & !IN_MEMORY).checked_sub(1).map(|at| (kind_of(half(44)), ShardId(at)));
     let sizes = [word(20), word(24), word(28), word(32), word(36), word(40)];
     let total = sizes.iter().sum::<usize>() + HEADER_BYTES;
     if word(0) != total || batch.len() < total {
@@ -201,8 +211,8 @@ pub fn decode<'a>(batch: &mut &'a [u8]) -> Result<Option<Entry<'a>>, Malformed> 
     Ok(Some(Entry {
         kind,
         want_return: flags & WANT_RETURN != 0,
-        credit: shard(44),
-        request_credit: shard(46),
+        credit,
+        request_credit: half(46).checked_sub(1).map(ShardId),
         hops: flags >> 4,
         origin: Origin {
             reactor: ReactorId(u16::from_le_bytes([head[6], head[7]])),
@@ -228,7 +238,7 @@ mod tests {
         Entry {
             kind: Kind::Deliver,
             want_return: true,
-            credit: Some(ShardId(4)),
+            credit: Some((CreditKind::PublishMemory, ShardId(4))),
             request_credit: Some(ShardId(6)),
             hops: 3,
             origin: Origin { reactor: ReactorId(0x0102), conn: ConnId(0x0a) },
@@ -256,7 +266,7 @@ mod tests {
         for size in [8u8, 3, 1, 9, 12, 2] {
             want.extend_from_slice(&[size, 0, 0, 0]);
         }
-        want.extend_from_slice(&[5, 0, 7, 0]);
+        want.extend_from_slice(&[5, 0x80, 7, 0]);
         want.extend_from_slice(b"_INBOX.afoor\x01\0\0\0q\0\0\0\0NATS/1.0\r\n\r\nhi");
         assert_eq!(batch, want);
         let mut at = &batch[..];

@@ -39,7 +39,12 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    pub fn new(own: ReactorId, reactors: u16, backlog: usize, credit: [u64; 3]) -> Self {
+    pub fn new(
+        own: ReactorId,
+        reactors: u16,
+        backlog: usize,
+        credit: [u64; CREDIT_KINDS.len()],
+    ) -> Self {
         Mesh {
             own,
             lanes: (0..reactors).map(|_| Lane::default()).collect(),
@@ -224,7 +229,7 @@ mod tests {
 
     #[test]
     fn there_is_room_until_a_batch_is_over_its_limit_and_once_it_is_taken() {
-        let mut mesh = Mesh::new(ReactorId(0), 3, 100, [0; 3]);
+        let mut mesh = Mesh::new(ReactorId(0), 3, 100, [0; CREDIT_KINDS.len()]);
         let entry = Entry {
             kind: entry::Kind::Deliver,
             want_return: false,

@@ -67,7 +67,8 @@ pub struct NetConfig {
     pub seed: u64,
     /// Bytes that may wait for one other reactor before those who publish to it are not read.
     pub backlog_bytes_max: usize,
-    /// Bytes of publishes from this reactor that may wait for durability in one shard.
+    /// Bytes of publishes from this reactor that may be under way in one shard, into file streams,
+    /// and as many into memory streams.
     pub credit_bytes_max: u64,
     /// The same of requests that wait to be answered, and of acknowledgements and pull requests.
     pub request_credit_bytes_max: u64,
@@ -186,7 +187,7 @@ impl Net {
             settings: config.settings,
             mesh: Mesh::new(own, config.reactors, config.backlog_bytes_max, {
                 let requests = config.request_credit_bytes_max;
-                [config.credit_bytes_max, requests, requests]
+                [config.credit_bytes_max, config.credit_bytes_max, requests, requests]
             }),
             request_bytes_min: request_bytes_min(config.requests_max),
             timers: Timers::default(),

@@ -170,12 +170,12 @@ impl Net {
         for (at, stream) in plan.streams.iter().enumerate() {
             let again = plan.streams[..at].iter().any(|s| s.reactor == stream.reactor);
             let bytes = if source.charged && !again { credit_bytes(message) } else { 0 };
-            let (kind, shard) = (CreditKind::Publish, stream.shard);
+            let (kind, shard) = (stream.credit, stream.shard);
             if source.charged && !again && self.mesh.credit_take(kind, shard, bytes) {
                 waits = Some((kind, shard));
             }
             if stream.reactor == self.own {
-                let target = Target::Stream { stream: stream.stream, shard };
+                let target = Target::Stream { stream: stream.stream, shard, credit: kind };
                 js.capture(now, &captured(&mut self.work, target, source.origin, message, bytes));
                 taken += 1;
             }
@@ -210,7 +210,7 @@ impl Net {
     #[cold]
     fn wait_for_credit(&mut self, kind: CreditKind, shard: ShardId, slot: u32) {
         let conn = self.clients.conn_mut(slot);
-        if kind != CreditKind::Publish && conn.hold == Hold::No && conn.is_open() {
+        if !kind.is_publish() && conn.hold == Hold::No && conn.is_open() {
             conn.hold = Hold::Credit;
         }
         let id = conn.id;
@@ -248,7 +248,10 @@ impl Net {
                 kind: Kind::Publish,
                 want_return: only && source.wants_answer,
                 credit: match source.charged {
-                    true => plan.streams.iter().find(|s| s.reactor == reactor).map(|s| s.shard),
+                    true => {
+                        let first = plan.streams.iter().find(|s| s.reactor == reactor);
+                        first.map(|s| (s.credit, s.shard))
+                    }
                     false => None,
                 },
                 request_credit: destination
@@ -367,15 +370,16 @@ impl Net {
         }
         let mut credit = entry.credit;
         for stream in plan.streams.iter().filter(|s| all && s.reactor == self.own) {
-            let charged = credit.take_if(|shard| *shard == stream.shard).is_some();
+            let (kind, shard) = (stream.credit, stream.shard);
+            let charged = credit.take_if(|charged| *charged == (kind, shard)).is_some();
             let bytes = if charged { credit_bytes(message) } else { 0 };
-            let target = Target::Stream { stream: stream.stream, shard: stream.shard };
+            let target = Target::Stream { stream: stream.stream, shard, credit: kind };
             js.capture(now, &captured(&mut self.work, target, entry.origin, message, bytes));
             taken += 1;
         }
-        if let Some(shard) = credit {
+        if let Some((kind, shard)) = credit {
             // The stream is gone: nothing here will give the credit back.
-            let (kind, bytes) = (CreditKind::Publish, u64::from(credit_bytes(message)));
+            let bytes = u64::from(credit_bytes(message));
             self.mesh.send_control(entry.origin.reactor, Control::Credit { kind, shard, bytes });
         }
         let mut credit = entry.request_credit;

@@ -171,11 +171,13 @@ impl Shard {
         out: &mut impl ShardEffects,
     ) {
         let Some(&slot) = self.slots.get(&id) else { return };
-        let config = &self.streams[slot].config;
+        let stream = &self.streams[slot];
+        let config = &stream.config;
         out.place(StreamPlacement::Here {
             id,
             name: config.name.as_bytes().into(),
             shard: self.id,
+            credit: stream.group().publish_credit(),
             subjects: config.subjects.iter().map(|s| s.as_bytes().into()).collect(),
             update,
         });

@@ -13,7 +13,7 @@ use crate::shard::groups::pending::StoreItem;
 use crate::shard::groups::removal::Unfinished;
 use crate::shard::groups::{GroupName, Groups, NextRecord};
 use crate::shard::state::Shard;
-use crate::types::{CreditKind, SegmentId, StreamId};
+use crate::types::{SegmentId, StreamId};
 
 /// What is visited for one message that is stored.
 const STORE_VISITS: u32 = 1_000;
@@ -112,7 +112,7 @@ impl Shard {
             });
         }
         waiting.pop_bytes(len);
-        self.owe_credit(CreditKind::Publish, item.origin, item.credit);
+        self.owe_credit(group.publish_credit(), item.origin, item.credit);
     }
 }
 

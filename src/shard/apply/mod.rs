@@ -357,7 +357,7 @@ impl Shard {
             });
         }
         waiting.pop_bytes(len);
-        self.owe_credit(CreditKind::Publish, a.origin, a.credit);
+        self.owe_credit(group.publish_credit(), a.origin, a.credit);
     }
 
     /// True if the server's room for streams of this kind is used up.

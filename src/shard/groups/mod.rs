@@ -24,7 +24,7 @@ use corelane_storage::record::RecordIn;
 
 use crate::replication::{FILE_GROUP, Group, MEMORY_GROUP, META_GROUP};
 use crate::shard::records::checkpoint::GroupState;
-use crate::types::{GroupId, LogIndex, Position, Term, Timestamp};
+use crate::types::{CreditKind, GroupId, LogIndex, Position, Term, Timestamp};
 use memory_log::MemoryLog;
 use pending::Queue;
 use removal::{Outcome, PageAttempts, Unfinished};
@@ -47,6 +47,16 @@ pub enum GroupName {
     File,
     /// That of memory streams.
     Memory,
+}
+
+impl GroupName {
+    /// The credit of a message on its way in the group.
+    pub fn publish_credit(self) -> CreditKind {
+        match self {
+            GroupName::Memory => CreditKind::PublishMemory,
+            GroupName::Meta | GroupName::File => CreditKind::Publish,
+        }
+    }
 }
 
 /// All groups.

@@ -13,7 +13,7 @@ use crate::shard::state::jobs::{Job, Stepped};
 use crate::shard::state::parked::{LookUps, Need, OwnedPublish, Parked, ParkedItem};
 use crate::shard::streams::read::Fetched;
 use crate::stream::admission::LookUp;
-use crate::types::{CreditKind, StreamId, Timestamp};
+use crate::types::{StreamId, Timestamp};
 
 /// Index entries that publishes of one turn may have looked up before they are parked.
 pub const TURN_VISITS: u32 = 2_000;
@@ -131,7 +131,7 @@ impl Shard {
             let m = publish.captured();
             let slot = self.slots.get(&stream).copied();
             let Some(slot) = slot.filter(|&slot| !self.streams[slot].leaving) else {
-                self.owe_credit(CreditKind::Publish, m.origin, m.credit_bytes);
+                self.owe_credit(m.target.credit(m.subject), m.origin, m.credit_bytes);
                 parked.look_ups = LookUps::default();
                 continue;
             };

@@ -10,7 +10,7 @@ use crate::shard::state::Shard;
 use crate::shard::state::stream::Known;
 use crate::stream::admission::{Admitted, LookUp, Publish};
 use crate::stream::headers::without_server_fields;
-use crate::types::{Clocks, CreditKind, Origin, StreamId, Timestamp, WallTime};
+use crate::types::{Clocks, Origin, StreamId, Timestamp, WallTime};
 
 impl Shard {
     /// A message that one of the shard's streams captures.
@@ -27,7 +27,7 @@ impl Shard {
         let slot = match self.slots.get(&stream) {
             Some(&slot) if !self.streams[slot].leaving => slot,
             _ => {
-                self.owe_credit(CreditKind::Publish, origin, m.credit_bytes);
+                self.owe_credit(m.target.credit(m.subject), origin, m.credit_bytes);
                 return;
             }
         };

@@ -18,7 +18,8 @@ use crate::shard::streams::read::Fetched;
 use crate::shard::{CheckpointOptions, StateDigest};
 use crate::turn::Captured;
 use crate::types::{
-    Clocks, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp, WallTime,
+    CREDIT_KINDS, Clocks, CreditKind, Origin, ReactorId, SegmentId, ShardId, StreamId, Timestamp,
+    WallTime,
 };
 
 const ID: ShardId = ShardId(0);
@@ -43,7 +44,7 @@ struct Recorder {
     /// Nothing more goes out.
     full: bool,
     /// Credit that came home, by kind.
-    credit_home: [u64; 3],
+    credit_home: [u64; CREDIT_KINDS.len()],
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -110,7 +111,7 @@ pub struct World {
     /// What was applied when the shard was opened.
     pub opened: Option<StateDigest>,
     /// Credit that was charged, by kind.
-    charged: [u64; 3],
+    charged: [u64; CREDIT_KINDS.len()],
     /// What the shard said to the operator.
     pub lines: Vec<String>,
     /// So many of the next reads fail.
@@ -165,7 +166,7 @@ impl World {
             inbox: Vec::new(),
             next_reply: 0,
             opened: None,
-            charged: [0; 3],
+            charged: Default::default(),
             lines: Vec::new(),
             failing_reads: 0,
         };
@@ -178,7 +179,7 @@ impl World {
         let opened = Shard::open(&mut self.disk, options, self.now).expect("opens");
         self.lines = opened.lines;
         self.out = Recorder::default();
-        self.charged = [0; 3];
+        self.charged = Default::default();
         let mut shard = opened.shard;
         self.opened = shard.state_digest();
         shard.start(self.now, &mut self.out);
@@ -322,7 +323,8 @@ impl World {
             "" => String::new(),
             headers => format!("NATS/1.0\r\n{headers}\r\n"),
         };
-        self.capture(Target::Stream { stream, shard: ID }, subject, &headers, payload)
+        let credit = CreditKind::Publish;
+        self.capture(Target::Stream { stream, shard: ID, credit }, subject, &headers, payload)
     }
 
     /// The answer to a reply subject, once it comes.

@@ -21,7 +21,7 @@ fn a_publish_reaches_subscribers_and_the_stream_s_shard_once() {
         assert_eq!(node.read(subscriber), "MSG orders.eu 1 r 2\r\nhi\r\n");
         let shard = ShardId(owner as u16);
         let want = Got {
-            target: Target::Stream { stream: S, shard },
+            target: Target::Stream { stream: S, shard, credit: CreditKind::Publish },
             origin: Origin { reactor: ReactorId(publisher as u16), conn },
             subject: "orders.eu".into(),
             reply: "r".into(),
@@ -180,6 +180,8 @@ fn publishers_wait_when_too_much_waits_for_durability() {
     for owner in [0, 1] {
         let mut node = Node::new(2, 1);
         node.stream(owner, 5, "S", &["s"]);
+        let in_memory = CreditKind::PublishMemory;
+        node.stream_charged_to(in_memory, owner, 6, "M", &["m"]);
         let (conn, idle) = (node.client(0), node.client(0));
         let message = format!("PUB s 1000000\r\n{}\r\n", "x".repeat(1_000_000));
         for _ in 0..16 {
@@ -189,12 +191,15 @@ fn publishers_wait_when_too_much_waits_for_durability() {
         node.ask(conn, &message);
         assert!(node.seen[&conn].paused);
         assert!(!node.seen[&idle].paused);
+        let shard = ShardId(owner as u16);
+        node.ask(idle, "PUB m 2\r\nhi\r\n");
+        assert!(!node.seen[&idle].paused, "a memory stream waits for no disk");
+        assert_eq!(node.nets[0].credit_taken(in_memory, shard), 1 + 2 + 1024);
         node.pass(SECOND);
         for got in std::mem::take(&mut node.shards[owner].got) {
-            let shard = ShardId(owner as u16);
             node.nets[owner].credit_return(
                 got.origin.reactor,
-                CreditKind::Publish,
+                got.target.credit(got.subject.as_bytes()),
                 shard,
                 u64::from(got.credit),
             );
@@ -202,6 +207,7 @@ fn publishers_wait_when_too_much_waits_for_durability() {
         node.effects(owner);
         node.settle();
         assert!(!node.seen[&conn].paused);
+        assert_eq!(node.nets[0].credit_taken(in_memory, shard), 0);
     }
 }
 

@@ -280,12 +280,24 @@ impl Node {
     }
 
     pub fn stream(&mut self, owner: usize, id: u64, name: &str, subjects: &[&str]) {
+        self.stream_charged_to(CreditKind::Publish, owner, id, name, subjects);
+    }
+
+    pub fn stream_charged_to(
+        &mut self,
+        credit: CreditKind,
+        owner: usize,
+        id: u64,
+        name: &str,
+        subjects: &[&str],
+    ) {
         let place = crate::interest::StreamPlace {
             account: AccountId(0),
             id: crate::types::StreamId(id),
             name: name.as_bytes().into(),
             shard: ShardId(owner as u16),
             reactor: ReactorId(owner as u16),
+            credit,
             subjects: subjects.iter().map(|s| s.as_bytes().into()).collect(),
         };
         self.nets[owner].announce_stream(&place);

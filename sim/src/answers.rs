@@ -12,6 +12,8 @@ use crate::wire;
 
 /// The error of what cannot be read now.
 const UNREADABLE: u64 = 10051;
+/// What a device says that fails to read.
+pub const READ_ERROR: &str = "simulated read error";
 /// A consumer whose start could not be counted, because a read failed, is there by then.
 const COUNTED_AGAIN: i64 = 2_000_000_000;
 
@@ -253,6 +255,8 @@ impl Runner {
         // What is asked twice may take room once more, after its id was forgotten.
         let twice = |o: &Op| matches!(o.what, What::Publish { retry: true, .. });
         let asked_twice = self.ops.values().any(twice);
+        // What limits would remove for it could not be looked up.
+        let read_failed = error["description"].as_str().is_some_and(|d| d.contains(READ_ERROR));
         match error["err_code"].as_u64() {
             Some(10023) => self.world.tally.add(Rare::DiskFull),
             Some(10071) => {
@@ -268,7 +272,8 @@ impl Runner {
                 if self.model.streams[stream].exists == Exists::Yes
                     && self.model.streams[stream].incarnation == incarnation
                     && !asked_twice
-                    && !self.model.may_be_full(uid) =>
+                    && !self.model.may_be_full(uid)
+                    && !read_failed =>
             {
                 return Err(format!("message {uid} was refused, and there is room: {error}"));
             }

@@ -7,6 +7,7 @@ use corelane::types::ConnId;
 use corelane_storage::device::sim::SimRng;
 
 use crate::aimed::{AIMED, Aimed};
+use crate::answers::READ_ERROR;
 use crate::closer::Progress;
 use crate::consumers::Consumer;
 use crate::later::{LATER, Later};
@@ -376,8 +377,8 @@ impl Runner {
                 "not where",
                 "corrupt",
             ];
-            self.damage_told |= line.contains("damaged");
-            let failed = line.contains("simulated read error");
+            self.damage_told |= line.contains("damaged") || line.contains("is not served");
+            let failed = line.contains(READ_ERROR);
             let torn = self.world.superblock_torn && line.contains("copy of the superblock");
             if !self.rotten && !failed && !torn && bad.iter().any(|b| line.contains(b)) {
                 return Err(format!("without any damage: {line}"));

@@ -71,6 +71,7 @@ impl Shard {
     pub fn disk_done(&mut self, done: Done) {
         match self.log.complete(done, &mut self.device.ops, &mut self.groups) {
             Ok(progress) => {
+                self.groups.take_sealed(&mut self.log);
                 if let Some(read) = progress.read {
                     self.device.reads_over.push(read);
                 }
@@ -121,6 +122,7 @@ impl Shard {
         self.record_stop();
         self.return_credit(out);
         self.log.seal(&mut self.device.ops, &mut self.groups);
+        self.groups.take_sealed(&mut self.log);
     }
 
     /// When `step` has something to do although nothing comes in.

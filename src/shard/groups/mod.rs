@@ -320,13 +320,20 @@ impl Groups {
         on_disk.map(state).collect()
     }
 
-    /// Takes in what the log has sealed and persisted.
-    pub fn follow(&mut self, log: &mut Log) {
+    /// Takes in what the log has sealed: at once, since its blocks must stay in memory when they are
+    /// written and what is in them is not applied.
+    pub fn take_sealed(&mut self, log: &mut Log) {
         for entry in log.take_sealed() {
             let Some(name) = name_of(entry.group) else { continue };
             self.list[name as usize].sealed.push_back(entry);
             self.unpersisted.push_back((name, entry.index, entry.write));
         }
+        self.keep_in_memory(log);
+    }
+
+    /// Takes in what the log has persisted.
+    pub fn follow(&mut self, log: &mut Log) {
+        self.take_sealed(log);
         let persisted = log.acknowledgeable_write();
         while let Some(&(name, index, _)) =
             self.unpersisted.front().filter(|(_, _, write)| *write <= persisted)

@@ -320,8 +320,8 @@ impl Groups {
         on_disk.map(state).collect()
     }
 
-    /// Takes in what the log has sealed: at once, since its blocks must stay in memory when they are
-    /// written and what is in them is not applied.
+    /// Takes in what the log has sealed: at once, since its blocks must stay in memory when they
+    /// are written and what is in them is not applied.
     pub fn take_sealed(&mut self, log: &mut Log) {
         for entry in log.take_sealed() {
             let Some(name) = name_of(entry.group) else { continue };

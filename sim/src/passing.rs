@@ -78,14 +78,19 @@ impl Runner {
         if !self.pump_until(|r| sent.iter().all(|op| r.answers.contains_key(op)))? {
             return Err(format!("{name}: publishes are not answered"));
         }
+        let mut full = false;
         for op in sent {
             let (_, answer) = self.answers.remove(&op).unwrap_or_default();
             let json: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+            full |= json["error"]["err_code"] == 10023;
             if json["seq"].is_null() {
                 return Err(format!("{name}: no PubAck: {json}"));
             }
         }
         self.check_memory()?;
+        if full {
+            return self.must(&format!("$JS.API.STREAM.DELETE.{name}"), "");
+        }
         let info = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
         let state = &info["state"];
         let left = if *unique { 5 } else { 2 };

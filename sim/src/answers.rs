@@ -17,6 +17,11 @@ pub const READ_ERROR: &str = "simulated read error";
 /// A consumer whose start could not be counted, because a read failed, is there by then.
 const COUNTED_AGAIN: i64 = 2_000_000_000;
 
+/// Whether an error of the API says that the device did not read.
+pub fn is_read_error(error: &Value) -> bool {
+    error["description"].as_str().is_some_and(|d| d.contains(READ_ERROR))
+}
+
 impl Runner {
     /// A message came to a client.
     pub fn message(
@@ -256,7 +261,7 @@ impl Runner {
         let twice = |o: &Op| matches!(o.what, What::Publish { retry: true, .. });
         let asked_twice = self.ops.values().any(twice);
         // What limits would remove for it could not be looked up.
-        let read_failed = error["description"].as_str().is_some_and(|d| d.contains(READ_ERROR));
+        let read_failed = is_read_error(error);
         match error["err_code"].as_u64() {
             Some(10023) => self.world.tally.add(Rare::DiskFull),
             Some(10071) => {

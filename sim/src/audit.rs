@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::answers::{READ_ERROR, base64};
+use crate::answers::{base64, is_read_error};
 use crate::consumers::{AckPolicy, DeliverPolicy};
 use crate::model::{self, Exists, State};
 use crate::runner::{Runner, What};
@@ -17,13 +17,6 @@ const DRAIN_ROUNDS: usize = 400;
 
 /// Gets that are asked again in one walk, because a read that was under way failed: each does once.
 const READ_FAILURES_MAX: u32 = 8;
-
-/// Whether an answer says that the device did not read.
-fn is_read_error(body: &[u8]) -> bool {
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let description = json["error"]["description"].as_str();
-    description.is_some_and(|d| d.contains(READ_ERROR))
-}
 
 impl Runner {
     /// Asks, and waits for the answer.
@@ -182,7 +175,8 @@ impl Runner {
             }
             for (seq, id) in asked {
                 let (headers, body) = self.answers.remove(&id).unwrap_or_default();
-                if failures < READ_FAILURES_MAX && is_read_error(&body) {
+                let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if failures < READ_FAILURES_MAX && is_read_error(&json["error"]) {
                     (to, failures) = (to.min(seq), failures + 1);
                 } else if let Some(uid) = self.gotten(at, seq, direct, &headers, &body)? {
                     found.insert(seq, uid);

@@ -11,7 +11,7 @@
 //! | `tail_cache` | bytes of recent log blocks kept, of the node, at least 8 MiB | 128 MiB |
 //! | `writes_in_flight` | log writes in flight, 0–16; 0 goes by their size | 0 |
 //! | `flush_gather` | least time between two small writes of a log, at most 1s | 100us |
-//! | `publish_credit` | bytes of publishes under way, 1 KiB added to each, at least 1 MiB | 64 MiB |
+//! | `publish_credit` | bytes of publishes under way, and 1 KiB for each, at least 1 MiB | 64 MiB |
 //!
 //! `publish_credit` is for file streams; memory streams have as much of their own.
 //!

@@ -340,15 +340,11 @@ impl Shard {
 
     /// Appends one record of a purge. False if there is no room for it, not even in the reserve.
     fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) -> bool {
-        let (stream, group) = (self.streams[slot].id, self.streams[slot].group());
-        let mut body = Vec::new();
+        let (id, mut body) = (purge.id, Vec::new());
         PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
-        if self.append_meta(group, kind::PURGE, stream.0, 0, &body).is_err() {
-            return false;
-        }
-        purge.ahead += 1;
-        self.wait_for_appended(group, Change::Purged(purge.id));
-        true
+        let appended = self.append_removal(slot, kind::PURGE, 0, &body, || Change::Purged(id));
+        purge.ahead += usize::from(appended.is_ok());
+        appended.is_ok()
     }
 
     /// A step of a purge was applied.
@@ -365,6 +361,7 @@ impl Shard {
             purge.refused.get_or_insert_with(|| kinds::STREAM_GENERAL.with(text));
         }
         let (stream, filter) = (purge.stream, purge.filter.clone());
+        self.removal_applied(stream);
         if let Some(&slot) = self.slots.get(&stream) {
             self.consumers_after_purge(slot, &filter);
         }

@@ -105,6 +105,9 @@ pub enum LookUp {
         /// Which of its messages, from the oldest.
         nth: u64,
     },
+    /// What messages in flight and removals that are decided will leave: it is to be offered again
+    /// when all that is under way is applied.
+    UnderWay,
 }
 
 /// Why a publish is not stored.
@@ -117,6 +120,14 @@ impl From<ApiError> for Stop {
     fn from(error: ApiError) -> Stop {
         Stop::Refused(error)
     }
+}
+
+/// What a publish adds to its stream.
+struct Growth {
+    /// Messages and bytes.
+    grow: (i64, i64),
+    /// It may be less.
+    unsure: bool,
 }
 
 /// The rules of a configuration that admission needs.
@@ -165,6 +176,8 @@ pub struct Admission {
     times: StoreTimes,
     /// The id of the last message that is applied; empty if it has none.
     last_id: Vec<u8>,
+    /// Removals that are decided and not applied.
+    removals: usize,
     /// Sequences below are not given, whatever the stream's last one is.
     next_seq_min: u64,
     /// What searches may look at still.
@@ -180,6 +193,7 @@ impl Admission {
             dedupe: DedupeTable::default(),
             times: StoreTimes::default(),
             last_id: Vec::new(),
+            removals: 0,
             next_seq_min: 0,
             visits: u32::MAX,
         }
@@ -254,7 +268,7 @@ impl Admission {
         let header_len = publish.headers.len();
         let size =
             stored_size(self.rules.storage, publish.subject.len(), header_len, publish.payload_len);
-        let grow = self.check_limits(view, publish.subject, size)?;
+        let Growth { grow, unsure } = self.check_limits(view, publish.subject, size)?;
         let seq = self.next_seq(view);
         if seq > SEQ_MAX {
             return Err(kinds::STREAM_STORE_FAILED.with("maximum sequence reached").into());
@@ -265,6 +279,9 @@ impl Admission {
         let first = self.dedupe.first_seq().min(view.first_seq());
         self.times.note(clocks.now, seq, at, first);
         self.overlay.push(seq, at, publish.subject, msg_id, Counts { size, grow });
+        if unsure {
+            self.overlay.last_is_unsure();
+        }
         Ok(Admitted::Store { seq, at })
     }
 
@@ -368,10 +385,10 @@ impl Admission {
         view: &impl StreamView,
         subject: &[u8],
         size: u64,
-    ) -> Result<(i64, i64), Stop> {
-        let mut grow = (1, size as i64);
+    ) -> Result<Growth, Stop> {
+        let (mut grow, mut unsure) = ((1, size as i64), false);
         if !self.rules.discard_new {
-            return Ok(grow);
+            return Ok(Growth { grow, unsure });
         }
         let mut replaced = None;
         if self.rules.max_per_subject != u64::MAX {
@@ -379,26 +396,39 @@ impl Admission {
             let in_flight = self.overlay.of_subject(subject).count;
             if committed + in_flight >= self.rules.max_per_subject {
                 if self.rules.discard_new_per_subject {
+                    if self.removals > 0 {
+                        return Err(Stop::LookUp(LookUp::UnderWay));
+                    }
                     let text = "maximum messages per subject exceeded";
                     return Err(kinds::STREAM_STORE_FAILED.with(text).into());
                 }
-                let nth = committed + in_flight - self.rules.max_per_subject;
-                replaced = Some(self.replaced_size(view, subject, nth, committed)?);
+                // A removal may come before it to what it would replace.
+                unsure = self.removals > 0;
+                if !unsure {
+                    let nth = committed + in_flight - self.rules.max_per_subject;
+                    replaced = Some(self.replaced_size(view, subject, nth, committed)?);
+                }
             }
         }
         let messages = view.messages().saturating_add_signed(self.overlay.grow_msgs());
-        if messages >= self.rules.max_msgs && replaced.is_none() {
+        let bytes = view.bytes().saturating_add_signed(self.overlay.grow_bytes());
+        let full = messages >= self.rules.max_msgs && replaced.is_none();
+        let over = bytes.saturating_add(size) > self.rules.max_bytes
+            && replaced.is_none_or(|old| old < size);
+        // Removals that are under way may make room.
+        if (full || over) && (self.removals > 0 || self.overlay.is_unsure()) {
+            return Err(Stop::LookUp(LookUp::UnderWay));
+        }
+        if full {
             return Err(kinds::STREAM_STORE_FAILED.with("maximum messages exceeded").into());
         }
-        let bytes = view.bytes().saturating_add_signed(self.overlay.grow_bytes());
-        let over = bytes.saturating_add(size) > self.rules.max_bytes;
-        if over && replaced.is_none_or(|old| old < size) {
+        if over {
             return Err(kinds::STREAM_STORE_FAILED.with("maximum bytes exceeded").into());
         }
         if let Some(old) = replaced {
             grow = (0, size as i64 - old as i64);
         }
-        Ok(grow)
+        Ok(Growth { grow, unsure })
     }
 
     /// The size of the message that gives way: the `nth` of its subject when in-flight ones are
@@ -452,9 +482,21 @@ impl Admission {
         overlay.commit(seq);
     }
 
+    /// The removal of messages is decided, by a record behind all that was admitted.
+    pub fn removal_decided(&mut self) {
+        self.removals += 1;
+    }
+
+    /// All that such a record removes has left.
+    pub fn removal_applied(&mut self) {
+        debug_assert!(self.removals > 0);
+        self.removals = self.removals.saturating_sub(1);
+    }
+
     /// Forgets all that is not committed. `committed` is the last committed sequence.
     pub fn drop_uncommitted(&mut self, committed: u64) {
         self.overlay.clear();
+        self.removals = 0;
         self.times.drop_from(committed + 1);
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Overlay {
     bytes_start: u64,
     grow_msgs: i64,
     grow_bytes: i64,
+    /// The last sequence that counts for more than it may be found to.
+    unsure: u64,
     /// Numbers of the newest entries of each id, found by its hash.
     by_id: StepTable<u64>,
     by_subject: HashMap<Vec<u8>, SubjectOverlay, FixedState>,
@@ -150,6 +152,16 @@ impl Overlay {
     fn forget_id(&mut self, entry: &InFlight, number: u64) {
         let id = id_in(Some(entry), &self.bytes, self.bytes_start);
         self.by_id.remove(hash_id(id) as u64, |&newest| newest == number);
+    }
+
+    /// The last entry may replace an older one of its subject, which its counts leave out.
+    pub fn last_is_unsure(&mut self) {
+        self.unsure = self.queue.back().map_or(0, |last| last.seq);
+    }
+
+    /// Whether the stream will perhaps grow by less than `grow_msgs` and `grow_bytes` say.
+    pub fn is_unsure(&self) -> bool {
+        self.queue.front().is_some_and(|first| first.seq <= self.unsure)
     }
 
     /// The newest publish with this id.

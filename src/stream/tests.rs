@@ -429,6 +429,98 @@ fn overlay_equals_committing_at_once() {
     }
 }
 
+/// A stream that lags, and whose messages are deleted meanwhile.
+struct Deleting {
+    stream: Stream,
+    /// What is deleted, each once the sequence before it is committed.
+    deletions: VecDeque<(u64, u64)>,
+}
+
+impl Deleting {
+    fn delete(&mut self, seq: u64) {
+        let last = self.stream.waiting.back().map_or(self.stream.model.last_seq, |(m, _)| m.seq);
+        self.deletions.push_back((last, seq));
+        self.stream.admission.removal_decided();
+    }
+
+    /// Applies what comes next. False if that is nothing.
+    fn step(&mut self) -> bool {
+        let committed = self.stream.model.last_seq;
+        if let Some((_, seq)) = self.deletions.pop_front_if(|(behind, _)| *behind <= committed) {
+            self.stream.model.messages.retain(|m| m.seq != seq);
+            self.stream.admission.removal_applied();
+            return true;
+        }
+        let some = !self.stream.waiting.is_empty();
+        self.stream.commit(usize::from(some));
+        some
+    }
+
+    /// Publishes, where it must wait once all is applied. Answers whether it did wait, too.
+    fn publish(&mut self, now: Timestamp, publish: &Publish) -> (Admitted, bool) {
+        self.stream.admission.set_visits(u32::MAX);
+        let (model, clocks) = (&self.stream.model, Clocks::level(now));
+        let waits = self.stream.admission.admit(model, clocks, publish);
+        let waits = waits == Admitted::LookUp(LookUp::UnderWay);
+        if waits {
+            while self.step() {}
+        } else {
+            let last =
+                self.stream.waiting.back().map_or(self.stream.model.last_seq, |(m, _)| m.seq);
+            self.stream.admission.withdraw(last + 1);
+        }
+        (self.stream.publish(now, publish), waits)
+    }
+}
+
+/// Deletes messages while others are in flight that would replace them: what is stored and what is
+/// refused must be the same as where all happens at once. Answers how many publishes waited and how
+/// many were refused.
+fn delete_beside_publishes(seed: u64) -> [u32; 2] {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
+    config.max_msg_size = -1;
+    config.discard = DiscardPolicy::New;
+    config.max_msgs_per_subject = 1 + random.below(3) as i64;
+    config.max_msgs = random.below(2) as i64 * 7;
+    config.max_bytes = 300;
+    config.discard_new_per_subject = random.chance(4);
+    let mut prompt = Stream::new(config.clone());
+    let mut lagging = Deleting { stream: Stream::new(config), deletions: VecDeque::new() };
+    let mut counts = [0; 2];
+    for now in 0..300 {
+        let subject = format!("s.{}", random.below(4));
+        let payload_len = random.below(60) as usize;
+        let publish =
+            Publish { subject: subject.as_bytes(), reply: b"", headers: b"", payload_len };
+        let (got, waited) = lagging.publish(Timestamp(now), &publish);
+        let want = prompt.publish(Timestamp(now), &publish);
+        assert_eq!(got, want, "seed {seed}, step {now}");
+        prompt.commit(prompt.waiting.len());
+        counts[0] += u32::from(waited);
+        counts[1] += u32::from(matches!(got, Admitted::Refuse(_)));
+        if random.chance(3) && !prompt.model.messages.is_empty() {
+            let at = random.below(prompt.model.messages.len() as u64) as usize;
+            let gone = prompt.model.messages.remove(at);
+            lagging.delete(gone.seq);
+        }
+        for _ in 0..random.below(4) {
+            lagging.step();
+            assert!(lagging.stream.model.bytes() <= 300, "seed {seed}, step {now}");
+        }
+    }
+    while lagging.step() {}
+    assert_eq!(lagging.stream.model, prompt.model, "seed {seed}");
+    counts
+}
+
+#[test]
+fn a_message_that_is_deleted_frees_room_once() {
+    let sum = |a: [u32; 2], b: [u32; 2]| [a[0] + b[0], a[1] + b[1]];
+    let counts = (0..2_000).map(delete_beside_publishes).fold([0; 2], sum);
+    assert!(counts[0] > 5_000 && counts[1] > 20_000, "{counts:?}");
+}
+
 #[test]
 fn replay_rebuilds_what_is_remembered() {
     let mut config = config(br#"{"name":"S"}"#);

@@ -379,15 +379,12 @@ impl Shard {
                         }
                     }
                 }
-                let (stream, group) = (state.id, state.group());
-                if self.append_meta(group, kind::DELETE, stream.0, seq, b"").is_err() {
+                let stream = state.id;
+                let change = || Change::MessageDeleted { stream, seq, requester: r.hand_over() };
+                if self.append_removal(slot, kind::DELETE, seq, b"", change).is_err() {
                     let error = kinds::INSUFFICIENT_RESOURCES.error();
                     self.refuse_request(&r.requester(), kind, &error, out);
-                    return Ok(());
                 }
-                let requester = r.hand_over();
-                let change = Change::MessageDeleted { stream, seq, requester };
-                self.wait_for_appended(group, change);
             }
         }
         Ok(())

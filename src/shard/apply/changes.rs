@@ -13,6 +13,7 @@ use crate::shard::mailbox::{Requester, ShardMessage};
 use crate::shard::request::Reply;
 use crate::shard::state::Shard;
 use crate::shard::state::catalogue::Decided;
+use crate::shard::state::jobs::Job;
 use crate::shard::state::stream::ShardStream;
 use crate::types::{ShardId, StreamId, Timestamp};
 
@@ -130,10 +131,15 @@ impl Shard {
             }
             Change::Deleted { id, requester } => self.answer_deleted(id, requester, out),
             Change::MessageDeleted { stream, seq, requester } => {
+                self.removal_applied(stream);
                 let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
                 self.message_deleted(stream, seq, outcome, &requester, out);
             }
-            Change::Enforced(stream) => self.enforce_applied(now, stream, out),
+            Change::Enforced(stream) => {
+                self.removal_applied(stream);
+                self.enforce_applied(now, stream, out);
+            }
+            Change::Unparked(stream) => self.jobs.add(Job::Parked { stream }),
             Change::Purged(job) => {
                 let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
                 self.purge_step_done(job, outcome, out);

@@ -97,6 +97,8 @@ pub enum Change {
     },
     /// Something that was over the limits of a stream was removed.
     Enforced(StreamId),
+    /// What waits at a stream for all that was under way may go on.
+    Unparked(StreamId),
     /// A step of a purge, the job of this number, was applied.
     Purged(u64),
     /// A consumer was created, or has another configuration.
@@ -115,7 +117,7 @@ pub enum Change {
 impl Change {
     /// Whether it is about the record before it, and changes nothing itself.
     fn is_answer(&self) -> bool {
-        !matches!(self, Change::Request(_) | Change::Unlogged(_))
+        !matches!(self, Change::Request(_) | Change::Unlogged(_) | Change::Unparked(_))
     }
 }
 

@@ -120,6 +120,29 @@ impl Shard {
         Ok(())
     }
 
+    /// Appends a record that removes messages of a stream. `change` follows once they have left.
+    pub(super) fn append_removal(
+        &mut self,
+        slot: usize,
+        kind: u16,
+        id: u64,
+        body: &[u8],
+        change: impl FnOnce() -> Change,
+    ) -> Result<(), AppendError> {
+        let (stream, group) = (self.streams[slot].id, self.streams[slot].group());
+        self.append_meta(group, kind, stream.0, id, body)?;
+        self.streams[slot].admission.removal_decided();
+        self.wait_for_appended(group, change());
+        Ok(())
+    }
+
+    /// What such a record removes has left.
+    pub(super) fn removal_applied(&mut self, stream: StreamId) {
+        if let Some(&slot) = self.slots.get(&stream) {
+            self.streams[slot].admission.removal_applied();
+        }
+    }
+
     /// Has a record take effect in its turn: once it is committed, or behind what was appended
     /// before it, if the log is not to have it.
     pub(super) fn append_change(

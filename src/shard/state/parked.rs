@@ -85,13 +85,15 @@ pub struct LookUps {
 pub enum Need {
     Page(PageKey),
     Budget,
+    /// All that is under way is to be applied first.
+    Applied,
 }
 
 impl LookUps {
     pub fn add(&mut self, what: LookUp) {
         match what {
             // The gate remembers how far it came.
-            LookUp::InFlight => {}
+            LookUp::InFlight | LookUp::UnderWay => {}
             LookUp::Last(filter) => self.last = Some(LastJob::new(FilterSet::new([filter]))),
             LookUp::Size { subject, nth } => {
                 let nth = usize::try_from(nth).unwrap_or(usize::MAX);

@@ -90,18 +90,17 @@ impl Shard {
 
     /// Appends one record. False if there is no room for it.
     fn append_enforce(&mut self, slot: usize, what: Enforce) -> bool {
-        let state = &self.streams[slot];
-        let (stream, group) = (state.id, state.group());
+        let stream = self.streams[slot].id;
         let mut body = Vec::new();
         EnforceBody::encode(&what, &mut body);
-        if self.append_meta(group, kind::ENFORCE, stream.0, 0, &body).is_err() {
+        let change = || Change::Enforced(stream);
+        if self.append_removal(slot, kind::ENFORCE, 0, &body, change).is_err() {
             return false;
         }
         if let Some(e) = &mut self.streams[slot].enforcement {
             e.ahead += 1;
             e.closing = what == Enforce::Done;
         }
-        self.wait_for_appended(group, Change::Enforced(stream));
         true
     }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::api::error::kinds;
 use crate::interest::{Captured, Target};
+use crate::shard::groups::pending::Change;
 use crate::shard::request::Request;
 use crate::shard::state::Shard;
 use crate::shard::state::jobs::{Job, Stepped};
@@ -94,6 +95,7 @@ impl Shard {
             let known = look_ups.step(&mut self.streams[slot].index, budget)?;
             match self.offer(now, slot, m, known, budget) {
                 None => return Ok(()),
+                Some(LookUp::UnderWay) => return Err(Need::Applied),
                 Some(what) => look_ups.add(what),
             }
         }
@@ -143,6 +145,13 @@ impl Shard {
                     continue;
                 }
                 Err(Need::Budget) => Stepped::Again(job),
+                Err(Need::Applied) => {
+                    // What was looked up may be another one then.
+                    parked.look_ups = LookUps::default();
+                    let group = self.streams[slot].group();
+                    self.wait_for_appended(group, Change::Unparked(stream));
+                    Stepped::Moved
+                }
                 Err(Need::Page(key)) => match self.fetch_page(slot, key) {
                     Fetched::Loaded => Stepped::Again(job),
                     Fetched::Pending(read) => Stepped::Reading(read, job),

@@ -83,13 +83,13 @@ fn remote() {
     a.control(NOW, ReactorId(1), b.take_control(ReactorId(0)));
     let input = publishes(|_| "foo.bar".into(), 128);
     let mut touched = Vec::new();
-    let mut batch = Vec::new();
     report("publish, hop, deliver 128 B (both cores)", BATCH, || {
         a.begin_turn();
         a.received(NOW, publisher, &input, &mut NoJetStream);
-        batch.clear();
-        batch = a.take_messages(ReactorId(1), std::mem::take(&mut batch));
+        let mut batch = a.take_messages(ReactorId(1));
         b.messages(NOW, ReactorId(0), &batch, &mut NoJetStream);
+        batch.clear();
+        a.keep_batch(batch);
         flush(&mut b, &mut touched);
     });
 }

@@ -25,19 +25,11 @@ pub struct Spares {
     bytes_max: usize,
     /// What was not in use at any time since the last `trim`.
     least: usize,
-    /// It will be trimmed.
-    pub trimming: bool,
 }
 
 impl Default for Spares {
     fn default() -> Self {
-        Spares {
-            buffers: Vec::new(),
-            bytes: 0,
-            bytes_max: SPARE_BYTES_SUM_MAX,
-            least: 0,
-            trimming: false,
-        }
+        Spares { buffers: Vec::new(), bytes: 0, bytes_max: SPARE_BYTES_SUM_MAX, least: 0 }
     }
 }
 

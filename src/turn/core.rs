@@ -569,12 +569,13 @@ impl Core {
 
     /// Takes what the message lane to `to` is to carry: only when it can be pushed, and nothing
     /// waits in control.
-    /// An empty one of `spares` is filled next.
-    pub fn take_messages(&mut self, to: ReactorId, spares: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
-        if self.net.messages_pending(to) == 0 {
-            return None;
-        }
-        Some(self.net.take_messages(to, spares.pop().unwrap_or_default()))
+    pub fn take_messages(&mut self, to: ReactorId) -> Option<Vec<u8>> {
+        (self.net.messages_pending(to) > 0).then(|| self.net.take_messages(to))
+    }
+
+    /// A batch of this reactor that was emptied comes home, to be filled again.
+    pub fn keep_batch(&mut self, batch: Vec<u8>) {
+        self.net.keep_batch(batch);
     }
 
     /// When the next turn must be, if nothing comes in.

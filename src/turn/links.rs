@@ -21,9 +21,6 @@ pub enum Lane<S> {
     Home(Batch),
 }
 
-/// Empty batches that are kept for one destination.
-const SPARES_MAX: usize = 4;
-
 /// The links of one reactor to all others.
 pub struct Links<S> {
     endpoint: Endpoint<Lane<S>, Batch>,
@@ -42,19 +39,8 @@ struct Waiting<S> {
     fresh: VecDeque<Ctl>,
     /// A batch that found the lane full: it is what tells the receiver to wake this reactor.
     batch: Option<Batch>,
-    /// Empty batches, to be filled for this destination.
-    spares: Vec<Batch>,
     /// Empty batches that went there, and that came from there.
     homes: (u64, u64),
-}
-
-impl<S> Waiting<S> {
-    fn keep(&mut self, batch: Batch) {
-        self.homes.1 += 1;
-        if self.spares.len() < SPARES_MAX {
-            self.spares.push(batch);
-        }
-    }
 }
 
 impl<S> Links<S> {
@@ -64,7 +50,6 @@ impl<S> Links<S> {
             control: VecDeque::new(),
             fresh: VecDeque::new(),
             batch: None,
-            spares: Vec::new(),
             homes: (0, 0),
         };
         let n = endpoint.reactors();
@@ -99,7 +84,10 @@ impl<S> Links<S> {
             lane.drain(usize::MAX, |item| match item {
                 Lane::Core(ctl) => core.control(now, ReactorId(peer as u16), ctl),
                 Lane::Socket(socket) => sockets.push(socket),
-                Lane::Home(batch) => waiting.keep(batch),
+                Lane::Home(batch) => {
+                    waiting.homes.1 += 1;
+                    core.keep_batch(batch);
+                }
             });
         }
     }
@@ -136,8 +124,7 @@ impl<S> Links<S> {
             let mut pushed = lanes.control.push_all(&mut waiting.control);
             while waiting.control.is_empty() {
                 let held = waiting.batch.take();
-                let spares = &mut waiting.spares;
-                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16), spares));
+                let next = held.or_else(|| core.take_messages(ReactorId(peer as u16)));
                 let Some(batch) = next else { break };
                 match lanes.messages.push(batch) {
                     Ok(()) => {

@@ -3,6 +3,7 @@
 
 use super::control::Control;
 use super::entry::{self, Entry};
+use crate::client::Spares;
 use crate::interest::AccountId;
 use crate::interest::Change;
 use crate::types::{CREDIT_KINDS, ConnId, CreditKind, ReactorId, ShardId};
@@ -27,6 +28,8 @@ struct Credit {
 pub struct Mesh {
     own: ReactorId,
     lanes: Vec<Lane>,
+    /// Batches that were emptied.
+    pub(super) spares: Spares,
     /// By shard and kind.
     credits: Vec<[Credit; CREDIT_KINDS.len()]>,
     /// Changes of the interest that were broadcast so far.
@@ -48,6 +51,7 @@ impl Mesh {
         Mesh {
             own,
             lanes: (0..reactors).map(|_| Lane::default()).collect(),
+            spares: Spares::for_outbounds(backlog),
             credits: Vec::new(),
             changes: 0,
             backlog_bytes_max: backlog,
@@ -155,18 +159,12 @@ impl Mesh {
             .unwrap_or_default()
     }
 
-    /// Takes the message batch for `to` and leaves `empty` in its place; `blocked` gets those who
-    /// waited for it.
-    pub fn take_messages(
-        &mut self,
-        to: ReactorId,
-        empty: Vec<u8>,
-        blocked: &mut Vec<ConnId>,
-    ) -> Vec<u8> {
-        let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return empty };
+    /// Takes the message batch for `to`; `blocked` gets those who waited for it.
+    pub fn take_messages(&mut self, to: ReactorId, blocked: &mut Vec<ConnId>) -> Vec<u8> {
+        let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return Vec::new() };
         blocked.append(&mut lane.blocked);
         self.over -= usize::from(lane.messages.len() > self.backlog_bytes_max);
-        std::mem::replace(&mut lane.messages, empty)
+        std::mem::replace(&mut lane.messages, self.spares.take())
     }
 
     pub fn control_pending(&self, to: ReactorId) -> usize {
@@ -245,7 +243,7 @@ mod tests {
             assert!(mesh.send(ReactorId(to), &entry) && !mesh.has_room());
         }
         for (to, room) in [(1, false), (1, false), (2, true)] {
-            mesh.take_messages(ReactorId(to), Vec::new(), &mut Vec::new());
+            mesh.take_messages(ReactorId(to), &mut Vec::new());
             assert_eq!(mesh.has_room(), room);
         }
     }

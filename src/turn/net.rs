@@ -33,6 +33,8 @@ pub(super) const STALL_MAX: i64 = 10 * crate::client::MILLISECOND;
 const RTT_INTERVAL: i64 = 3600 * SECOND;
 /// How often buffers that were not needed meanwhile are given back.
 const TRIM_INTERVAL: i64 = SECOND;
+/// A batch for another reactor of so many bytes is not to lie in a lane for long once it is empty.
+const LARGE_BATCH_BYTES: usize = 64 << 10;
 
 /// What connections are told and held to: an immutable snapshot of the configuration.
 #[derive(Clone, Debug)]
@@ -169,6 +171,8 @@ pub struct Net {
     pub(super) pressure_reported: u64,
     /// Answers for consumers of this reactor.
     pub(super) answers: Vec<(PressureQuery, Pressure)>,
+    /// Spare buffers will be trimmed.
+    trimming: bool,
     lame_duck_step: i64,
     pub(super) lines: Lines,
     /// What is shown of the protocol, if it is.
@@ -205,6 +209,7 @@ impl Net {
             pressure_elsewhere: 0,
             pressure_reported: 0,
             answers: Vec::new(),
+            trimming: false,
             lame_duck_step: 0,
             lines: Lines::default(),
             tracer,
@@ -486,7 +491,8 @@ impl Net {
                 Timer::LameDuck => self.lame_duck_due(now),
                 Timer::Spares => {
                     self.clients.spares.trim();
-                    self.clients.spares.trimming = false;
+                    self.mesh.spares.trim();
+                    self.trimming = false;
                     self.arm_trim(now);
                 }
             }
@@ -544,8 +550,13 @@ impl Net {
 
     /// Sees to it that buffers which are not needed any more are given back.
     pub(super) fn arm_trim(&mut self, now: Timestamp) {
-        let spares = &mut self.clients.spares;
-        if spares.is_large() && !std::mem::replace(&mut spares.trimming, true) {
+        if self.clients.spares.is_large() || self.mesh.spares.is_large() {
+            self.trim_later(now);
+        }
+    }
+
+    fn trim_later(&mut self, now: Timestamp) {
+        if !std::mem::replace(&mut self.trimming, true) {
             self.timers.set(now.plus(TRIM_INTERVAL), Timer::Spares);
         }
     }
@@ -631,14 +642,23 @@ impl Net {
         self.mesh.take_control(to)
     }
 
-    /// Takes what the message lane to `to` is to carry, and leaves `empty` (an empty buffer) in
-    /// its place. To be called only when it can be pushed, and when nothing is left of the
-    /// control batch.
-    pub fn take_messages(&mut self, to: ReactorId, empty: Vec<u8>) -> Vec<u8> {
+    /// Takes what the message lane to `to` is to carry. To be called only when it can be pushed, and
+    /// when nothing is left of the control batch.
+    pub fn take_messages(&mut self, to: ReactorId) -> Vec<u8> {
         let mut blocked = Vec::new();
-        let batch = self.mesh.take_messages(to, empty, &mut blocked);
+        let batch = self.mesh.take_messages(to, &mut blocked);
+        if batch.capacity() >= LARGE_BATCH_BYTES {
+            // It wakes nobody when it comes home.
+            self.trim_later(self.clocks.now);
+        }
         self.unpause(&blocked, PauseReason::Backlog);
         batch
+    }
+
+    /// A batch that was emptied is filled again.
+    pub fn keep_batch(&mut self, batch: Vec<u8>) {
+        self.mesh.spares.give(batch);
+        self.arm_trim(self.clocks.now);
     }
 
     /// Entries that wait for the control lane to `to`.

@@ -201,7 +201,7 @@ impl Node {
                 lane.control.push_back(control);
             }
             if !self.full && net.messages_pending(id) > 0 {
-                lane.messages.push_back(net.take_messages(id, Vec::new()));
+                lane.messages.push_back(net.take_messages(id));
             }
         }
         for (conn, flow) in self.nets[reactor].take_flow() {

@@ -17,8 +17,6 @@ use crate::control::{self, Control, Site};
 use crate::reactor::{self, Node, NodeError, Plan, Store};
 use crate::turn::{Command, LameDuck, LogSettings, Settings, TraceSettings};
 use crate::types::WallTime;
-// The allocator of the binary, which is asked to give memory back.
-use mimalloc as _;
 use monitor::{Mailboxes, Source};
 use rest::Rest;
 
@@ -288,16 +286,6 @@ fn cpu_time() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// Has the allocator give memory that is not in use back to the kernel.
-fn release_memory() {
-    unsafe extern "C" {
-        // Declared by its crate only together with much else.
-        fn mi_collect(force: bool);
-    }
-    // SAFETY: any thread may call it at any time.
-    unsafe { mi_collect(true) };
-}
-
 /// Serves until a signal says otherwise.
 fn serve(
     options: &Options,
@@ -314,7 +302,7 @@ fn serve(
                 break;
             }
             if !draining && rest.look(cpu_time()) {
-                release_memory();
+                node.release_memory();
             }
             continue;
         };

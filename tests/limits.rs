@@ -482,8 +482,9 @@ const FLOOD_TIME: Duration = Duration::from_secs(3);
 /// What a flood adds where what is stored takes much already, and what of that stays.
 const FLOOD_ADDS_MAX: u64 = 64 << 20;
 const FLOOD_LEAVES_MAX: u64 = 40 << 20;
-/// What one adds that comes again and again: some times `max_pending`, however often it comes.
-const RETURNING_ADDS_MAX: u64 = 8 * (16 << 20);
+/// What one adds that comes again and again: for each of four reactors some times `max_pending`,
+/// however often it comes.
+const RETURNING_ADDS_MAX: u64 = 4 * 3 * (16 << 20);
 /// How soon memory is to be back.
 const FLOOD_FORGOTTEN: Duration = Duration::from_secs(5);
 const SUBJECTS: usize = 100_000;

@@ -16,6 +16,7 @@ mod driver;
 mod idle;
 mod links;
 mod listener;
+mod memory;
 mod node;
 mod parked;
 mod run;

@@ -191,6 +191,14 @@ impl Node {
         }
     }
 
+    /// Has memory that is not in use go back to the kernel. To be called at rest.
+    pub fn release_memory(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::ReleaseMemory);
+        }
+        super::memory::release();
+    }
+
     /// Tells every reactor to stop, and waits for them.
     pub fn stop(self) {
         for mailbox in &self.mailboxes {

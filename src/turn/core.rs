@@ -41,6 +41,8 @@ pub enum Command {
     StartAccepting,
     /// Accept no more connections.
     StopAccepting,
+    /// Give memory that is not in use back to the kernel.
+    ReleaseMemory,
     /// Begin lame duck mode.
     LameDuck(super::LameDuck),
     /// Tell pulls that the server goes away.
@@ -390,8 +392,11 @@ impl Core {
             Command::Drained(tell) => self.drained = Some((tell, false)),
             Command::Report(tell) => tell(self.report()),
             Command::Inspect(query, tell) => tell(self.inspect(now, &query)),
-            Command::Nothing | Command::Stop | Command::StartAccepting | Command::StopAccepting => {
-            }
+            Command::Nothing
+            | Command::Stop
+            | Command::StartAccepting
+            | Command::StopAccepting
+            | Command::ReleaseMemory => {}
         }
     }
 

@@ -485,8 +485,8 @@ const FLOOD_LEAVES_MAX: u64 = 40 << 20;
 /// What one adds that comes again and again: for each of four reactors some times `max_pending`,
 /// however often it comes.
 const RETURNING_ADDS_MAX: u64 = 4 * 3 * (16 << 20);
-/// How soon memory is to be back.
-const FLOOD_FORGOTTEN: Duration = Duration::from_secs(5);
+/// How soon memory is to be back: what was taken of a flood is worked off first.
+const FLOOD_FORGOTTEN: Duration = Duration::from_secs(60);
 const SUBJECTS: usize = 100_000;
 const STREAMS: usize = 60;
 const CONSUMERS: usize = 300;

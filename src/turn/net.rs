@@ -642,8 +642,8 @@ impl Net {
         self.mesh.take_control(to)
     }
 
-    /// Takes what the message lane to `to` is to carry. To be called only when it can be pushed, and
-    /// when nothing is left of the control batch.
+    /// Takes what the message lane to `to` is to carry. To be called only when it can be pushed,
+    /// and when nothing is left of the control batch.
     pub fn take_messages(&mut self, to: ReactorId) -> Vec<u8> {
         let mut blocked = Vec::new();
         let batch = self.mesh.take_messages(to, &mut blocked);

@@ -118,3 +118,33 @@ fn nothing_is_delivered_that_would_only_wait_in_memory() {
     world.wait(100_000_000);
     assert_eq!(delivered(&world), 100);
 }
+
+#[test]
+fn what_would_replace_a_message_waits_for_deletions_that_are_decided() {
+    for settings in ["", r#","storage":"memory""#] {
+        let mut world = World::new(43);
+        let limits = r#","discard":"new","max_bytes":300,"max_msgs_per_subject":2"#;
+        world.create("S", &format!("{limits}{settings}"));
+        // A message counts for 33 bytes more than its payload, in memory for 19.
+        let overhead = if settings.is_empty() { 33 } else { 19 };
+        let sized = |bytes: usize| "x".repeat(bytes - overhead);
+        for (subject, bytes) in [("s.a", 100), ("s.a", 50), ("s.b", 150)] {
+            world.publish("S", subject, "", &sized(bytes));
+        }
+        world.settle();
+        let deleted = world.ask("STREAM.MSG.DELETE.S", "S", r#"{"seq":2}"#);
+        world.turn();
+        // It would replace the first, and does not: the second will have left.
+        let refused = world.publish("S", "s.a", "", &sized(100));
+        let stored = world.publish("S", "s.b", "", &sized(50));
+        let settled = world.answer(&deleted).is_none() && world.answer(&refused).is_none();
+        assert!(settled || !settings.is_empty(), "nothing was durable yet");
+        let refused = world.await_answer(&refused);
+        assert!(refused.contains("maximum bytes exceeded"), "{refused}");
+        let stored = world.await_answer(&stored);
+        assert!(stored.contains("\"seq\":4"), "{stored}");
+        world.settle();
+        let info = world.request("STREAM.INFO.S", "S", "");
+        assert!(info.contains("\"bytes\":300,"), "{info}");
+    }
+}

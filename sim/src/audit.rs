@@ -412,7 +412,7 @@ impl Runner {
                 }
                 let subject = format!("$JS.API.CONSUMER.INFO.{name}.{}", c.name);
                 let key = format!("consumer {} of {name}", c.name);
-                let timeless = c.deliveries_max().is_none();
+                let timeless = !c.was_limited();
                 let info = self.ask(&subject, "")?;
                 let mut text = format!("config {}", info["config"]);
                 // Those with a last delivery change with time.

@@ -357,12 +357,33 @@ impl Admission {
         } else {
             self.overlay.of_subject(subject).last_seq
         };
-        match in_flight {
+        let last = match in_flight {
             0 => view
                 .last_matching(subject)
-                .ok_or_else(|| Stop::LookUp(LookUp::Last(subject.into()))),
-            seq => Ok(seq),
+                .ok_or_else(|| Stop::LookUp(LookUp::Last(subject.into())))?,
+            seq => seq,
+        };
+        if last > 0 && self.may_be_evicted(view, last) {
+            return Err(Stop::LookUp(LookUp::UnderWay));
         }
+        Ok(last)
+    }
+
+    /// Whether what is in flight may make a message leave that is there, for the limits of a stream
+    /// that discards what is old.
+    fn may_be_evicted(&self, view: &impl StreamView, seq: u64) -> bool {
+        let rules = &self.rules;
+        if rules.discard_new || self.overlay.len() == 0 {
+            return false;
+        }
+        let messages = view.messages().saturating_add_signed(self.overlay.grow_msgs());
+        let bytes = view.bytes().saturating_add_signed(self.overlay.grow_bytes());
+        let smallest = stored_size(rules.storage, 1, 0, 0);
+        let by_bytes = bytes.saturating_sub(rules.max_bytes).div_ceil(smallest);
+        let evicted = messages.saturating_sub(rules.max_msgs).max(by_bytes);
+        // All that is missing may lie before it.
+        let missing = (view.last_seq() + 1 - view.first_seq()).saturating_sub(view.messages());
+        evicted > 0 && seq < view.first_seq().saturating_add(missing).saturating_add(evicted)
     }
 
     /// The checks that come after the duplicate window.

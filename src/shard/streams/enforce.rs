@@ -51,7 +51,8 @@ impl Shard {
             e.parked = true;
             return Stepped::Moved;
         }
-        let (what, cursor) = match e.cursor.take() {
+        // As in nats-server, what the limits of the stream leave is then looked at by subject.
+        let (what, cursor) = match e.cursor.take_if(|_| !over) {
             Some(before) => {
                 let (mut budget, mut cursor) = (job_visits, before.clone());
                 let mut over: Vec<Box<[u8]>> = Vec::new();

@@ -313,6 +313,17 @@ impl Runner {
         status == 500 && self.world.single.read_failed_since(sent)
     }
 
+    /// Whether a request was refused because a read failed.
+    fn was_not_read(&self, what: &What, code: Option<u64>, sent: i64) -> bool {
+        // What is asked of a consumer that could not begin is not done.
+        let of_consumer = matches!(what, What::TuneConsumer { .. } | What::DropConsumer { .. });
+        match code {
+            Some(UNREADABLE) => self.is_unreadable(sent, 500),
+            Some(10077) => of_consumer && self.world.single.read_failed_since(sent - COUNTED_AGAIN),
+            _ => false,
+        }
+    }
+
     fn got(
         &mut self,
         stream: usize,
@@ -358,15 +369,7 @@ impl Runner {
         let removal = matches!(what, What::Remove { .. } | What::Purge { .. });
         // Its stream is gone, or another one. Whether what failed was carried out is seen later.
         let gone = optional && (code == Some(10059) || removal);
-        if gone || code == Some(UNREADABLE) && self.is_unreadable(sent, 500) {
-            return Ok(());
-        }
-        // What is asked of a consumer that could not begin is not done.
-        let of_consumer = matches!(what, What::TuneConsumer { .. } | What::DropConsumer { .. });
-        if of_consumer
-            && code == Some(10077)
-            && self.world.single.read_failed_since(sent - COUNTED_AGAIN)
-        {
+        if gone || self.was_not_read(&what, code, sent) {
             return Ok(());
         }
         let surprise = |what: &What| Err(format!("{what:?} was answered with {json}"));

@@ -191,12 +191,13 @@ impl Node {
         }
     }
 
-    /// Has memory that is not in use go back to the kernel. To be called at rest.
+    /// Has memory that is not in use go back to the kernel: here, and what the reactors let go of
+    /// then with the next call. To be called at rest, some times.
     pub fn release_memory(&self) {
+        super::memory::release();
         for mailbox in &self.mailboxes {
             mailbox.send(Command::ReleaseMemory);
         }
-        super::memory::release();
     }
 
     /// Tells every reactor to stop, and waits for them.

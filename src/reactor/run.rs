@@ -450,7 +450,7 @@ impl Kernel {
                     self.stopping.get_or_insert((STOP_TURNS, now.plus(STOP_MAX)));
                 }
                 Command::StartAccepting => self.start_accepting(),
-                Command::ReleaseMemory => super::memory::release(),
+                Command::ReleaseMemory => super::memory::let_go(),
                 Command::StopAccepting => {
                     if let Some(acceptor) = &mut self.acceptor {
                         acceptor.stop();

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 /// How often the process is looked at.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// Processor time between two looks, in nanoseconds, up to which the process rests.
+/// Processor time between two looks, in nanoseconds, up to which the process comes to rest, and up
+/// to which it stays at rest: giving memory back takes time too.
 const REST_CPU_MAX: u64 = 50_000_000;
+const RESTING_CPU_MAX: u64 = 200_000_000;
 /// Looks at rest that give memory back: buffers that were kept for reuse are freed by and by.
 const LOOKS: u32 = 10;
 
@@ -27,7 +29,8 @@ impl Rest {
 
     /// One look after `LOOK`. Returns whether memory is to be given back.
     pub fn look(&mut self, cpu: u64) -> bool {
-        let busy = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu)) > REST_CPU_MAX;
+        let most = if self.looks > 0 { RESTING_CPU_MAX } else { REST_CPU_MAX };
+        let busy = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu)) > most;
         self.looks = if busy { 0 } else { self.looks.saturating_add(1) };
         (1..=LOOKS).contains(&self.looks)
     }
@@ -42,6 +45,8 @@ mod tests {
         let mut cpu = 0;
         let mut rest = Rest::new(cpu);
         for _ in 0..3 {
+            cpu += RESTING_CPU_MAX + 1;
+            assert!(!rest.look(cpu), "at work");
             cpu += REST_CPU_MAX + 1;
             assert!(!rest.look(cpu), "at work");
             let given = (0..100).filter(|_| {

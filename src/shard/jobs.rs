@@ -340,9 +340,10 @@ impl Shard {
 
     /// Appends one record of a purge. False if there is no room for it, not even in the reserve.
     fn append_purge(&mut self, purge: &mut Purge, slot: usize, from: u64, to: u64) -> bool {
-        let (id, mut body) = (purge.id, Vec::new());
+        let (job, stream, mut body) = (purge.id, purge.stream, Vec::new());
         PurgeBody { from, to, filter: &purge.filter }.encode(&mut body);
-        let appended = self.append_removal(slot, kind::PURGE, 0, &body, || Change::Purged(id));
+        let change = || Change::Purged { job, stream };
+        let appended = self.append_removal(slot, kind::PURGE, 0, &body, change);
         purge.ahead += usize::from(appended.is_ok());
         appended.is_ok()
     }
@@ -361,7 +362,6 @@ impl Shard {
             purge.refused.get_or_insert_with(|| kinds::STREAM_GENERAL.with(text));
         }
         let (stream, filter) = (purge.stream, purge.filter.clone());
-        self.removal_applied(stream);
         if let Some(&slot) = self.slots.get(&stream) {
             self.consumers_after_purge(slot, &filter);
         }

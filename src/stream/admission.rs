@@ -176,8 +176,11 @@ pub struct Admission {
     times: StoreTimes,
     /// The id of the last message that is applied; empty if it has none.
     last_id: Vec<u8>,
-    /// Removals that are decided and not applied.
+    /// Removals that are decided and not applied, and updates.
     removals: usize,
+    updates: usize,
+    /// The publish that is offered has waited for all that was under way when it came.
+    has_waited: bool,
     /// Sequences below are not given, whatever the stream's last one is.
     next_seq_min: u64,
     /// What searches may look at still.
@@ -194,6 +197,8 @@ impl Admission {
             times: StoreTimes::default(),
             last_id: Vec::new(),
             removals: 0,
+            updates: 0,
+            has_waited: false,
             next_seq_min: 0,
             visits: u32::MAX,
         }
@@ -201,6 +206,7 @@ impl Admission {
 
     /// Follows an update of the configuration.
     pub fn update(&mut self, config: &StreamConfig) {
+        self.updates = self.updates.saturating_sub(1);
         let rules = Rules::new(config);
         self.dedupe.change_window(self.rules.window, rules.window);
         self.rules = rules;
@@ -209,6 +215,12 @@ impl Admission {
     /// How many messages in flight may be searched for what matches a filter, from now on.
     pub fn set_visits(&mut self, visits: u32) {
         self.visits = visits;
+    }
+
+    /// Whether the publish that is offered next has waited for all that was under way when it came:
+    /// it waits for no removal that was decided since.
+    pub fn set_waited(&mut self, waited: bool) {
+        self.has_waited = waited;
     }
 
     /// How many are left of them.
@@ -251,6 +263,10 @@ impl Admission {
         clocks: Clocks,
         publish: &Publish,
     ) -> Result<Admitted, Stop> {
+        if self.updates > 0 {
+            // It will be applied under other rules.
+            return Err(Stop::LookUp(LookUp::UnderWay));
+        }
         self.check_size(publish)?;
         let mut msg_id: &[u8] = b"";
         if !publish.headers.is_empty() {
@@ -369,11 +385,11 @@ impl Admission {
         Ok(last)
     }
 
-    /// Whether what is in flight may make a message leave that is there, for the limits of a stream
-    /// that discards what is old.
+    /// Whether what is in flight, or was applied just now, may make a message leave that is there,
+    /// for the limits of a stream that discards what is old.
     fn may_be_evicted(&self, view: &impl StreamView, seq: u64) -> bool {
         let rules = &self.rules;
-        if rules.discard_new || self.overlay.len() == 0 {
+        if rules.discard_new || self.has_waited {
             return false;
         }
         let messages = view.messages().saturating_add_signed(self.overlay.grow_msgs());
@@ -417,7 +433,7 @@ impl Admission {
             let in_flight = self.overlay.of_subject(subject).count;
             if committed + in_flight >= self.rules.max_per_subject {
                 if self.rules.discard_new_per_subject {
-                    if self.removals > 0 {
+                    if self.removals > 0 && !self.has_waited {
                         return Err(Stop::LookUp(LookUp::UnderWay));
                     }
                     let text = "maximum messages per subject exceeded";
@@ -437,7 +453,8 @@ impl Admission {
         let over = bytes.saturating_add(size) > self.rules.max_bytes
             && replaced.is_none_or(|old| old < size);
         // Removals that are under way may make room.
-        if (full || over) && (self.removals > 0 || self.overlay.is_unsure()) {
+        let unknown = self.removals > 0 || self.overlay.is_unsure();
+        if (full || over) && unknown && !self.has_waited {
             return Err(Stop::LookUp(LookUp::UnderWay));
         }
         if full {
@@ -503,12 +520,17 @@ impl Admission {
         overlay.commit(seq);
     }
 
-    /// The removal of messages is decided, by a record behind all that was admitted.
+    /// Another configuration is decided, by a record behind all that was admitted.
+    pub fn update_decided(&mut self) {
+        self.updates += 1;
+    }
+
+    /// The removal of messages is decided, by a record behind all that was admitted, or has begun.
     pub fn removal_decided(&mut self) {
         self.removals += 1;
     }
 
-    /// All that such a record removes has left.
+    /// All that is removed by that has left.
     pub fn removal_applied(&mut self) {
         debug_assert!(self.removals > 0);
         self.removals = self.removals.saturating_sub(1);
@@ -517,7 +539,7 @@ impl Admission {
     /// Forgets all that is not committed. `committed` is the last committed sequence.
     pub fn drop_uncommitted(&mut self, committed: u64) {
         self.overlay.clear();
-        self.removals = 0;
+        (self.removals, self.updates) = (0, 0);
         self.times.drop_from(committed + 1);
     }
 

@@ -41,7 +41,7 @@ pub enum Command {
     StartAccepting,
     /// Accept no more connections.
     StopAccepting,
-    /// Give memory that is not in use back to the kernel.
+    /// Let go of memory that is not in use.
     ReleaseMemory,
     /// Begin lame duck mode.
     LameDuck(super::LameDuck),

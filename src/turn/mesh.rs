@@ -109,6 +109,9 @@ impl Mesh {
         debug_assert!(to != self.own, "entries go to other reactors");
         let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return false };
         let was_over = lane.messages.len() > self.backlog_bytes_max;
+        if lane.messages.capacity() == 0 {
+            lane.messages = self.spares.take();
+        }
         entry::encode(&mut lane.messages, entry);
         let is_over = lane.messages.len() > self.backlog_bytes_max;
         self.over += usize::from(is_over && !was_over);
@@ -164,7 +167,7 @@ impl Mesh {
         let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else { return Vec::new() };
         blocked.append(&mut lane.blocked);
         self.over -= usize::from(lane.messages.len() > self.backlog_bytes_max);
-        std::mem::replace(&mut lane.messages, self.spares.take())
+        std::mem::take(&mut lane.messages)
     }
 
     pub fn control_pending(&self, to: ReactorId) -> usize {

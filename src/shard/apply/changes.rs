@@ -140,7 +140,8 @@ impl Shard {
                 self.enforce_applied(now, stream, out);
             }
             Change::Unparked(stream) => self.jobs.add(Job::Parked { stream }),
-            Change::Purged(job) => {
+            Change::Purged { job, stream } => {
+                self.removal_applied(stream);
                 let outcome = std::mem::take(&mut self.groups.get_mut(group).outcome);
                 self.purge_step_done(job, outcome, out);
             }

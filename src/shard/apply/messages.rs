@@ -76,6 +76,7 @@ impl Shard {
         if let Some(mut removal) = stored.removal() {
             let before = self.tally.work;
             if self.step_removal(slot, &mut removal, &mut { STORE_VISITS }) != Progress::Done {
+                self.streams[slot].admission.removal_decided();
                 self.groups.get_mut(group).unfinished = Some(Unfinished { slot, removal });
             }
             // Most messages evict nothing.

@@ -321,7 +321,13 @@ impl Shard {
         let pipeline = self.groups.get_mut(group);
         pipeline.outcome.removed += removed;
         pipeline.outcome.failed = failed;
-        let Some(blocked) = blocked else { return true };
+        let Some(blocked) = blocked else {
+            // Others were decided by a record, and somebody waits for them.
+            if matches!(removal, Removal::Limits(_)) {
+                self.streams[slot].admission.removal_applied();
+            }
+            return true;
+        };
         pipeline.unfinished = Some(Unfinished { slot, removal });
         pipeline.blocked = blocked;
         false

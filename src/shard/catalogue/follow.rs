@@ -93,7 +93,11 @@ impl Shard {
             Record::Update { id, config, .. } => match slot {
                 Some(&slot) => {
                     let created = self.streams[slot].created;
-                    self.append_stream(group, *id, created, config)
+                    let appended = self.append_stream(group, *id, created, config);
+                    if appended {
+                        self.streams[slot].admission.update_decided();
+                    }
+                    appended
                 }
                 None => true,
             },

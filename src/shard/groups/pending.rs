@@ -99,8 +99,13 @@ pub enum Change {
     Enforced(StreamId),
     /// What waits at a stream for all that was under way may go on.
     Unparked(StreamId),
-    /// A step of a purge, the job of this number, was applied.
-    Purged(u64),
+    /// A step of a purge was applied.
+    Purged {
+        /// The number of the job.
+        job: u64,
+        /// The stream.
+        stream: StreamId,
+    },
     /// A consumer was created, or has another configuration.
     SetConsumer(SetConsumer),
     /// A consumer was removed.

@@ -79,6 +79,8 @@ impl OwnedPublish {
 pub struct LookUps {
     pub last: Option<LastJob>,
     pub size: Option<NthJob>,
+    /// It has waited for all that was under way when it came.
+    pub waited: bool,
 }
 
 /// Why it is not known yet.
@@ -103,7 +105,7 @@ impl LookUps {
     }
 
     pub fn step(&mut self, index: &mut StreamIndex, budget: &mut u32) -> Result<Known, Need> {
-        let mut known = Known::default();
+        let mut known = Known { waited: self.waited, ..Known::default() };
         if *budget == 0 {
             return Err(Need::Budget);
         }

@@ -210,6 +210,8 @@ pub struct Known {
     pub last: Option<u64>,
     /// Which message of its subject it replaces, and the size of that.
     pub size: Option<(u64, u64)>,
+    /// It has waited for all that was under way when it came.
+    pub waited: bool,
 }
 
 /// The committed state of a stream.

@@ -147,7 +147,7 @@ impl Shard {
                 Err(Need::Budget) => Stepped::Again(job),
                 Err(Need::Applied) => {
                     // What was looked up may be another one then.
-                    parked.look_ups = LookUps::default();
+                    parked.look_ups = LookUps { waited: true, ..LookUps::default() };
                     let group = self.streams[slot].group();
                     self.wait_for_appended(group, Change::Unparked(stream));
                     Stepped::Moved

@@ -69,6 +69,7 @@ impl Shard {
         };
         let (admission, view) = stream.gate(known);
         admission.set_visits(*visits);
+        admission.set_waited(known.waited);
         let admitted = admission.admit(&view, clocks, &publish);
         *visits = admission.visits();
         match admitted {

@@ -148,3 +148,39 @@ fn what_would_replace_a_message_waits_for_deletions_that_are_decided() {
         assert!(info.contains("\"bytes\":300,"), "{info}");
     }
 }
+
+#[test]
+fn what_comes_behind_an_update_is_judged_by_it() {
+    for settings in ["", r#","storage":"memory""#] {
+        let mut world = World::new(44);
+        let stream = |per_subject: u32| {
+            format!(
+                r#","discard":"new","max_msgs":3,"max_msgs_per_subject":{per_subject}{settings}"#
+            )
+        };
+        world.create("S", &stream(1));
+        for subject in ["s.a", "s.b", "s.c"] {
+            world.publish("S", subject, "", "x");
+        }
+        world.settle();
+        let update = format!(r#"{{"name":"S","subjects":["s.>"]{}}}"#, stream(5));
+        let updated = world.ask("STREAM.UPDATE.S", "S", &update);
+        let mut replies = Vec::new();
+        let answer = loop {
+            for subject in ["s.a", "s.b", "s.c"] {
+                replies.push(world.publish("S", subject, "", "y"));
+            }
+            world.turn();
+            if let Some(answer) = world.answer(&updated) {
+                break answer;
+            }
+        };
+        assert!(answer.contains("\"max_msgs_per_subject\":5,"), "{answer}");
+        let answers: Vec<String> = replies.iter().map(|r| world.await_answer(r)).collect();
+        let stored = answers.iter().filter(|a| a.contains("\"seq\"") && !a.contains("error"));
+        assert!(stored.count() > 0, "some came before the update");
+        assert!(answers.iter().any(|a| a.contains("maximum messages exceeded")), "{answers:?}");
+        world.settle();
+        assert_eq!(messages(&mut world, "S"), 3);
+    }
+}

@@ -105,8 +105,8 @@ pub enum LookUp {
         /// Which of its messages, from the oldest.
         nth: u64,
     },
-    /// What messages in flight and removals that are decided will leave: it is to be offered again
-    /// when all that is under way is applied.
+    /// What messages in flight, removals and updates that are decided will leave: it is to be
+    /// offered again when all that is under way is applied.
     UnderWay,
 }
 
@@ -176,8 +176,9 @@ pub struct Admission {
     times: StoreTimes,
     /// The id of the last message that is applied; empty if it has none.
     last_id: Vec<u8>,
-    /// Removals that are decided and not applied, and updates.
+    /// Removals that are decided, or have begun, and are not complete.
     removals: usize,
+    /// Updates that are decided and not applied.
     updates: usize,
     /// The publish that is offered has waited for all that was under way when it came.
     has_waited: bool,

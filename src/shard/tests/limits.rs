@@ -137,8 +137,8 @@ fn what_would_replace_a_message_waits_for_deletions_that_are_decided() {
         // It would replace the first, and does not: the second will have left.
         let refused = world.publish("S", "s.a", "", &sized(100));
         let stored = world.publish("S", "s.b", "", &sized(50));
-        let settled = world.answer(&deleted).is_none() && world.answer(&refused).is_none();
-        assert!(settled || !settings.is_empty(), "nothing was durable yet");
+        let unanswered = world.answer(&deleted).is_none() && world.answer(&refused).is_none();
+        assert!(unanswered || !settings.is_empty(), "nothing was durable yet");
         let refused = world.await_answer(&refused);
         assert!(refused.contains("maximum bytes exceeded"), "{refused}");
         let stored = world.await_answer(&stored);
